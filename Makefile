@@ -1,0 +1,34 @@
+# The names of all jobs. Each one installs what it needs first (scripts/install.sh), quickly the second time.
+
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+KILLS ?= 1000
+SEEDS ?= 2000
+TARGET ?= message
+
+.PHONY: help demo test check bench fault sim fuzz doc
+help:            ## this list
+	@grep -hE '^[a-z]+: .*##|^[a-z]+:  +##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
+
+demo:            ## throw-away PostgreSQL, 100,000 rows, a workload, kill -9, proof of equality
+	@scripts/demo.sh
+
+test:            ## every test, on real servers
+	@scripts/test.sh
+
+check:           ## format, lints, house rules, dependencies
+	@scripts/check.sh
+
+bench:           ## measurements, beside the physical limit and a peer
+	@benches/run.sh
+
+fault:           ## the kill test in its long form: make fault KILLS=1000
+	@KILLS=$(KILLS) scripts/fault.sh
+
+sim:             ## the coordinator under a seeded simulator: make sim SEEDS=2000
+	@SEEDS=$(SEEDS) scripts/sim.sh
+
+fuzz:            ## fuzz one decoder: make fuzz TARGET=message
+	@scripts/fuzz.sh $(TARGET)
+
+doc:             ## the library's documentation
+	@cargo doc --locked --no-deps --document-private-items

@@ -1,0 +1,84 @@
+//! What the fuzz targets share: the codec modules themselves, and tables to decode into.
+//!
+//! `make fuzz`, or `cargo +nightly fuzz run message` in the repository's root.
+
+#[path = "../../src/error.rs"]
+pub mod error;
+#[path = "../../src/event/mod.rs"]
+pub mod event;
+#[path = "../../src/pgoutput/mod.rs"]
+pub mod pgoutput;
+#[path = "../../src/position/mod.rs"]
+pub mod position;
+#[path = "../../src/schema/mod.rs"]
+pub mod schema;
+
+use arrow::array::Array;
+use event::Txn;
+use pgoutput::{BatchBuilder, Infinity, NumericUnbounded, Policies};
+use position::Lsn;
+use schema::{Column, ColumnKind, TableId, TableName, TableSchema};
+use std::sync::Arc;
+
+/// One of each kind.
+pub const KINDS: &[ColumnKind] = &[
+    ColumnKind::Int4,
+    ColumnKind::Text,
+    ColumnKind::Decimal { precision: 12, scale: 2 },
+    ColumnKind::TimestampTz,
+    ColumnKind::Bool,
+    ColumnKind::Int2,
+    ColumnKind::Int8,
+    ColumnKind::Float4,
+    ColumnKind::Float8,
+    ColumnKind::Decimal { precision: 38, scale: 10 },
+    ColumnKind::NumericText,
+    ColumnKind::NumericDouble,
+    ColumnKind::Bpchar,
+    ColumnKind::Json,
+    ColumnKind::Jsonb,
+    ColumnKind::Bytea,
+    ColumnKind::Uuid,
+    ColumnKind::Date,
+    ColumnKind::Time,
+    ColumnKind::Timestamp,
+];
+
+/// A builder for rows of these kinds, the first of which is the key.
+pub fn builder(kinds: impl Iterator<Item = ColumnKind>, strict: bool) -> BatchBuilder {
+    let columns: Vec<_> = (1..)
+        .zip(kinds)
+        .map(|(attnum, kind)| Column {
+            name: format!("c{attnum}"),
+            attnum,
+            type_oid: 0,
+            type_modifier: -1,
+            type_name: String::new(),
+            kind,
+        })
+        .collect();
+    let key = if columns.is_empty() { vec![] } else { vec![0] };
+    let name = TableName::new("public", "t");
+    let schema = TableSchema::new(TableId(1), name, columns, key, false);
+    let infinity = if strict { Infinity::Stop } else { Infinity::Null };
+    BatchBuilder::new(Arc::new(schema), Policies { numeric_unbounded: NumericUnbounded::Text, infinity })
+}
+
+/// Takes the batch and has Arrow check it in full.
+pub fn examine(builder: &mut BatchBuilder) {
+    let rows = builder.rows();
+    let open = Txn { commit_start: Lsn::new(1), xid: 1, commit_time: 0 };
+    if let Ok(batch) = builder.take(Some(open)) {
+        assert_eq!((batch.len(), batch.after.num_rows()), (rows, rows));
+        for column in batch.after.columns() {
+            column.to_data().validate_full().expect("a valid column");
+        }
+        if let Some(before) = &batch.before {
+            assert_eq!(before.index.len(), rows);
+            for column in before.rows.columns() {
+                column.to_data().validate_full().expect("a valid column");
+            }
+        }
+    }
+    assert!(builder.is_empty());
+}

@@ -1,0 +1,136 @@
+#!/usr/bin/env bash
+# Installs what building, testing and the demo need; what is there already is left alone.
+#
+#   scripts/install.sh build              C and C++ compiler, make, perl, pkg-config (for vendored C libraries)
+#   scripts/install.sh postgres [MAJOR…]  PostgreSQL servers, 14 to 18, into the cache (default: 15 18)
+#   scripts/install.sh psql               PostgreSQL's client, for the demo's workload
+#   scripts/install.sh readers            Python environment with DuckDB, delta-rs and Polars, all pinned
+#   scripts/install.sh test | demo        all of the above that `make test` | `make demo` needs
+#
+# Nothing is put on the system but Debian packages. Servers and readers go to $STRANDLINE_CACHE
+# (default: ~/.cache/strandline, or /var/cache/strandline for root; see lib.sh).
+
+. "$(dirname "$0")/lib.sh"
+
+# Newest minors that were tested. The binaries are zonky's builds (Apache-2.0), published on Maven Central:
+# relocatable, with all contrib modules and pgoutput, without client programs.
+declare -A PG_VERSION=([14]=14.24.0 [15]=15.19.0 [16]=16.15.0 [17]=17.11.0 [18]=18.6.0)
+declare -A PG_SHA256_AMD64=(
+    [14]=2722d05eb22c671104c9918d59d8ba9f5656898f5452a0207bb4cce21eef5dc4
+    [15]=95f0b66fe72d4ca66c815773c44cb1196ea38552463e89a35f18114b3ed1565f
+    [16]=653abc065c682b85d3da50168fb95dc524bd85426cdec9ce3695a550ef431df2
+    [17]=0dd7b72b6f335b8ecfb355fa24c5781e8a93edd09880bb77eb52ebbf29b3e96d
+    [18]=008ee189eaa7ca2b58bd01dd950291e638b998392cf982297acd4779ec898ac1
+)
+MAVEN=${STRANDLINE_MAVEN:-https://repo1.maven.org/maven2}
+
+READER_PACKAGES="duckdb==1.5.5 duckdb-extensions==1.5.5 duckdb-extension-delta==1.5.5 deltalake==1.6.6 polars==2.1.0 pyarrow==26.0.1"
+
+install_build() {
+    command -v cargo >/dev/null || [ -x "$HOME/.cargo/bin/cargo" ] ||
+        die "no Rust toolchain: install rustup from https://rustup.rs (rust-toolchain.toml pins the version)"
+    need cc gcc c++ g++ make make pkg-config pkg-config
+    # The vendored OpenSSL of librdkafka is configured by perl, with modules that Debian's minimal perl lacks.
+    perl -MFindBin -MIPC::Cmd -MPod::Usage -e 1 2>/dev/null || apt_install perl
+}
+
+pg_platform() {
+    case $(uname -m) in
+    x86_64) echo amd64 ;;
+    aarch64) echo arm64v8 ;;
+    *) die "no PostgreSQL binaries for $(uname -m); set STRANDLINE_PG_BIN_18=/path/to/bin and so on" ;;
+    esac
+}
+
+# fetch_jar MAJOR FILE: by Maven where it is installed (it knows about mirrors), else one plain download.
+fetch_jar() {
+    local major=$1 file=$2 version=${PG_VERSION[$1]} platform
+    platform=$(pg_platform)
+    local artifact=embedded-postgres-binaries-linux-$platform
+    if [ -z "${STRANDLINE_MAVEN:-}" ] && command -v mvn >/dev/null; then
+        mvn -q -B dependency:copy -Dartifact="io.zonky.test.postgres:$artifact:$version" \
+            -DoutputDirectory="$CACHE/download" -Dmdep.useBaseVersion=true >"$CACHE/mvn.log" 2>&1 ||
+            { tail -n 20 "$CACHE/mvn.log" >&2; die "maven could not fetch PostgreSQL $version"; }
+        mv "$CACHE/download/$artifact-$version.jar" "$file"
+    else
+        local url=$MAVEN/io/zonky/test/postgres/$artifact/$version/$artifact-$version.jar
+        curl -fL --retry 3 --progress-bar -o "$file" "$url" || die "could not fetch $url"
+    fi
+    local expected=${PG_SHA256_AMD64[$major]}
+    if [ "$platform" = amd64 ]; then
+        echo "$expected  $file" | sha256sum --check --status || die "wrong checksum: $file (PostgreSQL $version)"
+    else
+        say "no pinned checksum for $platform; relying on TLS"
+    fi
+}
+
+make_pg_user() {
+    is_root || return 0
+    local user
+    user=$(pg_user)
+    id "$user" >/dev/null 2>&1 && return 0
+    say "adding the system user $user: PostgreSQL refuses to run as root"
+    useradd --system --no-create-home --shell /usr/sbin/nologin "$user"
+}
+
+install_postgres() {
+    local majors=("$@") major
+    [ ${#majors[@]} -gt 0 ] || majors=(15 18)
+    make_pg_user
+    for major in "${majors[@]}"; do
+        [ -n "${PG_VERSION[$major]:-}" ] || die "PostgreSQL $major: known are 14 to 18"
+        local version=${PG_VERSION[$major]} dir=$SERVERS/pg$major
+        [ "$(cat "$dir/.stamp" 2>/dev/null)" = "$version" ] && continue
+        need curl curl unzip unzip xz xz-utils
+        say "fetching PostgreSQL $version (15 MB) into $dir"
+        local jar=$CACHE/download/pg$major.jar
+        fetch_jar "$major" "$jar"
+        rm -rf "$dir" "$dir.part"
+        mkdir -p "$dir.part"
+        unzip -p "$jar" '*.txz' | tar xJ -C "$dir.part"
+        chmod -R a+rX "$dir.part"
+        echo "$version" >"$dir.part/.stamp"
+        mv "$dir.part" "$dir"
+        rm -f "$jar"
+    done
+    if is_root && ! setpriv --reuid="$(pg_user)" --regid="$(id -g "$(pg_user)")" --clear-groups test -x "$SERVERS/pg${majors[0]}/bin/postgres"; then
+        die "user $(pg_user) cannot reach $SERVERS: set STRANDLINE_CACHE to a place that every user may enter"
+    fi
+}
+
+install_psql() { need psql postgresql-client; }
+
+install_readers() {
+    [ "$(cat "$READERS/.stamp" 2>/dev/null)" = "$READER_PACKAGES" ] && return 0
+    need python3 python3
+    python3 -c 'import venv, ensurepip' 2>/dev/null || apt_install python3-venv
+    say "setting up the readers of Delta tables in $READERS (650 MB): $READER_PACKAGES"
+    rm -rf "$READERS"
+    python3 -m venv "$READERS"
+    # shellcheck disable=SC2086
+    "$READERS/bin/pip" install --disable-pip-version-check --no-input -q $READER_PACKAGES ||
+        die "pip could not install the readers"
+    # Moves DuckDB's delta extension to where LOAD looks for it; no download at run time.
+    "$READERS/bin/python" -c 'from duckdb_extensions import import_extension; import_extension("delta")' >/dev/null
+    echo "$READER_PACKAGES" >"$READERS/.stamp"
+}
+
+[ $# -gt 0 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 2; }
+mkdir -p "$CACHE/download" "$SERVERS" || die "cannot write $CACHE"
+if is_root; then chmod 755 "$CACHE" "$SERVERS"; fi
+# One installation at a time: a second one waits and then finds everything there.
+need flock util-linux
+exec 9>"$CACHE/.lock"
+flock 9
+
+what=$1
+shift
+case $what in
+build) install_build ;;
+postgres) install_postgres "$@" ;;
+psql) install_psql ;;
+readers) install_readers ;;
+test) install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_readers ;;
+demo) install_build && install_postgres 18 && install_psql && install_readers ;;
+*) die "unknown: $what" ;;
+esac

@@ -1,0 +1,181 @@
+//! The command line, as it is typed.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Keeps Delta Lake tables equal to a PostgreSQL database, exactly.
+#[derive(Parser)]
+#[command(
+    name = "strandline",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 ok, 1 runtime, 2 usage or configuration, 3 prerequisite, 4 condition not met,\n\
+                  5 already running, 130/143 on a second SIGINT/SIGTERM. More: docs/CLI.md"
+)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Args)]
+pub(super) struct Global {
+    /// Configuration file; else $STRANDLINE_CONFIG, ./strandline.yaml, then the usual places
+    #[arg(short, long, global = true, value_name = "FILE", display_order = 100)]
+    pub(super) config: Option<PathBuf>,
+    /// Form of the output; errors too
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Text, display_order = 101)]
+    pub(super) output: Output,
+    /// Log warnings and errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose", display_order = 102)]
+    pub(super) quiet: bool,
+    /// Log more; twice: everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 103)]
+    pub(super) verbose: u8,
+    /// Form of the log (on standard error)
+    #[arg(long, global = true, value_enum, display_order = 104)]
+    pub(super) log_format: Option<Format>,
+    /// Colours in the log
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, display_order = 105)]
+    pub(super) color: Color,
+}
+
+/// Form of the output.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// Text on a terminal, JSON otherwise
+    Auto,
+    /// Text
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Colours.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Copy the tables, then follow the database for ever
+    Run(RunArgs),
+    /// Check a configuration file, without connecting to anything
+    Validate(ValidateArgs),
+    /// Prepare the source: role, grants, publication
+    Setup(SetupArgs),
+    /// Say what the pipeline does, with or without a running process
+    Status,
+    /// Copy tables again from the source
+    Resync(ResyncArgs),
+    /// Say what an error code means and what to do
+    Explain(ExplainArgs),
+    /// Print the version
+    Version,
+    /// Measurements for developers
+    #[command(hide = true)]
+    Bench(BenchArgs),
+}
+
+#[derive(Args)]
+pub(super) struct RunArgs {
+    /// Database: postgres://user:password@host:5432/database (a password here is visible in `ps`)
+    #[arg(requires = "sink_uri", value_name = "SOURCE_URL")]
+    pub(super) source_url: Option<String>,
+    /// Where the tables go: file:///path, s3://bucket/path, gs://…, abfss://…
+    #[arg(value_name = "SINK_URI")]
+    pub(super) sink_uri: Option<String>,
+    /// Stop when the target holds all that the source had at the start
+    #[arg(long, conflicts_with = "until_lsn")]
+    pub(super) until_caught_up: bool,
+    /// Stop when the target holds all up to this log position, such as 16/B374D848
+    #[arg(long, value_name = "LSN")]
+    pub(super) until_lsn: Option<crate::position::Lsn>,
+    /// Make the first copies, then stop
+    #[arg(long, conflicts_with_all = ["no_snapshot", "until_caught_up", "until_lsn"])]
+    pub(super) snapshot_only: bool,
+    /// Make no first copies: tables that were never copied are left out
+    #[arg(long)]
+    pub(super) no_snapshot: bool,
+    /// Replication slot
+    #[arg(long, value_name = "NAME")]
+    pub(super) slot: Option<String>,
+    /// Publication
+    #[arg(long, value_name = "NAME")]
+    pub(super) publication: Option<String>,
+    /// Tables, such as 'public.*'; may be repeated
+    #[arg(long = "table", value_name = "PATTERN")]
+    pub(super) tables: Vec<String>,
+}
+
+#[derive(Args)]
+pub(super) struct ValidateArgs {
+    /// Configuration file
+    #[arg(conflicts_with = "config")]
+    pub(super) file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct SetupArgs {
+    /// Print the SQL instead of running it
+    #[arg(long)]
+    pub(super) print: bool,
+}
+
+#[derive(Args)]
+pub(super) struct ResyncArgs {
+    /// Tables, as schema.table
+    #[arg(required = true, value_name = "TABLE")]
+    pub(super) tables: Vec<String>,
+    /// Do it; without this the plan is printed
+    #[arg(long)]
+    pub(super) yes: bool,
+}
+
+#[derive(Args)]
+pub(super) struct ExplainArgs {
+    /// Error code, such as PG041
+    pub(super) code: String,
+}
+
+#[derive(Args)]
+pub(super) struct BenchArgs {
+    #[command(subcommand)]
+    pub(super) what: Bench,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Bench {
+    /// Merge files into a Delta table
+    Merge(MergeArgs),
+}
+
+#[derive(Args)]
+pub(super) struct MergeArgs {
+    /// Directory of the table
+    #[arg(long, value_name = "DIR")]
+    pub(super) table: PathBuf,
+    /// Key column; may be repeated
+    #[arg(long, value_name = "COL", required = true)]
+    pub(super) key: Vec<String>,
+    /// Files to merge, in order
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+}

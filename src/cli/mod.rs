@@ -1,0 +1,173 @@
+//! The command line: parses, loads the configuration, hands over to [`wire`], reports the outcome once.
+//!
+//! Each command is one file. What a command prints with `-o json`, and every exit code, is a contract
+//! (`docs/CLI.md`).
+
+mod args;
+pub mod exit;
+mod explain;
+mod http_client;
+mod options;
+mod output;
+mod resync;
+mod run;
+mod signals;
+mod status;
+mod validate;
+pub mod wire;
+
+pub use http_client::http_get;
+pub use options::{RunOptions, Snapshot, StopSender, StopSignal, Until};
+
+use crate::config::{self, Config, Found, Overrides};
+use crate::error::{Error, codes};
+use crate::telemetry::logging::{self, LogFormat, LogLevel, LogSettings};
+use args::{Bench, Cli, Color, Command, Format, Global, Output};
+use clap::Parser as _;
+use clap::error::ErrorKind;
+use output::Failure;
+use serde_json::json;
+use std::ffi::OsString;
+use std::future::Future;
+use std::process::ExitCode;
+
+/// What a command returns.
+type Outcome = Result<ExitCode, Failure>;
+
+/// The program.
+pub fn main() -> ExitCode {
+    // Before anything can open a TLS connection: two providers are linked, and rustls refuses to choose.
+    let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error, wants_json(&arguments)),
+    };
+    let output = cli.global.output;
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(failure) => failure.report(output),
+    }
+}
+
+fn dispatch(cli: Cli) -> Outcome {
+    let global = cli.global;
+    match cli.command {
+        Command::Run(args) => run::command(&global, args),
+        Command::Validate(args) => validate::command(&global, args),
+        Command::Setup(args) => {
+            let config = load_quietly(&global)?;
+            block_on(wire::setup(config, args.print))
+        }
+        Command::Status => status::command(&global),
+        Command::Resync(args) => resync::command(&global, args),
+        Command::Explain(args) => explain::command(global.output, &args.code),
+        Command::Version => {
+            version(global.output);
+            Ok(ExitCode::from(exit::OK))
+        }
+        Command::Bench(args) => {
+            let Bench::Merge(args) = args.what;
+            init_logging(&global, None);
+            block_on(wire::bench_merge(args.table, args.key, args.files))
+        }
+    }
+}
+
+fn version(output: Output) {
+    let version = env!("CARGO_PKG_VERSION");
+    match output {
+        Output::Text => output::out(&format!("strandline {version}")),
+        Output::Json => output::out_json(&json!({"name": "strandline", "version": version})),
+    }
+}
+
+/// Help and version are no errors; a wrong command line exits with 2. What was typed may hold a password.
+fn usage(error: &clap::Error, as_json: bool) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            output::out(error.to_string().trim_end());
+            return ExitCode::from(exit::OK);
+        }
+        _ => {}
+    }
+    let text = config::redact(error.to_string().trim_end());
+    if as_json {
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let advice = "strandline --help";
+        output::out_json(&output::error_json(codes::CF005.id, message, Some(advice)));
+    } else {
+        output::err(&text);
+    }
+    ExitCode::from(exit::USAGE)
+}
+
+/// Whether `-o json` was typed, for a command line that could not be parsed.
+fn wants_json(arguments: &[OsString]) -> bool {
+    let text: Vec<String> = arguments.iter().map(|a| a.to_string_lossy().into_owned()).collect();
+    text.windows(2).any(|pair| matches!(pair[0].as_str(), "-o" | "--output") && pair[1] == "json")
+        || text.iter().any(|a| matches!(a.as_str(), "-ojson" | "-o=json" | "--output=json"))
+}
+
+/// Finds and reads the file, with the flags over it.
+fn load(global: &Global, overrides: &Overrides) -> Result<(Config, Option<Found>), Failure> {
+    // With source and target on the command line nothing is missing, and a file that happens to lie
+    // around must not change what runs.
+    let complete = overrides.source_url.is_some() && overrides.sink_uri.is_some();
+    match config::find(global.config.as_deref(), complete, &config::environment) {
+        Some(found) => {
+            let config = config::load_file(&found.path, overrides, &config::environment)?;
+            Ok((config, Some(found)))
+        }
+        None if complete => Ok((config::from_command_line(overrides)?, None)),
+        None => Err(config::none_found(&config::environment).into()),
+    }
+}
+
+/// For commands that only ask: warnings are logged, unless more was asked for.
+fn load_quietly(global: &Global) -> Result<Config, Failure> {
+    let (config, found) = load(global, &Overrides::default())?;
+    init_logging(global, None);
+    if let Some(found) = found {
+        tracing::debug!(path = %found.path.display(), why = %found.wanted, "configuration file");
+    }
+    Ok(config)
+}
+
+/// Begins logging: flags, then `RUST_LOG`, then `wanted`, then warnings only.
+fn init_logging(global: &Global, wanted: Option<&config::LogConfig>) {
+    let from_flags = match (global.quiet, global.verbose) {
+        (true, _) => Some(LogLevel::Warn),
+        (false, 0) => None,
+        (false, 1) => Some(LogLevel::Debug),
+        (false, _) => Some(LogLevel::Trace),
+    };
+    let usual = wanted.map_or(LogLevel::Warn, |log| log.level);
+    let filter = if from_flags.is_some() { None } else { config::environment("RUST_LOG") };
+    let format = match global.log_format {
+        Some(Format::Auto) => LogFormat::Auto,
+        Some(Format::Text) => LogFormat::Text,
+        Some(Format::Json) => LogFormat::Json,
+        None => wanted.map_or(LogFormat::Auto, |log| log.format),
+    };
+    let color = match global.color {
+        Color::Auto => None,
+        Color::Always => Some(true),
+        Color::Never => Some(false),
+    };
+    let level = from_flags.unwrap_or(usual);
+    logging::init(&LogSettings { level, filter: filter.filter(|text| !text.is_empty()), format, color });
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|cause| {
+        let error = Error::new(codes::RT001, "the threads of the program cannot be started");
+        error.with_source(cause).with_try("raise the limit of processes for strandline's user").into()
+    })
+}
+
+/// Runs something that succeeds with nothing to say.
+fn block_on(work: impl Future<Output = crate::error::Result<()>>) -> Outcome {
+    runtime()?.block_on(work)?;
+    Ok(ExitCode::from(exit::OK))
+}

@@ -1,0 +1,72 @@
+//! `strandline resync`: copies tables again. Without `--yes` it prints the plan and exits with 2.
+
+use super::args::{Global, Output, ResyncArgs};
+use super::output::{Failure, err, out, out_json};
+use super::{Outcome, exit, load_quietly, runtime, wire};
+use crate::config::{Config, TablePattern};
+use crate::error::{Error, codes};
+use crate::schema::TableName;
+use serde_json::json;
+use std::process::ExitCode;
+
+pub(super) fn command(global: &Global, args: ResyncArgs) -> Outcome {
+    let mut names = args.tables.iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
+    names.sort();
+    names.dedup();
+    let config = load_quietly(global)?;
+    for name in &names {
+        if !config.tables.covers(name) {
+            let error = Error::new(
+                codes::CF005,
+                format!("the table \"{name}\" is not covered by tables.include and tables.exclude"),
+            );
+            return Err(error.with_try("add it to tables.include in the configuration").into());
+        }
+    }
+    let tables: Vec<String> = names.iter().map(ToString::to_string).collect();
+    if !args.yes {
+        plan(global.output, &config, &tables);
+        return Ok(ExitCode::from(exit::USAGE));
+    }
+    runtime()?.block_on(wire::resync(config, tables.clone()))?;
+    match global.output {
+        Output::Text => out(&format!("requested: {}", tables.join(", "))),
+        Output::Json => out_json(&json!({"tables": tables, "requested": true})),
+    }
+    Ok(ExitCode::from(exit::OK))
+}
+
+fn parse(text: &str) -> Result<TableName, Failure> {
+    let refuse = |what: &str, advice: String| {
+        Failure::from(Error::new(codes::CF005, format!("the table \"{text}\" {what}")).with_try(advice))
+    };
+    match TablePattern::parse(text) {
+        Ok(pattern) => pattern
+            .exact()
+            .ok_or_else(|| refuse("is a pattern", "name each table, as schema.table".to_owned())),
+        Err(refusal) => Err(refuse(&refusal.problem, refusal.advice)),
+    }
+}
+
+fn plan(output: Output, config: &Config, tables: &[String]) {
+    match output {
+        Output::Text => {
+            out(&format!(
+                "Will copy again, from {} to {}:\n  {}\n\nEach table is read whole from the source while the \
+                 others go on. Readers see its old rows until\nthe new copy replaces them in one commit; rows \
+                 that are gone from the source are gone then too.",
+                config.source.address,
+                config.sink.target,
+                tables.join("\n  ")
+            ));
+            err("nothing was done: add --yes to do it");
+        }
+        Output::Json => out_json(&json!({
+            "tables": tables,
+            "source": config.source.address.to_string(),
+            "sink": config.sink.target.to_string(),
+            "requested": false,
+            "try": "add --yes to do it",
+        })),
+    }
+}

@@ -1,0 +1,82 @@
+//! `strandline run`.
+
+use super::args::{Global, RunArgs};
+use super::options::{RunOptions, Snapshot, StopSignal, Until};
+use super::{Outcome, exit, init_logging, load, runtime, signals, wire};
+use crate::config::{Config, Overrides};
+use crate::error::Result;
+use crate::http::{Face, Server};
+use crate::telemetry::status::PipelineState;
+use crate::telemetry::{Metrics, StatusBoard};
+use std::process::ExitCode;
+
+pub(super) fn command(global: &Global, args: RunArgs) -> Outcome {
+    let options = options(&args);
+    let overrides = Overrides {
+        source_url: args.source_url,
+        sink_uri: args.sink_uri,
+        slot: args.slot,
+        publication: args.publication,
+        tables: args.tables,
+    };
+    let (config, found) = load(global, &overrides)?;
+    init_logging(global, Some(&config.log));
+    tracing::info!(
+        pipeline = %config.name,
+        version = env!("CARGO_PKG_VERSION"),
+        config = %found.as_ref().map_or("command line".to_owned(), |found| found.path.display().to_string()),
+        source = %config.source.address,
+        slot = %config.source.slot,
+        sink = %config.sink.target,
+        "strandline starts"
+    );
+    if let Some(found) = &found {
+        tracing::debug!(path = %found.path.display(), why = %found.wanted, "configuration file");
+    }
+    tracing::debug!(config = ?config, "effective configuration");
+    runtime()?.block_on(run(config, options))?;
+    Ok(ExitCode::from(exit::OK))
+}
+
+fn options(args: &RunArgs) -> RunOptions {
+    let until = match (args.until_caught_up, args.until_lsn) {
+        (true, _) => Until::CaughtUp,
+        (false, Some(lsn)) => Until::Lsn(lsn),
+        (false, None) => Until::Stopped,
+    };
+    let snapshot = match (args.snapshot_only, args.no_snapshot) {
+        (true, _) => Snapshot::Only,
+        (false, true) => Snapshot::Never,
+        (false, false) => Snapshot::AsNeeded,
+    };
+    RunOptions { until, snapshot }
+}
+
+async fn run(config: Config, options: RunOptions) -> Result<()> {
+    let board = StatusBoard::new(&config.name);
+    board.update(|status| {
+        status.source.address = Some(config.source.address.to_string());
+        status.source.slot = Some(config.source.slot.clone());
+        status.source.publication = Some(config.source.publication.clone());
+    });
+    let metrics = Metrics::new(&board);
+    let (sender, stop) = StopSignal::pair();
+    let stopping = board.clone();
+    signals::listen(sender, move || stopping.set_phase(PipelineState::Stopping))?;
+    let server = match &config.http {
+        Some(http) => Some(Server::start(http.listen, Face::new(board.clone(), metrics.clone())).await?),
+        None => None,
+    };
+    if let Some(server) = &server {
+        tracing::info!(address = %server.address(), "HTTP server listens");
+    }
+    let result = wire::run(config, options, board.clone(), metrics.clone(), stop).await;
+    match &result {
+        Ok(()) => tracing::info!("strandline ends"),
+        Err(error) => {
+            metrics.error(error.code());
+            board.fail(error);
+        }
+    }
+    result
+}

@@ -1,0 +1,346 @@
+//! The one place that names concrete adapters: PostgreSQL, Delta, discard.
+
+use super::options::{RunOptions, Snapshot, StopSignal, Until};
+use crate::config::{self as model, Config};
+use crate::error::{Error, Result, codes};
+use crate::pgoutput::Policies;
+use crate::pgoutput::{Infinity, NumericUnbounded};
+use crate::position::CommitLsn;
+use crate::replication::{Limits, Millis};
+use crate::runtime;
+use crate::schema::TableName;
+use crate::sink::Sink;
+use crate::sink::delta::{DeltaSink, bench};
+use crate::sink::discard::DiscardSink;
+use crate::sink::{PipelineRecord, Request};
+use crate::source::postgres::adapter::{PgSettings, PgSource};
+use crate::source::postgres::catalog;
+use crate::source::postgres::options::{Endpoint, PgOptions, Secret, TlsMode};
+use crate::source::postgres::pattern::Selection;
+use crate::source::postgres::sql::Sql;
+use crate::source::postgres::{setup as pg_setup, slot};
+use crate::telemetry::status::{OfflineStatus, PositionText, TableState, TableStatus};
+use crate::telemetry::{Metrics, Status, StatusBoard};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes in builders at which they go to the sink.
+const SLICE_BYTES: usize = 8 << 20;
+/// Bytes of batches that wait for the sink.
+const STAGED_BYTES: usize = 24 << 20;
+/// Units under way: one being written, one waiting.
+const UNITS_IN_FLIGHT: usize = 2;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Without a heartbeat, an idle position is recorded this often.
+const IDLE_CUT: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(200);
+
+/// Runs the pipeline until `opts.until` or `stop`.
+///
+/// # Errors
+/// What stops the pipeline.
+pub async fn run(
+    cfg: Config,
+    opts: RunOptions,
+    board: StatusBoard,
+    _metrics: Metrics,
+    stop: StopSignal,
+) -> Result<()> {
+    let options = runtime_options(&cfg, opts);
+    start(cfg, options, board, stop).await
+}
+
+async fn start(cfg: Config, options: runtime::Options, board: StatusBoard, stop: StopSignal) -> Result<()> {
+    let settings = pg_settings(&cfg).await?;
+    board.update(|status| {
+        status.source.address = Some(cfg.source.address.to_string());
+        status.source.slot = Some(cfg.source.slot.clone());
+        status.source.publication = Some(cfg.source.publication.clone());
+    });
+    let source = Arc::new(PgSource::new(settings));
+    let (set, signal) = runtime::StopSignal::new();
+    tokio::spawn(async move {
+        stop.stopped().await;
+        // Nobody listens any more when the run has ended by itself.
+        let _ended = set.send(true);
+    });
+    match &cfg.sink.target {
+        model::SinkTarget::Delta { uri } => {
+            let sink = Arc::new(DeltaSink::open(uri.as_str(), &cfg.name)?);
+            runtime::run(source, sink, options, board, signal).await
+        }
+        model::SinkTarget::Discard => {
+            runtime::run(source, Arc::new(DiscardSink), options, board, signal).await
+        }
+    }
+}
+
+fn runtime_options(cfg: &Config, opts: RunOptions) -> runtime::Options {
+    let millis = |d: Duration| Millis(u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
+    let heartbeat = cfg.source.heartbeat.unwrap_or(Duration::ZERO);
+    let memory = cfg.limits.memory.and_then(|m| usize::try_from(m).ok()).unwrap_or(usize::MAX);
+    runtime::Options {
+        limits: Limits {
+            unit_rows: cfg.sink.commit.max_rows,
+            unit_bytes: cfg.sink.commit.max_bytes,
+            unit_age: millis(cfg.sink.commit.interval),
+            units_in_flight: UNITS_IN_FLIGHT,
+            idle_cut_every: millis(if heartbeat.is_zero() { IDLE_CUT } else { heartbeat }),
+        },
+        staged_bytes: STAGED_BYTES.min(memory / 8),
+        slice_bytes: SLICE_BYTES.min(memory / 16),
+        copy_workers: cfg.snapshot.workers,
+        heartbeat,
+        snapshots: match opts.snapshot {
+            Snapshot::AsNeeded => runtime::Snapshots::Initial,
+            Snapshot::Only => runtime::Snapshots::Only,
+            Snapshot::Never => runtime::Snapshots::Never,
+        },
+        until: match opts.until {
+            Until::Stopped => runtime::Until::Stopped,
+            Until::CaughtUp => runtime::Until::CaughtUp,
+            Until::Lsn(lsn) => runtime::Until::Lsn(lsn),
+        },
+        resync: BTreeSet::new(),
+        may_replace_slot: false,
+    }
+}
+
+async fn pg_settings(cfg: &Config) -> Result<PgSettings> {
+    let patterns =
+        |list: &[model::TablePattern]| -> Vec<String> { list.iter().map(ToString::to_string).collect() };
+    Ok(PgSettings {
+        options: pg_options(cfg).await?,
+        selection: Selection::parse(&patterns(&cfg.tables.include), &patterns(&cfg.tables.exclude))?,
+        policies: policies(cfg),
+        create_if_missing: cfg.source.create_if_missing,
+    })
+}
+
+async fn pg_options(cfg: &Config) -> Result<PgOptions> {
+    let source = &cfg.source;
+    let address = &source.address;
+    let endpoint = if address.host.starts_with('/') {
+        Endpoint::Unix { directory: PathBuf::from(&address.host), port: address.port }
+    } else {
+        Endpoint::Tcp { host: address.host.clone(), port: address.port }
+    };
+    let password = source.password.resolve().await?;
+    Ok(PgOptions {
+        endpoints: vec![endpoint],
+        database: address.database.clone(),
+        user: address.user.clone(),
+        password: password.map(|p| Secret::new(p.expose())),
+        tls: match source.tls.mode {
+            model::TlsMode::Disable => TlsMode::Disable,
+            model::TlsMode::Prefer => TlsMode::Prefer,
+            model::TlsMode::Require => TlsMode::Require,
+            model::TlsMode::VerifyCa => TlsMode::VerifyCa,
+            model::TlsMode::VerifyFull => TlsMode::VerifyFull,
+        },
+        ca: source.tls.ca.clone(),
+        slot: source.slot.clone(),
+        publication: source.publication.clone(),
+        pipeline: cfg.name.clone(),
+        connect_timeout: CONNECT_TIMEOUT,
+        heartbeat: source.heartbeat.unwrap_or(Duration::ZERO),
+    })
+}
+
+fn policies(cfg: &Config) -> Policies {
+    Policies {
+        numeric_unbounded: match cfg.sink.numeric_unbounded {
+            model::NumericUnbounded::String => NumericUnbounded::Text,
+            model::NumericUnbounded::Decimal { precision, scale } => {
+                NumericUnbounded::Decimal { precision, scale }
+            }
+            model::NumericUnbounded::Double => NumericUnbounded::Double,
+        },
+        infinity: match cfg.sink.infinity {
+            model::InfinityPolicy::Stop => Infinity::Stop,
+            model::InfinityPolicy::Null => Infinity::Null,
+        },
+    }
+}
+
+/// Prepares the source, or prints the SQL.
+///
+/// # Errors
+/// Those of the connection; `PG007` and others when a statement may not be run.
+pub async fn setup(cfg: Config, print: bool) -> Result<()> {
+    let settings = pg_settings(&cfg).await?;
+    let sql = Sql::connect(&settings.options).await?;
+    let catalog = catalog::load(&sql, &settings.selection, &settings.policies).await?;
+    let steps = pg_setup::render(&sql, &settings.options, &settings.options.user, &catalog.tables).await?;
+    if print {
+        super::output::out(&pg_setup::script(&steps));
+        return Ok(());
+    }
+    pg_setup::run(&sql, &steps).await
+}
+
+/// Copies these tables again: by the process that runs, or here.
+///
+/// # Errors
+/// `CF005` for a name that is none, `PG009` for a table that is not replicated; what stops a run.
+pub async fn resync(cfg: Config, tables: Vec<String>) -> Result<()> {
+    let names = tables.iter().map(|text| table_name(text)).collect::<Result<BTreeSet<_>>>()?;
+    let settings = pg_settings(&cfg).await?;
+    let sql = Sql::connect(&settings.options).await?;
+    let state = slot::inspect(&sql, &settings.options.slot).await?;
+    if let (Some(pid), model::SinkTarget::Delta { uri }) =
+        (state.and_then(|s| s.active_pid), &cfg.sink.target)
+    {
+        let sink = DeltaSink::open(uri.as_str(), &cfg.name)?;
+        tracing::info!(backend = pid, "a process of this pipeline runs: it is asked to copy");
+        let catalog = catalog::load(&sql, &settings.selection, &settings.policies).await?;
+        check_known(&catalog, &names)?;
+        if ask(&sink, &sql, &settings.options.slot, &names).await? {
+            return Ok(());
+        }
+        tracing::info!("the process has ended meanwhile: the copy is made here");
+    }
+    let mut options =
+        runtime_options(&cfg, RunOptions { until: Until::CaughtUp, snapshot: Snapshot::AsNeeded });
+    options.resync = names;
+    options.may_replace_slot = true;
+    let board = StatusBoard::new(&cfg.name);
+    let (_sender, stop) = StopSignal::pair();
+    start(cfg, options, board, stop).await
+}
+
+fn check_known(catalog: &catalog::Catalog, names: &BTreeSet<TableName>) -> Result<()> {
+    for name in names {
+        if let Some(rejected) = catalog.rejected.iter().find(|r| r.name == *name) {
+            let error = Error::new(rejected.error.code(), rejected.error.cause_line());
+            return Err(match rejected.error.advice() {
+                Some(advice) => error.with_try(advice),
+                None => error,
+            });
+        }
+        if !catalog.tables.iter().any(|t| t.name() == name) {
+            return Err(Error::new(codes::PG009, format!("the source has no table \"{name}\" to replicate"))
+                .with_try("check the name, and tables.include in the configuration"));
+        }
+    }
+    Ok(())
+}
+
+/// Puts requests into the control table and waits until they are answered. False: the process that was
+/// asked has gone.
+async fn ask(sink: &DeltaSink, sql: &Sql, slot_name: &str, names: &BTreeSet<TableName>) -> Result<bool> {
+    let mut waiting = BTreeSet::new();
+    for name in names {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        sink.request(&Request { id: id.clone(), table: name.clone() }).await?;
+        waiting.insert(id);
+    }
+    loop {
+        let record = sink.peek().await?.unwrap_or_default();
+        if !record.requests.iter().any(|request| waiting.contains(&request.id)) {
+            return answered(&record, names).map(|()| true);
+        }
+        let slot = slot::inspect(sql, slot_name).await?;
+        if slot.and_then(|slot| slot.active_pid).is_none() {
+            return Ok(false);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn answered(record: &PipelineRecord, names: &BTreeSet<TableName>) -> Result<()> {
+    match record.stopped.values().find(|stopped| names.contains(&stopped.name)) {
+        Some(stopped) => Err(Error::new(stopped.code, stopped.message.clone())),
+        None => Ok(()),
+    }
+}
+
+fn table_name(text: &str) -> Result<TableName> {
+    let bare = text.replace('"', "");
+    match bare.split_once('.') {
+        Some((schema, table)) if !schema.is_empty() && !table.is_empty() => Ok(TableName::new(schema, table)),
+        _ => Err(Error::new(codes::CF005, format!("\"{text}\" is not a table"))
+            .with_try("name it as schema.table, for example public.orders")),
+    }
+}
+
+/// What control table and slot say, without asking the process.
+///
+/// # Errors
+/// Those of the target; a source that cannot be asked is a reason in the status.
+pub async fn offline_status(cfg: Config) -> Result<Status> {
+    let mut status = OfflineStatus::default();
+    status.source.address = Some(cfg.source.address.to_string());
+    status.source.slot = Some(cfg.source.slot.clone());
+    status.source.publication = Some(cfg.source.publication.clone());
+    if let model::SinkTarget::Delta { uri } = &cfg.sink.target
+        && let Some(record) = DeltaSink::open(uri.as_str(), &cfg.name)?.peek().await?
+    {
+        show_record(&mut status, &record);
+    }
+    if let Err(error) = show_source(&cfg, &mut status).await {
+        let severity = crate::telemetry::status::Severity::Warning;
+        status.reasons.push(crate::telemetry::status::Reason::from_error(&error, severity));
+    }
+    Ok(status.into_status(&cfg.name))
+}
+
+fn show_record(status: &mut OfflineStatus, record: &PipelineRecord) {
+    if let Some(cut) = &record.cut {
+        status.position = Some(PositionText(cut.position.lsn()));
+        for table in cut.tables.values() {
+            let mut shown = TableStatus::new(&table.name, TableState::Live);
+            shown.position = Some(PositionText(table.position.lsn()));
+            shown.version = Some(table.version);
+            status.tables.push(shown);
+        }
+    }
+    for stopped in record.stopped.values() {
+        let mut shown = TableStatus::new(&stopped.name, TableState::Stopped);
+        shown.stop(stopped.code, stopped.message.clone());
+        shown.position =
+            Some(PositionText(stopped.position.lsn())).filter(|_| stopped.position > CommitLsn::ZERO);
+        status.tables.retain(|table| table.name != shown.name);
+        status.tables.push(shown);
+    }
+    if let Some(lineage) = &record.lineage {
+        status.source.system_id = Some(lineage.system_id.clone());
+        status.source.timeline = Some(lineage.timeline);
+    }
+}
+
+async fn show_source(cfg: &Config, status: &mut OfflineStatus) -> Result<()> {
+    let options = pg_options(cfg).await?;
+    let sql = Sql::connect(&options).await?;
+    let found = slot::inspect(&sql, &options.slot).await?;
+    status.source.server_version = Some(sql.major().to_string());
+    status.source.slot_active = Some(found.as_ref().is_some_and(|slot| slot.active_pid.is_some()));
+    status.source.retained_bytes = found.as_ref().and_then(|slot| slot.retained_bytes);
+    status.acknowledged = found.and_then(|slot| slot.confirmed_flush).map(PositionText);
+    status.source.server_flushed = Some(PositionText(slot::identify(&options).await?.flushed));
+    Ok(())
+}
+
+/// Merges files into a Delta table by key, one commit each, and prints a JSON line for each.
+///
+/// # Errors
+/// As a commit of the stream.
+pub async fn bench_merge(table: PathBuf, key: Vec<String>, files: Vec<PathBuf>) -> Result<()> {
+    let Some(first) = files.first() else {
+        return Err(Error::new(codes::CF005, "no file to merge"));
+    };
+    let like = bench::read_file(first)?.schema();
+    let mut bench = bench::MergeBench::open(&table, &key, &like).await?;
+    super::output::out(&serde_json::json!({"ready": 1, "index_bytes": bench.index_bytes()}).to_string());
+    for (batch, file) in files.iter().enumerate() {
+        let merged = bench.merge(&bench::read_file(file)?).await?;
+        let line = serde_json::json!({
+            "batch": batch, "s": merged.took.as_secs_f64(), "rows": merged.rows,
+            "files_touched": merged.files_touched, "dv_bytes": merged.vector_bytes,
+        });
+        super::output::out(&line.to_string());
+    }
+    Ok(())
+}

@@ -1,0 +1,298 @@
+//! Addresses: the source's connection URL and the sink's URI.
+//!
+//! No message of this module repeats the text that it was given: it may hold a password.
+
+use super::model::{SinkTarget, SourceAddress, TlsMode};
+use super::problem::Refusal;
+use super::secret::Secret;
+use super::suggest;
+use std::path::PathBuf;
+use url::Url;
+
+/// PostgreSQL's port.
+pub(super) const DEFAULT_PORT: u16 = 5432;
+
+const SPECIAL_CHARACTERS: &str = "percent-encode special characters of user and password (@ is %40, : is %3A, \
+     / is %2F, # is %23, ? is %3F, % is %25), or give the password by source.password or PGPASSWORD";
+
+/// What a source URL said.
+#[derive(Debug)]
+pub(super) struct ParsedSource {
+    pub(super) address: SourceAddress,
+    pub(super) password: Option<Secret>,
+    pub(super) tls_mode: Option<TlsMode>,
+    pub(super) tls_ca: Option<PathBuf>,
+}
+
+/// Reads `postgres://user:password@host:port/database?sslmode=…&sslrootcert=…`.
+pub(super) fn parse_source(text: &str) -> Result<ParsedSource, Refusal> {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    match scheme.as_deref() {
+        Some("postgres" | "postgresql") => {}
+        Some(other @ ("mysql" | "mariadb" | "kafka")) => {
+            return Err(Refusal::not_built(
+                format!("names a {other} source, which is not built yet"),
+                "use a source postgres://user@host:5432/database",
+            ));
+        }
+        _ => {
+            return Err(Refusal::new(
+                "is not the address of a database",
+                "write postgres://user:password@host:5432/database",
+            ));
+        }
+    }
+    let url = Url::parse(text)
+        .map_err(|cause| Refusal::new(format!("cannot be read ({cause})"), SPECIAL_CHARACTERS))?;
+    if url.fragment().is_some() {
+        return Err(Refusal::new("holds an unescaped \"#\"", SPECIAL_CHARACTERS));
+    }
+    let mut found = Pieces {
+        host: url.host_str().map(|h| h.trim_start_matches('[').trim_end_matches(']').to_owned()),
+        port: url.port(),
+        database: decode(url.path().trim_start_matches('/'))?,
+        user: decode(url.username())?,
+        password: url.password().map(decode).transpose()?,
+        ..Pieces::default()
+    };
+    for (key, value) in url.query_pairs() {
+        found.parameter(&key, &value)?;
+    }
+    found.finish()
+}
+
+#[derive(Default)]
+struct Pieces {
+    host: Option<String>,
+    port: Option<u16>,
+    database: String,
+    user: String,
+    password: Option<String>,
+    tls_mode: Option<TlsMode>,
+    tls_ca: Option<PathBuf>,
+}
+
+const PARAMETERS: [&str; 7] = ["host", "port", "user", "password", "dbname", "sslmode", "sslrootcert"];
+
+impl Pieces {
+    fn parameter(&mut self, key: &str, value: &str) -> Result<(), Refusal> {
+        match key {
+            "host" => self.host = Some(value.to_owned()),
+            "port" => self.port = Some(parse_port(value)?),
+            "user" => self.user = value.to_owned(),
+            "password" => self.password = Some(value.to_owned()),
+            "dbname" => self.database = value.to_owned(),
+            "sslmode" => {
+                let modes = || TlsMode::ALL.map(TlsMode::as_str).join(", ");
+                self.tls_mode = Some(TlsMode::parse(value).ok_or_else(|| {
+                    Refusal::new("has an sslmode that is not allowed", format!("allowed: {}", modes()))
+                })?);
+            }
+            "sslrootcert" => self.tls_ca = Some(PathBuf::from(value)),
+            other => {
+                let advice = match suggest::nearest(other, PARAMETERS) {
+                    Some(near) => format!("did you mean \"{near}\"? allowed: {}", PARAMETERS.join(", ")),
+                    None => format!("remove it; allowed: {}", PARAMETERS.join(", ")),
+                };
+                // A piece of an unescaped password may stand here: the name is not repeated.
+                return Err(Refusal::new("has an unknown parameter behind the \"?\"", advice));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<ParsedSource, Refusal> {
+        let need = |what: &str| {
+            Refusal::new(format!("names no {what}"), "write postgres://user:password@host:5432/database")
+        };
+        let host = self.host.filter(|host| !host.is_empty()).ok_or_else(|| need("host"))?;
+        if self.user.is_empty() {
+            return Err(need("user"));
+        }
+        if self.database.is_empty() {
+            return Err(need("database"));
+        }
+        Ok(ParsedSource {
+            address: SourceAddress {
+                host,
+                port: self.port.unwrap_or(DEFAULT_PORT),
+                database: self.database,
+                user: self.user,
+            },
+            password: self.password.map(Secret::new),
+            tls_mode: self.tls_mode,
+            tls_ca: self.tls_ca,
+        })
+    }
+}
+
+/// Reads a TCP port, 1 to 65535.
+pub(super) fn parse_port(text: &str) -> Result<u16, Refusal> {
+    match text.parse::<u16>() {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(Refusal::new("is not a port", "write a whole number from 1 to 65535")),
+    }
+}
+
+/// Undoes `%40` and its kind.
+fn decode(text: &str) -> Result<String, Refusal> {
+    let refuse =
+        || Refusal::new("holds a \"%\" that is not followed by two hexadecimal digits", SPECIAL_CHARACTERS);
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        if *first != b'%' {
+            bytes.push(*first);
+            rest = tail;
+            continue;
+        }
+        let digits = tail.get(..2).and_then(|two| std::str::from_utf8(two).ok()).ok_or_else(refuse)?;
+        if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(refuse());
+        }
+        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| refuse())?);
+        rest = &tail[2..];
+    }
+    String::from_utf8(bytes).map_err(|_| Refusal::new("is not UTF-8 after decoding", SPECIAL_CHARACTERS))
+}
+
+const SINK_FORMS: &str = "write file:///path, s3://bucket/path, gs://bucket/path or \
+     abfss://container@account.dfs.core.windows.net/path";
+
+/// Reads the sink's URI; a path that begins with `/` or `.` is a file path. `discard:` keeps nothing.
+pub(super) fn parse_sink(text: &str) -> Result<SinkTarget, Refusal> {
+    if text.starts_with('/') || text.starts_with('.') {
+        let path = std::path::absolute(text)
+            .map_err(|cause| Refusal::new(format!("is not a path ({cause})"), SINK_FORMS))?;
+        return Url::from_file_path(&path)
+            .map(|uri| SinkTarget::Delta { uri: without_slash(uri) })
+            .map_err(|()| Refusal::new("is not a path", SINK_FORMS));
+    }
+    if text == "discard:" || text == "discard://" {
+        return Ok(SinkTarget::Discard);
+    }
+    let Ok(uri) = Url::parse(text) else {
+        return Err(Refusal::new("is not the address of a place for tables", SINK_FORMS));
+    };
+    if uri.password().is_some() || (!uri.username().is_empty() && !uri.scheme().starts_with("abfs")) {
+        return Err(Refusal::new(
+            "holds credentials",
+            "give them by the environment (AWS_ACCESS_KEY_ID and so on), never in the address",
+        ));
+    }
+    if uri.query().is_some() || uri.fragment().is_some() {
+        return Err(Refusal::new("holds \"?\" or \"#\"", SINK_FORMS));
+    }
+    match uri.scheme() {
+        "file" if !text.starts_with("file:///") => Err(Refusal::new(
+            "is not an absolute file address",
+            "write three slashes before the path: file:///path",
+        )),
+        "file" => Ok(SinkTarget::Delta { uri: without_slash(uri) }),
+        "s3" | "gs" | "abfss" | "abfs" | "az" => match uri.host_str() {
+            Some(host) if !host.is_empty() => Ok(SinkTarget::Delta { uri: without_slash(uri) }),
+            _ => Err(Refusal::new("names no bucket", SINK_FORMS)),
+        },
+        "kafka" | "stdout" => Err(Refusal::not_built(
+            format!("names a {} sink, which is not built yet", uri.scheme()),
+            SINK_FORMS,
+        )),
+        "s3a" | "s3n" => Err(Refusal::new("has an unknown scheme", "write s3://bucket/path")),
+        _ => Err(Refusal::new("is not the address of a place for tables", SINK_FORMS)),
+    }
+}
+
+fn without_slash(mut uri: Url) -> Url {
+    let path = uri.path().trim_end_matches('/').to_owned();
+    uri.set_path(&path);
+    uri
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::codes;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_source_url_is_taken_apart() {
+        let parsed = parse_source(
+            "postgresql://us%40er:p%40%2F%3A@[::1]:6000/sh%20op?sslmode=verify-full&sslrootcert=/ca.pem",
+        )
+        .unwrap();
+        assert_eq!(
+            parsed.address,
+            SourceAddress { host: "::1".into(), port: 6000, database: "sh op".into(), user: "us@er".into() }
+        );
+        assert_eq!(parsed.password.unwrap().expose(), "p@/:");
+        assert_eq!(parsed.tls_mode, Some(TlsMode::VerifyFull));
+        assert_eq!(parsed.tls_ca, Some(PathBuf::from("/ca.pem")));
+        let socket = parse_source("postgres:///shop?host=/run/postgresql&user=me").unwrap();
+        assert_eq!((socket.address.host.as_str(), socket.address.port), ("/run/postgresql", 5432));
+    }
+
+    #[test]
+    fn a_refused_source_says_why() {
+        for (text, problem) in [
+            ("shop", "is not the address of a database"),
+            ("http://x/y", "is not the address of a database"),
+            ("mysql://u@h/d", "names a mysql source, which is not built yet"),
+            ("postgres://h/d", "names no user"),
+            ("postgres://u@h", "names no database"),
+            ("postgres:///d?user=u", "names no host"),
+            ("postgres://u@h/d?sslmode=on", "has an sslmode that is not allowed"),
+            ("postgres://u@h/d?ssl_mode=require", "has an unknown parameter behind the \"?\""),
+            ("postgres://u:p#w@h/d", "holds an unescaped \"#\""),
+            ("postgres://u:50%off@h/d", "holds a \"%\" that is not followed by two hexadecimal digits"),
+        ] {
+            match parse_source(text) {
+                Err(refusal) => assert!(
+                    refusal.problem == problem || refusal.advice == SPECIAL_CHARACTERS,
+                    "{text}: {refusal:?}"
+                ),
+                Ok(parsed) => panic!("{text} was taken: {parsed:?}"),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_refusal_never_repeats_the_password(pw in "[ -~]{0,12}") {
+            let text = format!("postgres://u:{pw}Q7xQ@h/d");
+            if let Err(refusal) = parse_source(&text) {
+                prop_assert!(!format!("{refusal:?}").contains("Q7xQ"), "{refusal:?}");
+            }
+        }
+
+        #[test]
+        fn percent_encoding_is_undone(text in any::<String>()) {
+            let encoded: String = text.bytes().map(|b| format!("%{b:02X}")).collect();
+            prop_assert_eq!(decode(&encoded).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn sinks() {
+        let uri = |text: &str| match parse_sink(text) {
+            Ok(SinkTarget::Delta { uri }) => uri.to_string(),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(uri("file:///lake/"), "file:///lake");
+        assert_eq!(uri("/lake"), "file:///lake");
+        assert_eq!(uri("s3://bucket/a/"), "s3://bucket/a");
+        assert_eq!(uri("abfss://c@a.dfs.core.windows.net/x"), "abfss://c@a.dfs.core.windows.net/x");
+        assert!(uri("./lake").starts_with("file:///") && uri("./lake").ends_with("/lake"));
+        assert_eq!(parse_sink("discard:").unwrap(), SinkTarget::Discard);
+        for (text, problem) in [
+            ("file://lake/x", "is not an absolute file address"),
+            ("lake", "is not the address of a place for tables"),
+            ("s3:///x", "names no bucket"),
+            ("s3://key:secret@bucket/x", "holds credentials"),
+            ("s3://bucket/x?region=y", "holds \"?\" or \"#\""),
+            ("ftp://x/y", "is not the address of a place for tables"),
+        ] {
+            assert_eq!(parse_sink(text).unwrap_err().problem, problem, "{text}");
+        }
+        assert_eq!(parse_sink("kafka://b").unwrap_err().code, codes::CF004);
+    }
+}

@@ -1,0 +1,88 @@
+//! Every key of the file: the built ones and those that are known and not built yet.
+//!
+//! One table, so that the reader, the suggestions and `docs/CONFIG.md` (held to it by a test) agree.
+
+/// The keys of one section.
+#[derive(Debug)]
+pub(super) struct SectionKeys {
+    /// `sink.commit`; empty for the top of the file.
+    pub(super) path: &'static str,
+    /// Keys that work.
+    pub(super) built: &'static [&'static str],
+    /// Keys that are refused as "not built yet": never ignored.
+    pub(super) later: &'static [&'static str],
+}
+
+pub(super) const SECTIONS: &[SectionKeys] = &[
+    SectionKeys {
+        path: "",
+        built: &[
+            "version", "name", "source", "tables", "snapshot", "sink", "errors", "limits", "http", "log",
+        ],
+        later: &["format", "signals", "metrics", "lineage"],
+    },
+    SectionKeys {
+        path: "source",
+        built: &[
+            "type",
+            "url",
+            "host",
+            "port",
+            "database",
+            "user",
+            "password",
+            "tls",
+            "slot",
+            "publication",
+            "create_if_missing",
+            "heartbeat",
+        ],
+        later: &["failover_slot", "on_position_lost", "wal_budget", "server_id", "gtid", "mode"],
+    },
+    SectionKeys { path: "source.tls", built: &["mode", "ca"], later: &[] },
+    SectionKeys { path: "source.password", built: &["file", "env", "command"], later: &[] },
+    SectionKeys { path: "tables", built: &["include", "exclude"], later: &["on_new_table", "overrides"] },
+    SectionKeys {
+        path: "snapshot",
+        built: &["workers"],
+        later: &["mode", "chunk_rows", "max_source_load", "from"],
+    },
+    SectionKeys {
+        path: "sink",
+        built: &["type", "uri", "commit", "write", "numeric_unbounded", "infinity"],
+        later: &[
+            "credentials",
+            "deletes",
+            "schema_changes",
+            "maintenance",
+            "properties",
+            "exactly_once",
+            "brokers",
+            "acks",
+            "compression",
+            "tombstones",
+        ],
+    },
+    SectionKeys { path: "sink.commit", built: &["interval", "max_rows", "max_bytes"], later: &[] },
+    SectionKeys { path: "errors", built: &["bad_row"], later: &["table_error", "retry", "dlq_max_rows"] },
+    SectionKeys { path: "limits", built: &["memory"], later: &["cpu", "spill_dir"] },
+    SectionKeys { path: "http", built: &["listen"], later: &["ui", "token", "read_only"] },
+    SectionKeys { path: "log", built: &["level", "format"], later: &[] },
+];
+
+/// The keys of the section at `path`.
+pub(super) fn section(path: &str) -> Option<&'static SectionKeys> {
+    SECTIONS.iter().find(|section| section.path == path)
+}
+
+/// `source.slot`, or `name` at the top of the file.
+pub(super) fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// Where else a key of that name belongs, when it belongs in exactly one place.
+pub(super) fn home_of(key: &str) -> Option<String> {
+    let mut homes = SECTIONS.iter().filter(|s| s.built.contains(&key)).map(|s| join(s.path, key));
+    let first = homes.next()?;
+    homes.next().is_none().then_some(first)
+}

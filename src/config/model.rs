@@ -1,0 +1,280 @@
+//! What the configuration means: plain values, all checked. Nothing here knows the file's form.
+//!
+//! `Debug` of [`Config`] is the effective configuration for the log: secrets print as `***`.
+
+use super::pattern::TablePattern;
+use super::secret::SecretSource;
+use crate::schema::TableName;
+pub use crate::telemetry::logging::{LogFormat, LogLevel};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use url::Url;
+
+/// Where a configuration came from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// This file, with the command line's flags over it.
+    File(PathBuf),
+    /// The command line alone.
+    CommandLine,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::File(path) => write!(f, "{}", path.display()),
+            Origin::CommandLine => f.write_str("command line"),
+        }
+    }
+}
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it came from.
+    pub origin: Origin,
+    /// The pipeline's name: `[A-Za-z0-9_-]{1,63}`. Part of `txn` ids and paths, so it must never change.
+    pub name: String,
+    /// The database.
+    pub source: SourceConfig,
+    /// Which tables.
+    pub tables: TablesConfig,
+    /// How the first copy is made.
+    pub snapshot: SnapshotConfig,
+    /// Where the tables go.
+    pub sink: SinkConfig,
+    /// What happens with rows that cannot be represented.
+    pub errors: ErrorsConfig,
+    /// Limits.
+    pub limits: LimitsConfig,
+    /// The HTTP server; `None`: off.
+    pub http: Option<HttpConfig>,
+    /// Logging.
+    pub log: LogConfig,
+}
+
+/// Host, port, database, user.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SourceAddress {
+    /// Name or address; a path that begins with `/` is the directory of a Unix socket.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Database.
+    pub database: String,
+    /// Role.
+    pub user: String,
+}
+
+impl fmt::Display for SourceAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        write!(f, "{}@{host}:{}/{}", self.user, self.port, self.database)
+    }
+}
+
+/// The PostgreSQL source.
+#[derive(Clone, Debug)]
+pub struct SourceConfig {
+    /// Where it is.
+    pub address: SourceAddress,
+    /// The role's password.
+    pub password: SecretSource,
+    /// Encryption.
+    pub tls: TlsConfig,
+    /// Replication slot.
+    pub slot: String,
+    /// Publication.
+    pub publication: String,
+    /// Whether slot and publication are made when they are missing.
+    pub create_if_missing: bool,
+    /// How often an idle database is touched so that the slot moves on. `None`: never.
+    pub heartbeat: Option<Duration>,
+}
+
+/// Encryption of the connection to the source.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TlsConfig {
+    /// How strict.
+    pub mode: TlsMode,
+    /// Certificate authorities (PEM); `None`: those of the system.
+    pub ca: Option<PathBuf>,
+}
+
+/// libpq's `sslmode`, without `allow`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TlsMode {
+    /// Plain text only.
+    Disable,
+    /// Encrypted when the server can; nothing is verified.
+    Prefer,
+    /// Encrypted; nothing is verified.
+    Require,
+    /// Encrypted, and the certificate must be from a known authority.
+    VerifyCa,
+    /// As `VerifyCa`, and the certificate must name the host.
+    VerifyFull,
+}
+
+impl TlsMode {
+    /// All of them.
+    pub const ALL: [TlsMode; 5] =
+        [TlsMode::Disable, TlsMode::Prefer, TlsMode::Require, TlsMode::VerifyCa, TlsMode::VerifyFull];
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TlsMode::Disable => "disable",
+            TlsMode::Prefer => "prefer",
+            TlsMode::Require => "require",
+            TlsMode::VerifyCa => "verify-ca",
+            TlsMode::VerifyFull => "verify-full",
+        }
+    }
+
+    /// The mode of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.as_str() == text)
+    }
+}
+
+/// Which tables are replicated.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TablesConfig {
+    /// At least one of these must match.
+    pub include: Vec<TablePattern>,
+    /// None of these may match.
+    pub exclude: Vec<TablePattern>,
+}
+
+impl TablesConfig {
+    /// Whether the table is replicated.
+    pub fn covers(&self, name: &TableName) -> bool {
+        self.include.iter().any(|p| p.matches(name)) && !self.exclude.iter().any(|p| p.matches(name))
+    }
+}
+
+/// How the first copy of a table is made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnapshotConfig {
+    /// Connections that copy at the same time.
+    pub workers: usize,
+}
+
+/// Where the tables go, and how.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SinkConfig {
+    /// Where.
+    pub target: SinkTarget,
+    /// When a unit is committed: whichever comes first.
+    pub commit: CommitConfig,
+    /// How rows are written.
+    pub write: WriteMode,
+    /// What a `numeric` without precision becomes.
+    pub numeric_unbounded: NumericUnbounded,
+    /// What an infinite date or timestamp becomes.
+    pub infinity: InfinityPolicy,
+}
+
+/// The kind of sink and its place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SinkTarget {
+    /// Delta tables at `{uri}/{schema}/{table}`.
+    Delta {
+        /// The root, without a slash at its end.
+        uri: Url,
+    },
+    /// Nothing is kept: for measuring the source.
+    Discard,
+}
+
+impl fmt::Display for SinkTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SinkTarget::Delta { uri } => write!(f, "{uri} (delta)"),
+            SinkTarget::Discard => f.write_str("discard"),
+        }
+    }
+}
+
+/// When a unit is committed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CommitConfig {
+    /// At the latest this long after its first row.
+    pub interval: Duration,
+    /// At the latest with this many rows.
+    pub max_rows: u64,
+    /// At the latest with this many bytes in memory.
+    pub max_bytes: u64,
+}
+
+/// How rows are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WriteMode {
+    /// The table equals the source: rows are replaced and deleted by key, with deletion vectors.
+    Upsert,
+}
+
+/// What a `numeric` without precision becomes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NumericUnbounded {
+    /// Text, exact.
+    String,
+    /// `decimal(precision, scale)`; a value that does not fit stops its table.
+    Decimal {
+        /// 1 to 38.
+        precision: u8,
+        /// 0 to `precision`.
+        scale: u8,
+    },
+    /// A 64-bit float: not exact.
+    Double,
+}
+
+/// What `infinity` of dates and timestamps becomes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InfinityPolicy {
+    /// The row's table stops.
+    Stop,
+    /// Null: not exact, chosen by the operator.
+    Null,
+}
+
+/// What happens with rows that cannot be represented.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ErrorsConfig {
+    /// The row.
+    pub bad_row: BadRow,
+}
+
+/// What happens with a row that cannot be represented.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BadRow {
+    /// Its table stops.
+    Stop,
+}
+
+/// Limits of this process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LimitsConfig {
+    /// Bytes that buffers may hold. `None`: derived from the machine's or the cgroup's memory.
+    pub memory: Option<u64>,
+}
+
+/// The HTTP server. Its endpoints only read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HttpConfig {
+    /// Address and port.
+    pub listen: SocketAddr,
+}
+
+/// Logging.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogConfig {
+    /// From this level up.
+    pub level: LogLevel,
+    /// Text or JSON.
+    pub format: LogFormat,
+}

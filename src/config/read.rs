@@ -1,0 +1,485 @@
+//! From the tree and the command line's flags to a [`Config`].
+
+use super::Overrides;
+use super::address::{DEFAULT_PORT, ParsedSource, parse_port, parse_sink, parse_source};
+use super::model::{
+    BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
+    LogFormat, LogLevel, NumericUnbounded, Origin, SinkConfig, SinkTarget, SnapshotConfig, SourceAddress,
+    SourceConfig, TablesConfig, TlsConfig, TlsMode, WriteMode,
+};
+use super::pattern::TablePattern;
+use super::problem::{Refusal, Show};
+use super::reader::{Reader, Repeat, Section};
+use super::secret::SecretSource;
+use super::tree::Node;
+use crate::error::codes;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Longest name of a slot or a publication in PostgreSQL (`NAMEDATALEN` - 1).
+const NAME_LIMIT: usize = 63;
+/// What every file says as its format.
+const FORMAT: &str = "1";
+/// libpq's variable for the password.
+const AMBIENT_PASSWORD: &str = "PGPASSWORD";
+const DEFAULT_PUBLICATION: &str = "strandline_pub";
+const DEFAULT_TABLES: &str = "public.*";
+const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(10);
+const DEFAULT_WORKERS: u64 = 4;
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+const DEFAULT_MAX_ROWS: u64 = 500_000;
+const DEFAULT_MAX_BYTES: u64 = 256 * MEBIBYTE;
+const HOUR: Duration = Duration::from_secs(3600);
+const MEBIBYTE: u64 = 1024 * 1024;
+
+/// Reads everything. `None` when something was reported.
+pub(super) fn read_config(
+    reader: &mut Reader<'_>,
+    tree: Option<&Node>,
+    origin: Origin,
+    overrides: &Overrides,
+) -> Option<Config> {
+    let top = reader.section(tree, "");
+    if matches!(origin, Origin::File(_)) {
+        read_format(reader, top);
+    }
+    let name = reader.parsed(top, "name", Repeat::Value, parse_name);
+    let source_section = reader.section(top.entry("source").map(|e| &e.value), "source");
+    let connection = read_connection(reader, source_section, overrides);
+    let name = match (name, top.entry("name"), &connection) {
+        (Some(name), _, _) => Some(name),
+        (None, None, Some(connection)) => default_name(reader, connection),
+        _ => None,
+    };
+    let source = read_source(reader, source_section, connection, name.as_deref(), overrides);
+    let tables = read_tables(reader, top, overrides);
+    let snapshot = read_snapshot(reader, top);
+    let sink = read_sink(reader, top, overrides);
+    let errors = read_errors(reader, top);
+    let limits = read_limits(reader, top);
+    let http = read_http(reader, top);
+    let log = read_log(reader, top);
+    Some(Config {
+        origin,
+        name: name?,
+        source: source?,
+        tables: tables?,
+        snapshot: snapshot?,
+        sink: sink?,
+        errors: errors?,
+        limits: limits?,
+        http: http?,
+        log: log?,
+    })
+}
+
+fn read_format(reader: &mut Reader<'_>, top: Section<'_>) {
+    if top.entry("version").is_none() {
+        return reader.report_missing(
+            "the file does not say its format",
+            format!("add the line \"version: {FORMAT}\" at its top"),
+        );
+    }
+    let _checked = reader.parsed(top, "version", Repeat::Value, |text| match text {
+        FORMAT => Ok(()),
+        _ => Err(Refusal::new("is not a known format of this file", format!("write version: {FORMAT}"))),
+    });
+}
+
+fn parse_name(text: &str) -> Result<String, Refusal> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    if (1..=NAME_LIMIT).contains(&text.len()) && text.bytes().all(allowed) {
+        return Ok(text.to_owned());
+    }
+    Err(Refusal::new(
+        "is not a name for a pipeline",
+        "use 1 to 63 letters, digits, \"_\" and \"-\": the name becomes part of paths",
+    ))
+}
+
+fn default_name(reader: &mut Reader<'_>, connection: &Connection) -> Option<String> {
+    match parse_name(&connection.address.database) {
+        Ok(name) => Some(name),
+        Err(_) => {
+            reader.report_missing(
+                format!(
+                    "the pipeline has no name, and the database's name \"{}\" cannot be used as one",
+                    connection.address.database
+                ),
+                "set \"name\" in the configuration file: 1 to 63 letters, digits, \"_\" and \"-\"",
+            );
+            None
+        }
+    }
+}
+
+/// How to reach the source.
+struct Connection {
+    address: SourceAddress,
+    password: SecretSource,
+    tls: TlsConfig,
+}
+
+impl Connection {
+    fn from_url(parsed: ParsedSource) -> Self {
+        Connection {
+            address: parsed.address,
+            password: parsed.password.map_or(SecretSource::Ambient(AMBIENT_PASSWORD), SecretSource::Plain),
+            tls: TlsConfig { mode: parsed.tls_mode.unwrap_or(TlsMode::Prefer), ca: parsed.tls_ca },
+        }
+    }
+}
+
+const CONNECTION_PARTS: [&str; 4] = ["host", "port", "database", "user"];
+
+/// From the command line's URL, the file's URL, or the file's parts. The command line's URL replaces all of
+/// the file's connection keys, so that a password never goes to another host.
+fn read_connection(
+    reader: &mut Reader<'_>,
+    section: Section<'_>,
+    overrides: &Overrides,
+) -> Option<Connection> {
+    let _type = reader.choice(section, "type", &[("postgres", ())], &["mysql", "mariadb", "kafka"]);
+    let from_url = reader.parsed(section, "url", Repeat::Never, parse_source);
+    let from_parts = read_parts(reader, section, overrides.source_url.is_some());
+    let password = reader.secret(section, "password", "source.password");
+    let tls = reader.section(section.entry("tls").map(|e| &e.value), "source.tls");
+    let modes = TlsMode::ALL.map(|mode| (mode.as_str(), mode));
+    let mode = reader.choice(tls, "mode", &modes, &[]);
+    let ca = reader.text(tls, "ca").map(PathBuf::from);
+    if let Some(url) = &overrides.source_url {
+        return match parse_source(url) {
+            Ok(parsed) => Some(Connection::from_url(parsed)),
+            Err(refusal) => {
+                reader.report_argument("SOURCE_URL", refusal);
+                None
+            }
+        };
+    }
+    let mut parsed = if section.entry("url").is_some() {
+        report_twice(reader, section, &CONNECTION_PARTS);
+        from_url?
+    } else {
+        ParsedSource { address: from_parts?, password: None, tls_mode: None, tls_ca: None }
+    };
+    if parsed.password.is_some() {
+        report_twice(reader, section, &["password"]);
+    }
+    if parsed.tls_mode.is_some() && mode.is_some() || parsed.tls_ca.is_some() && ca.is_some() {
+        report_twice(reader, section, &["tls"]);
+    }
+    parsed.tls_mode = parsed.tls_mode.or(mode);
+    parsed.tls_ca = parsed.tls_ca.or(ca);
+    let connection = Connection::from_url(parsed);
+    Some(Connection { password: password.unwrap_or(connection.password), ..connection })
+}
+
+fn report_twice(reader: &mut Reader<'_>, section: Section<'_>, keys: &[&'static str]) {
+    for key in section.written(keys) {
+        if let Some(entry) = section.entry(key) {
+            let message = format!("source.{key} is given twice: here and in source.url");
+            reader.report(codes::CF003, entry.key_mark, Show::UpToMark, message, "keep one of them");
+        }
+    }
+}
+
+/// The address from `host`, `port`, `database`, `user`. Says what is missing, unless another source of the
+/// address is there.
+fn read_parts(reader: &mut Reader<'_>, section: Section<'_>, overridden: bool) -> Option<SourceAddress> {
+    let port = match section.entry("port") {
+        None => Some(DEFAULT_PORT),
+        Some(_) => reader.parsed(section, "port", Repeat::Value, parse_port),
+    };
+    let host = reader.text(section, "host");
+    let database = reader.text(section, "database");
+    let user = reader.text(section, "user");
+    if section.entry("url").is_none() && !overridden {
+        if section.written(&CONNECTION_PARTS).is_empty() {
+            reader.report_missing(
+                "the configuration does not say where the source database is",
+                "give source.url: \"postgres://user@host:5432/database\", or source.host, .database and .user",
+            );
+            return None;
+        }
+        for key in ["host", "database", "user"] {
+            if section.entry(key).is_none() {
+                reader.report_missing(format!("source.{key} is missing"), format!("add {key} to source"));
+            }
+        }
+    }
+    Some(SourceAddress { host: host?, port: port?, database: database?, user: user? })
+}
+
+fn read_source(
+    reader: &mut Reader<'_>,
+    section: Section<'_>,
+    connection: Option<Connection>,
+    name: Option<&str>,
+    overrides: &Overrides,
+) -> Option<SourceConfig> {
+    let from_file = reader.parsed(section, "slot", Repeat::Value, parse_slot);
+    let slot = match (&overrides.slot, section.entry("slot")) {
+        (Some(slot), _) => argument(reader, "--slot", slot, parse_slot),
+        (None, Some(_)) => from_file,
+        (None, None) => name.and_then(|name| default_slot(reader, name)),
+    };
+    let from_file = reader.parsed(section, "publication", Repeat::Value, parse_publication);
+    let publication = match (&overrides.publication, section.entry("publication")) {
+        (Some(publication), _) => argument(reader, "--publication", publication, parse_publication),
+        (None, Some(_)) => from_file,
+        (None, None) => Some(DEFAULT_PUBLICATION.to_owned()),
+    };
+    let create_if_missing = or_default(reader, section, "create_if_missing", true, |reader, section, key| {
+        reader.boolean(section, key)
+    });
+    let heartbeat = or_default(reader, section, "heartbeat", DEFAULT_HEARTBEAT, |reader, section, key| {
+        reader.duration(section, key, Duration::ZERO..=HOUR)
+    });
+    let Connection { address, password, tls } = connection?;
+    Some(SourceConfig {
+        address,
+        password,
+        tls,
+        slot: slot?,
+        publication: publication?,
+        create_if_missing: create_if_missing?,
+        heartbeat: heartbeat.map(|every| (!every.is_zero()).then_some(every))?,
+    })
+}
+
+fn or_default<T>(
+    reader: &mut Reader<'_>,
+    section: Section<'_>,
+    key: &str,
+    default: T,
+    read: impl FnOnce(&mut Reader<'_>, Section<'_>, &str) -> Option<T>,
+) -> Option<T> {
+    if section.entry(key).is_some() { read(reader, section, key) } else { Some(default) }
+}
+
+fn argument<T>(
+    reader: &mut Reader<'_>,
+    argument: &str,
+    text: &str,
+    parse: impl FnOnce(&str) -> Result<T, Refusal>,
+) -> Option<T> {
+    match parse(text) {
+        Ok(value) => Some(value),
+        Err(refusal) => {
+            reader.report_argument(&format!("{argument} \"{text}\""), refusal);
+            None
+        }
+    }
+}
+
+fn parse_slot(text: &str) -> Result<String, Refusal> {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    if (1..=NAME_LIMIT).contains(&text.len()) && text.bytes().all(allowed) {
+        return Ok(text.to_owned());
+    }
+    Err(Refusal::new(
+        "is not a name for a replication slot",
+        "use 1 to 63 lower-case letters, digits and \"_\": PostgreSQL allows no other",
+    ))
+}
+
+fn parse_publication(text: &str) -> Result<String, Refusal> {
+    if (1..=NAME_LIMIT).contains(&text.len()) && !text.chars().any(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    Err(Refusal::new("is not a name for a publication", "use 1 to 63 bytes of text"))
+}
+
+fn default_slot(reader: &mut Reader<'_>, name: &str) -> Option<String> {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+    let slot = format!("strandline_{}", name.chars().map(plain).collect::<String>());
+    if slot.len() <= NAME_LIMIT {
+        return Some(slot);
+    }
+    reader.report_missing(
+        format!(
+            "the slot's name \"{slot}\", made from the pipeline's name, is longer than {NAME_LIMIT} bytes"
+        ),
+        "set source.slot, or a shorter name",
+    );
+    None
+}
+
+fn read_tables(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -> Option<TablesConfig> {
+    let section = reader.section(top.entry("tables").map(|e| &e.value), "tables");
+    let example = "[\"public.*\"]";
+    let exclude = match section.entry("exclude") {
+        Some(_) => reader.list(section, "exclude", example, TablePattern::parse)?,
+        None => Vec::new(),
+    };
+    let include = match section.entry("include") {
+        Some(_) => reader.list(section, "include", example, TablePattern::parse),
+        None => TablePattern::parse(DEFAULT_TABLES).ok().map(|pattern| vec![pattern]),
+    };
+    if !overrides.tables.is_empty() {
+        let patterns = overrides.tables.iter();
+        let include = patterns.map(|text| argument(reader, "--table", text, TablePattern::parse)).collect();
+        return Some(TablesConfig { include: all(include)?, exclude });
+    }
+    let include = include?;
+    if include.is_empty() && section.entry("include").is_some() {
+        reader.report_missing("tables.include names no table", format!("write include: {example}"));
+        return None;
+    }
+    Some(TablesConfig { include, exclude })
+}
+
+fn all<T>(items: Vec<Option<T>>) -> Option<Vec<T>> {
+    items.into_iter().collect()
+}
+
+fn read_snapshot(reader: &mut Reader<'_>, top: Section<'_>) -> Option<SnapshotConfig> {
+    let section = reader.section(top.entry("snapshot").map(|e| &e.value), "snapshot");
+    let workers = or_default(reader, section, "workers", DEFAULT_WORKERS, |reader, section, key| {
+        reader.number(section, key, 1..=64)
+    })?;
+    Some(SnapshotConfig { workers: usize::try_from(workers).ok()? })
+}
+
+fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -> Option<SinkConfig> {
+    let section = reader.section(top.entry("sink").map(|e| &e.value), "sink");
+    let target = read_target(reader, section, overrides);
+    let commit = read_commit(reader, section);
+    let write = or_default(reader, section, "write", WriteMode::Upsert, |reader, section, key| {
+        reader.choice(section, key, &[("upsert", WriteMode::Upsert)], &["append", "copy_on_write", "both"])
+    });
+    let numeric =
+        or_default(reader, section, "numeric_unbounded", NumericUnbounded::String, |reader, section, key| {
+            reader.parsed(section, key, Repeat::Value, parse_numeric)
+        });
+    let infinity = or_default(reader, section, "infinity", InfinityPolicy::Stop, |reader, section, key| {
+        reader.choice(section, key, &[("stop", InfinityPolicy::Stop), ("null", InfinityPolicy::Null)], &[])
+    });
+    Some(SinkConfig {
+        target: target?,
+        commit: commit?,
+        write: write?,
+        numeric_unbounded: numeric?,
+        infinity: infinity?,
+    })
+}
+
+#[derive(Clone, Copy)]
+enum SinkType {
+    Delta,
+    Discard,
+}
+
+fn read_target(reader: &mut Reader<'_>, section: Section<'_>, overrides: &Overrides) -> Option<SinkTarget> {
+    let allowed = [("delta", SinkType::Delta), ("discard", SinkType::Discard)];
+    let kind = or_default(reader, section, "type", SinkType::Delta, |reader, section, key| {
+        reader.choice(section, key, &allowed, &["kafka", "stdout"])
+    });
+    let from_file = reader.parsed(section, "uri", Repeat::Never, parse_sink);
+    if let Some(uri) = &overrides.sink_uri {
+        return match parse_sink(uri) {
+            Ok(target) => Some(target),
+            Err(refusal) => {
+                reader.report_argument("SINK_URI", refusal);
+                None
+            }
+        };
+    }
+    match (kind?, section.entry("uri")) {
+        (SinkType::Discard, _) => Some(SinkTarget::Discard),
+        (SinkType::Delta, Some(_)) => from_file,
+        (SinkType::Delta, None) => {
+            reader.report_missing(
+                "the configuration does not say where the tables go",
+                "give sink.uri: \"file:///path\", \"s3://bucket/path\", \"gs://…\" or \"abfss://…\"",
+            );
+            None
+        }
+    }
+}
+
+fn read_commit(reader: &mut Reader<'_>, sink: Section<'_>) -> Option<CommitConfig> {
+    let section = reader.section(sink.entry("commit").map(|e| &e.value), "sink.commit");
+    let interval = or_default(reader, section, "interval", DEFAULT_INTERVAL, |reader, section, key| {
+        reader.duration(section, key, Duration::from_millis(10)..=HOUR)
+    });
+    let max_rows = or_default(reader, section, "max_rows", DEFAULT_MAX_ROWS, |reader, section, key| {
+        reader.number(section, key, 1..=100_000_000)
+    });
+    let max_bytes = or_default(reader, section, "max_bytes", DEFAULT_MAX_BYTES, |reader, section, key| {
+        reader.size(section, key, MEBIBYTE..=1024 * 1024 * MEBIBYTE)
+    });
+    Some(CommitConfig { interval: interval?, max_rows: max_rows?, max_bytes: max_bytes? })
+}
+
+fn parse_numeric(text: &str) -> Result<NumericUnbounded, Refusal> {
+    const FORMS: &str = "allowed: string, double, decimal(precision, scale) such as decimal(38,10)";
+    match text {
+        "string" => return Ok(NumericUnbounded::String),
+        "double" => return Ok(NumericUnbounded::Double),
+        _ => {}
+    }
+    let inside = text.strip_prefix("decimal(").and_then(|rest| rest.strip_suffix(')'));
+    let Some((precision, scale)) = inside.and_then(|inside| inside.split_once(',')) else {
+        return Err(Refusal::new("is not allowed", FORMS));
+    };
+    match (precision.trim().parse::<u8>(), scale.trim().parse::<u8>()) {
+        (Ok(precision @ 1..=38), Ok(scale)) if scale <= precision => {
+            Ok(NumericUnbounded::Decimal { precision, scale })
+        }
+        _ => Err(Refusal::new(
+            "is not a decimal that Delta can hold",
+            "the precision is 1 to 38, the scale 0 to the precision: decimal(38,10)",
+        )),
+    }
+}
+
+fn read_errors(reader: &mut Reader<'_>, top: Section<'_>) -> Option<ErrorsConfig> {
+    let section = reader.section(top.entry("errors").map(|e| &e.value), "errors");
+    let bad_row = or_default(reader, section, "bad_row", BadRow::Stop, |reader, section, key| {
+        reader.choice(section, key, &[("stop", BadRow::Stop)], &["dlq"])
+    })?;
+    Some(ErrorsConfig { bad_row })
+}
+
+fn read_limits(reader: &mut Reader<'_>, top: Section<'_>) -> Option<LimitsConfig> {
+    let section = reader.section(top.entry("limits").map(|e| &e.value), "limits");
+    let memory = match section.entry("memory") {
+        None => None,
+        Some(_) => Some(reader.size(section, "memory", 64 * MEBIBYTE..=1024 * 1024 * MEBIBYTE)?),
+    };
+    Some(LimitsConfig { memory })
+}
+
+fn read_http(reader: &mut Reader<'_>, top: Section<'_>) -> Option<Option<HttpConfig>> {
+    let Some(entry) = top.entry("http").filter(|entry| !entry.value.is_null()) else { return Some(None) };
+    let section = reader.section(Some(&entry.value), "http");
+    if section.entry("listen").is_none() {
+        let (message, advice) = ("http.listen is missing", "write http: {listen: \"127.0.0.1:9187\"}");
+        reader.report(codes::CF003, entry.key_mark, Show::UpToMark, message.to_owned(), advice);
+        return None;
+    }
+    let listen = reader.parsed(section, "listen", Repeat::Value, |text| {
+        text.parse::<SocketAddr>().map_err(|_| {
+            Refusal::new(
+                "is not an address and a port",
+                "write \"127.0.0.1:9187\" for this machine only, \"0.0.0.0:9187\" or \"[::]:9187\" for all",
+            )
+        })
+    })?;
+    Some(Some(HttpConfig { listen }))
+}
+
+fn read_log(reader: &mut Reader<'_>, top: Section<'_>) -> Option<LogConfig> {
+    let section = reader.section(top.entry("log").map(|e| &e.value), "log");
+    let levels = LogLevel::ALL.map(|level| (level.as_str(), level));
+    let level = or_default(reader, section, "level", LogLevel::Info, |reader, section, key| {
+        reader.choice(section, key, &levels, &[])
+    });
+    let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let format = or_default(reader, section, "format", LogFormat::Auto, |reader, section, key| {
+        reader.choice(section, key, &formats, &[])
+    });
+    Some(LogConfig { level: level?, format: format? })
+}

@@ -1,0 +1,64 @@
+//! Errors as `application/problem+json` (RFC 9457).
+
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+/// One problem.
+#[derive(Serialize)]
+pub(super) struct Problem {
+    /// A URI of the kind of problem; there is none.
+    #[serde(rename = "type")]
+    pub(super) kind: &'static str,
+    /// The status in words.
+    pub(super) title: &'static str,
+    /// The status.
+    pub(super) status: u16,
+    /// The error code, where there is one.
+    pub(super) code: Option<String>,
+    /// What was found.
+    pub(super) detail: String,
+    /// What to do.
+    pub(super) fix: Option<String>,
+}
+
+impl Problem {
+    /// Without code and fix.
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Problem {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("error"),
+            status: status.as_u16(),
+            code: None,
+            detail: detail.into(),
+            fix: None,
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, axum::Json(self)).into_response();
+        let kind = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
+    }
+}
+
+/// 404.
+pub(super) async fn unknown_path(uri: Uri) -> Problem {
+    Problem {
+        fix: Some(
+            "the paths are /livez /readyz /startupz /healthz /metrics /api/v1/status /api/v1/tables"
+                .to_owned(),
+        ),
+        ..Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
+    }
+}
+
+/// 405.
+pub(super) async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    let detail = format!("{} does not take {method}", uri.path());
+    Problem { fix: Some("use GET".to_owned()), ..Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail) }
+}

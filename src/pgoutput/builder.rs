@@ -1,0 +1,302 @@
+//! Collects the rows of one table over many transactions and yields them as one [`ChangeBatch`].
+//!
+//! A batch may be taken at any moment, also within a transaction: rows carry the *start* of their
+//! transaction's commit record, which Begin already tells. Rows of a transaction that is streamed before it
+//! commits have no transaction at first; their batch is stamped at Stream Commit ([`ChangeBatch::stamp`]).
+
+use super::image::Image;
+use super::message::OldRow;
+use super::reason::{Reason, ValueError};
+use super::tuple::{TupleData, Value};
+use super::types::Policies;
+use crate::event::{Before, ChangeBatch, Op, Txn, TxnRun};
+use crate::schema::TableSchema;
+use std::sync::Arc;
+
+/// Collects rows of one table under one schema.
+///
+/// The columns of a tuple must be `TableSchema::columns`, all and in order: as Relation announced them, or
+/// as the `COPY` statement lists them.
+///
+/// A call that fails leaves the builder as if it had never been made. [`BatchBuilder::take`] must be called
+/// before [`BatchBuilder::bytes`] passes 1 GiB: no row is longer than that, and a column ends at 2 GiB.
+#[derive(Debug)]
+pub struct BatchBuilder {
+    schema: Arc<TableSchema>,
+    policies: Policies,
+    is_key: Vec<bool>,
+    ops: Vec<Op>,
+    ordinals: Vec<u64>,
+    runs: Vec<TxnRun>,
+    /// The first row that belongs to no run yet.
+    open_from: usize,
+    after: Image,
+    before: Option<Image>,
+    /// Shorter than `ops` while the last rows have no old image.
+    before_index: Vec<u32>,
+    wire_bytes: usize,
+}
+
+/// How far a builder was, to go back to: see [`BatchBuilder::rollback_to`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mark {
+    rows: usize,
+    before_rows: usize,
+    before_index: usize,
+    wire_bytes: usize,
+}
+
+impl BatchBuilder {
+    /// Empty.
+    pub fn new(schema: Arc<TableSchema>, policies: Policies) -> Self {
+        let mut is_key = vec![false; schema.columns.len()];
+        for &index in &schema.key {
+            if let Some(flag) = is_key.get_mut(index) {
+                *flag = true;
+            }
+        }
+        let after = Image::new(&schema, &policies);
+        BatchBuilder {
+            schema,
+            policies,
+            is_key,
+            ops: Vec::new(),
+            ordinals: Vec::new(),
+            runs: Vec::new(),
+            open_from: 0,
+            after,
+            before: None,
+            before_index: Vec::new(),
+            wire_bytes: 0,
+        }
+    }
+
+    /// The schema of its rows.
+    pub fn schema(&self) -> &Arc<TableSchema> {
+        &self.schema
+    }
+
+    /// Rows since the last [`BatchBuilder::take`].
+    pub fn rows(&self) -> usize {
+        self.ops.len()
+    }
+
+    /// No rows.
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
+    /// Bytes of memory that the rows take, without spare capacity. Costs a few nanoseconds per column: ask
+    /// per transaction or per read, not per row.
+    pub fn bytes(&self) -> usize {
+        let before = self.before.as_ref().map_or(0, Image::bytes);
+        let fixed = self.ops.len() * size_of::<Op>() + self.ordinals.len() * 8 + self.before_index.len() * 4;
+        self.after.bytes() + before + fixed
+    }
+
+    /// An inserted row. `ordinal`: of the change in its transaction. `wire_bytes`: of its message.
+    pub fn push_insert(
+        &mut self,
+        new: &TupleData<'_>,
+        ordinal: u64,
+        wire_bytes: usize,
+    ) -> Result<(), ValueError> {
+        self.must_be_stream()?;
+        self.after.push(new.len(), new.values(), false)?;
+        self.add(Op::Create, ordinal, wire_bytes);
+        Ok(())
+    }
+
+    /// An updated row. Values that the new row does not repeat are taken from a whole old row, and those of
+    /// the key from any old row; the others are marked as unchanged.
+    pub fn push_update(
+        &mut self,
+        old: Option<&OldRow<'_>>,
+        new: &TupleData<'_>,
+        ordinal: u64,
+        wire_bytes: usize,
+    ) -> Result<(), ValueError> {
+        self.must_be_stream()?;
+        let mark = self.mark();
+        let result = self.try_update(old, new);
+        match result {
+            Ok(()) => self.add(Op::Update, ordinal, wire_bytes),
+            Err(_) => self.rollback_to(mark),
+        }
+        result
+    }
+
+    fn try_update(&mut self, old: Option<&OldRow<'_>>, new: &TupleData<'_>) -> Result<(), ValueError> {
+        let row = self.after.rows();
+        match old {
+            None => self.after.push(new.len(), new.values(), true)?,
+            Some(OldRow::Full(full)) => {
+                let filled = new.values().zip(full.values()).map(|(new, old)| match new {
+                    Value::Unchanged => old,
+                    _ => new,
+                });
+                self.after.push(new.len(), filled, true)?;
+            }
+            Some(OldRow::Key(key)) => {
+                // The other columns stand as null in a key-only row: that is not their value.
+                let filled =
+                    new.values().zip(key.values()).zip(&self.is_key).map(|((new, old), &is_key)| match new {
+                        Value::Unchanged if is_key => old,
+                        _ => new,
+                    });
+                self.after.push(new.len(), filled, true)?;
+            }
+        }
+        if let Some(&column) = self.schema.key.iter().find(|&&column| self.after.is_unchanged(column, row)) {
+            return Err(ValueError { column: Some(column), reason: Reason::UnchangedKey });
+        }
+        match old {
+            Some(old) => self.push_before(old),
+            None => Ok(()),
+        }
+    }
+
+    /// A deleted row.
+    pub fn push_delete(
+        &mut self,
+        old: &OldRow<'_>,
+        ordinal: u64,
+        wire_bytes: usize,
+    ) -> Result<(), ValueError> {
+        self.must_be_stream()?;
+        let mark = self.mark();
+        if let Err(error) = self.push_before(old) {
+            self.rollback_to(mark);
+            return Err(error);
+        }
+        self.after.push_nulls();
+        self.add(Op::Delete, ordinal, wire_bytes);
+        Ok(())
+    }
+
+    /// The whole table was truncated.
+    pub fn push_truncate(&mut self, ordinal: u64, wire_bytes: usize) -> Result<(), ValueError> {
+        self.must_be_stream()?;
+        self.after.push_nulls();
+        self.add(Op::Truncate, ordinal, wire_bytes);
+        Ok(())
+    }
+
+    /// A row of a snapshot: `count` values.
+    pub(super) fn push_read<'a>(
+        &mut self,
+        count: usize,
+        values: impl Iterator<Item = Value<'a>>,
+        wire_bytes: usize,
+    ) -> Result<(), ValueError> {
+        if !self.ordinals.is_empty() {
+            return Err(ValueError::row(Reason::Misuse));
+        }
+        self.after.push(count, values, false)?;
+        self.ops.push(Op::Read);
+        self.wire_bytes += wire_bytes;
+        Ok(())
+    }
+
+    /// Ends a transaction: gives it the rows that came since the last end. No rows, no run.
+    pub fn end_transaction(&mut self, txn: Txn) {
+        if self.open_from < self.ordinals.len() {
+            // A batch ends long before 2^32 rows: a row takes a byte at least and a batch less than 2 GiB.
+            let first_row = u32::try_from(self.open_from).unwrap_or(u32::MAX);
+            self.runs.push(TxnRun { first_row, txn });
+            self.open_from = self.ordinals.len();
+        }
+    }
+
+    /// The batch so far, with everything before it forgotten. `open` is the transaction whose rows are not
+    /// ended yet; it goes on, in the next batch. `None` is right between transactions, and for a builder
+    /// that holds nothing but rows of one streamed transaction: those stay without a transaction until
+    /// [`ChangeBatch::stamp`].
+    ///
+    /// # Errors
+    /// Text that is not UTF-8: the rows are lost, the table must stop. Ended rows and rows of a transaction
+    /// that is not named: a defect of the caller.
+    pub fn take(&mut self, open: Option<Txn>) -> Result<ChangeBatch, ValueError> {
+        if let Some(open) = open {
+            self.end_transaction(open);
+        }
+        let rows = self.ops.len();
+        if !self.runs.is_empty() && self.open_from < rows {
+            return Err(ValueError::row(Reason::Misuse));
+        }
+        let after = self.after.finish(&self.schema);
+        let unchanged = self.after.take_unchanged(rows);
+        let before = match &mut self.before {
+            Some(image) if image.rows() > 0 => Some(image.finish(&self.schema)),
+            _ => None,
+        };
+        let mut index = std::mem::take(&mut self.before_index);
+        self.open_from = 0;
+        let (ops, ordinals) = (std::mem::take(&mut self.ops), std::mem::take(&mut self.ordinals));
+        let (runs, wire_bytes) = (std::mem::take(&mut self.runs), std::mem::take(&mut self.wire_bytes));
+        let before = match before {
+            Some(rows_before) => {
+                index.resize(rows, Before::NONE);
+                Some(Before { rows: rows_before?, index })
+            }
+            None => None,
+        };
+        let schema = Arc::clone(&self.schema);
+        Ok(ChangeBatch { schema, ops, runs, ordinals, after: after?, before, unchanged, wire_bytes })
+    }
+
+    /// How far it is. Good until the next [`BatchBuilder::take`] or [`BatchBuilder::end_transaction`].
+    pub fn mark(&self) -> Mark {
+        Mark {
+            rows: self.ops.len(),
+            before_rows: self.before.as_ref().map_or(0, Image::rows),
+            before_index: self.before_index.len(),
+            wire_bytes: self.wire_bytes,
+        }
+    }
+
+    /// Forgets the rows since `mark`: a streamed subtransaction that aborted. All rows that were streamed
+    /// since its first belong to it, because the outer transaction writes nothing while it runs.
+    pub fn rollback_to(&mut self, mark: Mark) {
+        self.ops.truncate(mark.rows);
+        self.ordinals.truncate(mark.rows);
+        self.after.truncate(mark.rows);
+        if let Some(before) = &mut self.before {
+            before.truncate(mark.before_rows);
+        }
+        self.before_index.truncate(mark.before_index);
+        self.wire_bytes = mark.wire_bytes;
+    }
+
+    fn must_be_stream(&self) -> Result<(), ValueError> {
+        if self.ordinals.len() == self.ops.len() { Ok(()) } else { Err(ValueError::row(Reason::Misuse)) }
+    }
+
+    #[inline]
+    fn add(&mut self, op: Op, ordinal: u64, wire_bytes: usize) {
+        self.ops.push(op);
+        self.ordinals.push(ordinal);
+        self.wire_bytes += wire_bytes;
+    }
+
+    /// Adds the old image of the next row.
+    fn push_before(&mut self, old: &OldRow<'_>) -> Result<(), ValueError> {
+        let (tuple, whole) = match old {
+            OldRow::Key(tuple) => (tuple, false),
+            OldRow::Full(tuple) => (tuple, true),
+        };
+        if self.schema.full_before && !whole {
+            return Err(ValueError::row(Reason::OldRowNotWhole));
+        }
+        let (schema, policies) = (&self.schema, &self.policies);
+        let before = self.before.get_or_insert_with(|| Image::new(schema, policies));
+        let row = before.rows();
+        before.push(tuple.len(), tuple.values(), false)?;
+        if let Some(&column) = self.schema.key.iter().find(|&&column| before.is_null(column, row)) {
+            return Err(ValueError { column: Some(column), reason: Reason::NoKey });
+        }
+        self.before_index.resize(self.ops.len(), Before::NONE);
+        self.before_index.push(u32::try_from(row).unwrap_or(Before::NONE));
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! From a source type to the kind that its values travel as.
+//!
+//! Built-in types are known by oid: their names can be shadowed, their oids cannot. Everything else is known
+//! by what the catalogue says of it. `None` means *not supported yet*: the table stops with a code, nothing
+//! is guessed.
+
+use crate::schema::ColumnKind;
+
+/// What `pg_type` says of a type.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TypeInfo {
+    /// `typname`.
+    pub name: String,
+    /// `typtype`: `b` base, `c` composite, `d` domain, `e` enum, `p` pseudo, `r` range, `m` multirange.
+    ///
+    /// A domain's values travel as its base type's, in both forms: give [`resolve`] the base type's oid,
+    /// modifier and info (`typbasetype`, `typtypmod`, followed to the end). A domain itself is refused.
+    pub typtype: char,
+    /// `typcategory`: `S` string, `N` number, `A` array, …
+    pub category: char,
+}
+
+/// What to do with a `numeric` column that has no precision.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum NumericUnbounded {
+    /// Text in the source's spelling: nothing is lost.
+    #[default]
+    Text,
+    /// A decimal; a value that does not fit exactly stops the table.
+    Decimal {
+        /// Digits in all, 1 to 38.
+        precision: u8,
+        /// Digits after the point, 0 to `precision`.
+        scale: u8,
+    },
+    /// A double, the nearest; a value beyond its range stops the table.
+    Double,
+}
+
+/// What to do with `infinity` and `-infinity` in dates and timestamps, which Delta cannot hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Infinity {
+    /// Stop the table.
+    #[default]
+    Stop,
+    /// Write null.
+    Null,
+}
+
+/// Choices of the operator about values.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Policies {
+    /// For `numeric` without precision.
+    pub numeric_unbounded: NumericUnbounded,
+    /// For infinite dates and timestamps.
+    pub infinity: Infinity,
+}
+
+/// Oids of the built-in types that are supported (`src/include/catalog/pg_type.dat`; they never change).
+pub mod oid {
+    #![expect(missing_docs, reason = "each constant is named like its type")]
+    pub const BOOL: u32 = 16;
+    pub const BYTEA: u32 = 17;
+    pub const NAME: u32 = 19;
+    pub const INT8: u32 = 20;
+    pub const INT2: u32 = 21;
+    pub const INT4: u32 = 23;
+    pub const TEXT: u32 = 25;
+    pub const JSON: u32 = 114;
+    pub const FLOAT4: u32 = 700;
+    pub const FLOAT8: u32 = 701;
+    pub const BPCHAR: u32 = 1042;
+    pub const VARCHAR: u32 = 1043;
+    pub const DATE: u32 = 1082;
+    pub const TIME: u32 = 1083;
+    pub const TIMESTAMP: u32 = 1114;
+    pub const TIMESTAMPTZ: u32 = 1184;
+    pub const NUMERIC: u32 = 1700;
+    pub const UUID: u32 = 2950;
+    pub const JSONB: u32 = 3802;
+}
+
+/// Bytes that every type modifier with a length counts too (`VARHDRSZ`).
+const HEADER: i32 = 4;
+
+/// The kind of a column, `None` when its type is not supported yet.
+pub fn resolve(type_oid: u32, typmod: i32, info: &TypeInfo, policies: &Policies) -> Option<ColumnKind> {
+    let kind = match type_oid {
+        oid::BOOL => ColumnKind::Bool,
+        oid::BYTEA => ColumnKind::Bytea,
+        oid::INT2 => ColumnKind::Int2,
+        oid::INT4 => ColumnKind::Int4,
+        oid::INT8 => ColumnKind::Int8,
+        oid::FLOAT4 => ColumnKind::Float4,
+        oid::FLOAT8 => ColumnKind::Float8,
+        oid::TEXT | oid::VARCHAR | oid::NAME => ColumnKind::Text,
+        oid::BPCHAR => ColumnKind::Bpchar,
+        oid::JSON => ColumnKind::Json,
+        oid::JSONB => ColumnKind::Jsonb,
+        oid::UUID => ColumnKind::Uuid,
+        oid::DATE => ColumnKind::Date,
+        oid::TIME => ColumnKind::Time,
+        oid::TIMESTAMP => ColumnKind::Timestamp,
+        oid::TIMESTAMPTZ => ColumnKind::TimestampTz,
+        oid::NUMERIC => numeric_kind(typmod, policies),
+        _ if info.typtype == 'e' => ColumnKind::Text,
+        _ => return None,
+    };
+    Some(kind)
+}
+
+/// Precision and scale of a `numeric`'s type modifier. `None`: it has none. The scale has eleven bits and a
+/// sign since PostgreSQL 15; before that it is 0 to 1000, which reads the same.
+fn numeric_typmod(typmod: i32) -> Option<(i32, i32)> {
+    if typmod < HEADER {
+        return None;
+    }
+    let packed = typmod - HEADER;
+    Some(((packed >> 16) & 0xFFFF, ((packed & 0x7FF) ^ 1024) - 1024))
+}
+
+fn numeric_kind(typmod: i32, policies: &Policies) -> ColumnKind {
+    let Some((precision, scale)) = numeric_typmod(typmod) else {
+        return match policies.numeric_unbounded {
+            NumericUnbounded::Text => ColumnKind::NumericText,
+            NumericUnbounded::Double => ColumnKind::NumericDouble,
+            NumericUnbounded::Decimal { precision, scale } => decimal(precision.into(), scale.into()),
+        };
+    };
+    // A negative scale rounds to the left of the point: numeric(2,-3) holds 99000. A scale beyond the
+    // precision leaves zeros after the point: numeric(3,5) holds 0.00999. Delta has neither.
+    if scale < 0 { decimal(precision - scale, 0) } else { decimal(precision.max(scale), scale) }
+}
+
+/// A decimal if Delta can hold it, else text.
+fn decimal(precision: i32, scale: i32) -> ColumnKind {
+    match (u8::try_from(precision), i8::try_from(scale)) {
+        (Ok(precision @ 1..=38), Ok(scale @ 0..)) if scale.cast_unsigned() <= precision => {
+            ColumnKind::Decimal { precision, scale }
+        }
+        _ => ColumnKind::NumericText,
+    }
+}
+
+/// The type for people: `numeric(12,2)`, `varchar(20)`, `timestamptz(3)`.
+pub fn type_name(type_oid: u32, typmod: i32, info: &TypeInfo) -> String {
+    let modifier = match type_oid {
+        oid::NUMERIC => numeric_typmod(typmod).map(|(precision, scale)| format!("{precision},{scale}")),
+        oid::VARCHAR | oid::BPCHAR if typmod >= HEADER => Some((typmod - HEADER).to_string()),
+        oid::TIME | oid::TIMESTAMP | oid::TIMESTAMPTZ if typmod >= 0 => Some(typmod.to_string()),
+        _ => None,
+    };
+    match modifier {
+        Some(modifier) => format!("{}({modifier})", info.name),
+        None => info.name.clone(),
+    }
+}

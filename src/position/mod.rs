@@ -1,0 +1,10 @@
+//! Where we are in a source's log, and what that means.
+//!
+//! Layer 0. Pure: no clock, no IO, no module of ours above or beside it.
+
+mod checkpoint;
+pub mod landing;
+mod lsn;
+
+pub use checkpoint::{Epoch, Interval, Lineage, ServerPoint, Witness};
+pub use lsn::{CommitLsn, Lsn, ParseLsnError};

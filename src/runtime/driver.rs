@@ -1,0 +1,769 @@
+//! The loop of a session: bursts in, decisions out.
+//!
+//! What the driver promises the coordinator: everything whole that is handed to a worker has been reported
+//! before any other input is handed in, and rows of a transaction that is still half received go to a
+//! worker only when no unit is open (a transaction too large for memory), so that no commit can hold half
+//! of one.
+
+use super::copying::{self, Copied, Copying, Snapshotter};
+use super::recorder::{self, Entry, RecordEvent};
+use super::session::{LiveTable, told};
+use super::source_link::{self, Link};
+use super::worker::{Gone, TableEvent, Worker};
+use super::{Options, StopSignal};
+use crate::error::{Code, Disposition, Error, Result, codes};
+use crate::event::ChangeBatch;
+use crate::position::{CommitLsn, Lineage, Lsn};
+use crate::replication::{Action, Coordinator, HaltReason, Input, Millis, Resume};
+use crate::schema::{TableId, TableName};
+use crate::sink::{Cut, CutTable, OpenFor, Request, Sink, StoppedTable, WriterLease};
+use crate::source::{Budget, Burst, ChangeStream, Source, SourceTable};
+use crate::telemetry::StatusBoard;
+use crate::telemetry::status::{PipelineState, PositionText, TableState, Timestamp};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// Rows of half-received transactions may take so many bytes before they go to the sink by themselves.
+const OPEN_BYTES: u64 = 32 << 20;
+const BURST: Budget = Budget { rows: 65_536, bytes: 4 << 20 };
+const POLL_EVERY: Duration = Duration::from_secs(1);
+const SHOW_EVERY: Duration = Duration::from_millis(200);
+const FIRST_RECONNECT: Duration = Duration::from_millis(50);
+const LONGEST_RECONNECT: Duration = Duration::from_secs(5);
+/// How often the publication is looked at.
+const PUBLISHED_EVERY: Duration = Duration::from_secs(15);
+/// A graceful stop takes no longer than this (systemd and Kubernetes kill after 30 s).
+const STOP_WITHIN: Duration = Duration::from_secs(25);
+/// Why a copy that was asked for is put off.
+const COPY_LATER: [Code; 4] = [codes::PG004, codes::PG005, codes::PG006, codes::PG013];
+const KIB: usize = 1024;
+
+/// Where the driver begins.
+pub(super) struct Start {
+    pub(super) lease: WriterLease,
+    pub(super) lineage: Lineage,
+    pub(super) flushed: Lsn,
+    pub(super) from: CommitLsn,
+    pub(super) resume: Resume,
+    pub(super) target: Option<Lsn>,
+    /// Nothing at or after this is taken.
+    pub(super) end: Option<Lsn>,
+    /// Requests that the session has answered by its copies.
+    pub(super) answered: Vec<String>,
+}
+
+/// The end of a copy that ran beside the stream.
+struct CopyEnd<T> {
+    request: Request,
+    gone: Vec<TableId>,
+    result: Result<Copied<T>>,
+}
+
+/// The loop.
+pub(super) struct Driver<S: Source, K: Sink> {
+    source: Arc<S>,
+    sink: Arc<K>,
+    options: Options,
+    board: StatusBoard,
+    lease: WriterLease,
+    lineage: Lineage,
+    flushed: Lsn,
+    coordinator: Coordinator,
+    stream: S::Stream,
+    workers: BTreeMap<TableId, Worker>,
+    names: BTreeMap<TableId, TableName>,
+    schemas: BTreeMap<TableId, Arc<crate::schema::TableSchema>>,
+    /// Rows of the half-received transaction that were taken out of builders.
+    carried: BTreeMap<TableId, VecDeque<ChangeBatch>>,
+    events: mpsc::UnboundedReceiver<TableEvent>,
+    report: mpsc::UnboundedSender<TableEvent>,
+    recorder: mpsc::UnboundedSender<Entry>,
+    records: mpsc::UnboundedReceiver<RecordEvent>,
+    budget: Arc<Semaphore>,
+    budget_kib: u32,
+    copies: JoinSet<CopyEnd<K::Table>>,
+    /// Tables that are being copied: one copy of a table at a time.
+    copying: BTreeSet<TableName>,
+    /// Copies that are recorded and wait for the end of a half-received transaction.
+    arriving: Vec<(Copied<K::Table>, TableName)>,
+    awaiting_record: Vec<(Copied<K::Table>, TableName)>,
+    start: Option<(CommitLsn, Option<Lsn>, Vec<String>)>,
+    end: Option<Lsn>,
+    stop: StopSignal,
+    began: Instant,
+    wake: Option<Millis>,
+    shown: Instant,
+    last_progress: CommitLsn,
+    is_paused: bool,
+    is_ended: bool,
+    has_reached_end: bool,
+    poll_pending: bool,
+}
+
+enum Next {
+    Burst(Result<Burst>),
+    Table(TableEvent),
+    Record(RecordEvent),
+    Tick,
+    Poll,
+    Beat,
+    Stop,
+}
+
+impl<S: Source, K: Sink> Driver<S, K> {
+    pub(super) fn new(
+        source: Arc<S>,
+        sink: Arc<K>,
+        options: Options,
+        board: StatusBoard,
+        stop: StopSignal,
+        start: Start,
+        stream: S::Stream,
+        live: BTreeMap<TableId, LiveTable<K::Table>>,
+    ) -> Self {
+        let (report, events) = mpsc::unbounded_channel();
+        let (recorder, records) = recorder::start(Arc::clone(&sink), start.lease.clone());
+        let budget_kib = u32::try_from(options.staged_bytes / KIB).unwrap_or(u32::MAX).max(1);
+        let now = Instant::now();
+        let mut driver = Driver {
+            coordinator: Coordinator::resume(start.resume, options.limits),
+            source,
+            sink,
+            board,
+            lease: start.lease,
+            lineage: start.lineage,
+            flushed: start.flushed,
+            stream,
+            workers: BTreeMap::new(),
+            names: BTreeMap::new(),
+            schemas: BTreeMap::new(),
+            carried: BTreeMap::new(),
+            events,
+            report,
+            recorder,
+            records,
+            budget: Arc::new(Semaphore::new(budget_kib as usize)),
+            budget_kib,
+            copies: JoinSet::new(),
+            copying: BTreeSet::new(),
+            arriving: Vec::new(),
+            awaiting_record: Vec::new(),
+            start: Some((start.from, start.target, start.answered)),
+            end: start.end,
+            stop,
+            began: now,
+            wake: None,
+            shown: now,
+            last_progress: CommitLsn::ZERO,
+            is_paused: false,
+            is_ended: false,
+            has_reached_end: false,
+            poll_pending: false,
+            options,
+        };
+        for (id, table) in live {
+            driver.names.insert(id, table.schema.name.clone());
+            driver.schemas.insert(id, Arc::clone(&table.schema));
+            driver.workers.insert(id, Worker::start(id, table.table, driver.report.clone()));
+        }
+        driver
+    }
+
+    /// Runs until the coordinator says that everything is done.
+    ///
+    /// # Errors
+    /// What ends the session.
+    pub(super) async fn run(mut self, stop: &mut StopSignal) -> Result<()> {
+        if let Some((from, target, answered)) = self.start.take() {
+            if !answered.is_empty() {
+                self.tell(Entry::Resumed { tables: Vec::new(), answered })?;
+            }
+            self.follow_all()?;
+            self.feed(Input::SourceResumed { from }).await?;
+            if let Some(target) = target {
+                self.feed(Input::Target(target)).await?;
+            }
+        }
+        self.board.set_phase(PipelineState::CatchingUp);
+        let mut poll = tokio::time::interval(POLL_EVERY);
+        let has_heartbeat = !self.options.heartbeat.is_zero();
+        let every = if has_heartbeat { self.options.heartbeat } else { Duration::from_secs(3600) };
+        let mut beat = tokio::time::interval_at(Instant::now() + every, every);
+        let mut published = tokio::time::interval_at(Instant::now() + PUBLISHED_EVERY, PUBLISHED_EVERY);
+        let mut deadline: Option<Instant> = None;
+        while !self.is_ended {
+            let wake = self.wake.map(|at| self.began + Duration::from_millis(at.0));
+            let next = tokio::select! {
+                biased;
+                Some(event) = self.events.recv() => Next::Table(event),
+                Some(event) = self.records.recv() => Next::Record(event),
+                () = stop.wait(), if deadline.is_none() => Next::Stop,
+                () = sleep_until(deadline), if deadline.is_some() => {
+                    tracing::warn!("what is in flight did not become durable in time: it is found again at the next start");
+                    return Ok(());
+                }
+                Some(ended) = self.copies.join_next() => {
+                    self.copy_ended(ended).await?;
+                    continue;
+                }
+                () = sleep_until(wake), if wake.is_some() => Next::Tick,
+                _ = poll.tick() => Next::Poll,
+                _ = published.tick() => {
+                    self.check_published().await?;
+                    continue;
+                }
+                _ = beat.tick(), if has_heartbeat => Next::Beat,
+                burst = self.stream.next(BURST), if !self.is_paused && !self.has_reached_end => Next::Burst(burst),
+            };
+            match next {
+                Next::Burst(Ok(burst)) => self.burst(burst).await?,
+                Next::Burst(Err(error)) => self.mend(error).await?,
+                Next::Table(event) => self.table_event(event).await?,
+                Next::Record(event) => self.record_event(event).await?,
+                Next::Tick => {
+                    self.wake = None;
+                    self.feed(Input::Tick).await?;
+                }
+                Next::Poll => self.poll()?,
+                Next::Beat => self.heartbeat(),
+                Next::Stop => {
+                    deadline = Some(Instant::now() + STOP_WITHIN);
+                    self.board.set_phase(PipelineState::Stopping);
+                    self.feed(Input::StopRequested).await?;
+                }
+            }
+            self.admit().await?;
+            self.show(false);
+        }
+        self.show(true);
+        self.stream.finish().await
+    }
+
+    fn now(&self) -> Millis {
+        Millis(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Hands an input in and performs what follows from it.
+    async fn feed(&mut self, input: Input) -> Result<()> {
+        self.feed_all(vec![input]).await
+    }
+
+    async fn feed_all(&mut self, inputs: Vec<Input>) -> Result<()> {
+        let mut actions = Vec::new();
+        self.coordinator.handle_all(self.now(), inputs, &mut actions);
+        for action in actions {
+            self.perform(action).await?;
+        }
+        Ok(())
+    }
+
+    async fn perform(&mut self, action: Action) -> Result<()> {
+        match action {
+            Action::CloseUnit { unit, tables, .. } => {
+                for (table, interval) in tables {
+                    self.stage(table).await?;
+                    let Some(worker) = self.workers.get(&table) else { continue };
+                    if let Err(Gone) = worker.commit(unit, interval).await {
+                        // Its event says why, and is on its way.
+                        continue;
+                    }
+                }
+                Ok(())
+            }
+            Action::CommitCut { position, witness, tables } => {
+                let tables = tables
+                    .into_iter()
+                    .map(|(id, t)| {
+                        let table = CutTable {
+                            id,
+                            name: t.name,
+                            target_id: t.target_id,
+                            version: t.version,
+                            position: t.position,
+                        };
+                        (id, table)
+                    })
+                    .collect();
+                self.tell(Entry::Cut(Cut { position, witness, tables }))
+            }
+            Action::RecordStop { table, code, message, position } => {
+                let name =
+                    self.names.get(&table).cloned().unwrap_or_else(|| TableName::new("", table.to_string()));
+                tracing::error!(table = %name, code = %code, lsn = %position, "table stopped: {message}");
+                self.board.update_table(&name, |t| t.stop(code, message.clone()));
+                let stopped = StoppedTable { id: table, name, code, message, position };
+                self.tell(Entry::Stop(Box::new(stopped)))
+            }
+            Action::Acknowledge(position) => {
+                self.stream.acknowledge(position);
+                Ok(())
+            }
+            Action::PauseSource => {
+                self.is_paused = true;
+                Ok(())
+            }
+            Action::ResumeSource => {
+                self.is_paused = false;
+                Ok(())
+            }
+            Action::RestartSource => Box::pin(self.restart()).await,
+            Action::WakeAt(at) => {
+                self.wake = Some(at);
+                Ok(())
+            }
+            Action::Finish => {
+                self.is_ended = true;
+                Ok(())
+            }
+            Action::Halt(HaltReason::Fenced { by }) => Err(copying::fenced(by)),
+        }
+    }
+
+    fn tell(&self, entry: Entry) -> Result<()> {
+        self.recorder
+            .send(entry)
+            .map_err(|_| Error::new(codes::TG001, "the pipeline's record cannot be written"))
+    }
+
+    fn follow_all(&mut self) -> Result<()> {
+        if let Some(end) = self.end {
+            self.stream.stop_before(end);
+        }
+        for (id, schema) in &self.schemas {
+            if let Some(held) = self.coordinator.submitted(*id) {
+                self.stream.follow(Arc::clone(schema), held)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn burst(&mut self, burst: Burst) -> Result<()> {
+        // All of it at once: a unit that is closed holds everything whole that is in the builders.
+        let mut inputs = Vec::new();
+        for (table, error) in burst.stopped {
+            inputs.push(self.forget_stopped(table, &error));
+        }
+        if let Some(through) = burst.through {
+            inputs.push(Input::Received {
+                through,
+                witness: burst.witness,
+                touched: burst.touched,
+                rows: burst.rows,
+                bytes: burst.bytes,
+                transactions: burst.transactions,
+            });
+        }
+        self.flushed = self.flushed.max(burst.server_end.unwrap_or_default());
+        if let Some(end) = burst.keepalive {
+            self.flushed = self.flushed.max(end);
+            inputs.push(Input::Keepalive { end });
+        }
+        if !inputs.is_empty() {
+            self.feed_all(inputs).await?;
+        }
+        if burst.is_end && !self.has_reached_end {
+            self.has_reached_end = true;
+            self.feed(Input::StopRequested).await?;
+        }
+        if self.stream.buffered_bytes() >= self.options.slice_bytes {
+            self.hand_over().await?;
+        }
+        Ok(())
+    }
+
+    /// Hands what builders hold to the workers: whole transactions at once, a transaction that is too
+    /// large to be kept here only after the open unit is closed.
+    async fn hand_over(&mut self) -> Result<()> {
+        let tables: Vec<TableId> = self.workers.keys().copied().collect();
+        for &table in &tables {
+            self.stage(table).await?;
+        }
+        let carried: u64 = self.carried.values().flatten().map(|b| b.wire_bytes as u64).sum();
+        if carried < OPEN_BYTES {
+            return Ok(());
+        }
+        self.feed(Input::Seal).await?;
+        while self.coordinator.view().open_rows > 0 && !self.is_ended {
+            tokio::select! {
+                Some(event) = self.events.recv() => self.table_event(event).await?,
+                Some(event) = self.records.recv() => self.record_event(event).await?,
+            }
+        }
+        for table in tables {
+            for batch in self.carried.remove(&table).unwrap_or_default() {
+                self.send(table, batch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the table's whole transactions to its worker; rows of a half-received one stay here.
+    async fn stage(&mut self, table: TableId) -> Result<()> {
+        let open = self.stream.open_transaction();
+        let mut parts = self.carried.remove(&table).unwrap_or_default();
+        match self.stream.take(table) {
+            Ok(Some(batch)) => parts.push_back(batch),
+            Ok(None) => {}
+            Err(error) => return Box::pin(self.stop_table(table, &error)).await,
+        }
+        let mut rest = VecDeque::new();
+        for part in parts {
+            let (whole, half) = part.split_open(open);
+            if let Some(whole) = whole {
+                self.send(table, whole).await?;
+            }
+            rest.extend(half);
+        }
+        if !rest.is_empty() {
+            self.carried.insert(table, rest);
+        }
+        Ok(())
+    }
+
+    async fn send(&self, table: TableId, batch: ChangeBatch) -> Result<()> {
+        let Some(worker) = self.workers.get(&table) else { return Ok(()) };
+        let kib = u32::try_from(batch.wire_bytes / KIB).unwrap_or(u32::MAX).clamp(1, self.budget_kib);
+        let permit = Arc::clone(&self.budget)
+            .acquire_many_owned(kib)
+            .await
+            .map_err(|e| Error::new(codes::RT001, "the memory budget is closed").with_source(e))?;
+        // A worker that is gone has said why in an event.
+        let (Ok(()) | Err(Gone)) = worker.stage(batch, permit).await;
+        Ok(())
+    }
+
+    async fn stop_table(&mut self, table: TableId, error: &Error) -> Result<()> {
+        let input = self.forget_stopped(table, error);
+        Box::pin(self.feed(input)).await
+    }
+
+    /// Takes the table out of everything here; what is returned tells the coordinator.
+    fn forget_stopped(&mut self, table: TableId, error: &Error) -> Input {
+        self.forget(table);
+        Input::TableStopped { table, code: error.code(), message: told(error) }
+    }
+
+    async fn table_event(&mut self, event: TableEvent) -> Result<()> {
+        let is_current = |table: &TableId, generation: u64| {
+            self.workers.get(table).is_some_and(|worker| worker.generation() == generation)
+        };
+        match event {
+            // A worker whose table was stopped or is copied again has no say any more.
+            TableEvent::Committed { table, generation, .. }
+            | TableEvent::Stopped { table, generation, .. }
+                if !is_current(&table, generation) =>
+            {
+                Ok(())
+            }
+            TableEvent::Committed { table, unit, version, rows, took, .. } => {
+                if let Some(name) = self.names.get(&table) {
+                    tracing::debug!(table = %name, version, rows, ms = took.as_millis(), "committed");
+                }
+                self.feed(Input::TableCommitted { unit, table, version }).await
+            }
+            TableEvent::Stopped { table, error, .. } => self.stop_table(table, &error).await,
+            TableEvent::Fenced { by } => self.feed(Input::Fenced { by }).await,
+            TableEvent::Broken { error } => Err(error),
+        }
+    }
+
+    async fn record_event(&mut self, event: RecordEvent) -> Result<()> {
+        match event {
+            RecordEvent::CutCommitted { position } => {
+                self.board.update(|status| status.last_commit = Some(Timestamp::now()));
+                self.feed(Input::CutCommitted { position }).await
+            }
+            RecordEvent::StopRecorded { table } => self.feed(Input::StopRecorded { table }).await,
+            RecordEvent::Resumed { tables } => {
+                let (recorded, waiting) = std::mem::take(&mut self.awaiting_record)
+                    .into_iter()
+                    .partition(|(copied, _)| tables.contains(&copied.schema.id));
+                self.awaiting_record = waiting;
+                self.arriving.extend::<Vec<_>>(recorded);
+                Ok(())
+            }
+            RecordEvent::Requests(requests) => {
+                self.poll_pending = false;
+                for request in requests {
+                    self.begin_copy(request).await?;
+                }
+                Ok(())
+            }
+            RecordEvent::Fenced { by } => self.feed(Input::Fenced { by }).await,
+            RecordEvent::Broken { error } => Err(error),
+        }
+    }
+
+    fn poll(&mut self) -> Result<()> {
+        if self.poll_pending {
+            return Ok(());
+        }
+        self.poll_pending = true;
+        self.tell(Entry::Poll)
+    }
+
+    fn heartbeat(&mut self) {
+        let received = self.coordinator.view().received;
+        if received == self.last_progress {
+            let source = Arc::clone(&self.source);
+            tokio::spawn(async move {
+                if let Err(error) = source.heartbeat().await {
+                    tracing::warn!(code = %error.code(), "no heartbeat: {}", error.cause_line());
+                }
+            });
+        }
+        self.last_progress = received;
+    }
+
+    /// A copy beside the stream, because an operator asked for it. A second request for the same table
+    /// waits in the record until the first is done.
+    async fn begin_copy(&mut self, request: Request) -> Result<()> {
+        if self.copying.contains(&request.table) {
+            return Ok(());
+        }
+        let view = self.source.inspect().await?;
+        let Some(found) = view.tables.into_iter().find(|t| t.schema.name == request.table) else {
+            tracing::error!(table = %request.table, "a resync was asked for, and the source has no such table to replicate");
+            return self.tell(Entry::Resumed { tables: Vec::new(), answered: vec![request.id] });
+        };
+        let refused = self.source.publish(std::slice::from_ref(&found), true).await?;
+        let id = found.schema.id;
+        let mut gone: Vec<TableId> =
+            self.names.iter().filter(|(_, name)| **name == request.table).map(|(id, _)| *id).collect();
+        for old in gone.iter().copied().filter(|old| *old != id) {
+            self.feed(Input::TableGone { table: old }).await?;
+            self.forget(old);
+            self.names.remove(&old);
+        }
+        self.names.insert(id, found.schema.name.clone());
+        if let Some(refused) = refused.first() {
+            self.stop_table(id, &refused.error).await?;
+            return self.tell(Entry::Resumed { tables: Vec::new(), answered: vec![request.id] });
+        }
+        gone.push(id);
+        self.copying.insert(request.table.clone());
+        self.feed(Input::CopyStarted { table: id }).await?;
+        let old = self.workers.remove(&id).map(Worker::close);
+        self.forget(id);
+        let task = copy_beside(
+            Arc::clone(&self.source),
+            Arc::clone(&self.sink),
+            self.lease.clone(),
+            found,
+            self.options.copy_workers,
+            self.board.clone(),
+        );
+        self.copies.spawn(async move {
+            // The old committer finishes first: the copy is planned on what it leaves.
+            if let Some(old) = old {
+                old.await;
+            }
+            let result = task.await;
+            CopyEnd { request, gone, result }
+        });
+        Ok(())
+    }
+
+    fn forget(&mut self, table: TableId) {
+        self.stream.unfollow(table);
+        self.carried.remove(&table);
+        self.workers.remove(&table);
+        self.schemas.remove(&table);
+    }
+
+    async fn copy_ended(
+        &mut self,
+        ended: std::result::Result<CopyEnd<K::Table>, tokio::task::JoinError>,
+    ) -> Result<()> {
+        let CopyEnd { request, gone, result } =
+            ended.map_err(|e| Error::new(codes::RT001, "a copy panicked").with_source(e))?;
+        match result {
+            Ok(copied) => {
+                self.awaiting_record.push((copied, request.table));
+                self.tell(Entry::Resumed { tables: gone, answered: vec![request.id] })
+            }
+            Err(error) if error.code().disposition == Disposition::HaltTable => {
+                self.copying.remove(&request.table);
+                // The stop is on record before the answer: who waits for the answer sees it.
+                if let Some(&table) = gone.last() {
+                    self.stop_table(table, &error).await?;
+                }
+                self.tell(Entry::Resumed { tables: Vec::new(), answered: vec![request.id] })
+            }
+            // No slot to be had, or an old transaction in the way: the others go on, and the request,
+            // which is still on record, is met again.
+            Err(error) if COPY_LATER.contains(&error.code()) => {
+                tracing::warn!(table = %request.table, code = %error.code(), "the copy is tried again: {}", error.cause_line());
+                self.copying.remove(&request.table);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Copied tables join the stream, between two transactions.
+    async fn admit(&mut self) -> Result<()> {
+        if self.arriving.is_empty() || self.stream.open_transaction().is_some() {
+            return Ok(());
+        }
+        for (Copied { schema, table, progress }, name) in std::mem::take(&mut self.arriving) {
+            self.copying.remove(&name);
+            let id = schema.id;
+            let held = progress.position;
+            self.board.update_table(&schema.name, |t| {
+                t.state = TableState::CatchingUp;
+                (t.code, t.message) = (None, None);
+            });
+            self.workers.insert(id, Worker::start(id, table, self.report.clone()));
+            self.schemas.insert(id, Arc::clone(&schema));
+            self.stream.follow(schema, held)?;
+            self.feed(Input::TableLive { table: id, progress }).await?;
+        }
+        Ok(())
+    }
+
+    /// The connection is lost: connect again, or give the error up when it is no temporary one.
+    async fn mend(&mut self, error: Error) -> Result<()> {
+        if error.code().disposition != Disposition::Retry {
+            return Err(error);
+        }
+        tracing::warn!(code = %error.code(), "the source is lost: {}", error.cause_line());
+        self.board.set_retrying(&error);
+        self.feed(Input::SourceLost).await?;
+        self.restart().await
+    }
+
+    /// Drops what is staged, connects again, and follows every table from where it stands.
+    async fn restart(&mut self) -> Result<()> {
+        self.carried.clear();
+        for worker in self.workers.values() {
+            // A worker that is gone has nothing staged.
+            let (Ok(()) | Err(Gone)) = worker.discard().await;
+        }
+        // The old stream must let go of the slot first.
+        self.stream.hang_up();
+        let mut stop = self.stop.clone();
+        let link = tokio::select! {
+            link = self.connect_again() => link?,
+            // The session ends as it stands: what is in flight is found again at the next start.
+            () = stop.wait() => {
+                self.is_ended = true;
+                return Ok(());
+            }
+        };
+        let Link { stream, slot, flushed } = link;
+        self.board.clear_retrying();
+        self.stream = stream;
+        self.flushed = self.flushed.max(flushed);
+        self.is_paused = false;
+        self.stream.acknowledge(self.coordinator.view().acknowledged);
+        self.follow_all()?;
+        Box::pin(self.feed(Input::SourceResumed { from: slot.confirmed_flush })).await
+    }
+
+    async fn connect_again(&self) -> Result<Link<S::Stream>> {
+        let mut pause = FIRST_RECONNECT;
+        loop {
+            let (cut, held) = (self.coordinator.view().cut, self.coordinator.held());
+            let positions: Vec<CommitLsn> =
+                self.coordinator.live().filter_map(|t| self.coordinator.submitted(t)).collect();
+            match source_link::reconnect(self.source.as_ref(), &self.lineage, cut, held, &positions).await {
+                Ok(link) => return Ok(link),
+                // The server may take a while to see that our last connection is gone.
+                Err(error)
+                    if error.code().disposition == Disposition::Retry || error.code() == codes::PG011 =>
+                {
+                    tracing::warn!(code = %error.code(), "cannot connect again: {}", error.cause_line());
+                    self.board.set_retrying(&error);
+                }
+                Err(error) => return Err(error),
+            }
+            self.board.beat();
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_RECONNECT);
+        }
+    }
+
+    /// A table that somebody took out of the publication gets no changes any more: it must not look live.
+    async fn check_published(&mut self) -> Result<()> {
+        let live: Vec<SourceTable> = self
+            .schemas
+            .values()
+            .map(|schema| SourceTable { schema: Arc::clone(schema), estimated_rows: None })
+            .collect();
+        let missing = match self.source.unpublished(&live).await {
+            Ok(missing) => missing,
+            Err(error) if error.code().disposition == Disposition::Retry => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        for table in missing {
+            let Some(schema) = self.schemas.get(&table) else { continue };
+            let what = "it is not in the publication any more: changes since then are not in the stream";
+            let error = crate::sink::table_error(&schema.name, codes::PG025, what)
+                .with_try(format!("strandline resync \"{}\" --yes", schema.name));
+            self.stop_table(table, &error).await?;
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, now: bool) {
+        if !now && self.shown.elapsed() < SHOW_EVERY {
+            return;
+        }
+        self.shown = Instant::now();
+        let view = self.coordinator.view();
+        self.flushed = self.flushed.max(view.received.lsn());
+        let lag = self.flushed.bytes_since(view.cut.lsn());
+        let is_caught_up = view.units_in_flight == 0 && view.open_rows == 0;
+        let tables: Vec<_> =
+            self.coordinator.live().filter_map(|id| Some((id, self.coordinator.table(id)?))).collect();
+        let names = &self.names;
+        self.board.update(|status| {
+            if matches!(
+                status.phase,
+                PipelineState::CatchingUp | PipelineState::Streaming | PipelineState::Snapshotting
+            ) {
+                status.phase =
+                    if is_caught_up { PipelineState::Streaming } else { PipelineState::CatchingUp };
+            }
+            status.source.connected = true;
+            status.source.received = Some(PositionText(view.received.lsn()));
+            status.position = Some(PositionText(view.cut.lsn())).filter(|_| view.cut > CommitLsn::ZERO);
+            status.acknowledged =
+                Some(PositionText(view.acknowledged.lsn())).filter(|_| view.acknowledged > CommitLsn::ZERO);
+            status.lag_bytes = Some(lag);
+            for (id, table) in tables {
+                let Some(name) = names.get(&id) else { continue };
+                let shown = status.table(name);
+                shown.state = if table.covered { TableState::Live } else { TableState::CatchingUp };
+                shown.position = Some(PositionText(table.own.lsn()));
+                shown.version = Some(table.version);
+            }
+        });
+    }
+}
+
+async fn copy_beside<S: Source, K: Sink>(
+    source: Arc<S>,
+    sink: Arc<K>,
+    lease: WriterLease,
+    found: SourceTable,
+    workers: usize,
+    board: StatusBoard,
+) -> Result<Copied<K::Table>> {
+    let schema = found.schema;
+    let (table, record) = sink.open_table(&lease, Arc::clone(&schema), OpenFor::Replace, None).await?;
+    let copying = Copying { schema, table, record, estimate: found.estimated_rows };
+    Snapshotter::new(source, None).copy::<K>(copying, workers, &board).await
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

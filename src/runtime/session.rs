@@ -1,0 +1,486 @@
+//! One takeover, from holding the source to the driver.
+//!
+//! The order is fixed (DESIGN §5), and each step says what a death after it leaves behind:
+//!
+//! | step | a death after it leaves |
+//! |---|---|
+//! | publication, then slot if there is none | a slot that nobody holds; the next start uses it |
+//! | hold the slot in our session | the server frees it |
+//! | raise the epoch in the pipeline's record | an owner that is gone; the next start raises it again |
+//! | write the epoch to each table, then read its position | fenced tables; the next start fences them again |
+//! | check slot, lineage, history | nothing new |
+//! | copy what has no position | files that no version names; the copy begins again |
+//! | stream | units held in part: each table skips what it holds |
+
+use super::copying::{self, Copied, Copying, Snapshotter};
+use super::driver::{Driver, Start};
+use super::source_link::{self, loss};
+use super::{Options, Snapshots, StopSignal, Until};
+use crate::error::{Code, Disposition, Error, Result, codes};
+use crate::position::{CommitLsn, Lineage, Lsn};
+use crate::replication::recovery::{CutFound, Held, LossReason, TableFound, TableStart, judge_table};
+use crate::replication::{CutEntry, Resume, TableProgress};
+use crate::schema::{TableId, TableName, TableSchema};
+use crate::sink::{
+    CommitOutcome, CutTable, OpenFor, PipelineRecord, RecordChange, Sink, StoppedTable, TableRecord,
+    WriterLease,
+};
+use crate::source::{HeldStream, Source, SourceTable, SourceView};
+use crate::telemetry::StatusBoard;
+use crate::telemetry::status::{PipelineState, PositionText, TableState};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What was asked for at the start of the process: it does not move when a session begins again.
+#[derive(Debug, Default)]
+pub(super) struct Goal {
+    target: Option<Lsn>,
+    resynced: bool,
+    /// The history cannot be joined, and the operator has said that everything may be copied again.
+    replace_all: bool,
+    /// A table changed under its copy: the session begins again, with a new snapshot.
+    copy_again: bool,
+    /// How often that happened.
+    copies_lost: u32,
+}
+
+/// So often a copy begins again because its table was truncated or altered meanwhile; then the table stops.
+const COPIES_LOST: u32 = 20;
+
+/// How a session ended, when it was no error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    /// What was asked for is done.
+    Done,
+    /// Begin again at once, with what was learnt.
+    Again,
+}
+
+/// One session.
+pub(super) struct Session<S: Source, K: Sink> {
+    pub(super) source: Arc<S>,
+    pub(super) sink: Arc<K>,
+    pub(super) options: Options,
+    pub(super) board: StatusBoard,
+    pub(super) stop: StopSignal,
+}
+
+/// A table that follows the stream.
+pub(super) struct LiveTable<T> {
+    pub(super) schema: Arc<TableSchema>,
+    pub(super) table: T,
+    pub(super) progress: TableProgress,
+}
+
+/// The tables as the takeover found them.
+struct Opened<T> {
+    live: BTreeMap<TableId, LiveTable<T>>,
+    to_copy: Vec<Copying<T>>,
+    stop: Vec<StoppedTable>,
+}
+
+impl<S: Source, K: Sink> Session<S, K> {
+    pub(super) async fn run(self, goal: &mut Goal) -> Result<End> {
+        let may_replace = self.options.may_replace_slot && !goal.replace_all;
+        let mut stop = self.stop.clone();
+        let prepared = tokio::select! {
+            prepared = self.prepare(goal) => prepared,
+            // Dropped where it stands, like a kill: what it has begun is found again at the next start.
+            () = stop.wait() => return Ok(End::Done),
+        };
+        let ended = match prepared {
+            Ok(driver) => Box::pin(driver.run(&mut stop)).await,
+            Err(error) => Err(error),
+        };
+        match ended {
+            Err(error) if may_replace && REPLACEABLE.contains(&error.code()) => {
+                tracing::warn!(code = %error.code(), "{}: every table is copied again", error.cause_line());
+                goal.replace_all = true;
+                Ok(End::Again)
+            }
+            Err(_) if std::mem::take(&mut goal.copy_again) => Ok(End::Again),
+            other => other.map(|()| End::Done),
+        }
+    }
+
+    /// Everything before the stream. See the module.
+    async fn prepare(self, goal: &mut Goal) -> Result<Driver<S, K>> {
+        let view = self.source.inspect().await?;
+        self.show_source(&view);
+        self.check_names(&view)?;
+        if let ([], [refused, ..]) = (&view.tables[..], &view.refused[..]) {
+            return Err(again(&refused.error));
+        }
+        let replaced = goal.replace_all;
+        let fresh = self.make_slot(&view, replaced).await?;
+        // A table that is not published has missed changes since; it is looked at before it is added again.
+        let missed = match &fresh {
+            Some(_) => Vec::new(),
+            None => self.source.unpublished(&view.tables).await?,
+        };
+        let HeldStream { mut stream, mut slot, point } = self.source.stream().await?;
+        let (lease, record) = self.sink.take_over().await?;
+        tracing::info!(epoch = %lease.epoch, slot = %slot.confirmed_flush, "took over");
+        let mut opened = self.open_tables(&lease, &record, &view, &missed, replaced, goal).await?;
+        let held = held(&record, &opened.live);
+        if !replaced {
+            let positions: Vec<CommitLsn> = opened.live.values().map(|t| t.progress.position).collect();
+            let was = fresh.is_none().then_some(&slot);
+            source_link::check(&point, was, record.lineage.as_ref(), held.position, &positions)?;
+            if source_link::watch_replay(&mut stream, held, &slot).await? {
+                drop(stream);
+                HeldStream { stream, slot, .. } = self.source.stream().await?;
+            }
+        }
+        self.store(&lease, &record, &point.lineage, &opened, replaced).await?;
+        if fresh.is_none() && !missed.is_empty() {
+            self.publish_late(&lease, &record, &view, &mut opened).await?;
+        }
+        self.set_target(goal).await?;
+        let Opened { mut live, to_copy, .. } = opened;
+        let cut = record.cut.filter(|_| !replaced);
+        let begin = slot.confirmed_flush.max(cut.as_ref().map_or(CommitLsn::ZERO, |cut| cut.position));
+        let copied = self.copy_all(&lease, to_copy, fresh, begin, goal).await?;
+        for done in copied {
+            let Copied { schema, table, progress } = done;
+            live.insert(schema.id, LiveTable { schema, table, progress });
+        }
+        let last_copy = live.values().map(|t| t.progress.position).max();
+        goal.resynced = true;
+        let end = self.end(goal, last_copy);
+        let start = Start {
+            lease,
+            lineage: point.lineage,
+            flushed: point.flushed,
+            end,
+            from: slot.confirmed_flush,
+            resume: Resume {
+                cut: cut.as_ref().map_or(CommitLsn::ZERO, |cut| cut.position),
+                witness: cut.as_ref().and_then(|cut| cut.witness),
+                tables: live.iter().map(|(id, t)| (*id, t.progress.clone())).collect(),
+            },
+            target: self.target(goal, last_copy),
+            answered: record.requests.into_iter().map(|request| request.id).collect(),
+        };
+        self.board.clear_retrying();
+        Ok(Driver::new(self.source, self.sink, self.options, self.board, self.stop, start, stream, live))
+    }
+
+    /// Publication and slot, in this order, where there is no slot, or where it is given up. `None`: the slot
+    /// was there and stays.
+    async fn make_slot(&self, view: &SourceView, replaced: bool) -> Result<Option<S::Copy>> {
+        if view.slot.is_some() && !replaced {
+            return Ok(None);
+        }
+        let before = self.sink.peek().await?.unwrap_or_default();
+        if view.slot.is_none() && before.cut.is_some() && !replaced {
+            return Err(loss(LossReason::SlotMissing));
+        }
+        if view.slot.is_some() {
+            self.source.drop_slot().await?;
+        }
+        self.source.publish(&view.tables, false).await?;
+        self.source.create_slot().await.map(Some)
+    }
+
+    /// Adds tables to the publication of a slot that is there. Those that held something were stopped, and
+    /// that is recorded; those that held nothing are copied after this.
+    async fn publish_late(
+        &self,
+        lease: &WriterLease,
+        record: &PipelineRecord,
+        view: &SourceView,
+        opened: &mut Opened<K::Table>,
+    ) -> Result<()> {
+        let refused = self.source.publish(&view.tables, true).await?;
+        let mut stop = Vec::new();
+        for refused in refused {
+            opened.to_copy.retain(|copying| copying.schema.id != refused.id);
+            if opened.live.remove(&refused.id).is_some() || !record.stopped.contains_key(&refused.id) {
+                stop.push(self.stopped(refused.id, &refused.name, record, &refused.error));
+            }
+        }
+        if stop.is_empty() {
+            return Ok(());
+        }
+        match self.sink.record(lease, RecordChange { stop, ..RecordChange::default() }).await? {
+            CommitOutcome::Committed { .. } => Ok(()),
+            CommitOutcome::Fenced { by } => Err(copying::fenced(by)),
+        }
+    }
+
+    /// Every table that is to be copied again must be there.
+    fn check_names(&self, view: &SourceView) -> Result<()> {
+        let is_known = |name: &TableName| view.tables.iter().any(|t| t.schema.name == *name);
+        match self.options.resync.iter().find(|name| !is_known(name)) {
+            None => Ok(()),
+            Some(name) => match view.refused.iter().find(|refused| refused.name == *name) {
+                Some(refused) => Err(again(&refused.error)),
+                None => {
+                    Err(Error::new(codes::PG009, format!("the source has no table \"{name}\" to replicate"))
+                        .with_try("check the name, and tables.include in the configuration"))
+                }
+            },
+        }
+    }
+
+    fn show_source(&self, view: &SourceView) {
+        let lineage = &view.point.lineage;
+        self.board.update(|status| {
+            status.source.system_id = Some(lineage.system_id.clone());
+            status.source.timeline = Some(lineage.timeline);
+            status.source.server_version = Some(view.server.clone());
+            status.source.server_flushed = Some(PositionText(view.point.flushed));
+            for refused in &view.refused {
+                status.table(&refused.name).stop(refused.error.code(), told(&refused.error));
+            }
+            for table in &view.tables {
+                status.table(&table.schema.name);
+            }
+        });
+        for refused in &view.refused {
+            tracing::error!(table = %refused.name, code = %refused.error.code(), "{}", told(&refused.error));
+        }
+    }
+
+    fn wants_copy(&self, schema: &TableSchema, record: &PipelineRecord, goal: &Goal) -> bool {
+        let asked = self.options.resync.contains(&schema.name) && !goal.resynced;
+        asked || record.requests.iter().any(|request| request.table == schema.name)
+    }
+
+    async fn open_tables(
+        &self,
+        lease: &WriterLease,
+        record: &PipelineRecord,
+        view: &SourceView,
+        missed: &[TableId],
+        replaced: bool,
+        goal: &Goal,
+    ) -> Result<Opened<K::Table>> {
+        let mut opened = Opened { live: BTreeMap::new(), to_copy: Vec::new(), stop: Vec::new() };
+        for refused in view.refused.iter().filter(|r| !record.stopped.contains_key(&r.id)) {
+            // From here on the cuts leave it out: that must be on record.
+            opened.stop.push(self.stopped(refused.id, &refused.name, record, &refused.error));
+        }
+        for source in &view.tables {
+            let schema = &source.schema;
+            let replace = replaced || self.wants_copy(schema, record, goal);
+            if let Some(stopped) = record.stopped.get(&schema.id).filter(|_| !replace) {
+                self.board.update_table(&schema.name, |t| t.stop(stopped.code, stopped.message.clone()));
+                continue;
+            }
+            let purpose = if replace { OpenFor::Replace } else { OpenFor::Continue };
+            match self.open_one(lease, record, source, purpose).await {
+                Ok((_, _, TableStart::Live(_))) if missed.contains(&schema.id) => {
+                    let what =
+                        "it is not in the publication any more: changes since then are not in the stream";
+                    let error = crate::sink::table_error(&schema.name, codes::PG025, what)
+                        .with_try(format!("strandline resync \"{}\" --yes", schema.name));
+                    opened.stop.push(self.stopped(schema.id, &schema.name, record, &error));
+                }
+                Ok((table, found, TableStart::Live(progress))) => {
+                    self.board.update_table(&schema.name, |t| {
+                        t.state = TableState::CatchingUp;
+                        t.version = Some(found.version);
+                        t.position = found.position.map(|p| PositionText(p.lsn()));
+                    });
+                    opened.live.insert(schema.id, LiveTable { schema: Arc::clone(schema), table, progress });
+                }
+                Ok((table, record, TableStart::Copy | TableStart::Stop(_))) => {
+                    let estimate = source.estimated_rows;
+                    opened.to_copy.push(Copying { schema: Arc::clone(schema), table, record, estimate });
+                }
+                Err(error) if error.code().disposition == Disposition::HaltTable => {
+                    opened.stop.push(self.stopped(schema.id, &schema.name, record, &error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(opened)
+    }
+
+    async fn open_one(
+        &self,
+        lease: &WriterLease,
+        record: &PipelineRecord,
+        source: &SourceTable,
+        purpose: OpenFor,
+    ) -> Result<(K::Table, TableRecord, TableStart)> {
+        let schema = &source.schema;
+        let named: Option<&CutTable> = record.cut.as_ref().and_then(|cut| cut.tables.get(&schema.id));
+        let (table, found) = self.sink.open_table(lease, Arc::clone(schema), purpose, named).await?;
+        if purpose == OpenFor::Replace {
+            return Ok((table, found, TableStart::Copy));
+        }
+        let entry = named.map(|named| CutEntry {
+            name: named.name.clone(),
+            target_id: named.target_id.clone(),
+            version: named.version,
+            position: named.position,
+        });
+        let cut = record.cut.as_ref().map(|cut| CutFound { position: cut.position, entry: entry.as_ref() });
+        let judged = TableFound {
+            name: schema.name.clone(),
+            target_id: found.target_id.clone(),
+            version: found.version,
+            position: found.position,
+            copied_at: found.copied_at,
+        };
+        match judge_table(&judged, cut) {
+            TableStart::Stop(mismatch) => {
+                Err(crate::sink::table_error(&schema.name, mismatch.code(), mismatch.text())
+                    .with_try(format!("strandline resync \"{}\" --yes", schema.name)))
+            }
+            start => Ok((table, found, start)),
+        }
+    }
+
+    fn stopped(&self, id: TableId, name: &TableName, record: &PipelineRecord, error: &Error) -> StoppedTable {
+        tracing::error!(table = %name, code = %error.code(), "{}", told(error));
+        self.board.update_table(name, |t| t.stop(error.code(), told(error)));
+        StoppedTable {
+            id,
+            name: name.clone(),
+            code: error.code(),
+            message: told(error),
+            position: record.cut.as_ref().map_or(CommitLsn::ZERO, |cut| cut.position),
+        }
+    }
+
+    /// Lineage on the first start, and the tables that may not go on.
+    async fn store(
+        &self,
+        lease: &WriterLease,
+        record: &PipelineRecord,
+        found: &Lineage,
+        opened: &Opened<K::Table>,
+        replaced: bool,
+    ) -> Result<()> {
+        let lineage = Some(found.clone()).filter(|found| record.lineage.as_ref() != Some(found));
+        // A table that is to be copied is no longer stopped; nor is one of its name that is gone.
+        let names: BTreeSet<_> = opened.to_copy.iter().map(|c| &c.schema.name).collect();
+        let resume: Vec<TableId> =
+            record.stopped.values().filter(|s| names.contains(&s.name)).map(|s| s.id).collect();
+        if lineage.is_none() && opened.stop.is_empty() && resume.is_empty() && !replaced {
+            return Ok(());
+        }
+        let stop = opened.stop.clone();
+        let change = RecordChange { lineage, stop, resume, answered: Vec::new(), forget_cuts: replaced };
+        match self.sink.record(lease, change).await? {
+            CommitOutcome::Committed { .. } => Ok(()),
+            CommitOutcome::Fenced { by } => Err(copying::fenced(by)),
+        }
+    }
+
+    /// Copies what is to be copied. `begin`: where a table begins that is not copied.
+    async fn copy_all(
+        &self,
+        lease: &WriterLease,
+        to_copy: Vec<Copying<K::Table>>,
+        fresh: Option<S::Copy>,
+        begin: CommitLsn,
+        goal: &mut Goal,
+    ) -> Result<Vec<Copied<K::Table>>> {
+        let mut copied = Vec::new();
+        if self.options.snapshots == Snapshots::Never {
+            for copying in to_copy {
+                copied.push(copying::begin_without::<K>(copying, begin).await?);
+            }
+            return Ok(copied);
+        }
+        if !to_copy.is_empty() {
+            self.board.set_phase(PipelineState::Snapshotting);
+        }
+        let mut snapshots = Snapshotter::new(Arc::clone(&self.source), fresh);
+        for copying in to_copy {
+            let schema = Arc::clone(&copying.schema);
+            match snapshots.copy::<K>(copying, self.options.copy_workers, &self.board).await {
+                Ok(done) => copied.push(done),
+                Err(error) if error.code() == codes::PG022 && goal.copies_lost < COPIES_LOST => {
+                    tracing::info!(table = %schema.name, "{}: its copy begins again", error.cause_line());
+                    (goal.copy_again, goal.copies_lost) = (true, goal.copies_lost + 1);
+                    return Err(error);
+                }
+                Err(error) if error.code().disposition == Disposition::HaltTable => {
+                    let record = PipelineRecord::default();
+                    let stop = vec![self.stopped(schema.id, &schema.name, &record, &error)];
+                    let change = RecordChange { stop, ..RecordChange::default() };
+                    if let CommitOutcome::Fenced { by } = self.sink.record(lease, change).await? {
+                        return Err(copying::fenced(by));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        snapshots.end().await?;
+        Ok(copied)
+    }
+
+    /// Fixes what "everything before the start" means, once a process.
+    async fn set_target(&self, goal: &mut Goal) -> Result<()> {
+        if goal.target.is_none() {
+            goal.target = match self.options.until {
+                Until::Stopped => None,
+                Until::Lsn(lsn) => Some(lsn),
+                Until::CaughtUp => {
+                    let end = self.source.end_of_log().await?;
+                    // A transaction of ours behind it: the stream passes it even when nothing else comes.
+                    if let Err(error) = self.source.heartbeat().await {
+                        tracing::warn!(code = %error.code(), "no heartbeat: {}", error.cause_line());
+                    }
+                    Some(end)
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// Where the stream ends: nothing at or after it is taken.
+    fn end(&self, goal: &Goal, last_copy: Option<CommitLsn>) -> Option<Lsn> {
+        match (self.options.until, self.options.snapshots) {
+            (Until::Lsn(_), _) => goal.target,
+            (_, Snapshots::Only) => Some(last_copy.map_or(Lsn::ZERO, CommitLsn::lsn)),
+            _ => None,
+        }
+    }
+
+    /// What a cut must cover before the run is done.
+    fn target(&self, goal: &Goal, last_copy: Option<CommitLsn>) -> Option<Lsn> {
+        match self.options.snapshots {
+            Snapshots::Only => Some(last_copy.map_or(Lsn::ZERO, CommitLsn::lsn)),
+            Snapshots::Initial | Snapshots::Never => goal.target,
+        }
+    }
+}
+
+/// Losses that a new copy of every table mends. Another system or database is a wrong address, not a loss.
+const REPLACEABLE: [Code; 7] =
+    [codes::PG040, codes::PG041, codes::PG043, codes::PG044, codes::PG045, codes::PG046, codes::PG007];
+
+/// What was found and what to do, in one line: for the log, the status and the record of a stopped table.
+pub(super) fn told(error: &Error) -> String {
+    match error.advice() {
+        Some(advice) => format!("{}; try: {}", error.cause_line(), advice.replace('\n', " ")),
+        None => error.cause_line(),
+    }
+}
+
+/// The same error, for a second reader.
+fn again(error: &Error) -> Error {
+    let copy = Error::new(error.code(), error.cause_line());
+    match error.advice() {
+        Some(advice) => copy.with_try(advice),
+        None => copy,
+    }
+}
+
+/// What the tables and the record hold, for the check of the replay.
+fn held<T>(record: &PipelineRecord, live: &BTreeMap<TableId, LiveTable<T>>) -> Held {
+    let cut = record.cut.as_ref().map_or(CommitLsn::ZERO, |cut| cut.position);
+    let ahead = live
+        .values()
+        .filter(|t| !t.progress.from_copy && t.progress.position > cut)
+        .map(|t| t.progress.position)
+        .collect();
+    Held { position: cut, witness: record.cut.as_ref().and_then(|cut| cut.witness), ahead }
+}

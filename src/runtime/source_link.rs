@@ -1,0 +1,147 @@
+//! Holding the source: connecting, checking its history, connecting again.
+
+use crate::error::{Error, Result};
+use crate::position::{CommitLsn, Lineage, Lsn, ServerPoint};
+use crate::replication::recovery::{Held, LossReason, ReplayGuard, SlotView, SourceCheck, check_source};
+use crate::source::{Budget, ChangeStream, HeldStream, SlotState, Source};
+
+/// While only the guard reads, nothing is kept: any budget serves.
+const GUARD_BUDGET: Budget = Budget { rows: u64::MAX, bytes: 1 << 20 };
+
+/// As the recovery rules see a slot.
+pub(super) fn slot_view(slot: &SlotState) -> SlotView {
+    SlotView {
+        plugin: slot.plugin.clone(),
+        database: slot.database.clone(),
+        confirmed_flush: slot.confirmed_flush,
+        wal_lost: slot.wal_lost,
+    }
+}
+
+/// Compares the source with what is held.
+///
+/// # Errors
+/// `PG040` to `PG046`.
+pub(super) fn check(
+    server: &ServerPoint,
+    slot: Option<&SlotState>,
+    recorded: Option<&Lineage>,
+    cut: CommitLsn,
+    tables: &[CommitLsn],
+) -> Result<()> {
+    let slot = slot.map(slot_view);
+    check_source(SourceCheck { recorded, cut, tables, server, slot: slot.as_ref() }).map_err(loss)
+}
+
+/// Reads the replay through the guard, until everything that is held has been met again. Returns whether
+/// anything was read: then the stream must be opened again for the tables.
+///
+/// # Errors
+/// `PG045` when the history is another.
+pub(super) async fn watch_replay<T: ChangeStream>(
+    stream: &mut T,
+    held: Held,
+    slot: &SlotState,
+) -> Result<bool> {
+    let furthest = held.furthest();
+    let mut guard = ReplayGuard::new(held, slot.confirmed_flush);
+    let mut has_read = false;
+    stream.guard(Some(furthest));
+    while !guard.is_satisfied() {
+        has_read = true;
+        let burst = stream.next(GUARD_BUDGET).await?;
+        for (commit_start, replayed) in burst.replayed {
+            guard.transaction(commit_start, replayed).map_err(loss)?;
+            if guard.is_satisfied() {
+                break;
+            }
+        }
+        if let Some(end) = burst.keepalive.filter(|_| !guard.is_satisfied()) {
+            guard.keepalive(end).map_err(loss)?;
+        }
+    }
+    stream.guard(None);
+    Ok(has_read)
+}
+
+/// A stream of a source that was checked.
+pub(super) struct Link<T> {
+    /// The stream, at the slot's confirmed position.
+    pub(super) stream: T,
+    /// The slot as it was when the stream was opened.
+    pub(super) slot: SlotState,
+    /// End of the server's log then.
+    pub(super) flushed: Lsn,
+}
+
+/// Connects again after a loss, checking everything that a start checks.
+///
+/// # Errors
+/// Temporary ones, and the losses.
+pub(super) async fn reconnect<S: Source>(
+    source: &S,
+    recorded: &Lineage,
+    cut: CommitLsn,
+    held: Held,
+    tables: &[CommitLsn],
+) -> Result<Link<S::Stream>> {
+    let view = source.inspect().await?;
+    if view.slot.is_none() {
+        return Err(loss(LossReason::SlotMissing));
+    }
+    let HeldStream { mut stream, mut slot, point } = source.stream().await?;
+    check(&point, Some(&slot), Some(recorded), cut, tables)?;
+    if watch_replay(&mut stream, held, &slot).await? {
+        drop(stream);
+        HeldStream { stream, slot, .. } = source.stream().await?;
+    }
+    Ok(Link { stream, slot, flushed: point.flushed })
+}
+
+/// A loss, for people.
+pub(super) fn loss(reason: LossReason) -> Error {
+    let resync = "strandline resync TABLE --yes  (the slot is made anew and every table is copied; targets keep their content until then)";
+    let (text, advice) = match &reason {
+        LossReason::SlotMissing => (
+            "the replication slot is gone, and with it the changes since the last acknowledgement".to_owned(),
+            resync,
+        ),
+        LossReason::SlotMoved { confirmed_flush, held } => (
+            format!(
+                "the slot stands at {confirmed_flush}, the tables hold everything only up to {held}: somebody moved it or made it anew"
+            ),
+            resync,
+        ),
+        LossReason::WalDiscarded => (
+            "the server discarded WAL that the slot still needed".to_owned(),
+            "raise max_slot_wal_keep_size, then: strandline resync TABLE --yes  (the slot is made anew and every table is copied)",
+        ),
+        LossReason::OtherSystem { recorded, found } => (
+            format!("the server's system identifier is {found}, the tables were filled from {recorded}"),
+            "connect to the right server, or use another pipeline name and sink uri",
+        ),
+        LossReason::OtherDatabase { recorded, found } => (
+            format!("the database is \"{found}\", the tables were filled from \"{recorded}\""),
+            "connect to the right database, or use another pipeline name and sink uri",
+        ),
+        LossReason::OtherTimeline { recorded, found } => (
+            format!(
+                "the server is on timeline {found}, the tables were filled from timeline {recorded}: it was promoted or restored"
+            ),
+            resync,
+        ),
+        LossReason::LogEndsBefore { flushed, held } => (
+            format!(
+                "the server's log ends at {flushed}, the tables hold everything up to {held}: it was set back"
+            ),
+            resync,
+        ),
+        LossReason::ForeignHistory { at } => (
+            format!(
+                "around {at} the server's history is not the one that was applied: it was restored from a backup"
+            ),
+            resync,
+        ),
+    };
+    Error::new(reason.code(), text).with_try(advice)
+}

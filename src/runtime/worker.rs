@@ -1,0 +1,165 @@
+//! One task per table: its only committer. Slices and commits come in order through a short queue.
+//!
+//! The queue and a budget of bytes over all tables bound what waits here (BD-1); whoever sends a slice
+//! waits for both. Events go back through an unbounded channel: there is at most one for each commit under
+//! way and each table, and the driver must never be waited for by a worker that it waits for itself.
+
+use crate::error::{Disposition, Error, codes};
+use crate::event::ChangeBatch;
+use crate::position::{Epoch, Interval};
+use crate::replication::UnitId;
+use crate::schema::TableId;
+use crate::sink::{CommitOutcome, TableSink};
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+
+/// Slices and commits that may wait for one table.
+const QUEUE: usize = 4;
+
+/// What a table is told.
+enum Work {
+    Stage(Box<ChangeBatch>, OwnedSemaphorePermit),
+    Commit(UnitId, Interval),
+    Discard,
+}
+
+/// What a table says.
+#[derive(Debug)]
+pub(super) enum TableEvent {
+    /// Its share of the unit is durable.
+    Committed {
+        table: TableId,
+        generation: u64,
+        unit: UnitId,
+        version: i64,
+        rows: u64,
+        took: std::time::Duration,
+    },
+    /// It cannot go on.
+    Stopped { table: TableId, generation: u64, error: Error },
+    /// A newer owner was met.
+    Fenced { by: Epoch },
+    /// The pipeline cannot go on as it is: start again, or stop.
+    Broken { error: Error },
+}
+
+/// The driver's end of a table's queue.
+pub(super) struct Worker {
+    queue: mpsc::Sender<Work>,
+    generation: u64,
+    ended: watch::Receiver<()>,
+}
+
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// The worker ended: it has said why in an event.
+#[derive(Debug)]
+pub(super) struct Gone;
+
+impl Worker {
+    /// Starts the task.
+    pub(super) fn start<T: TableSink>(
+        id: TableId,
+        table: T,
+        events: mpsc::UnboundedSender<TableEvent>,
+    ) -> Self {
+        let (queue, work) = mpsc::channel(QUEUE);
+        let (life, ended) = watch::channel(());
+        let generation = NEXT.fetch_add(1, Ordering::Relaxed);
+        let task = tokio::spawn(serve(id, generation, table, work, events.clone()));
+        tokio::spawn(async move {
+            if let Err(panic) = task.await {
+                let error = Error::new(codes::RT001, "a table's committer broke").with_source(panic);
+                let _receiver_may_be_gone = events.send(TableEvent::Broken { error });
+            }
+            drop(life);
+        });
+        Worker { queue, generation, ended }
+    }
+
+    /// Which worker of its table this is: events of an older one do not count.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Closes the queue. What was handed in is still done; the future ends when it is.
+    pub(super) fn close(self) -> impl Future<Output = ()> + Send + 'static {
+        let Worker { queue, mut ended, .. } = self;
+        drop(queue);
+        async move {
+            // An error says that the task is over, which is what is waited for.
+            while ended.changed().await.is_ok() {}
+        }
+    }
+
+    /// Hands a slice in. Waits while the queue is full.
+    pub(super) async fn stage(&self, batch: ChangeBatch, budget: OwnedSemaphorePermit) -> Result<(), Gone> {
+        self.queue.send(Work::Stage(Box::new(batch), budget)).await.map_err(|_| Gone)
+    }
+
+    /// Commits everything handed in since the last commit.
+    pub(super) async fn commit(&self, unit: UnitId, interval: Interval) -> Result<(), Gone> {
+        self.queue.send(Work::Commit(unit, interval)).await.map_err(|_| Gone)
+    }
+
+    /// Forgets everything handed in since the last commit.
+    pub(super) async fn discard(&self) -> Result<(), Gone> {
+        self.queue.send(Work::Discard).await.map_err(|_| Gone)
+    }
+}
+
+async fn serve<T: TableSink>(
+    id: TableId,
+    generation: u64,
+    mut table: T,
+    mut work: mpsc::Receiver<Work>,
+    events: mpsc::UnboundedSender<TableEvent>,
+) {
+    let mut rows = 0u64;
+    while let Some(next) = work.recv().await {
+        let event = match next {
+            Work::Stage(batch, budget) => {
+                rows += batch.len() as u64;
+                let staged = table.stage(*batch).await;
+                drop(budget);
+                staged.err().map(|error| failed(id, generation, error))
+            }
+            Work::Commit(unit, interval) => {
+                let began = std::time::Instant::now();
+                let rows = std::mem::take(&mut rows);
+                match table.commit(interval).await {
+                    Ok(CommitOutcome::Committed { version }) => {
+                        let _receiver_may_be_gone = events.send(TableEvent::Committed {
+                            table: id,
+                            generation,
+                            unit,
+                            version,
+                            rows,
+                            took: began.elapsed(),
+                        });
+                        None
+                    }
+                    Ok(CommitOutcome::Fenced { by }) => Some(TableEvent::Fenced { by }),
+                    Err(error) => Some(failed(id, generation, error)),
+                }
+            }
+            Work::Discard => {
+                rows = 0;
+                table.discard_staged();
+                None
+            }
+        };
+        if let Some(event) = event {
+            // After a failure nothing may follow: what was staged is incomplete. The queue closes.
+            let _receiver_may_be_gone = events.send(event);
+            return;
+        }
+    }
+}
+
+fn failed(table: TableId, generation: u64, error: Error) -> TableEvent {
+    match error.code().disposition {
+        Disposition::HaltTable => TableEvent::Stopped { table, generation, error },
+        Disposition::Retry | Disposition::HaltPipeline | Disposition::Bug => TableEvent::Broken { error },
+    }
+}

@@ -1,0 +1,99 @@
+//! Tables and columns, as the source has them and as they travel.
+//!
+//! Layer 0. A [`TableSchema`] is one table at one moment: which relation, which columns by attribute
+//! number, which key, and the Arrow schema of its row images.
+
+mod kind;
+
+pub use kind::ColumnKind;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+
+/// The source's own identity of a table: the relation's oid. Survives a rename, not a re-creation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TableId(pub u32);
+
+impl fmt::Display for TableId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Schema and name, exactly as in the source (no quoting, no folding). Displays as `schema.table`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct TableName {
+    /// The namespace.
+    pub schema: String,
+    /// The table.
+    pub table: String,
+}
+
+impl TableName {
+    /// From its two parts.
+    pub fn new(schema: impl Into<String>, table: impl Into<String>) -> Self {
+        TableName { schema: schema.into(), table: table.into() }
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.table)
+    }
+}
+
+/// One column that travels.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Column {
+    /// Name, exactly as in the source.
+    pub name: String,
+    /// `pg_attribute.attnum`: the identity that a rename keeps.
+    pub attnum: i16,
+    /// The source's type id.
+    pub type_oid: u32,
+    /// The source's type modifier (length, precision), -1 when there is none.
+    pub type_modifier: i32,
+    /// The source's name of the type, for people (`numeric(12,2)`).
+    pub type_name: String,
+    /// How its values are decoded and what they become.
+    pub kind: ColumnKind,
+}
+
+/// One table at one moment of its history.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TableSchema {
+    /// Identity.
+    pub id: TableId,
+    /// Name at that moment.
+    pub name: TableName,
+    /// The columns that travel, in the source's order.
+    pub columns: Vec<Column>,
+    /// Indexes into `columns` of the key, in key order. Empty: the table has no key.
+    pub key: Vec<usize>,
+    /// Whether the source logs whole old rows (`REPLICA IDENTITY FULL`).
+    pub full_before: bool,
+    /// The Arrow schema of a row image: one nullable field per column, same order.
+    pub arrow: SchemaRef,
+}
+
+impl TableSchema {
+    /// Derives the Arrow schema.
+    pub fn new(
+        id: TableId,
+        name: TableName,
+        columns: Vec<Column>,
+        key: Vec<usize>,
+        full_before: bool,
+    ) -> Self {
+        let fields: Vec<Field> = columns.iter().map(|c| Field::new(&c.name, c.kind.arrow(), true)).collect();
+        TableSchema { id, name, columns, key, full_before, arrow: Arc::new(Schema::new(fields)) }
+    }
+
+    /// Whether rows can be found again: without a key a table is an append-only change log.
+    pub fn has_key(&self) -> bool {
+        !self.key.is_empty()
+    }
+}

@@ -1,0 +1,329 @@
+//! Putting a commit, and finding out what became of it.
+//!
+//! Who dies where, and what is on storage then:
+//!
+//! | moment | on storage | the next start |
+//! |---|---|---|
+//! | data or vector files written, log not | files that no version names | never seen; left for vacuum, because a put may still be on its way |
+//! | put sent, reply lost, we live | the version, or nothing yet | [`Core::put`] reads, then [`judge`]s: landed, or the *same* bytes at the *same* version again |
+//! | put landed, we die | data and position in one version | the position says so; the unit is skipped for this table |
+//! | put landed for one table, not for another, we die | tables at different positions | each table filters transactions by its own position |
+//! | a newer writer raised the epoch | its epoch commit stands where ours was to go | `Fenced`: nothing more is written |
+//! | a put of ours arrives late, after a newer writer's epoch | its version is taken: refused | nothing; `v + 1` was theirs |
+//!
+//! A unit is never rebased: refused means read, then plan again on what is there.
+
+use super::log::{self, Action, AppIds, CommitSummary, MetaData, Protocol};
+use super::state::TableState;
+use super::storage::{Put, TableFiles};
+use super::table::{self, DataFile, Loaded};
+use crate::error::{Disposition, Error, Result, codes};
+use crate::event::CopyPart;
+use crate::position::landing::{Found, Landing, Planned, judge};
+use crate::position::{CommitLsn, Epoch};
+use crate::schema::TableSchema;
+use crate::sink::table_error;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Log checkpoints are written every so many versions.
+pub(super) const CHECKPOINT_EVERY: i64 = 100;
+
+/// How a put ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum PutEnd {
+    /// Our bytes are the version.
+    Landed,
+    /// A newer writer owns the table.
+    Fenced {
+        /// Its epoch.
+        by: Epoch,
+    },
+    /// Somebody who is no strandline committed without changing rows: open again, plan again.
+    PlanAgain,
+}
+
+/// What every mode of table has.
+pub(super) struct Core {
+    /// The directory.
+    pub files: TableFiles,
+    /// Names of our `txn`s.
+    pub ids: AppIds,
+    /// Our fencing number.
+    pub epoch: Epoch,
+    /// The source's table.
+    pub schema: Arc<TableSchema>,
+    /// The stored state document.
+    pub state: TableState,
+    /// Metadata of the current version.
+    pub metadata: MetaData,
+    /// Protocol of the current version.
+    pub protocol: Protocol,
+    /// Current version.
+    pub version: i64,
+    /// Our position in it.
+    pub position: Option<CommitLsn>,
+    /// The table's files by number. Numbers are ours and live as long as this value.
+    pub slots: Vec<Option<DataFile>>,
+}
+
+impl Core {
+    /// Takes over what was loaded.
+    pub(super) fn adopt(&mut self, loaded: Loaded) {
+        self.version = loaded.version;
+        self.metadata = loaded.metadata;
+        self.protocol = loaded.protocol;
+        self.position = loaded.position;
+        self.slots = loaded.files.into_iter().map(Some).collect();
+    }
+
+    /// Files of the table with their numbers.
+    pub(super) fn live_files(&self) -> impl Iterator<Item = (u32, &DataFile)> {
+        self.slots.iter().enumerate().filter_map(|(at, f)| Some((u32::try_from(at).ok()?, f.as_ref()?)))
+    }
+
+    /// Opens the table again after somebody else's commit.
+    ///
+    /// # Errors
+    /// As [`table::load`]; `TG014` when the table now needs more than we can do.
+    /// A newer owner's epoch is returned.
+    pub(super) async fn reload(&mut self) -> Result<Option<Epoch>> {
+        let (before, position) = (self.version, self.position);
+        let loaded = table::load(&self.files, &self.ids).await?;
+        // More may have been committed since the refusal was looked into.
+        if let Some(by) = loaded.epoch.filter(|&epoch| epoch != self.epoch) {
+            return Ok(Some(by));
+        }
+        if loaded.position != position {
+            let what = "its position moved, and not by us";
+            return Err(table_error(&self.schema.name, codes::RT001, what));
+        }
+        table::check_supported(&loaded.protocol, &loaded.metadata)?;
+        let version = std::mem::replace(&mut self.version, loaded.version);
+        debug_assert_eq!(version, before);
+        if let Err(error) = self.examine_since(before).await {
+            self.version = before;
+            return Err(error);
+        }
+        self.adopt(loaded);
+        Ok(None)
+    }
+
+    /// Puts `bytes` as the version after `planned.version`, until it is known what became of it.
+    ///
+    /// # Errors
+    /// `TG002`, `TG003` from storage; `TG012` when somebody else changed rows; `RT001` when the table
+    /// contradicts us. Temporary errors are tried again here, for ever.
+    pub(super) async fn put(&self, planned: Planned, bytes: Bytes) -> Result<PutEnd> {
+        let name = log::commit_name(planned.version + 1);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.files.put_if_absent(&name, bytes.clone()).await {
+                Ok(Put::Written) => return Ok(PutEnd::Landed),
+                Ok(Put::Exists) => {}
+                Err(e) if e.code().disposition == Disposition::Retry => {
+                    tracing::warn!(table = %self.schema.name, code = %e.code(), "commit outcome unknown: {}", e.cause_line());
+                }
+                Err(e) => return Err(e),
+            }
+            match self.resolve(planned, &bytes).await {
+                Ok(Some(end)) => return Ok(end),
+                Ok(None) => {} // put again
+                Err(e) if e.code().disposition == Disposition::Retry => {
+                    tracing::warn!(table = %self.schema.name, code = %e.code(), "cannot read the table: {}", e.cause_line());
+                }
+                Err(e) => return Err(e),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Reads what stands after `planned.version` and decides. `None`: put the same bytes again.
+    async fn resolve(&self, planned: Planned, bytes: &Bytes) -> Result<Option<PutEnd>> {
+        let mut found = Found {
+            version: planned.version,
+            epoch: Some(planned.epoch),
+            position: Some(planned.interval.from),
+        };
+        let mut landed = false;
+        let mut foreign = Vec::new();
+        while let Some(there) = self.files.get(&log::commit_name(found.version + 1)).await? {
+            found.version += 1;
+            landed |= found.version == planned.version + 1 && there == *bytes;
+            let summary = log::summarize(&there)?;
+            let epoch = summary.txns.get(&self.ids.epoch).map(|&e| Epoch(e));
+            found.epoch = epoch.or(found.epoch);
+            found.position =
+                summary.txns.get(&self.ids.lsn).and_then(|&p| CommitLsn::from_stored(p)).or(found.position);
+            if epoch.is_none() {
+                foreign.push((found.version, summary));
+            }
+        }
+        // The bytes tell more than the position: a commit that moves no position (a new copy at the same
+        // point) is recognised by them.
+        let verdict = match judge(planned, found) {
+            Landing::Landed if !landed && planned.interval.from == planned.interval.to => Landing::Foreign,
+            other => other,
+        };
+        match verdict {
+            Landing::Landed if foreign.is_empty() => Ok(Some(PutEnd::Landed)),
+            // Ours is in, and somebody wrote after it: the caller opens again before its next unit.
+            Landing::Landed => Ok(Some(PutEnd::Landed)),
+            Landing::PutAgain => Ok(None),
+            Landing::Fenced { by } => Ok(Some(PutEnd::Fenced { by })),
+            Landing::Foreign => {
+                for (version, summary) in &foreign {
+                    self.examine(*version, summary)?;
+                }
+                Ok(Some(PutEnd::PlanAgain))
+            }
+            Landing::Impossible => {
+                let what = format!(
+                    "after version {} it is at version {} with epoch {:?} and position {:?}, which no commit of ours makes",
+                    planned.version, found.version, found.epoch, found.position
+                );
+                Err(table_error(&self.schema.name, codes::RT001, what))
+            }
+        }
+    }
+
+    /// Whether we can live with somebody else's commit.
+    ///
+    /// # Errors
+    /// `TG012` when it changed rows or schema.
+    pub(super) fn examine(&self, version: i64, summary: &CommitSummary) -> Result<()> {
+        let other_schema =
+            summary.metadata.as_ref().is_some_and(|m| m.schema_string != self.metadata.schema_string);
+        if !summary.data_change && !other_schema {
+            tracing::info!(
+                table = %self.schema.name, version, operation = %summary.operation,
+                "somebody else's commit that changes no rows"
+            );
+            return Ok(());
+        }
+        let what = if summary.data_change { "rows" } else { "columns" };
+        let text =
+            format!("somebody else's commit changed its {what} (version {version}, {})", summary.operation);
+        Err(table_error(&self.schema.name, codes::TG012, text)
+            .with_try(format!("strandline resync \"{}\" --yes", self.schema.name)))
+    }
+
+    /// Examines every commit from `after` (exclusive) to the current version that is not ours.
+    ///
+    /// # Errors
+    /// `TG011` when such a commit is no longer there to be examined, `TG012` when it changed rows.
+    pub(super) async fn examine_since(&self, after: i64) -> Result<()> {
+        for version in after + 1..=self.version {
+            let Some(bytes) = self.files.get(&log::commit_name(version)).await? else {
+                let what = format!("version {version} cannot be examined: its log entry is gone");
+                return Err(table_error(&self.schema.name, codes::TG011, what)
+                    .with_try(format!("strandline resync \"{}\" --yes", self.schema.name)));
+            };
+            let summary = log::summarize(&bytes)?;
+            if !summary.txns.contains_key(&self.ids.epoch) {
+                self.examine(version, &summary)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The head of every commit of ours: who, epoch, position.
+    ///
+    /// # Errors
+    /// `RT001`.
+    pub(super) fn head(&self, operation: &str, planned: Planned, now_ms: i64) -> Result<Vec<Action>> {
+        let more = serde_json::json!({
+            "pipeline": self.state.pipeline,
+            "from": planned.interval.from.to_string(),
+            "to": planned.interval.to.to_string(),
+        });
+        let mut actions = vec![table::commit_info(operation, now_ms, more)];
+        actions.extend(self.ids.actions(planned.epoch, Some(planned.interval.to), now_ms)?);
+        Ok(actions)
+    }
+
+    /// A commit landed as the version after the current one.
+    pub(super) fn advance(&mut self, position: CommitLsn) {
+        self.version += 1;
+        self.position = Some(position);
+        if self.version % CHECKPOINT_EVERY == 0 {
+            checkpoint_beside(self.files.clone(), self.version, self.schema.name.to_string());
+        }
+    }
+}
+
+/// Writes a log checkpoint in a task of its own: it only shortens reading, nothing depends on it.
+pub(super) fn checkpoint_beside(files: TableFiles, version: i64, name: String) {
+    tokio::spawn(async move {
+        if let Err(e) = write_log_checkpoint(&files, version).await {
+            tracing::warn!(table = %name, version, "no log checkpoint: {}", e.cause_line());
+        }
+    });
+}
+
+/// Writes a log checkpoint of `version` and syncs it.
+async fn write_log_checkpoint(files: &TableFiles, version: i64) -> Result<()> {
+    let failed = |e: deltalake::DeltaTableError| {
+        Error::new(codes::TG001, format!("cannot write a log checkpoint in \"{}\"", files.url()))
+            .with_source(e)
+    };
+    let mut table = files.delta()?;
+    table.load_version(u64::try_from(version).unwrap_or_default()).await.map_err(failed)?;
+    deltalake::checkpoints::create_checkpoint(&table, None).await.map_err(failed)?;
+    for name in [format!("_delta_log/{version:020}.checkpoint.parquet"), "_delta_log/_last_checkpoint".into()]
+    {
+        if let Some(path) = files.local_path(&name)
+            && let Ok(file) = std::fs::File::open(path)
+        {
+            file.sync_all().map_err(|e| {
+                Error::new(codes::TG001, format!("cannot sync \"{name}\" in \"{}\"", files.url()))
+                    .with_source(e)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Statistics of a file that now has a deletion vector: its bounds are no longer tight.
+pub(super) fn loosened(stats: Option<&str>, rows: u32) -> String {
+    match stats {
+        None => format!("{{\"numRecords\":{rows},\"tightBounds\":false}}"),
+        Some(stats) if stats.contains("\"tightBounds\"") => {
+            stats.replace("\"tightBounds\":true", "\"tightBounds\":false")
+        }
+        Some(stats) => match stats.strip_suffix('}') {
+            Some(open) if open.len() > 1 => format!("{open},\"tightBounds\":false}}"),
+            _ => format!("{{\"numRecords\":{rows},\"tightBounds\":false}}"),
+        },
+    }
+}
+
+/// Unwraps a copy part of ours.
+///
+/// # Errors
+/// `RT001` for a part of another sink.
+pub(super) fn part_files(part: CopyPart) -> Result<Vec<super::encode::FinishedFile>> {
+    part.0
+        .downcast::<Vec<super::encode::FinishedFile>>()
+        .map(|files| *files)
+        .map_err(|_| Error::new(codes::RT001, "a copy part of another sink"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::loosened;
+
+    #[test]
+    fn loose_statistics_keep_everything_else() {
+        assert_eq!(
+            loosened(Some(r#"{"numRecords":3,"tightBounds":true}"#), 3),
+            r#"{"numRecords":3,"tightBounds":false}"#
+        );
+        assert_eq!(loosened(Some(r#"{"numRecords":3}"#), 3), r#"{"numRecords":3,"tightBounds":false}"#);
+        assert_eq!(loosened(None, 7), r#"{"numRecords":7,"tightBounds":false}"#);
+    }
+}

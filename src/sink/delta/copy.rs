@@ -1,0 +1,168 @@
+//! A copy of a whole table: several workers write files, one commit replaces the content.
+
+use super::append;
+use super::commit::{Core, PutEnd, part_files};
+use super::encode::{FileWriter, FinishedFile};
+use super::log::{self, Action};
+use super::state::{Mode, TableState};
+use super::storage::TableFiles;
+use super::table::{self, DataFile, now_ms};
+use super::unit::TARGET_FILE_BYTES;
+use super::upsert::{added, start_of};
+use crate::error::{Error, Result, codes};
+use crate::event::{ChangeBatch, CopyPart, CopyWriter};
+use crate::position::landing::Planned;
+use crate::position::{CommitLsn, Interval};
+use crate::schema::TableSchema;
+use crate::sink::{Base, CommitOutcome};
+use roaring::RoaringBitmap;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+
+/// One worker's files.
+pub(super) struct DeltaCopyWriter {
+    files: TableFiles,
+    schema: Arc<TableSchema>,
+    runtime: Handle,
+    writer: Option<FileWriter>,
+    finished: Vec<FinishedFile>,
+    file_bytes: usize,
+}
+
+impl DeltaCopyWriter {
+    /// For one worker. Must be made inside the runtime.
+    pub(super) fn new(files: TableFiles, schema: Arc<TableSchema>) -> Self {
+        DeltaCopyWriter {
+            files,
+            schema,
+            runtime: Handle::current(),
+            writer: None,
+            finished: Vec::new(),
+            file_bytes: TARGET_FILE_BYTES,
+        }
+    }
+
+    fn close(&mut self) -> Result<()> {
+        if let Some(writer) = self.writer.take() {
+            // The worker that calls is itself inside a `block_on`: that context is left for the time being.
+            let finished = tokio::task::block_in_place(|| self.runtime.block_on(writer.finish()));
+            self.finished.push(finished?);
+        }
+        Ok(())
+    }
+}
+
+impl CopyWriter for DeltaCopyWriter {
+    fn write(&mut self, batch: ChangeBatch) -> Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let rows = if self.schema.has_key() {
+            batch.after
+        } else {
+            append::as_rows(&batch, &append::table_schema(&self.schema))?
+        };
+        if self.writer.as_ref().is_some_and(|w| w.size() >= self.file_bytes) {
+            self.close()?;
+        }
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => FileWriter::create(&self.files, rows.schema(), &self.schema.key, &rows)?,
+        };
+        writer.write(&rows)?;
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<CopyPart> {
+        self.close()?;
+        Ok(CopyPart(Box::new(std::mem::take(&mut self.finished))))
+    }
+}
+
+/// Replaces the table's content by the parts, in one commit at `position`.
+///
+/// # Errors
+/// As [`Core::put`].
+pub(super) async fn commit_copy(
+    core: &mut Core,
+    position: CommitLsn,
+    parts: Vec<CopyPart>,
+    base: Base,
+) -> Result<CommitOutcome> {
+    let mut finished = Vec::new();
+    for part in parts {
+        finished.extend(part_files(part)?);
+    }
+    core.files.sync_names()?;
+    loop {
+        let interval = Interval { from: start_of(core.position), to: position };
+        let planned = Planned { version: core.version, epoch: core.epoch, interval };
+        let now = now_ms();
+        let mut state = TableState::new(&core.state.pipeline, &core.schema);
+        state.first_live_version = Some(core.version + 1);
+        state.complete = base == Base::Copied;
+        state.copied_at = position.to_stored();
+        let metadata = table::metadata_for(&core.schema, &state, Some(&core.metadata), now)?;
+        let mut actions = core.head("OVERWRITE", planned, now)?;
+        let protocol = wider(&core.protocol, &table::protocol_for(&core.schema));
+        if protocol != core.protocol {
+            actions.push(Action::Protocol(protocol.clone()));
+        }
+        actions.push(Action::MetaData(metadata.clone()));
+        actions.extend(core.live_files().map(|(_, file)| Action::Remove(file.remove(now, true))));
+        let files: Vec<DataFile> = finished
+            .iter()
+            .map(|f| DataFile { add: added(f, now), rows: f.rows, deleted: Some(RoaringBitmap::new()) })
+            .collect();
+        actions.extend(files.iter().map(|f| Action::Add(f.add.clone())));
+        match core.put(planned, log::encode(&actions)?.into()).await? {
+            PutEnd::Landed => {
+                core.slots = files.into_iter().map(Some).collect();
+                (core.state, core.metadata, core.protocol) = (state, metadata, protocol);
+                core.advance(position);
+                return Ok(CommitOutcome::Committed { version: core.version });
+            }
+            PutEnd::Fenced { by } => return Ok(CommitOutcome::Fenced { by }),
+            PutEnd::PlanAgain => {
+                if let Some(by) = core.reload().await? {
+                    return Ok(CommitOutcome::Fenced { by });
+                }
+            }
+        }
+    }
+}
+
+/// A table's protocol never loses a feature.
+fn wider(old: &log::Protocol, new: &log::Protocol) -> log::Protocol {
+    let join = |a: &[String], b: &[String]| {
+        let mut all = a.to_vec();
+        all.extend(b.iter().filter(|f| !a.contains(f)).cloned());
+        all
+    };
+    log::Protocol {
+        min_reader_version: old.min_reader_version.max(new.min_reader_version),
+        min_writer_version: old.min_writer_version.max(new.min_writer_version),
+        reader_features: join(&old.reader_features, &new.reader_features),
+        writer_features: join(&old.writer_features, &new.writer_features),
+    }
+}
+
+/// Whether a table can be opened to be copied anew although its schema is another.
+///
+/// # Errors
+/// `TG014`: a change log cannot become a keyed table in place, nor the reverse, while readers hold it.
+pub(super) fn check_replaceable(core: &Core) -> Result<()> {
+    let wanted = if core.schema.has_key() { Mode::Upsert } else { Mode::Append };
+    if core.state.mode == wanted || core.state.first_live_version.is_none() {
+        return Ok(());
+    }
+    Err(Error::new(
+        codes::TG014,
+        format!(
+            "table \"{}\" is a {:?} table and would become {wanted:?}",
+            core.schema.name, core.state.mode
+        ),
+    )
+    .with_try("move the target directory away, then start again"))
+}

@@ -1,0 +1,119 @@
+//! What a table of ours says of itself: `metaData.configuration["strandline.state"]`.
+//!
+//! It changes only in the commit that changes what it describes: a copy, or a new schema. Positions are
+//! not here but in `txn` actions. The format carries a number; a newer one is refused.
+
+use crate::error::{Result, codes};
+use crate::schema::{TableId, TableSchema};
+use crate::sink::table_error;
+use serde::{Deserialize, Serialize};
+
+/// The configuration key.
+pub(super) const KEY: &str = "strandline.state";
+/// The format that this program writes.
+pub(super) const FORMAT: u32 = 1;
+
+/// How changes are applied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Mode {
+    /// By key: the table equals the source.
+    Upsert,
+    /// A change log: each change is a row.
+    Append,
+}
+
+/// A column as it was when the table's schema was written.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct StoredColumn {
+    /// Name in source and target.
+    pub name: String,
+    /// The identity that a rename keeps.
+    pub attnum: i16,
+    /// The source's type, for people and for comparison.
+    pub source_type: String,
+}
+
+/// The state document.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct TableState {
+    /// Format number.
+    pub format: u32,
+    /// The pipeline whose positions the table carries.
+    pub pipeline: String,
+    /// The source's identity of the table.
+    pub source_table: TableId,
+    /// Schema in the source.
+    pub schema: String,
+    /// Table in the source.
+    pub table: String,
+    /// Columns.
+    pub columns: Vec<StoredColumn>,
+    /// Names of the key columns, in key order.
+    pub key: Vec<String>,
+    /// How changes are applied.
+    pub mode: Mode,
+    /// The first version that is a consistent prefix of the source's history. Absent: the first copy has
+    /// not finished.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_live_version: Option<i64>,
+    /// The position of the last copy: the consistent point of its snapshot, which ends no transaction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copied_at: Option<i64>,
+    /// Whether the table began with a copy of the source. When not (`--no-snapshot`), it holds only what
+    /// changed since, and a change to a row that was never seen is no contradiction.
+    pub complete: bool,
+}
+
+impl TableState {
+    /// Of a new table.
+    pub(super) fn new(pipeline: &str, schema: &TableSchema) -> Self {
+        TableState {
+            format: FORMAT,
+            pipeline: pipeline.to_owned(),
+            source_table: schema.id,
+            schema: schema.name.schema.clone(),
+            table: schema.name.table.clone(),
+            columns: stored_columns(schema),
+            key: schema.key.iter().map(|&i| schema.columns[i].name.clone()).collect(),
+            mode: if schema.has_key() { Mode::Upsert } else { Mode::Append },
+            first_live_version: None,
+            copied_at: None,
+            complete: false,
+        }
+    }
+
+    /// Reads the document.
+    ///
+    /// # Errors
+    /// `TG018` for a newer format, `TG020` when it cannot be read.
+    pub(super) fn parse(text: &str, schema: &TableSchema) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct FormatOnly {
+            format: u32,
+        }
+        let damaged = |e: serde_json::Error| {
+            table_error(&schema.name, codes::TG020, "its strandline.state cannot be read").with_source(e)
+        };
+        let FormatOnly { format } = serde_json::from_str(text).map_err(damaged)?;
+        if format > FORMAT {
+            let what = format!("its state has format {format}, this program knows up to {FORMAT}");
+            return Err(table_error(&schema.name, codes::TG018, what).with_try("upgrade strandline"));
+        }
+        serde_json::from_str(text).map_err(damaged)
+    }
+
+    /// Whether the table was written for exactly this schema of the source.
+    pub(super) fn matches(&self, schema: &TableSchema) -> bool {
+        let now = TableState::new(&self.pipeline, schema);
+        self.columns == now.columns && self.key == now.key && self.mode == now.mode
+    }
+}
+
+fn stored_columns(schema: &TableSchema) -> Vec<StoredColumn> {
+    schema
+        .columns
+        .iter()
+        .map(|c| StoredColumn { name: c.name.clone(), attnum: c.attnum, source_type: c.type_name.clone() })
+        .collect()
+}

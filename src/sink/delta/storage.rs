@@ -1,0 +1,438 @@
+//! Files of a target: local directories, synced, or an object store.
+//!
+//! `object_store` never syncs a local file, and *durable* here means synced: data, deletion-vector and log
+//! files, then their directories. So local paths are written by `std::fs` and everything else goes through
+//! `object_store`. Both offer the one primitive that exactness needs: [`TableFiles::put_if_absent`].
+//!
+//! A local put-if-absent writes a temporary file, syncs it, and links it to its name: the name appears
+//! with its content or not at all, and never replaces another.
+
+use crate::error::{Error, Result, codes};
+use bytes::Bytes;
+use deltalake::DeltaTable;
+use futures_util::TryStreamExt;
+use object_store::path::Path as ObjectPath;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use url::Url;
+
+/// What a put-if-absent did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Put {
+    /// The name was free; it holds our bytes now, synced.
+    Written,
+    /// The name was taken; nothing changed.
+    Exists,
+}
+
+/// The root of a sink: `file:///lake`, `s3://bucket/lake`.
+#[derive(Clone, Debug)]
+pub(super) struct Storage {
+    root: TableFiles,
+}
+
+impl Storage {
+    /// Opens the root.
+    ///
+    /// # Errors
+    /// `CF003` when the URI is none that we can write to.
+    pub(super) fn open(uri: &str) -> Result<Self> {
+        let refuse = |why: String| {
+            Error::new(codes::CF003, format!("sink uri \"{uri}\": {why}"))
+                .with_try("use file:///absolute/path, s3://bucket/path, gs://bucket/path or abfss://container@account.dfs.core.windows.net/path")
+        };
+        let mut url = Url::parse(uri).map_err(|e| refuse(e.to_string()))?;
+        if !url.path().ends_with('/') {
+            let with_slash = format!("{}/", url.path());
+            url.set_path(&with_slash);
+        }
+        let place = if url.scheme() == "file" {
+            Place::Local(url.to_file_path().map_err(|()| refuse("it is not an absolute local path".into()))?)
+        } else {
+            let options = std::env::vars().map(|(k, v)| (k.to_ascii_lowercase(), v));
+            let (store, prefix) =
+                object_store::parse_url_opts(&url, options).map_err(|e| refuse(e.to_string()))?;
+            Place::Remote { store: Arc::from(store), prefix }
+        };
+        Ok(Storage { root: TableFiles { place, url } })
+    }
+
+    /// The files of the table at the given path segments below the root. Segments are encoded so that
+    /// no name can leave its directory.
+    ///
+    /// # Errors
+    /// `TG019` when the names cannot be made into a path.
+    pub(super) fn table(&self, segments: &[&str]) -> Result<TableFiles> {
+        let mut files = self.root.clone();
+        for segment in segments {
+            files = files.join(&encode_segment(segment))?;
+        }
+        Ok(files)
+    }
+}
+
+/// Encodes one path segment injectively: `/`, `\`, `%`, control characters, and the names `.` and `..`.
+fn encode_segment(name: &str) -> String {
+    if name == "." || name == ".." {
+        return name.replace('.', "%2E");
+    }
+    let mut out = String::with_capacity(name.len());
+    for c in name.chars() {
+        if matches!(c, '/' | '\\' | '%' | ':' | '?' | '*' | '"' | '<' | '>' | '|' | '#') || c.is_control() {
+            let mut buffer = [0; 4];
+            for byte in c.encode_utf8(&mut buffer).bytes() {
+                out.push_str(&format!("%{byte:02X}"));
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Local(PathBuf),
+    Remote { store: Arc<dyn ObjectStore>, prefix: ObjectPath },
+}
+
+/// The directory of one Delta table.
+#[derive(Clone, Debug)]
+pub(super) struct TableFiles {
+    place: Place,
+    url: Url,
+}
+
+impl TableFiles {
+    fn join(&self, segment: &str) -> Result<TableFiles> {
+        let mut url = self.url.clone();
+        url.path_segments_mut()
+            .map_err(|()| {
+                Error::new(codes::TG019, format!("cannot place \"{segment}\" under \"{}\"", self.url))
+            })?
+            .pop_if_empty()
+            .push(segment)
+            .push("");
+        let place = match &self.place {
+            Place::Local(root) => Place::Local(root.join(segment)),
+            Place::Remote { store, prefix } => {
+                Place::Remote { store: Arc::clone(store), prefix: prefix.clone().join(segment) }
+            }
+        };
+        Ok(TableFiles { place, url })
+    }
+
+    /// Where it is, for people.
+    pub(super) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// A handle of deltalake's on the same place, not loaded.
+    ///
+    /// # Errors
+    /// `TG001`.
+    pub(super) fn delta(&self) -> Result<DeltaTable> {
+        let failed = |e: deltalake::DeltaTableError| self.failed("open", "the table", e);
+        let builder = deltalake::DeltaTableBuilder::from_url(self.url.clone()).map_err(failed)?;
+        match &self.place {
+            Place::Local(_) => builder.build().map_err(failed),
+            Place::Remote { store, .. } => {
+                builder.with_storage_backend(Arc::clone(store), self.url.clone()).build().map_err(failed)
+            }
+        }
+    }
+
+    /// Makes the directories of a new table and syncs their parents. Nothing to do on object stores.
+    ///
+    /// # Errors
+    /// `TG002`, `TG003`.
+    pub(super) fn create_dirs(&self) -> Result<()> {
+        let Place::Local(root) = &self.place else { return Ok(()) };
+        let log = root.join("_delta_log");
+        fs::create_dir_all(&log).map_err(|e| self.io("create", "_delta_log", &e))?;
+        let mut dir = Some(root.as_path());
+        // Up to three levels can be new: the lake, the schema, the table.
+        for _ in 0..3 {
+            let Some(d) = dir else { break };
+            sync_dir(d).map_err(|e| self.io("sync", "the directory", &e))?;
+            dir = d.parent();
+        }
+        Ok(())
+    }
+
+    /// Starts a new data file. Write to it, then [`NewFile::finish`].
+    ///
+    /// # Errors
+    /// `TG001` to `TG003`.
+    pub(super) fn create(&self, name: &str) -> Result<NewFile> {
+        let target = match &self.place {
+            Place::Local(root) => {
+                let file = File::create_new(root.join(name)).map_err(|e| self.io("create", name, &e))?;
+                Target::Local(file)
+            }
+            Place::Remote { .. } => Target::Memory(Vec::new()),
+        };
+        Ok(NewFile { files: self.clone(), name: name.to_owned(), target, written: 0 })
+    }
+
+    /// Writes a whole new file, synced.
+    ///
+    /// # Errors
+    /// `TG001` to `TG003`.
+    pub(super) async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
+        let mut file = self.create(name)?;
+        file.write_all(&bytes).map_err(|e| self.io("write", name, &e))?;
+        file.finish().await
+    }
+
+    /// Puts `bytes` under `name` unless the name is taken.
+    ///
+    /// # Errors
+    /// `TG001` to `TG003`: the outcome is *unknown*, the bytes may be there.
+    pub(super) async fn put_if_absent(&self, name: &str, bytes: Bytes) -> Result<Put> {
+        match &self.place {
+            Place::Local(root) => {
+                let path = root.join(name);
+                tokio::task::block_in_place(|| link_if_absent(&path, &bytes))
+                    .map_err(|e| self.io("write", name, &e))
+            }
+            Place::Remote { store, prefix } => {
+                let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+                match store.put_opts(&child(prefix, name), bytes.into(), options).await {
+                    Ok(_) => Ok(Put::Written),
+                    Err(
+                        object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. },
+                    ) => Ok(Put::Exists),
+                    Err(e) => Err(self.failed("write", name, e)),
+                }
+            }
+        }
+    }
+
+    /// Reads a whole file. `None` when it is not there.
+    ///
+    /// # Errors
+    /// `TG001`, `TG003`.
+    pub(super) async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+        match &self.place {
+            Place::Local(root) => match fs::read(root.join(name)) {
+                Ok(bytes) => Ok(Some(bytes.into())),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(e) => Err(self.io("read", name, &e)),
+            },
+            Place::Remote { store, prefix } => match store.get(&child(prefix, name)).await {
+                Ok(found) => found.bytes().await.map(Some).map_err(|e| self.failed("read", name, e)),
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(e) => Err(self.failed("read", name, e)),
+            },
+        }
+    }
+
+    /// The local path of a file, where there is one.
+    pub(super) fn local_path(&self, name: &str) -> Option<PathBuf> {
+        match &self.place {
+            Place::Local(root) => Some(root.join(name)),
+            Place::Remote { .. } => None,
+        }
+    }
+
+    /// Syncs the table's own directory, so that new data files' names survive a crash.
+    ///
+    /// # Errors
+    /// `TG001`, `TG003`.
+    pub(super) fn sync_names(&self) -> Result<()> {
+        let Place::Local(root) = &self.place else { return Ok(()) };
+        sync_dir(root).map_err(|e| self.io("sync", "the directory", &e))
+    }
+
+    /// Whether there is a Delta log: any commit or checkpoint.
+    ///
+    /// # Errors
+    /// `TG001`, `TG003`.
+    pub(super) async fn has_log(&self) -> Result<bool> {
+        match &self.place {
+            Place::Local(root) => match fs::read_dir(root.join("_delta_log")) {
+                Ok(mut entries) => {
+                    Ok(entries.any(|e| e.is_ok_and(|e| is_log_name(&e.file_name().to_string_lossy()))))
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+                Err(e) => Err(self.io("read", "_delta_log", &e)),
+            },
+            Place::Remote { store, prefix } => {
+                let mut found = store.list(Some(&child(prefix, "_delta_log")));
+                while let Some(meta) =
+                    found.try_next().await.map_err(|e| self.failed("list", "_delta_log", e))?
+                {
+                    if meta.location.filename().is_some_and(is_log_name) {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    fn failed(&self, verb: &str, what: &str, e: impl std::error::Error + Send + Sync + 'static) -> Error {
+        Error::new(codes::TG001, format!("cannot {verb} {what} in \"{}\"", self.url)).with_source(e)
+    }
+
+    fn io(&self, verb: &str, what: &str, e: &io::Error) -> Error {
+        let (code, advice) = match e.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                (codes::TG002, "free space there; the source keeps its log until then, nothing is lost")
+            }
+            io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::NotADirectory => {
+                (codes::TG003, "give the process write permission there, or use another sink uri")
+            }
+            _ => (codes::TG001, "it is tried again until it works"),
+        };
+        Error::new(code, format!("cannot {verb} {what} in \"{}\": {e}", self.url)).with_try(advice)
+    }
+}
+
+fn child(prefix: &ObjectPath, name: &str) -> ObjectPath {
+    name.split('/').fold(prefix.clone(), |path, part| path.join(part))
+}
+
+fn is_log_name(name: &str) -> bool {
+    name.len() >= 25 && name.as_bytes()[..20].iter().all(u8::is_ascii_digit) && name.as_bytes()[20] == b'.'
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+fn link_if_absent(path: &Path, bytes: &[u8]) -> io::Result<Put> {
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let temporary = path.with_file_name(format!(".{name}.{}.tmp", uuid::Uuid::new_v4().simple()));
+    let result = (|| {
+        let mut file = File::create_new(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_data()?;
+        match fs::hard_link(&temporary, path) {
+            Ok(()) => Ok(Put::Written),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(Put::Exists),
+            Err(e) => Err(e),
+        }
+    })();
+    // The temporary name has done its work; a leftover is hidden from every reader and harms nothing.
+    let removed = fs::remove_file(&temporary);
+    if matches!(result, Ok(Put::Written)) {
+        removed?;
+        if let Some(dir) = path.parent() {
+            sync_dir(dir)?;
+        }
+    }
+    result
+}
+
+enum Target {
+    Local(File),
+    Memory(Vec<u8>),
+}
+
+/// A file being written: nothing refers to it before it is finished.
+pub(super) struct NewFile {
+    files: TableFiles,
+    name: String,
+    target: Target,
+    written: u64,
+}
+
+impl NewFile {
+    /// Its name below the table.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes so far.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Syncs it, or sends it to the object store.
+    ///
+    /// # Errors
+    /// `TG001` to `TG003`.
+    pub(super) async fn finish(self) -> Result<()> {
+        match self.target {
+            Target::Local(file) => tokio::task::block_in_place(|| file.sync_data())
+                .map_err(|e| self.files.io("sync", &self.name, &e)),
+            Target::Memory(bytes) => {
+                let Place::Remote { store, prefix } = &self.files.place else { return Ok(()) };
+                store
+                    .put(&child(prefix, &self.name), Bytes::from(bytes).into())
+                    .await
+                    .map(drop)
+                    .map_err(|e| self.files.failed("write", &self.name, e))
+            }
+        }
+    }
+
+    /// As an error of this file.
+    pub(super) fn error(&self, e: &io::Error) -> Error {
+        self.files.io("write", &self.name, e)
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = match &mut self.target {
+            Target::Local(file) => file.write(bytes)?,
+            Target::Memory(buffer) => buffer.write(bytes)?,
+        };
+        self.written += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_cannot_leave_their_directory_or_meet() {
+        for (name, encoded) in [
+            ("orders", "orders"),
+            ("Order Items", "Order Items"),
+            ("..", "%2E%2E"),
+            ("a/../b", "a%2F..%2Fb"),
+            ("50%", "50%25"),
+            ("tab\there", "tab%09here"),
+            ("日本", "日本"),
+        ] {
+            assert_eq!(encode_segment(name), encoded);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn put_if_absent_never_replaces() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Storage::open(&format!("file://{}", dir.path().display())).unwrap();
+        let table = storage.table(&["public", "t"]).unwrap();
+        table.create_dirs().unwrap();
+        let name = "_delta_log/00000000000000000000.json";
+        assert_eq!(table.put_if_absent(name, Bytes::from_static(b"a")).await.unwrap(), Put::Written);
+        assert_eq!(table.put_if_absent(name, Bytes::from_static(b"b")).await.unwrap(), Put::Exists);
+        assert_eq!(table.get(name).await.unwrap().unwrap(), "a");
+        let left: Vec<_> = fs::read_dir(dir.path().join("public/t/_delta_log")).unwrap().collect();
+        assert_eq!(left.len(), 1, "the temporary file is gone");
+        assert!(table.has_log().await.unwrap());
+    }
+
+    #[test]
+    fn a_uri_that_is_none_is_refused() {
+        for uri in ["lake", "/lake", "ftp://x/y", "file://relative/lake"] {
+            assert_eq!(Storage::open(uri).unwrap_err().code(), codes::CF003, "{uri}");
+        }
+    }
+}

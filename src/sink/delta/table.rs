@@ -1,0 +1,494 @@
+//! One Delta table as its only writer holds it: version, files, deletion vectors, identity.
+//!
+//! Opened through deltalake's snapshot; from then on kept by ourselves, because each commit of ours is
+//! the only thing that changes it, and a commit must cost what the change costs, not what the table's
+//! file list costs. When somebody else's commit is met, it is opened again.
+
+use super::dv::{Descriptor, Location};
+use super::log::{Action, Add, AppIds, Format, MetaData, Protocol, Remove};
+use super::state::{self, TableState};
+use super::storage::TableFiles;
+use crate::error::{Error, Result, codes};
+use crate::position::{CommitLsn, Epoch};
+use crate::schema::{ColumnKind, TableSchema};
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
+use roaring::RoaringBitmap;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fs::File;
+
+/// Columns that an append-mode table has after the source's own.
+pub(super) const APPEND_COLUMNS: [(&str, &str); 3] =
+    [("_strandline_op", "string"), ("_strandline_lsn", "long"), ("_strandline_ordinal", "long")];
+
+/// Features of tables that we can keep up. Anything else is refused before it is written wrongly.
+const KNOWN_FEATURES: [&str; 5] =
+    ["deletionVectors", "timestampNtz", "appendOnly", "invariants", "v2Checkpoint"];
+
+/// A data file of the table.
+#[derive(Clone, Debug)]
+pub(super) struct DataFile {
+    /// As the log has it.
+    pub add: Add,
+    /// Rows, gone ones included.
+    pub rows: u32,
+    /// Gone rows. `None`: there is a vector that has not been read yet.
+    pub deleted: Option<RoaringBitmap>,
+}
+
+impl DataFile {
+    /// The name on storage.
+    pub(super) fn name(&self) -> String {
+        percent_decode(&self.add.path)
+    }
+
+    /// The action that takes it out of the table.
+    pub(super) fn remove(&self, now_ms: i64, data_change: bool) -> Remove {
+        Remove {
+            path: self.add.path.clone(),
+            deletion_timestamp: Some(now_ms),
+            data_change,
+            extended_file_metadata: true,
+            partition_values: self.add.partition_values.clone(),
+            size: Some(self.add.size),
+            deletion_vector: self.add.deletion_vector.clone(),
+        }
+    }
+}
+
+/// The table as the log describes it.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    /// Version.
+    pub version: i64,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Identity, schema, properties.
+    pub metadata: MetaData,
+    /// Live files.
+    pub files: Vec<DataFile>,
+    /// Our epoch in it.
+    pub epoch: Option<Epoch>,
+    /// Our position in it.
+    pub position: Option<CommitLsn>,
+}
+
+fn through_json<T: DeserializeOwned>(value: &impl Serialize) -> std::result::Result<T, serde_json::Error> {
+    serde_json::from_value(serde_json::to_value(value)?)
+}
+
+/// Whether storage failed to answer, rather than answered with something damaged: a fault of the network,
+/// of credentials or of the machine must not be taken for a fault of the table.
+pub(super) fn is_temporary(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(store) = error.downcast_ref::<object_store::Error>() {
+            return !matches!(store, object_store::Error::NotFound { .. });
+        }
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return !matches!(
+                io.kind(),
+                std::io::ErrorKind::NotFound
+                    | std::io::ErrorKind::UnexpectedEof
+                    | std::io::ErrorKind::InvalidData
+            );
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// Opens the newest version.
+///
+/// # Errors
+/// `TG020` when log or files cannot be read, `TG001` when the storage does not answer.
+pub(super) async fn load(files: &TableFiles, ids: &AppIds) -> Result<Loaded> {
+    let url = files.url().clone();
+    let unreadable = |e: deltalake::DeltaTableError| {
+        let code = if is_temporary(&e) { codes::TG001 } else { codes::TG020 };
+        Error::new(code, format!("cannot open the Delta table at \"{url}\"")).with_source(e)
+    };
+    let odd = |e: serde_json::Error| {
+        Error::new(codes::TG020, format!("the Delta table at \"{url}\" has an odd log")).with_source(e)
+    };
+    let mut table = files.delta()?;
+    table.load().await.map_err(unreadable)?;
+    let snapshot = table.snapshot().map_err(unreadable)?;
+    let log_store = table.log_store();
+    let epoch = snapshot.transaction_version(&log_store, &ids.epoch).await.map_err(unreadable)?;
+    let lsn = snapshot.transaction_version(&log_store, &ids.lsn).await.map_err(unreadable)?;
+    let position = match lsn {
+        None => None,
+        Some(stored) => Some(CommitLsn::from_stored(stored).ok_or_else(|| {
+            Error::new(codes::TG020, format!("the Delta table at \"{url}\" holds a negative position"))
+        })?),
+    };
+    let mut data = Vec::with_capacity(snapshot.log_data().num_files());
+    for view in snapshot.log_data().iter() {
+        let deletion_vector: Option<Descriptor> = match view.deletion_vector_descriptor() {
+            None => None,
+            Some(descriptor) => Some(through_json(&descriptor).map_err(odd)?),
+        };
+        let add = Add {
+            path: percent_encode(&view.path()),
+            partition_values: view.partition_values_map().into_iter().collect(),
+            size: view.size(),
+            modification_time: view.modification_time(),
+            data_change: true,
+            stats: view.stats(),
+            deletion_vector,
+        };
+        let rows = match view.num_records() {
+            Some(rows) => u32::try_from(rows).map_err(|_| {
+                Error::new(codes::TG014, format!("a file of the Delta table at \"{url}\" has over 2^32 rows"))
+            })?,
+            None => rows_of(files, &percent_decode(&add.path)).await?,
+        };
+        let deleted = add.deletion_vector.is_none().then(RoaringBitmap::new);
+        data.push(DataFile { add, rows, deleted });
+    }
+    Ok(Loaded {
+        version: i64::try_from(snapshot.version()).unwrap_or(i64::MAX),
+        protocol: through_json(snapshot.protocol()).map_err(odd)?,
+        metadata: through_json(snapshot.metadata()).map_err(odd)?,
+        files: data,
+        epoch: epoch.map(Epoch),
+        position,
+    })
+}
+
+/// Refuses tables that need more of a writer than we give.
+///
+/// # Errors
+/// `TG014`.
+pub(super) fn check_supported(protocol: &Protocol, metadata: &MetaData) -> Result<()> {
+    let refuse = |what: String| Err(Error::new(codes::TG014, what));
+    for feature in protocol.reader_features.iter().chain(&protocol.writer_features) {
+        if !KNOWN_FEATURES.contains(&feature.as_str()) {
+            return refuse(format!("the table has the feature \"{feature}\""));
+        }
+    }
+    if protocol.writer_features.is_empty() && protocol.min_writer_version > 2 {
+        return refuse(format!("the table has writer version {}", protocol.min_writer_version));
+    }
+    for (key, harm) in [
+        ("delta.setTransactionRetentionDuration", "positions stored in it would expire"),
+        ("delta.columnMapping.mode", "its columns have other names in its files"),
+    ] {
+        if metadata.configuration.get(key).is_some_and(|v| v != "none") {
+            return refuse(format!("the table has the property \"{key}\": {harm}"));
+        }
+    }
+    if metadata.configuration.get("delta.appendOnly").is_some_and(|v| v == "true") {
+        return refuse("the table has the property \"delta.appendOnly\"".into());
+    }
+    if metadata.configuration.get("delta.enableChangeDataFeed").is_some_and(|v| v == "true") {
+        return refuse("the table has a change data feed".into());
+    }
+    Ok(())
+}
+
+/// The protocol of a table with this schema.
+pub(super) fn protocol_for(schema: &TableSchema) -> Protocol {
+    let mut features = Vec::new();
+    if schema.has_key() {
+        features.push("deletionVectors".to_owned());
+    }
+    if schema.columns.iter().any(|c| c.kind == ColumnKind::Timestamp) {
+        features.push("timestampNtz".to_owned());
+    }
+    if features.is_empty() {
+        return Protocol {
+            min_reader_version: 1,
+            min_writer_version: 2,
+            reader_features: Vec::new(),
+            writer_features: Vec::new(),
+        };
+    }
+    Protocol {
+        min_reader_version: 3,
+        min_writer_version: 7,
+        reader_features: features.clone(),
+        writer_features: features,
+    }
+}
+
+/// The metadata of a table with this schema and state. `old` gives identity and foreign properties.
+///
+/// # Errors
+/// `RT001`: the state could not be written as JSON.
+pub(super) fn metadata_for(
+    schema: &TableSchema,
+    state: &TableState,
+    old: Option<&MetaData>,
+    now_ms: i64,
+) -> Result<MetaData> {
+    let mut fields: Vec<_> = schema
+        .columns
+        .iter()
+        .map(|c| json!({"name": c.name, "type": c.kind.delta(), "nullable": true, "metadata": {}}))
+        .collect();
+    if state.mode == state::Mode::Append {
+        fields.extend(
+            APPEND_COLUMNS
+                .iter()
+                .map(|(name, kind)| json!({"name": name, "type": kind, "nullable": true, "metadata": {}})),
+        );
+    }
+    let mut configuration = old.map_or_else(BTreeMap::new, |m| m.configuration.clone());
+    if schema.has_key() {
+        configuration.insert("delta.enableDeletionVectors".into(), "true".into());
+    }
+    configuration.entry("delta.checkpointInterval".into()).or_insert_with(|| "100".into());
+    let document = serde_json::to_string(state)
+        .map_err(|e| Error::new(codes::RT001, "cannot encode a table's state").with_source(e))?;
+    configuration.insert(state::KEY.into(), document);
+    Ok(MetaData {
+        id: old.map_or_else(|| uuid::Uuid::new_v4().to_string(), |m| m.id.clone()),
+        name: Some(schema.name.table.clone()),
+        description: None,
+        format: Format { provider: "parquet".into(), options: BTreeMap::new() },
+        schema_string: json!({"type": "struct", "fields": fields}).to_string(),
+        partition_columns: Vec::new(),
+        configuration,
+        created_time: old.and_then(|m| m.created_time).or(Some(now_ms)),
+    })
+}
+
+/// Two column names that differ only in case cannot stand in one Delta table.
+///
+/// # Errors
+/// `TG019`.
+pub(super) fn check_names(schema: &TableSchema) -> Result<()> {
+    let mut seen = BTreeMap::new();
+    let ours = APPEND_COLUMNS.iter().map(|(name, _)| *name);
+    for name in schema.columns.iter().map(|c| c.name.as_str()).chain(ours) {
+        if let Some(other) = seen.insert(name.to_lowercase(), name) {
+            let what =
+                format!("the columns \"{other}\" and \"{name}\" differ only in case, which Delta forbids");
+            return Err(crate::sink::table_error(&schema.name, codes::TG019, what)
+                .with_try("rename one of them, or exclude the table"));
+        }
+    }
+    Ok(())
+}
+
+/// `commitInfo`: for people only, never read back.
+pub(super) fn commit_info(operation: &str, now_ms: i64, more: serde_json::Value) -> Action {
+    Action::CommitInfo(json!({
+        "timestamp": now_ms,
+        "operation": operation,
+        "operationParameters": {},
+        "engineInfo": concat!("strandline/", env!("CARGO_PKG_VERSION")),
+        "isBlindAppend": false,
+        "userMetadata": more.to_string(),
+    }))
+}
+
+/// Milliseconds since the Unix epoch, for labels only: nothing is decided by it.
+pub(super) fn now_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis()
+}
+
+/// A Parquet file opened for reading, local or fetched whole.
+pub(super) enum Readable {
+    /// On this machine.
+    Local(File),
+    /// From an object store.
+    Fetched(Bytes),
+}
+
+/// Opens a data file.
+///
+/// # Errors
+/// `TG020` when it is not there, `TG001` when the storage does not answer.
+pub(super) async fn open_data(files: &TableFiles, name: &str) -> Result<Readable> {
+    let missing =
+        || Error::new(codes::TG020, format!("the data file \"{name}\" is missing in \"{}\"", files.url()));
+    match files.local_path(name) {
+        Some(path) => match File::open(path) {
+            Ok(file) => Ok(Readable::Local(file)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(missing()),
+            Err(e) => Err(Error::new(codes::TG001, format!("cannot read \"{name}\"")).with_source(e)),
+        },
+        None => Ok(Readable::Fetched(files.get(name).await?.ok_or_else(missing)?)),
+    }
+}
+
+async fn rows_of(files: &TableFiles, name: &str) -> Result<u32> {
+    let damaged = |e: parquet::errors::ParquetError| {
+        Error::new(codes::TG020, format!("cannot read \"{name}\"")).with_source(e)
+    };
+    let options = ArrowReaderOptions::new();
+    let meta = match open_data(files, name).await? {
+        Readable::Local(file) => ArrowReaderMetadata::load(&file, options).map_err(damaged)?,
+        Readable::Fetched(bytes) => ArrowReaderMetadata::load(&bytes, options).map_err(damaged)?,
+    };
+    u32::try_from(meta.metadata().file_metadata().num_rows())
+        .map_err(|_| Error::new(codes::TG014, format!("\"{name}\" has over 2^32 rows")))
+}
+
+/// Reads columns of a data file, all rows or a selection, in batches.
+///
+/// # Errors
+/// `TG020`, `TG001`.
+pub(super) async fn read_columns(
+    files: &TableFiles,
+    name: &str,
+    columns: &[String],
+    rows: Option<&[u32]>,
+) -> Result<Box<dyn Iterator<Item = Result<arrow::record_batch::RecordBatch>> + Send>> {
+    match open_data(files, name).await? {
+        Readable::Local(file) => reader(file, name, columns, rows),
+        Readable::Fetched(bytes) => reader(bytes, name, columns, rows),
+    }
+}
+
+fn reader<T: parquet::file::reader::ChunkReader + 'static>(
+    source: T,
+    name: &str,
+    columns: &[String],
+    rows: Option<&[u32]>,
+) -> Result<Box<dyn Iterator<Item = Result<arrow::record_batch::RecordBatch>> + Send>> {
+    use parquet::arrow::ProjectionMask;
+    use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
+    let name = name.to_owned();
+    let damaged = |e: parquet::errors::ParquetError| {
+        Error::new(codes::TG020, format!("cannot read the data file \"{name}\"")).with_source(e)
+    };
+    let builder = ParquetRecordBatchReaderBuilder::try_new(source).map_err(damaged)?;
+    let roots = builder.parquet_schema().root_schema().get_fields();
+    let mut wanted = Vec::with_capacity(columns.len());
+    for column in columns {
+        let at = roots.iter().position(|f| f.name() == column).ok_or_else(|| {
+            Error::new(codes::TG020, format!("the data file \"{name}\" lacks the column \"{column}\""))
+        })?;
+        wanted.push(at);
+    }
+    let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
+    let mut builder =
+        builder.with_projection(mask).with_batch_size(rows.map_or(65_536, <[u32]>::len).clamp(1, 65_536));
+    if let Some(rows) = rows {
+        let mut selectors = Vec::with_capacity(rows.len() * 2);
+        let mut at = 0usize;
+        for &row in rows {
+            selectors.push(RowSelector::skip(row as usize - at));
+            selectors.push(RowSelector::select(1));
+            at = row as usize + 1;
+        }
+        builder = builder.with_row_selection(RowSelection::from(selectors));
+    }
+    let reader = builder.build().map_err(damaged)?;
+    Ok(Box::new(reader.map(move |batch| {
+        batch.map_err(|e| {
+            Error::new(codes::TG020, format!("cannot read the data file \"{name}\"")).with_source(e)
+        })
+    })))
+}
+
+/// Reads the vectors that have not been read yet.
+///
+/// # Errors
+/// `TG020`, `TG001`.
+pub(super) async fn read_vectors<'a>(
+    files: &TableFiles,
+    data: impl Iterator<Item = &'a mut DataFile>,
+) -> Result<()> {
+    let mut cache: Option<(String, Bytes)> = None;
+    for file in data {
+        let (None, Some(descriptor)) = (&file.deleted, &file.add.deletion_vector) else { continue };
+        let deleted = match descriptor.location()? {
+            Location::Inline(bytes) => descriptor.decode(&bytes)?,
+            Location::Relative(name) => {
+                if cache.as_ref().is_none_or(|(cached, _)| *cached != name) {
+                    let bytes = files.get(&name).await?.ok_or_else(|| {
+                        Error::new(codes::TG020, format!("the deletion vector file \"{name}\" is missing"))
+                    })?;
+                    cache = Some((name, bytes));
+                }
+                let bytes = cache.as_ref().map(|(_, bytes)| bytes.clone()).unwrap_or_default();
+                descriptor.decode(&bytes)?
+            }
+        };
+        file.deleted = Some(deleted);
+    }
+    Ok(())
+}
+
+/// Paths stand URL-encoded in the log.
+fn percent_encode(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~/=!$&'()*+,;:@".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+fn percent_decode(path: &str) -> String {
+    let bytes = path.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut i = 0;
+    while i < bytes.len() {
+        let hex = bytes.get(i + 1..i + 3).and_then(|h| std::str::from_utf8(h).ok());
+        match (bytes[i], hex.and_then(|h| u8::from_str_radix(h, 16).ok())) {
+            (b'%', Some(byte)) => {
+                out.push(byte);
+                i += 3;
+            }
+            (byte, _) => {
+                out.push(byte);
+                i += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_round_trip() {
+        for path in ["part-1.parquet", "day=2024-01-01/a b%.parquet", "日本/x"] {
+            assert_eq!(percent_decode(&percent_encode(path)), path);
+        }
+    }
+
+    #[test]
+    fn a_table_that_needs_more_is_refused() {
+        let mut protocol = Protocol {
+            min_reader_version: 3,
+            min_writer_version: 7,
+            reader_features: vec!["deletionVectors".into()],
+            writer_features: vec!["deletionVectors".into()],
+        };
+        let mut metadata = MetaData {
+            id: "x".into(),
+            name: None,
+            description: None,
+            format: Format { provider: "parquet".into(), options: BTreeMap::new() },
+            schema_string: String::new(),
+            partition_columns: vec![],
+            configuration: BTreeMap::new(),
+            created_time: None,
+        };
+        check_supported(&protocol, &metadata).unwrap();
+        metadata
+            .configuration
+            .insert("delta.setTransactionRetentionDuration".into(), "interval 1 day".into());
+        assert_eq!(check_supported(&protocol, &metadata).unwrap_err().code(), codes::TG014);
+        metadata.configuration.clear();
+        protocol.writer_features.push("rowTracking".into());
+        assert_eq!(check_supported(&protocol, &metadata).unwrap_err().code(), codes::TG014);
+    }
+}

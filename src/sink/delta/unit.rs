@@ -1,0 +1,411 @@
+//! The open unit of an upsert table: net changes by key, staged slice by slice.
+//!
+//! A unit is every change of some whole source transactions. It may be larger than memory, so it comes in
+//! slices; of each slice the surviving new row versions go to a data file at once. For every key touched
+//! the unit remembers where its row was before the unit (`base`) and what became of it (`now`). At commit
+//! the bases become deletion vectors, and rows of earlier slices that later slices replaced are masked in
+//! the unit's own files, in the same commit.
+//!
+//! Changes are applied strictly: creating a key that is there, or changing one that is not, contradicts
+//! the position and stops the table (TG015). Only a table that began without a copy takes such changes.
+//!
+//! A column may come *unchanged*: a TOASTed value that the log does not repeat. It is taken from the row's
+//! previous version: earlier in the slice, in a file of this unit, or in the table, found by the index.
+
+use super::encode::{FileWriter, FinishedFile, keep};
+use super::fetch::{self, Fetch, Origin};
+use super::index::{KeyMap, Place};
+use super::keys::{self, Key};
+use super::storage::TableFiles;
+use crate::error::{Error, Result, codes};
+use crate::event::{Before, ChangeBatch, Op};
+use crate::schema::TableSchema;
+use crate::sink::table_error;
+use arrow::record_batch::RecordBatch;
+use hashbrown::HashTable;
+use roaring::RoaringBitmap;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A data file is closed when it reaches this size.
+pub(super) const TARGET_FILE_BYTES: usize = 128 << 20;
+
+/// Rows with unchanged values that are filled in at once, at first.
+const FIRST_FILL_ROWS: usize = 64;
+/// Bytes of rows that are filled in at once.
+const FILL_BYTES: usize = 32 << 20;
+
+/// What became of a key in the unit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Now {
+    /// Not changed after all.
+    AsBefore,
+    /// In a file of the unit.
+    Row(Place),
+    /// In the slice that is being staged.
+    Slice(u32),
+    /// Gone.
+    Gone,
+}
+
+struct Entry<K> {
+    key: K,
+    base: Option<Place>,
+    now: Now,
+}
+
+/// A file of the unit.
+#[derive(Default)]
+pub(super) struct UnitFile {
+    /// Set when the file is closed.
+    pub finished: Option<FinishedFile>,
+    /// Rows that later slices replaced.
+    pub masked: RoaringBitmap,
+}
+
+/// The open unit.
+pub(super) struct Unit<K> {
+    by_key: HashTable<u32>,
+    entries: Vec<Entry<K>>,
+    writer: Option<FileWriter>,
+    /// Files of the unit, in order; the last may still be open.
+    pub files: Vec<UnitFile>,
+    /// Everything that the table held before the unit is gone.
+    pub truncated: bool,
+}
+
+impl<K: Key> Default for Unit<K> {
+    fn default() -> Self {
+        Unit {
+            by_key: HashTable::new(),
+            entries: Vec::new(),
+            writer: None,
+            files: Vec::new(),
+            truncated: false,
+        }
+    }
+}
+
+/// What a slice is staged onto.
+pub(super) struct Onto<'a, K> {
+    /// The table's directory.
+    pub files: &'a TableFiles,
+    /// Name on storage of each file of the table.
+    pub names: &'a (dyn Fn(u32) -> Option<String> + Sync),
+    /// The table's index.
+    pub index: &'a KeyMap<K>,
+    /// The table began with a copy: a change must fit its rows.
+    pub strict: bool,
+}
+
+/// One slice while it is applied.
+struct Slice {
+    /// Rows that stand at its end.
+    live: Vec<bool>,
+    /// Entry of each row's key.
+    entry: Vec<u32>,
+    /// Where rows with unchanged columns had their previous version.
+    origins: HashMap<u32, Origin>,
+}
+
+impl<K: Key> Unit<K> {
+    /// Stages a slice.
+    ///
+    /// # Errors
+    /// `TG015` when a change does not fit the rows, `PG023` when an unchanged value's old row is not known;
+    /// `TG001` to `TG003`, `TG020` from storage.
+    pub(super) async fn stage(&mut self, batch: &ChangeBatch, onto: &Onto<'_, K>) -> Result<()> {
+        if batch.unchanged.iter().all(Option::is_none) {
+            return self.stage_slice(batch, onto).await.map(|_| ());
+        }
+        // Unchanged values are not in the batch's bytes: they come from where they are, and may be large.
+        // The size of what came for the last rows says how many can be taken next.
+        let (mut from, mut rows) = (0, FIRST_FILL_ROWS);
+        while from < batch.len() {
+            rows = rows.min(batch.len() - from);
+            let bytes = self.stage_slice(&batch.slice(from, rows), onto).await?;
+            from += rows;
+            let each = (bytes / rows).max(1);
+            rows = (FILL_BYTES / each).clamp(1, rows * 8);
+        }
+        Ok(())
+    }
+
+    /// Returns the bytes of the rows, with what was filled in.
+    async fn stage_slice(&mut self, batch: &ChangeBatch, onto: &Onto<'_, K>) -> Result<usize> {
+        let schema = &batch.schema;
+        let slice = self.apply(batch, onto)?;
+        let after = if slice.origins.is_empty() {
+            batch.after.clone()
+        } else {
+            self.fill_unchanged(batch, &slice, onto).await?
+        };
+        let rows = keep(&after, &slice.live)?;
+        if rows.num_rows() > 0 {
+            self.write(&rows, schema, onto.files).await?;
+        }
+        self.place_rows(&slice, rows.num_rows())?;
+        Ok(after.get_array_memory_size())
+    }
+
+    fn apply(&mut self, batch: &ChangeBatch, onto: &Onto<'_, K>) -> Result<Slice> {
+        let schema = &batch.schema;
+        let new_keys = keys::extract::<K>(schema, &schema.key, &batch.after, |row| {
+            matches!(batch.ops[row], Op::Create | Op::Update | Op::Read)
+        })?;
+        let old_keys = match &batch.before {
+            None => Vec::new(),
+            Some(before) => keys::extract::<K>(schema, &schema.key, &before.rows, |_| true)?,
+        };
+        let old_key = |row: usize| {
+            let at = batch.before.as_ref().map_or(Before::NONE, |before| before.index[row]);
+            old_keys.get(at as usize).copied()
+        };
+        let masks: Vec<_> = batch.unchanged.iter().flatten().collect();
+        let has_unchanged = |row: usize| masks.iter().any(|mask| mask.value(row));
+        let rows = batch.len();
+        let mut slice = Slice { live: vec![false; rows], entry: vec![0; rows], origins: HashMap::new() };
+        for (row, &op) in batch.ops.iter().enumerate() {
+            match op {
+                Op::Create | Op::Read => {
+                    let entry = self.touch(new_keys[row], onto);
+                    if onto.strict && self.is_live(entry) {
+                        return Err(misfit(schema, "a row was created whose key the table already holds"));
+                    }
+                    self.put(entry, row, &mut slice);
+                }
+                Op::Update => {
+                    let key = new_keys[row];
+                    let old = old_key(row).unwrap_or(key);
+                    let from = self.touch(old, onto);
+                    if onto.strict && !self.is_live(from) {
+                        return Err(misfit(schema, "a row was updated that the table does not hold"));
+                    }
+                    if has_unchanged(row) {
+                        let origin = self.origin(from).ok_or_else(|| unknown_old_row(schema))?;
+                        slice.origins.insert(row_number(row), origin);
+                    }
+                    if old == key {
+                        self.put(from, row, &mut slice);
+                    } else {
+                        self.kill(from, &mut slice);
+                        let to = self.touch(key, onto);
+                        if onto.strict && self.is_live(to) {
+                            return Err(misfit(schema, "a row moved to a key that the table already holds"));
+                        }
+                        self.put(to, row, &mut slice);
+                    }
+                }
+                Op::Delete => {
+                    let old = old_key(row)
+                        .ok_or_else(|| misfit(schema, "a row was deleted and the log does not say which"))?;
+                    let entry = self.touch(old, onto);
+                    if onto.strict && !self.is_live(entry) {
+                        return Err(misfit(schema, "a row was deleted that the table does not hold"));
+                    }
+                    self.kill(entry, &mut slice);
+                }
+                Op::Truncate => self.truncate(&mut slice),
+            }
+        }
+        Ok(slice)
+    }
+
+    /// The key's entry, made from the index on first touch.
+    fn touch(&mut self, key: K, onto: &Onto<'_, K>) -> u32 {
+        let hash = key.mix();
+        let entries = &self.entries;
+        if let Some(found) = self.by_key.find(hash, |&at| entries[at as usize].key == key) {
+            return *found;
+        }
+        let base = if self.truncated { None } else { onto.index.get(key) };
+        let at = row_number(self.entries.len());
+        self.entries.push(Entry { key, base, now: Now::AsBefore });
+        let entries = &self.entries;
+        self.by_key.insert_unique(hash, at, |&at| entries[at as usize].key.mix());
+        at
+    }
+
+    fn is_live(&self, entry: u32) -> bool {
+        let entry = &self.entries[entry as usize];
+        match entry.now {
+            Now::AsBefore => entry.base.is_some(),
+            Now::Row(_) | Now::Slice(_) => true,
+            Now::Gone => false,
+        }
+    }
+
+    fn origin(&self, entry: u32) -> Option<Origin> {
+        let entry = &self.entries[entry as usize];
+        match entry.now {
+            Now::AsBefore => entry.base.map(Origin::Table),
+            Now::Row(place) => Some(Origin::Unit(place)),
+            Now::Slice(row) => Some(Origin::Slice(row)),
+            Now::Gone => None,
+        }
+    }
+
+    /// Ends the version of the row that the entry stands for.
+    fn end_version(&mut self, entry: u32, slice: &mut Slice) {
+        match self.entries[entry as usize].now {
+            Now::Row(place) => {
+                self.files[place.file as usize].masked.insert(place.row);
+            }
+            Now::Slice(row) => slice.live[row as usize] = false,
+            Now::AsBefore | Now::Gone => {}
+        }
+    }
+
+    fn put(&mut self, entry: u32, row: usize, slice: &mut Slice) {
+        self.end_version(entry, slice);
+        self.entries[entry as usize].now = Now::Slice(row_number(row));
+        slice.live[row] = true;
+        slice.entry[row] = entry;
+    }
+
+    fn kill(&mut self, entry: u32, slice: &mut Slice) {
+        self.end_version(entry, slice);
+        self.entries[entry as usize].now = Now::Gone;
+    }
+
+    fn truncate(&mut self, slice: &mut Slice) {
+        self.by_key.clear();
+        self.entries.clear();
+        slice.live.fill(false);
+        slice.origins.clear();
+        // What the unit wrote so far is void; the files are not named in the commit.
+        self.writer = None;
+        self.files.clear();
+        self.truncated = true;
+    }
+
+    async fn fill_unchanged(
+        &mut self,
+        batch: &ChangeBatch,
+        slice: &Slice,
+        onto: &Onto<'_, K>,
+    ) -> Result<RecordBatch> {
+        let needs_own_file = slice.origins.iter().any(|(&row, origin)| {
+            slice.live[row as usize] && matches!(fetch::root(*origin, &slice.origins), Origin::Unit(_))
+        });
+        if needs_own_file {
+            self.close_file().await?;
+        }
+        let own: Vec<Option<String>> =
+            self.files.iter().map(|f| f.finished.as_ref().map(|f| f.path.clone())).collect();
+        let fetch = Fetch {
+            files: onto.files,
+            table_names: onto.names,
+            unit_names: &|file| own.get(file as usize).cloned().flatten(),
+        };
+        fetch.fill(batch, &slice.live, &slice.origins).await
+    }
+
+    async fn write(&mut self, rows: &RecordBatch, schema: &TableSchema, files: &TableFiles) -> Result<()> {
+        if self.writer.as_ref().is_some_and(|w| w.size() >= TARGET_FILE_BYTES) {
+            self.close_file().await?;
+        }
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => {
+                self.files.push(UnitFile::default());
+                FileWriter::create(files, Arc::clone(&schema.arrow), &schema.key, rows)?
+            }
+        };
+        tokio::task::block_in_place(|| writer.write(rows))?;
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    /// Rows of the slice that were written get their places.
+    fn place_rows(&mut self, slice: &Slice, written: usize) -> Result<()> {
+        if written == 0 {
+            return Ok(());
+        }
+        let end = self.writer.as_ref().map_or(0, FileWriter::rows);
+        let file = row_number(self.files.len()).wrapping_sub(1);
+        let first = end
+            .checked_sub(row_number(written))
+            .ok_or_else(|| Error::new(codes::RT001, "rows were written that nobody counted"))?;
+        let live = slice.live.iter().zip(&slice.entry).filter(|(live, _)| **live);
+        for (row, (_, &entry)) in (first..).zip(live) {
+            self.entries[entry as usize].now = Now::Row(Place { file, row });
+        }
+        Ok(())
+    }
+
+    /// Closes the open file, if there is one.
+    ///
+    /// # Errors
+    /// `TG001` to `TG003`.
+    pub(super) async fn close_file(&mut self) -> Result<()> {
+        if let Some(writer) = self.writer.take() {
+            let finished = writer.finish().await?;
+            if let Some(last) = self.files.last_mut() {
+                last.finished = Some(finished);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks every base up again: the index was rebuilt under the unit.
+    pub(super) fn rebase(&mut self, index: &KeyMap<K>) {
+        for entry in &mut self.entries {
+            entry.base = if self.truncated { None } else { index.get(entry.key) };
+        }
+    }
+
+    /// Rows of the table that the unit replaces or removes, by file.
+    pub(super) fn touched(&self) -> HashMap<u32, RoaringBitmap> {
+        let mut by_file: HashMap<u32, Vec<u32>> = HashMap::new();
+        for entry in &self.entries {
+            if let (Some(base), false) = (entry.base, entry.now == Now::AsBefore) {
+                by_file.entry(base.file).or_default().push(base.row);
+            }
+        }
+        by_file
+            .into_iter()
+            .map(|(file, mut rows)| {
+                rows.sort_unstable();
+                (file, rows.into_iter().collect())
+            })
+            .collect()
+    }
+
+    /// Brings the index up to the committed unit. `numbers` gives the table's number of each unit file.
+    pub(super) fn publish(&self, index: &mut KeyMap<K>, numbers: &[u32]) {
+        if self.truncated {
+            *index = KeyMap::default();
+        }
+        for entry in &self.entries {
+            match entry.now {
+                Now::Row(place) => {
+                    let file = numbers.get(place.file as usize).copied().unwrap_or(u32::MAX);
+                    index.insert(entry.key, Place { file, row: place.row });
+                }
+                Now::Gone => {
+                    index.remove(entry.key);
+                }
+                Now::AsBefore | Now::Slice(_) => {}
+            }
+        }
+    }
+}
+
+fn row_number(row: usize) -> u32 {
+    u32::try_from(row).unwrap_or(u32::MAX)
+}
+
+fn misfit(schema: &TableSchema, what: &str) -> Error {
+    table_error(&schema.name, codes::TG015, what)
+        .with_try(format!("strandline resync \"{}\" --yes", schema.name))
+}
+
+fn unknown_old_row(schema: &TableSchema) -> Error {
+    table_error(
+        &schema.name,
+        codes::PG023,
+        "a row came with an unchanged large value, and its old row is not held",
+    )
+    .with_try(format!("strandline resync \"{}\" --yes", schema.name))
+}

@@ -1,0 +1,287 @@
+//! Tables with a key: MERGE by index and deletion vectors.
+//!
+//! A commit writes the unit's new row versions, one file of deletion vectors for everything they replace,
+//! and one log entry. What it costs is what changed, not what the table holds.
+
+use super::commit::{Core, PutEnd, loosened};
+use super::dv::VectorFile;
+use super::index::{KeyMap, Place};
+use super::keys::{self, Key};
+use super::log::{self, Action, Add};
+use super::table::{DataFile, now_ms, read_columns, read_vectors};
+use super::unit::{Onto, Unit};
+use crate::error::{Error, Result, codes};
+use crate::event::ChangeBatch;
+use crate::position::landing::Planned;
+use crate::position::{CommitLsn, Interval};
+use crate::sink::{CommitOutcome, table_error};
+use roaring::RoaringBitmap;
+
+/// Index and open unit.
+pub(super) struct Upsert<K> {
+    /// `None`: not built yet, or in doubt.
+    index: Option<KeyMap<K>>,
+    unit: Unit<K>,
+}
+
+impl<K: Key> Default for Upsert<K> {
+    fn default() -> Self {
+        Upsert { index: None, unit: Unit::default() }
+    }
+}
+
+/// A planned commit, and what it makes of the files.
+struct Plan {
+    bytes: Vec<u8>,
+    changed: Vec<(u32, Option<DataFile>)>,
+    /// New files; `None` for one that the unit itself emptied again.
+    added: Vec<Option<DataFile>>,
+}
+
+impl<K: Key> Upsert<K> {
+    /// Stages a slice.
+    ///
+    /// # Errors
+    /// As [`Unit::stage`], and those of building the index.
+    pub(super) async fn stage(&mut self, core: &mut Core, batch: &ChangeBatch) -> Result<()> {
+        self.build_index(core).await?;
+        let Some(index) = &self.index else {
+            return Err(Error::new(codes::RT001, "the index was not built"));
+        };
+        let names = |file: u32| core.slots.get(file as usize)?.as_ref().map(DataFile::name);
+        let onto = Onto { files: &core.files, names: &names, index, strict: core.state.complete };
+        self.unit.stage(batch, &onto).await
+    }
+
+    /// Commits what was staged.
+    ///
+    /// # Errors
+    /// As [`Core::put`].
+    pub(super) async fn commit(&mut self, core: &mut Core, interval: Interval) -> Result<CommitOutcome> {
+        self.unit.close_file().await?;
+        self.build_index(core).await?;
+        loop {
+            let planned = Planned { version: core.version, epoch: core.epoch, interval };
+            let plan = self.plan(core, planned).await?;
+            match core.put(planned, plan.bytes.into()).await? {
+                PutEnd::Landed => {
+                    self.publish(core, plan.changed, plan.added);
+                    core.advance(interval.to);
+                    return Ok(CommitOutcome::Committed { version: core.version });
+                }
+                PutEnd::Fenced { by } => return Ok(CommitOutcome::Fenced { by }),
+                PutEnd::PlanAgain => {
+                    if let Some(by) = core.reload().await? {
+                        return Ok(CommitOutcome::Fenced { by });
+                    }
+                    self.index = None;
+                    self.build_index(core).await?;
+                    if let Some(index) = &self.index {
+                        self.unit.rebase(index);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Forgets what was staged.
+    pub(super) fn discard(&mut self) {
+        self.unit = Unit::default();
+    }
+
+    /// The index is in doubt.
+    pub(super) fn forget_index(&mut self) {
+        self.index = None;
+    }
+
+    /// Bytes of the index.
+    pub(super) fn index_bytes(&self) -> usize {
+        self.index.as_ref().map_or(0, KeyMap::bytes)
+    }
+
+    async fn plan(&mut self, core: &Core, planned: Planned) -> Result<Plan> {
+        let now = now_ms();
+        let mut actions = core.head("MERGE", planned, now)?;
+        let mut vectors = VectorFile::new();
+        let mut changed = Vec::new();
+        if self.unit.truncated {
+            for (number, file) in core.live_files() {
+                actions.push(Action::Remove(file.remove(now, true)));
+                changed.push((number, None));
+            }
+        } else {
+            let mut touched: Vec<_> = self.unit.touched().into_iter().collect();
+            touched.sort_unstable_by_key(|(number, _)| *number);
+            for (number, rows) in touched {
+                let after = without(core, number, &rows, &mut vectors)?;
+                let before = core.slots.get(number as usize).and_then(Option::as_ref);
+                actions.extend(before.map(|file| Action::Remove(file.remove(now, true))));
+                actions.extend(after.as_ref().map(|file| Action::Add(file.add.clone())));
+                changed.push((number, after));
+            }
+        }
+        let mut added = Vec::with_capacity(self.unit.files.len());
+        for file in &self.unit.files {
+            let finished = file
+                .finished
+                .as_ref()
+                .ok_or_else(|| Error::new(codes::RT001, "a unit's file is still open"))?;
+            let file = new_file(finished, &file.masked, &mut vectors, now)?;
+            actions.extend(file.as_ref().map(|file| Action::Add(file.add.clone())));
+            added.push(file);
+        }
+        if !vectors.is_empty() {
+            let name = vectors.name();
+            core.files.put(&name, vectors.into_bytes()).await?;
+        }
+        if changed.iter().any(|(_, file)| file.is_some()) || !added.is_empty() {
+            core.files.sync_names()?;
+        }
+        Ok(Plan { bytes: log::encode(&actions)?, changed, added })
+    }
+
+    fn publish(
+        &mut self,
+        core: &mut Core,
+        changed: Vec<(u32, Option<DataFile>)>,
+        added: Vec<Option<DataFile>>,
+    ) {
+        for (number, file) in changed {
+            if let Some(slot) = core.slots.get_mut(number as usize) {
+                *slot = file;
+            }
+        }
+        let mut numbers = Vec::with_capacity(added.len());
+        for file in added {
+            numbers.push(u32::try_from(core.slots.len()).unwrap_or(u32::MAX));
+            core.slots.push(file);
+        }
+        let unit = std::mem::take(&mut self.unit);
+        if let Some(index) = &mut self.index {
+            unit.publish(index, &numbers);
+        }
+    }
+
+    /// Builds the index from the key columns, through the deletion vectors, unless it is there.
+    ///
+    /// # Errors
+    /// `TG016` for a key that stands twice; `TG020`, `TG001`.
+    pub(super) async fn build_index(&mut self, core: &mut Core) -> Result<()> {
+        if self.index.is_none() {
+            self.index = Some(build(core).await?);
+        }
+        Ok(())
+    }
+}
+
+async fn build<K: Key>(core: &mut Core) -> Result<KeyMap<K>> {
+    let started = std::time::Instant::now();
+    read_vectors(&core.files, core.slots.iter_mut().flatten()).await?;
+    let live = |f: &DataFile| u64::from(f.rows) - f.deleted.as_ref().map_or(0, RoaringBitmap::len);
+    let rows: u64 = core.live_files().map(|(_, f)| live(f)).sum();
+    let mut index = KeyMap::with_capacity(usize::try_from(rows).unwrap_or(0));
+    let columns: Vec<String> = core.schema.key.iter().map(|&i| core.schema.columns[i].name.clone()).collect();
+    for (number, file) in core.live_files() {
+        let mut row = 0u32;
+        let deleted = file.deleted.clone().unwrap_or_default();
+        let mut batches = read_columns(&core.files, &file.name(), &columns, None).await?;
+        while let Some(batch) = tokio::task::block_in_place(|| batches.next()) {
+            let batch = batch?;
+            // The reader gives columns in the file's order; find each key column by its name.
+            let at = key_positions(&batch, &columns, core)?;
+            let alive = |i: usize| !deleted.contains(row + u32::try_from(i).unwrap_or(u32::MAX));
+            let found = keys::extract::<K>(&core.schema, &at, &batch, alive)?;
+            for (i, key) in found.into_iter().enumerate() {
+                let place = Place { file: number, row: row + u32::try_from(i).unwrap_or(u32::MAX) };
+                if !deleted.contains(place.row) && index.insert(key, place).is_some() {
+                    return Err(table_error(&core.schema.name, codes::TG016, "a key stands in it twice")
+                        .with_try(format!("strandline resync \"{}\" --yes", core.schema.name)));
+                }
+            }
+            row += u32::try_from(batch.num_rows()).unwrap_or(u32::MAX);
+        }
+    }
+    tracing::debug!(
+        table = %core.schema.name, keys = index.len(), bytes = index.bytes(),
+        ms = started.elapsed().as_millis(), "index built"
+    );
+    Ok(index)
+}
+
+fn key_positions(
+    batch: &arrow::record_batch::RecordBatch,
+    names: &[String],
+    core: &Core,
+) -> Result<Vec<usize>> {
+    names
+        .iter()
+        .map(|name| {
+            batch.schema().index_of(name).map_err(|e| {
+                table_error(&core.schema.name, codes::TG020, "a data file lacks a key column").with_source(e)
+            })
+        })
+        .collect()
+}
+
+/// The file with more rows gone; `None` when none is left.
+fn without(
+    core: &Core,
+    number: u32,
+    rows: &RoaringBitmap,
+    vectors: &mut VectorFile,
+) -> Result<Option<DataFile>> {
+    let file = core
+        .slots
+        .get(number as usize)
+        .and_then(Option::as_ref)
+        .ok_or_else(|| Error::new(codes::RT001, "the index points at a file that is not in the table"))?;
+    let before =
+        file.deleted.as_ref().ok_or_else(|| Error::new(codes::RT001, "a deletion vector was not read"))?;
+    let deleted = before | rows;
+    if deleted.len() != before.len() + rows.len() {
+        return Err(Error::new(codes::RT001, "the index points at a row that is already gone"));
+    }
+    if deleted.len() == u64::from(file.rows) {
+        return Ok(None);
+    }
+    let mut add = file.add.clone();
+    add.stats = Some(loosened(add.stats.as_deref(), file.rows));
+    add.deletion_vector = Some(vectors.push(&deleted)?);
+    Ok(Some(DataFile { add, rows: file.rows, deleted: Some(deleted) }))
+}
+
+/// A file that a commit brings. `None` when all its rows are masked.
+fn new_file(
+    finished: &super::encode::FinishedFile,
+    masked: &RoaringBitmap,
+    vectors: &mut VectorFile,
+    now: i64,
+) -> Result<Option<DataFile>> {
+    if masked.len() == u64::from(finished.rows) {
+        return Ok(None);
+    }
+    let mut add = added(finished, now);
+    if !masked.is_empty() {
+        add.stats = Some(loosened(add.stats.as_deref(), finished.rows));
+        add.deletion_vector = Some(vectors.push(masked)?);
+    }
+    Ok(Some(DataFile { add, rows: finished.rows, deleted: Some(masked.clone()) }))
+}
+
+/// The action that brings a finished file.
+pub(super) fn added(finished: &super::encode::FinishedFile, now: i64) -> Add {
+    Add {
+        path: finished.path.clone(),
+        partition_values: std::collections::BTreeMap::new(),
+        size: i64::try_from(finished.size).unwrap_or(i64::MAX),
+        modification_time: now,
+        data_change: true,
+        stats: Some(finished.stats.clone()),
+        deletion_vector: None,
+    }
+}
+
+/// Position of a table before its first commit of ours.
+pub(super) fn start_of(position: Option<CommitLsn>) -> CommitLsn {
+    position.unwrap_or(CommitLsn::ZERO)
+}

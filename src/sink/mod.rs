@@ -1,0 +1,216 @@
+//! Where changes go: the trait of the targets.
+//!
+//! A sink holds data *and* position, and makes both visible together or not at all. The order of a
+//! takeover is fixed (DESIGN §5): the caller holds the source, then [`Sink::take_over`] raises the
+//! pipeline's epoch, then [`Sink::open_table`] writes the epoch to the table *and only then* reads its
+//! position.
+
+use crate::error::{Code, Error, Result};
+use crate::event::{ChangeBatch, CopyPart, CopyWriter};
+use crate::position::{CommitLsn, Epoch, Interval, Lineage, Witness};
+use crate::schema::{TableId, TableName, TableSchema};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+pub mod delta;
+pub mod discard;
+
+/// Proof of a takeover: without one nothing can be committed.
+#[derive(Clone, Debug)]
+pub struct WriterLease {
+    /// Our fencing number.
+    pub epoch: Epoch,
+    /// Our random owner id.
+    pub owner: String,
+}
+
+/// One table as a cut names it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CutTable {
+    /// The source's identity of the table.
+    pub id: TableId,
+    /// Name.
+    pub name: TableName,
+    /// Identity of the target table (Delta's `metaData.id`).
+    pub target_id: String,
+    /// The target table's version at the cut.
+    pub version: i64,
+    /// The table's own position at that version.
+    pub position: CommitLsn,
+}
+
+/// One position and the version of each table at it: everything up to `position` is durable in every
+/// table that it names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cut {
+    /// The position.
+    pub position: CommitLsn,
+    /// The last applied transaction at or before it, if any was ever applied.
+    pub witness: Option<Witness>,
+    /// The tables covered.
+    pub tables: BTreeMap<TableId, CutTable>,
+}
+
+/// A table that stopped: out of every cut until a resync.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoppedTable {
+    /// The source's identity of the table.
+    pub id: TableId,
+    /// Name.
+    pub name: TableName,
+    /// Why.
+    pub code: Code,
+    /// What was found and what to do, for people.
+    pub message: String,
+    /// Where it stopped.
+    pub position: CommitLsn,
+}
+
+/// What an operator asked for through the control table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// Random id of the request.
+    pub id: String,
+    /// The table to copy again.
+    pub table: TableName,
+}
+
+/// What the pipeline's own record says.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct PipelineRecord {
+    /// The lineage that its positions belong to.
+    pub lineage: Option<Lineage>,
+    /// The last committed cut.
+    pub cut: Option<Cut>,
+    /// Stopped tables.
+    pub stopped: BTreeMap<TableId, StoppedTable>,
+    /// Requests that wait.
+    pub requests: Vec<Request>,
+}
+
+/// What a table said when it was opened, after our epoch was written to it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TableRecord {
+    /// Identity of the target table.
+    pub target_id: String,
+    /// Its version, with our epoch in it.
+    pub version: i64,
+    /// Its own position. `None`: the first copy has never finished.
+    pub position: Option<CommitLsn>,
+    /// The position of its last copy.
+    pub copied_at: Option<CommitLsn>,
+}
+
+/// Why a table is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OpenFor {
+    /// To go on from its position: it must still be the table of this source table.
+    Continue,
+    /// To be copied anew: whatever it holds of ours is replaced.
+    Replace,
+}
+
+/// What a table stands on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Base {
+    /// A whole copy of the source: a change must fit its rows.
+    Copied,
+    /// Nothing (`--no-snapshot`): it holds what changed since, and no more can be said of its rows.
+    Nothing,
+}
+
+/// What became of a commit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CommitOutcome {
+    /// Visible and synced; the table's version now.
+    Committed {
+        /// The version that holds the unit.
+        version: i64,
+    },
+    /// Another writer owns the table: stop at once.
+    Fenced {
+        /// Its epoch.
+        by: Epoch,
+    },
+}
+
+/// A target.
+pub trait Sink: Send + Sync + 'static {
+    /// Its tables.
+    type Table: TableSink;
+
+    /// The pipeline's record as it is, without taking over. `None`: there is none.
+    fn peek(&self) -> impl Future<Output = Result<Option<PipelineRecord>>> + Send;
+
+    /// Raises the pipeline's epoch by put-if-absent and reads its record.
+    fn take_over(&self) -> impl Future<Output = Result<(WriterLease, PipelineRecord)>> + Send;
+
+    /// Opens a table, making it when it is not there, writes the epoch to it, then reads its position.
+    /// Commits newer than the cut that are not ours are examined.
+    fn open_table(
+        &self,
+        lease: &WriterLease,
+        schema: Arc<TableSchema>,
+        purpose: OpenFor,
+        cut: Option<&CutTable>,
+    ) -> impl Future<Output = Result<(Self::Table, TableRecord)>> + Send;
+
+    /// Commits a cut. Every table that it names must hold all up to its position, synced.
+    fn commit_cut(&self, lease: &WriterLease, cut: Cut)
+    -> impl Future<Output = Result<CommitOutcome>> + Send;
+
+    /// Records lineage and stopped tables, and takes answered requests away.
+    fn record(
+        &self,
+        lease: &WriterLease,
+        change: RecordChange,
+    ) -> impl Future<Output = Result<CommitOutcome>> + Send;
+
+    /// Requests of the operator that arrived since the last look.
+    fn poll_requests(&self, lease: &WriterLease) -> impl Future<Output = Result<Vec<Request>>> + Send;
+}
+
+/// A change to the pipeline's record.
+#[derive(Clone, Debug, Default)]
+pub struct RecordChange {
+    /// Store this lineage.
+    pub lineage: Option<Lineage>,
+    /// These tables stopped.
+    pub stop: Vec<StoppedTable>,
+    /// These tables are no longer stopped.
+    pub resume: Vec<TableId>,
+    /// These requests are answered.
+    pub answered: Vec<String>,
+    /// The cuts belong to a history that is given up: every table is copied again.
+    pub forget_cuts: bool,
+}
+
+/// One table of a target. Not shared: each has one committer.
+pub trait TableSink: Send + 'static {
+    /// Takes a slice of the open unit. Slices come in source order; nothing is visible before `commit`.
+    fn stage(&mut self, batch: ChangeBatch) -> impl Future<Output = Result<()>> + Send;
+
+    /// Makes everything staged visible together with the position `interval.to`.
+    fn commit(&mut self, interval: Interval) -> impl Future<Output = Result<CommitOutcome>> + Send;
+
+    /// Forgets everything staged.
+    fn discard_staged(&mut self);
+
+    /// A writer for a copy of the whole table; several may write at once.
+    fn copy_writer(&self) -> Result<Box<dyn CopyWriter>>;
+
+    /// Replaces the table's content by the finished copies in one commit, at `position` (the snapshot's
+    /// consistent point). Readers see the old content before it and the new after it.
+    fn commit_copy(
+        &mut self,
+        position: CommitLsn,
+        parts: Vec<CopyPart>,
+        base: Base,
+    ) -> impl Future<Output = Result<CommitOutcome>> + Send;
+}
+
+/// Shorthand for a table error with its name in front.
+pub fn table_error(name: &TableName, code: Code, what: impl Into<String>) -> Error {
+    Error::new(code, format!("table \"{name}\": {}", what.into()))
+}

@@ -1,0 +1,211 @@
+//! Where changes come from: the traits of the sources.
+//!
+//! A source is *held* by one process at a time: [`Source::stream`] makes the slot active in this session,
+//! and that comes before anything is written anywhere. A stream decodes straight into Arrow builders, one
+//! per followed table, and tells of whole transactions by [`Burst`]s; the builders' content is taken out
+//! by the driver when it is to be staged.
+
+use crate::error::{Error, Result};
+use crate::event::{ChangeBatch, CopyPart, CopyWriter, Txn};
+use crate::position::{CommitLsn, Lsn, ServerPoint, Witness};
+use crate::schema::{TableId, TableName, TableSchema};
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+pub mod postgres;
+
+/// A slot as the server shows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SlotState {
+    /// Output plugin.
+    pub plugin: String,
+    /// Database.
+    pub database: String,
+    /// Acknowledged up to here.
+    pub confirmed_flush: CommitLsn,
+    /// The server has discarded WAL that it needs.
+    pub wal_lost: bool,
+}
+
+/// A table of the source that is to be replicated.
+#[derive(Clone, Debug)]
+pub struct SourceTable {
+    /// Its schema now.
+    pub schema: Arc<TableSchema>,
+    /// Rows by the server's estimate; unknown when it has none.
+    pub estimated_rows: Option<u64>,
+}
+
+/// A table that cannot be replicated, and why.
+#[derive(Debug)]
+pub struct RefusedTable {
+    /// Identity.
+    pub id: TableId,
+    /// Name.
+    pub name: TableName,
+    /// Why.
+    pub error: Error,
+}
+
+/// What the source says of itself.
+#[derive(Debug)]
+pub struct SourceView {
+    /// Identity, and end of its log.
+    pub point: ServerPoint,
+    /// The server's version, for people.
+    pub server: String,
+    /// Our slot; `None` when there is none.
+    pub slot: Option<SlotState>,
+    /// Tables to replicate.
+    pub tables: Vec<SourceTable>,
+    /// Tables that match but cannot be replicated.
+    pub refused: Vec<RefusedTable>,
+}
+
+/// How much to take in before returning.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Budget {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes received.
+    pub bytes: u64,
+}
+
+/// What came in since the last call.
+#[derive(Debug, Default)]
+pub struct Burst {
+    /// End of the last whole transaction, if one ended.
+    pub through: Option<CommitLsn>,
+    /// The last of them for which changes of any table came.
+    pub witness: Option<Witness>,
+    /// Whole transactions.
+    pub transactions: u64,
+    /// Rows of whole transactions put into builders.
+    pub rows: u64,
+    /// Bytes of these.
+    pub bytes: u64,
+    /// Tables with such rows.
+    pub touched: Vec<TableId>,
+    /// The server's position, when it came after everything else and no transaction is half received.
+    pub keepalive: Option<Lsn>,
+    /// End of the server's log, as it last said.
+    pub server_end: Option<Lsn>,
+    /// Tables that cannot go on: they are no longer followed, and what was in their builders is gone.
+    pub stopped: Vec<(TableId, Error)>,
+    /// Transactions with changes that the guard wants, in order, each with the start of its commit record.
+    pub replayed: Vec<(Lsn, Witness)>,
+    /// The bound was reached: nothing more will come.
+    pub is_end: bool,
+}
+
+/// Change events, decoded.
+pub trait ChangeStream: Send {
+    /// Takes in what has come, or waits for it. Returns at the latest when the budget is reached.
+    /// Cancel-safe: a call that is dropped loses nothing.
+    fn next(&mut self, budget: Budget) -> impl Future<Output = Result<Burst>> + Send;
+
+    /// Follows a table from now on: transactions that `held` covers are skipped.
+    ///
+    /// # Errors
+    /// `PG024` when what the server said of it cannot be read again.
+    fn follow(&mut self, schema: Arc<TableSchema>, held: CommitLsn) -> Result<()>;
+
+    /// Follows it no longer; what is in its builder is dropped.
+    fn unfollow(&mut self, table: TableId);
+
+    /// Takes out everything in the table's builder, a half-received transaction's rows too.
+    ///
+    /// # Errors
+    /// `PG021` when a column's values cannot be represented: the table must stop.
+    fn take(&mut self, table: TableId) -> Result<Option<ChangeBatch>>;
+
+    /// The transaction that is half received, if one is.
+    fn open_transaction(&self) -> Option<Txn>;
+
+    /// Bytes of memory in all builders.
+    fn buffered_bytes(&self) -> usize;
+
+    /// Wants every transaction with changes up to this in [`Burst::replayed`]; `None`: no longer.
+    fn guard(&mut self, until: Option<CommitLsn>);
+
+    /// Takes no transaction whose commit record starts at or after this.
+    fn stop_before(&mut self, bound: Lsn);
+
+    /// Everything up to here is durable: the source may forget it.
+    fn acknowledge(&self, position: CommitLsn);
+
+    /// Closes the connection without more ado, so that the slot is free.
+    fn hang_up(&mut self);
+
+    /// Ends the stream: the last acknowledgement is delivered, within a bounded time.
+    fn finish(self) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// A stream, and what the server said once the slot was ours. Before that another process may still have
+/// moved it.
+pub struct HeldStream<T> {
+    /// The stream, at the slot's confirmed position.
+    pub stream: T,
+    /// The slot.
+    pub slot: SlotState,
+    /// Identity, and end of the log.
+    pub point: ServerPoint,
+}
+
+/// A snapshot that tables can be copied under.
+pub trait CopySession: Send {
+    /// Holds exactly the transactions up to here.
+    fn position(&self) -> CommitLsn;
+
+    /// Copies a table: each writer takes a share. Rows copied are counted in `progress`.
+    fn copy(
+        &mut self,
+        schema: Arc<TableSchema>,
+        writers: Vec<Box<dyn CopyWriter>>,
+        progress: Arc<AtomicU64>,
+    ) -> impl Future<Output = Result<Vec<CopyPart>>> + Send;
+
+    /// Ends the snapshot in order, so that what it held on the server is free when this returns.
+    fn release(self) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// A source.
+pub trait Source: Send + Sync + 'static {
+    /// Its stream.
+    type Stream: ChangeStream + 'static;
+    /// Its snapshots.
+    type Copy: CopySession + 'static;
+
+    /// Logs in, checks what must hold, and looks around.
+    fn inspect(&self) -> impl Future<Output = Result<SourceView>> + Send;
+
+    /// Makes the publication, or adds the tables to it. Returns the tables that cannot be published any
+    /// more, because the slot is there already.
+    fn publish(
+        &self,
+        tables: &[SourceTable],
+        slot_exists: bool,
+    ) -> impl Future<Output = Result<Vec<RefusedTable>>> + Send;
+
+    /// Which of these the server does not publish now: their changes are not in the stream.
+    fn unpublished(&self, tables: &[SourceTable]) -> impl Future<Output = Result<Vec<TableId>>> + Send;
+
+    /// Makes the slot; the snapshot is of its very beginning.
+    fn create_slot(&self) -> impl Future<Output = Result<Self::Copy>> + Send;
+
+    /// Drops the slot.
+    fn drop_slot(&self) -> impl Future<Output = Result<()>> + Send;
+
+    /// A snapshot of now, by a temporary slot.
+    fn snapshot(&self) -> impl Future<Output = Result<Self::Copy>> + Send;
+
+    /// Holds the slot and starts at its confirmed position. Follows no table yet.
+    fn stream(&self) -> impl Future<Output = Result<HeldStream<Self::Stream>>> + Send;
+
+    /// End of the log: everything committed before this call ends at or before it.
+    fn end_of_log(&self) -> impl Future<Output = Result<Lsn>> + Send;
+
+    /// Puts a small transaction of ours into the log, so that an idle slot moves.
+    fn heartbeat(&self) -> impl Future<Output = Result<()>> + Send;
+}

@@ -1,0 +1,373 @@
+//! PostgreSQL behind the traits of [`crate::source`]: puts the parts of this folder together.
+
+use super::catalog::{self, SourceTable as CatalogTable};
+use super::fault::table_error;
+use super::options::PgOptions;
+use super::pattern::Selection;
+use super::preflight;
+use super::publication::{self, Second};
+use super::slot::{self, SlotKind, SnapshotSlot};
+use super::snapshot::{CopyJob, CopyProgress, CopySink, copy_table};
+use super::sql::{Sql, field};
+use super::stream::{PgStream, StreamStart};
+use crate::error::{Error, Result, codes};
+use crate::event::{ChangeBatch, CopyPart, CopyWriter, Txn};
+use crate::pgoutput::Policies;
+use crate::position::{CommitLsn, Lsn};
+use crate::schema::{TableId, TableSchema};
+use crate::source::{
+    Budget, Burst, ChangeStream, CopySession, HeldStream, RefusedTable, SlotState, Source, SourceTable,
+    SourceView,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{Mutex, watch};
+
+/// How long to wait for a slot that somebody else holds: our own last connection may still be closing.
+const SLOT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for old transactions when a slot is made.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(300);
+/// How long to wait for the server's goodbye.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// What is to be replicated, and how.
+pub struct PgSettings {
+    /// How to connect.
+    pub options: PgOptions,
+    /// Which tables.
+    pub selection: Selection,
+    /// The operator's choices about values.
+    pub policies: Policies,
+    /// Slot and publication are made when they are missing.
+    pub create_if_missing: bool,
+}
+
+/// A PostgreSQL database.
+pub struct PgSource {
+    settings: PgSettings,
+    sql: Mutex<Option<Arc<Sql>>>,
+    tables: Mutex<BTreeMap<TableId, CatalogTable>>,
+}
+
+impl PgSource {
+    /// With these settings; connects when it is asked for something.
+    pub fn new(settings: PgSettings) -> Self {
+        PgSource { settings, sql: Mutex::new(None), tables: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// A connection that answers, the old one or a new one.
+    async fn sql(&self) -> Result<Arc<Sql>> {
+        let mut held = self.sql.lock().await;
+        if let Some(sql) = held.as_ref()
+            && sql.row("SELECT 1").await.is_ok()
+        {
+            return Ok(Arc::clone(sql));
+        }
+        let sql = Arc::new(Sql::connect(&self.settings.options).await?);
+        *held = Some(Arc::clone(&sql));
+        Ok(sql)
+    }
+
+    async fn slot_state(&self, sql: &Sql) -> Result<Option<SlotState>> {
+        Ok(slot::inspect(sql, &self.settings.options.slot).await?.map(|found| SlotState {
+            plugin: found.plugin.unwrap_or_default(),
+            database: found.database.unwrap_or_default(),
+            confirmed_flush: CommitLsn::of_keepalive(found.confirmed_flush.unwrap_or(Lsn::ZERO)),
+            wal_lost: found.wal_status.as_deref() == Some("lost"),
+        }))
+    }
+
+    fn publications(&self) -> Vec<String> {
+        vec![self.settings.options.publication.clone(), self.settings.options.insert_publication()]
+    }
+
+    async fn snapshot_of(&self, kind: SlotKind) -> Result<PgCopy> {
+        let sql = self.sql().await?;
+        let slot = slot::create(&self.settings.options, &sql, kind, SNAPSHOT_PATIENCE).await?;
+        Ok(PgCopy {
+            slot,
+            sql,
+            options: self.settings.options.clone(),
+            policies: self.settings.policies,
+            tables: self.tables.lock().await.clone(),
+        })
+    }
+}
+
+impl Source for PgSource {
+    type Stream = PgChanges;
+    type Copy = PgCopy;
+
+    async fn inspect(&self) -> Result<SourceView> {
+        let PgSettings { options, selection, policies, .. } = &self.settings;
+        let sql = self.sql().await?;
+        let catalog = catalog::load(&sql, selection, policies).await?;
+        let findings = preflight::inspect(&sql, options, selection, &catalog).await?;
+        if let Some(error) = preflight::stopping(&findings) {
+            return Err(error);
+        }
+        for finding in findings.iter().filter(|f| f.verdict == preflight::Verdict::Warning) {
+            tracing::warn!(code = %finding.code, "{}", finding.found);
+        }
+        let point = slot::identify(options).await?;
+        let slot = self.slot_state(&sql).await?;
+        let tables = catalog
+            .tables
+            .iter()
+            .map(|t| SourceTable { schema: Arc::clone(&t.schema), estimated_rows: t.rows_estimate })
+            .collect();
+        *self.tables.lock().await = catalog.tables.into_iter().map(|t| (t.id(), t)).collect();
+        let refused = catalog
+            .rejected
+            .into_iter()
+            .map(|r| RefusedTable { id: r.id, name: r.name, error: r.error })
+            .collect();
+        Ok(SourceView { point, server: sql.major().to_string(), slot, tables, refused })
+    }
+
+    async fn publish(&self, tables: &[SourceTable], slot_exists: bool) -> Result<Vec<RefusedTable>> {
+        let sql = self.sql().await?;
+        let known = self.tables.lock().await.clone();
+        let wanted: Vec<CatalogTable> =
+            tables.iter().filter_map(|t| known.get(&t.schema.id).cloned()).collect();
+        let options = &self.settings.options;
+        let second = if slot_exists { Second::OnlyIfThere } else { Second::Make };
+        let published = if self.settings.create_if_missing {
+            publication::ensure(&sql, options, &wanted, second).await?
+        } else {
+            publication::check(&sql, options, &wanted, second).await?
+        };
+        for warning in &published.warnings {
+            tracing::warn!("{warning}");
+        }
+        for (table, remedy) in &published.insert_only {
+            tracing::warn!(%table, code = %codes::PG008, "only its inserts are replicated: {remedy}");
+        }
+        let refused = published.refused.into_iter().map(|(id, name, remedy)| {
+            let what = "it has no key, and the slot is older than the publication for such tables";
+            let error = table_error(&name, codes::PG008, what).with_try(remedy);
+            RefusedTable { id, name, error }
+        });
+        Ok(refused.collect())
+    }
+
+    async fn unpublished(&self, tables: &[SourceTable]) -> Result<Vec<TableId>> {
+        let sql = self.sql().await?;
+        let covered = publication::covered(&sql, &self.publications()).await?;
+        Ok(tables.iter().filter(|t| !covered.contains(&t.schema.name)).map(|t| t.schema.id).collect())
+    }
+
+    async fn create_slot(&self) -> Result<PgCopy> {
+        if !self.settings.create_if_missing {
+            let what = format!("replication slot \"{}\" does not exist", self.settings.options.slot);
+            return Err(
+                Error::new(codes::PG013, what).with_try("create it, or set source.create_if_missing: true")
+            );
+        }
+        self.snapshot_of(SlotKind::Permanent).await
+    }
+
+    async fn drop_slot(&self) -> Result<()> {
+        let sql = self.sql().await?;
+        slot::drop_slot(&sql, &self.settings.options.slot).await
+    }
+
+    async fn snapshot(&self) -> Result<PgCopy> {
+        self.snapshot_of(SlotKind::Temporary).await
+    }
+
+    async fn stream(&self) -> Result<HeldStream<PgChanges>> {
+        let sql = self.sql().await?;
+        let (told, acknowledged) = watch::channel(CommitLsn::ZERO);
+        let mut publications = self.publications();
+        let missing = publication::missing(&sql, &publications).await?;
+        // The first must be there; the second only where tables without a key were met in time.
+        publications.retain(|name| *name == self.settings.options.publication || !missing.contains(name));
+        let start = StreamStart {
+            publications,
+            policies: self.settings.policies,
+            stop_before: None,
+            guard: None,
+            acknowledged,
+            patience: SLOT_PATIENCE,
+        };
+        let options = &self.settings.options;
+        let stream = PgStream::start(options, &sql, start).await?;
+        let slot = self.slot_state(&sql).await?.ok_or_else(|| {
+            Error::new(
+                codes::PG040,
+                format!("replication slot \"{}\" went away while it was taken", options.slot),
+            )
+        })?;
+        let point = slot::identify(options).await?;
+        Ok(HeldStream { stream: PgChanges { stream: Some(stream), told, open: None }, slot, point })
+    }
+
+    async fn end_of_log(&self) -> Result<Lsn> {
+        let sql = self.sql().await?;
+        field(&sql.row("SELECT pg_catalog.pg_current_wal_insert_lsn()").await?, 0)
+    }
+
+    async fn heartbeat(&self) -> Result<()> {
+        let sql = self.sql().await?;
+        slot::heartbeat(&sql).await
+    }
+}
+
+/// The stream behind its trait.
+pub struct PgChanges {
+    stream: Option<PgStream>,
+    told: watch::Sender<CommitLsn>,
+    open: Option<Txn>,
+}
+
+impl PgChanges {
+    fn stream(&mut self) -> Result<&mut PgStream> {
+        self.stream.as_mut().ok_or_else(|| Error::new(codes::PG006, "the replication stream is closed"))
+    }
+}
+
+impl ChangeStream for PgChanges {
+    async fn next(&mut self, budget: Budget) -> Result<Burst> {
+        let budget = super::stream::Budget { rows: budget.rows, bytes: budget.bytes };
+        let burst = self.stream()?.next(budget).await?;
+        self.open = burst.open;
+        Ok(Burst {
+            through: burst.through,
+            witness: burst.last_nonempty,
+            transactions: burst.transactions,
+            rows: burst.rows,
+            bytes: burst.bytes,
+            touched: burst.touched,
+            keepalive: burst.keepalive,
+            server_end: burst.server_end,
+            stopped: burst.table_errors,
+            replayed: burst.replayed,
+            is_end: burst.stopped,
+        })
+    }
+
+    fn follow(&mut self, schema: Arc<TableSchema>, held: CommitLsn) -> Result<()> {
+        self.stream()?.add_table(schema, held)
+    }
+
+    fn unfollow(&mut self, table: TableId) {
+        if let Some(stream) = &mut self.stream {
+            stream.remove_table(table);
+        }
+    }
+
+    fn take(&mut self, table: TableId) -> Result<Option<ChangeBatch>> {
+        match &mut self.stream {
+            Some(stream) => stream.take(table),
+            None => Ok(None),
+        }
+    }
+
+    fn open_transaction(&self) -> Option<Txn> {
+        self.open
+    }
+
+    fn buffered_bytes(&self) -> usize {
+        self.stream.as_ref().map_or(0, PgStream::held_bytes)
+    }
+
+    fn guard(&mut self, until: Option<CommitLsn>) {
+        if let Some(stream) = &mut self.stream {
+            stream.set_guard(until);
+        }
+    }
+
+    fn stop_before(&mut self, bound: Lsn) {
+        if let Some(stream) = &mut self.stream {
+            stream.set_stop_before(bound);
+        }
+    }
+
+    fn acknowledge(&self, position: CommitLsn) {
+        self.told.send_modify(|told| *told = (*told).max(position));
+    }
+
+    fn hang_up(&mut self) {
+        self.stream = None;
+        self.open = None;
+    }
+
+    async fn finish(mut self) -> Result<()> {
+        match self.stream.take() {
+            Some(stream) => stream.finish(GOODBYE).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// A snapshot that tables can be copied under. It ends with this value.
+pub struct PgCopy {
+    slot: SnapshotSlot,
+    sql: Arc<Sql>,
+    options: PgOptions,
+    policies: Policies,
+    tables: BTreeMap<TableId, CatalogTable>,
+}
+
+/// A worker's share, counted.
+struct Counted {
+    writer: Box<dyn CopyWriter>,
+    rows: Arc<AtomicU64>,
+}
+
+impl CopySink for Counted {
+    fn write(&mut self, batch: ChangeBatch) -> Result<()> {
+        let rows = batch.len() as u64;
+        self.writer.write(batch)?;
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl CopySession for PgCopy {
+    fn position(&self) -> CommitLsn {
+        self.slot.point
+    }
+
+    async fn copy(
+        &mut self,
+        schema: Arc<TableSchema>,
+        writers: Vec<Box<dyn CopyWriter>>,
+        progress: Arc<AtomicU64>,
+    ) -> Result<Vec<CopyPart>> {
+        let table = self.tables.get(&schema.id).ok_or_else(|| {
+            Error::new(
+                codes::RT001,
+                format!("table \"{}\" is copied without having been looked at", schema.name),
+            )
+        })?;
+        let job = CopyJob {
+            options: &self.options,
+            sql: &self.sql,
+            snapshot: &self.slot.snapshot,
+            table,
+            policies: self.policies,
+            workers: writers.len(),
+            progress: Arc::new(CopyProgress::default()),
+        };
+        let mut writers: Vec<_> = writers.into_iter().map(Some).collect();
+        let sinks = copy_table(&job, |worker| {
+            let writer = writers.get_mut(worker).and_then(Option::take);
+            let writer =
+                writer.ok_or_else(|| Error::new(codes::RT001, "a copy asked for too many writers"))?;
+            Ok(Counted { writer, rows: Arc::clone(&progress) })
+        })
+        .await?;
+        let parts = tokio::task::spawn_blocking(|| {
+            sinks.into_iter().map(|sink| sink.writer.finish()).collect::<Result<Vec<_>>>()
+        });
+        parts.await.map_err(|e| Error::new(codes::RT001, "a copy's writer panicked").with_source(e))?
+    }
+
+    async fn release(self) -> Result<()> {
+        self.slot.release().await
+    }
+}

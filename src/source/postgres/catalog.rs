@@ -1,0 +1,467 @@
+//! The source's catalogue: which tables there are, their columns, their keys, and whether we may read them.
+//!
+//! Only permanent ordinary tables and partition roots; a partition travels as rows of its root. Names
+//! are matched here, never in SQL. A table that cannot be taken gets an error of its own and the others
+//! go on.
+//!
+//! *Generated columns are left out*: up to PostgreSQL 17 the stream does not hold them, and a snapshot
+//! that did would disagree with it.
+//!
+//! *The key is what the log identifies old rows by*: the primary key, or the index that `REPLICA IDENTITY
+//! USING INDEX` names. With `FULL` it is the primary key, if there is one. A deferrable primary key is no key
+//! (PostgreSQL logs no old key for it).
+
+use super::fault::table_error;
+use super::pattern::Selection;
+use super::sql::{Sql, field, text, truth};
+use crate::error::{Error, Result, codes};
+use crate::pgoutput::{Policies, ReplicaIdentity, TypeInfo, resolve, type_name};
+use crate::schema::{Column, TableId, TableName, TableSchema};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// One table that can be replicated.
+#[derive(Clone, Debug)]
+pub struct SourceTable {
+    /// Columns and key.
+    pub schema: Arc<TableSchema>,
+    /// The file that holds its rows; another one means that they were rewritten. Zero for a partition root.
+    pub relfilenode: u32,
+    /// Partition root: rows are in its leaves.
+    pub partitioned: bool,
+    /// What it logs of old rows.
+    pub identity: ReplicaIdentity,
+    /// Its owner.
+    pub owner: String,
+    /// Our role is the owner or a member of it: it may put the table into a publication.
+    pub owned: bool,
+    /// Rows, as the planner believes; none before the first ANALYZE.
+    pub rows_estimate: Option<u64>,
+    /// Bytes of its rows, all partitions together.
+    pub bytes: u64,
+}
+
+impl SourceTable {
+    /// Identity.
+    pub fn id(&self) -> TableId {
+        self.schema.id
+    }
+
+    /// Name.
+    pub fn name(&self) -> &TableName {
+        &self.schema.name
+    }
+
+    /// Whether updates and deletes can be published. Where they cannot, publishing them would make the
+    /// *application's* UPDATE and DELETE fail.
+    pub fn publishes_changes(&self) -> bool {
+        match self.identity {
+            ReplicaIdentity::Full => true,
+            ReplicaIdentity::Nothing => false,
+            ReplicaIdentity::Default | ReplicaIdentity::Index => self.schema.has_key(),
+        }
+    }
+}
+
+/// A table that matches and cannot be taken.
+#[derive(Debug)]
+pub struct Rejected {
+    /// Identity.
+    pub id: TableId,
+    /// Name.
+    pub name: TableName,
+    /// Why: PG008, PG010, PG020 or PG026.
+    pub error: Error,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    /// Tables to replicate, by name.
+    pub tables: Vec<SourceTable>,
+    /// Tables that match and cannot be.
+    pub rejected: Vec<Rejected>,
+}
+
+/// Reads the catalogue.
+///
+/// Errors: those of the connection. No table at all is not an error here.
+pub async fn load(sql: &Sql, selection: &Selection, policies: &Policies) -> Result<Catalog> {
+    let rows = sql.rows(TABLES).await?;
+    let mut found = Vec::new();
+    for row in &rows {
+        let table = RawTable::read(row)?;
+        if selection.matches(&table.name) {
+            found.push(table);
+        }
+    }
+    describe(sql, found, policies).await
+}
+
+/// Reads single tables again, by identity; one that is gone is in neither list.
+pub async fn load_by_id(sql: &Sql, ids: &[TableId], policies: &Policies) -> Result<Catalog> {
+    let rows = sql.rows(TABLES).await?;
+    let all = rows.iter().map(RawTable::read).collect::<Result<Vec<_>>>()?;
+    describe(sql, all.into_iter().filter(|t| ids.contains(&t.id)).collect(), policies).await
+}
+
+async fn describe(sql: &Sql, found: Vec<RawTable>, policies: &Policies) -> Result<Catalog> {
+    let mut catalog = Catalog::default();
+    if found.is_empty() {
+        return Ok(catalog);
+    }
+    let ids: Vec<TableId> = found.iter().map(|t| t.id).collect();
+    let columns = columns(sql, &ids).await?;
+    let keys = keys(sql, &ids).await?;
+    let leaves = leaves(sql, &found).await?;
+    let types = types(sql).await?;
+    for table in found {
+        let id = table.id;
+        let own = columns.get(&id).map_or(&[][..], Vec::as_slice);
+        let index = keys.get(&id).map_or(&[][..], Vec::as_slice);
+        let parts = leaves.get(&id).map_or(&[][..], Vec::as_slice);
+        let name = table.name.clone();
+        match table.build(own, index, parts, &types, policies) {
+            Ok(table) => catalog.tables.push(table),
+            Err(error) => catalog.rejected.push(Rejected { id, name, error }),
+        }
+    }
+    Ok(catalog)
+}
+
+/// `row_security_active` says whether a policy would hide rows from *us*.
+const TABLES: &str = "SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', c.relreplident, \
+     coalesce(pg_catalog.pg_relation_filenode(c.oid), 0), pg_catalog.pg_get_userbyid(c.relowner), \
+     pg_catalog.pg_has_role(c.relowner, 'USAGE'), c.reltuples::int8, \
+     CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_relation_size(c.oid) ELSE 0 END, \
+     pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT'), \
+     pg_catalog.row_security_active(c.oid) \
+     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p' \
+     AND n.nspname NOT IN ('information_schema', 'strandline') AND left(n.nspname, 3) <> 'pg_' \
+     ORDER BY n.nspname, c.relname";
+
+#[derive(Debug)]
+struct RawTable {
+    id: TableId,
+    name: TableName,
+    partitioned: bool,
+    identity: ReplicaIdentity,
+    relfilenode: u32,
+    owner: String,
+    owned: bool,
+    rows: i64,
+    bytes: u64,
+    readable: bool,
+    policy_hides_rows: bool,
+}
+
+impl RawTable {
+    fn read(row: &super::wire::TextRow) -> Result<Self> {
+        Ok(RawTable {
+            id: TableId(field(row, 0)?),
+            name: TableName::new(field::<String>(row, 1)?, field::<String>(row, 2)?),
+            partitioned: truth(row, 3),
+            identity: identity(text(row, 4))?,
+            relfilenode: field(row, 5)?,
+            owner: field(row, 6)?,
+            owned: truth(row, 7),
+            rows: field(row, 8)?,
+            bytes: field(row, 9)?,
+            readable: truth(row, 10),
+            policy_hides_rows: truth(row, 11),
+        })
+    }
+
+    fn check_readable(&self, user: &str) -> Result<()> {
+        let refuse =
+            |what: String, remedy: String| Err(table_error(&self.name, codes::PG010, what).with_try(remedy));
+        let (role, table) = (super::quote::identifier(user), super::quote::table(&self.name));
+        if !self.readable {
+            let schema = super::quote::identifier(&self.name.schema);
+            return refuse(
+                "the role may not read it".to_owned(),
+                format!("GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT ON {table} TO {role};"),
+            );
+        }
+        if self.policy_hides_rows {
+            return refuse(
+                "a row-level security policy would hide rows from us".to_owned(),
+                format!("ALTER ROLE {role} BYPASSRLS;   -- by a superuser"),
+            );
+        }
+        Ok(())
+    }
+
+    fn build(
+        self,
+        columns: &[RawColumn],
+        indexes: &[RawIndex],
+        leaves: &[Leaf],
+        types: &Types,
+        policies: &Policies,
+    ) -> Result<SourceTable> {
+        self.check_readable(&types.user)?;
+        for leaf in leaves {
+            leaf.check(&self)?;
+        }
+        let travelling: Vec<&RawColumn> = columns.iter().filter(|c| !c.generated).collect();
+        if travelling.is_empty() {
+            return Err(table_error(&self.name, codes::PG026, "it has no column that travels"));
+        }
+        let mut resolved = Vec::with_capacity(travelling.len());
+        for column in &travelling {
+            resolved.push(column.resolve(&self.name, types, policies)?);
+        }
+        let key = self.key(&travelling, indexes)?;
+        let full = self.identity == ReplicaIdentity::Full;
+        let bytes = if self.partitioned { leaves.iter().map(|l| l.bytes).sum() } else { self.bytes };
+        let rows = if self.partitioned { leaves.iter().map(|l| l.rows.max(0)).sum() } else { self.rows };
+        Ok(SourceTable {
+            schema: Arc::new(TableSchema::new(self.id, self.name, resolved, key, full)),
+            relfilenode: self.relfilenode,
+            partitioned: self.partitioned,
+            identity: self.identity,
+            owner: self.owner,
+            owned: self.owned,
+            rows_estimate: u64::try_from(rows).ok(),
+            bytes,
+        })
+    }
+
+    /// Indexes into the travelling columns, in the order of the index.
+    fn key(&self, columns: &[&RawColumn], indexes: &[RawIndex]) -> Result<Vec<usize>> {
+        let index = match self.identity {
+            ReplicaIdentity::Index => indexes.iter().find(|i| i.identity),
+            ReplicaIdentity::Default | ReplicaIdentity::Full => {
+                indexes.iter().find(|i| i.primary && i.immediate)
+            }
+            ReplicaIdentity::Nothing => None,
+        };
+        let Some(index) = index else { return Ok(Vec::new()) };
+        let place = |attnum: &i16| {
+            columns.iter().position(|c| c.attnum == *attnum).ok_or_else(|| {
+                table_error(
+                    &self.name,
+                    codes::PG008,
+                    "its key has a generated column, which the log does not hold",
+                )
+            })
+        };
+        index.attnums.iter().map(place).collect()
+    }
+}
+
+fn identity(letter: Option<&str>) -> Result<ReplicaIdentity> {
+    match letter {
+        Some("d") => Ok(ReplicaIdentity::Default),
+        Some("n") => Ok(ReplicaIdentity::Nothing),
+        Some("f") => Ok(ReplicaIdentity::Full),
+        Some("i") => Ok(ReplicaIdentity::Index),
+        other => Err(super::fault::protocol(format!("an unknown replica identity {other:?}"))),
+    }
+}
+
+/// A column as the catalogue has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct RawColumn {
+    attnum: i16,
+    name: String,
+    type_oid: u32,
+    type_modifier: i32,
+    generated: bool,
+    /// The type's name with modifier, by the server.
+    formatted: String,
+}
+
+impl RawColumn {
+    fn resolve(&self, table: &TableName, types: &Types, policies: &Policies) -> Result<Column> {
+        let own = types.all.get(&self.type_oid);
+        let (base_oid, base_modifier, base) = types.base(self.type_oid, self.type_modifier);
+        let kind =
+            base.and_then(|info| resolve(base_oid, base_modifier, info, policies)).ok_or_else(|| {
+                let what =
+                    format!("column \"{}\" has type {}, which is not supported", self.name, self.formatted);
+                table_error(table, codes::PG020, what)
+                    .with_try("leave the table out (tables.exclude), or add a column of a supported type")
+            })?;
+        Ok(Column {
+            name: self.name.clone(),
+            attnum: self.attnum,
+            type_oid: self.type_oid,
+            type_modifier: self.type_modifier,
+            type_name: own.map_or_else(
+                || self.formatted.clone(),
+                |t| type_name(self.type_oid, self.type_modifier, &t.info),
+            ),
+            kind,
+        })
+    }
+}
+
+fn list(ids: &[TableId]) -> String {
+    ids.iter().map(TableId::to_string).collect::<Vec<_>>().join(",")
+}
+
+async fn columns(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, Vec<RawColumn>>> {
+    let query = format!(
+        "SELECT attrelid, attnum, attname, atttypid, atttypmod, attgenerated <> '', \
+         pg_catalog.format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute \
+         WHERE attrelid IN ({}) AND attnum > 0 AND NOT attisdropped ORDER BY attrelid, attnum",
+        list(ids)
+    );
+    let mut map: HashMap<TableId, Vec<RawColumn>> = HashMap::new();
+    for row in &sql.rows(&query).await? {
+        map.entry(TableId(field(row, 0)?)).or_default().push(RawColumn {
+            attnum: field(row, 1)?,
+            name: field(row, 2)?,
+            type_oid: field(row, 3)?,
+            type_modifier: field(row, 4)?,
+            generated: truth(row, 5),
+            formatted: field(row, 6)?,
+        });
+    }
+    Ok(map)
+}
+
+/// Whether the table's columns are, at this moment, those of `schema`.
+pub async fn columns_still_match(sql: &Sql, schema: &TableSchema) -> Result<bool> {
+    let now = columns(sql, &[schema.id]).await?;
+    let now = now.get(&schema.id).map_or(&[][..], Vec::as_slice);
+    let now: Vec<_> = now
+        .iter()
+        .filter(|c| !c.generated)
+        .map(|c| (c.attnum, c.name.as_str(), c.type_oid, c.type_modifier))
+        .collect();
+    let then = schema.columns.iter().map(|c| (c.attnum, c.name.as_str(), c.type_oid, c.type_modifier));
+    Ok(then.eq(now))
+}
+
+#[derive(Debug)]
+struct RawIndex {
+    primary: bool,
+    identity: bool,
+    immediate: bool,
+    attnums: Vec<i16>,
+}
+
+async fn keys(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, Vec<RawIndex>>> {
+    let query = format!(
+        "SELECT indrelid, indisprimary, indisreplident, indimmediate, indkey::text, indnkeyatts \
+         FROM pg_catalog.pg_index WHERE indrelid IN ({}) AND indisvalid AND (indisprimary OR indisreplident)",
+        list(ids)
+    );
+    let mut map: HashMap<TableId, Vec<RawIndex>> = HashMap::new();
+    for row in &sql.rows(&query).await? {
+        let own: usize = field(row, 5)?;
+        let numbers = text(row, 4).unwrap_or_default().split(' ').take(own);
+        let attnums = numbers.map(|n| n.parse().map_err(super::fault::protocol)).collect::<Result<_>>()?;
+        map.entry(TableId(field(row, 0)?)).or_default().push(RawIndex {
+            primary: truth(row, 1),
+            identity: truth(row, 2),
+            immediate: truth(row, 3),
+            attnums,
+        });
+    }
+    Ok(map)
+}
+
+/// A partition that holds rows.
+#[derive(Debug)]
+struct Leaf {
+    name: TableName,
+    kind: String,
+    persistence: String,
+    identity: ReplicaIdentity,
+    bytes: u64,
+    rows: i64,
+}
+
+impl Leaf {
+    fn check(&self, root: &RawTable) -> Result<()> {
+        if self.kind != "r" || self.persistence != "p" {
+            let what = format!(
+                "its partition \"{}\" is a foreign or unlogged table: no log has its rows",
+                self.name
+            );
+            return Err(table_error(&root.name, codes::PG026, what));
+        }
+        if self.identity != root.identity {
+            // The server announces the root's identity but logs by the leaf's.
+            let what = format!("its partition \"{}\" has another replica identity than the root", self.name);
+            return Err(table_error(&root.name, codes::PG008, what).with_try(format!(
+                "ALTER TABLE {} REPLICA IDENTITY …, the same for the root and all partitions",
+                super::quote::table(&self.name)
+            )));
+        }
+        if self.identity == ReplicaIdentity::Index {
+            let what = "a partition root with REPLICA IDENTITY USING INDEX is not supported";
+            return Err(table_error(&root.name, codes::PG008, what).with_try("use the primary key, or FULL"));
+        }
+        Ok(())
+    }
+}
+
+async fn leaves(sql: &Sql, tables: &[RawTable]) -> Result<HashMap<TableId, Vec<Leaf>>> {
+    let roots: Vec<TableId> = tables.iter().filter(|t| t.partitioned).map(|t| t.id).collect();
+    let mut map: HashMap<TableId, Vec<Leaf>> = HashMap::new();
+    if roots.is_empty() {
+        return Ok(map);
+    }
+    let query = format!(
+        "SELECT r.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, \
+         CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_relation_size(c.oid) ELSE 0 END, c.reltuples::int8 \
+         FROM pg_catalog.pg_class r CROSS JOIN LATERAL pg_catalog.pg_partition_tree(r.oid) t \
+         JOIN pg_catalog.pg_class c ON c.oid = t.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE r.oid IN ({}) AND t.isleaf AND c.relkind <> 'p' ORDER BY 1, 2, 3",
+        list(&roots)
+    );
+    for row in &sql.rows(&query).await? {
+        map.entry(TableId(field(row, 0)?)).or_default().push(Leaf {
+            name: TableName::new(field::<String>(row, 1)?, field::<String>(row, 2)?),
+            kind: field(row, 3)?,
+            persistence: field(row, 4)?,
+            identity: identity(text(row, 5))?,
+            bytes: field(row, 6)?,
+            rows: field(row, 7)?,
+        });
+    }
+    Ok(map)
+}
+
+struct OneType {
+    info: TypeInfo,
+    base: u32,
+    modifier: i32,
+}
+
+struct Types {
+    user: String,
+    all: BTreeMap<u32, OneType>,
+}
+
+impl Types {
+    /// Follows domains to the type that their values have on the wire.
+    fn base(&self, mut oid: u32, mut modifier: i32) -> (u32, i32, Option<&TypeInfo>) {
+        // Domains nest finitely; the bound is against a damaged catalogue.
+        for _ in 0..64 {
+            match self.all.get(&oid) {
+                Some(t) if t.info.typtype == 'd' => (oid, modifier) = (t.base, t.modifier),
+                other => return (oid, modifier, other.map(|t| &t.info)),
+            }
+        }
+        (oid, modifier, None)
+    }
+}
+
+async fn types(sql: &Sql) -> Result<Types> {
+    // Row types of tables (`c`) are never supported and would be most of the rows.
+    let query = "SELECT oid, typname, typtype, typcategory, typbasetype, typtypmod \
+                 FROM pg_catalog.pg_type WHERE typtype <> 'c'";
+    let mut all = BTreeMap::new();
+    for row in &sql.rows(query).await? {
+        let info = TypeInfo { name: field(row, 1)?, typtype: field(row, 2)?, category: field(row, 3)? };
+        all.insert(field(row, 0)?, OneType { info, base: field(row, 4)?, modifier: field(row, 5)? });
+    }
+    Ok(Types { user: sql.options().user.clone(), all })
+}

@@ -1,0 +1,22 @@
+//! PostgreSQL as a source: our own replication client, catalogue, snapshot and stream.
+
+pub mod adapter;
+pub mod assemble;
+pub mod auth;
+pub mod catalog;
+pub mod fault;
+pub mod feedback;
+pub mod frame;
+pub mod options;
+pub mod pattern;
+pub mod preflight;
+pub mod publication;
+pub mod quote;
+pub mod setup;
+pub mod slot;
+pub mod snapshot;
+pub mod socket;
+pub mod sql;
+pub mod stream;
+pub mod tls;
+pub mod wire;

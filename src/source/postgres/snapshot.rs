@@ -1,0 +1,354 @@
+//! Copies one table under an exported snapshot, by several workers at once.
+//!
+//! The table (each leaf, for a partition root) is cut into ranges of pages; workers take ranges from one
+//! queue, so that a skewed table keeps all of them busy. Each has a connection and a transaction of its
+//! own on the same snapshot, and runs on a blocking thread: it decodes and hands every batch to its sink
+//! there, since a sink that compresses must not sit on the async threads.
+//!
+//! A table that was rewritten after the snapshot (`ALTER TABLE` of a type, `TRUNCATE`, `VACUUM FULL`) looks
+//! *empty* under it. So every worker locks the table first and looks whether its file is still the one that the
+//! snapshot knows; and the columns must still be those that were resolved.
+
+use super::catalog::{SourceTable, columns_still_match};
+use super::fault::{protocol, table_error};
+use super::options::PgOptions;
+use super::quote;
+use super::sql::{Sql, field, text, truth};
+use super::wire::{CopyNext, Purpose, Wire};
+use crate::error::{Error, Result, codes};
+use crate::event::ChangeBatch;
+use crate::pgoutput::{BatchBuilder, CopyDecoder, Policies};
+use crate::schema::TableName;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Rows of a batch.
+const BATCH_ROWS: usize = 64 * 1024;
+/// Bytes of a batch.
+const BATCH_BYTES: usize = 12 << 20;
+/// Least and most bytes of a range.
+const RANGE_BYTES: std::ops::RangeInclusive<u64> = (8 << 20)..=(128 << 20);
+/// Ranges per worker, so that the last ones end at about the same time.
+const RANGES_PER_WORKER: u64 = 4;
+
+/// Where a worker puts its batches. Called on a blocking thread; slowness holds the worker back.
+pub trait CopySink: Send + 'static {
+    /// Takes a batch of rows (`op r`).
+    fn write(&mut self, batch: ChangeBatch) -> Result<()>;
+}
+
+/// How far a copy is; for status.
+#[derive(Debug, Default)]
+pub struct CopyProgress {
+    /// Rows copied.
+    pub rows: AtomicU64,
+    /// Bytes received.
+    pub bytes: AtomicU64,
+    /// Ranges done.
+    pub ranges_done: AtomicU64,
+    /// Ranges in all.
+    pub ranges: AtomicU64,
+}
+
+/// What to copy.
+pub struct CopyJob<'a> {
+    /// How to connect.
+    pub options: &'a PgOptions,
+    /// A connection that sees the catalogue as it is now.
+    pub sql: &'a Sql,
+    /// Name of the exported snapshot.
+    pub snapshot: &'a str,
+    /// The table.
+    pub table: &'a SourceTable,
+    /// The operator's choices about values.
+    pub policies: Policies,
+    /// Workers at most.
+    pub workers: usize,
+    /// Counts while it goes on.
+    pub progress: Arc<CopyProgress>,
+}
+
+/// Copies the table. `make_sink` is asked once per worker; all sinks come back when all rows are in them.
+///
+/// Errors: PG022 and PG025 when the table changed since the snapshot, PG021 for a value, PG010; PG006 when
+/// a connection is lost. Nothing of an unfinished copy is of use.
+pub async fn copy_table<S: CopySink>(
+    job: &CopyJob<'_>,
+    mut make_sink: impl FnMut(usize) -> Result<S>,
+) -> Result<Vec<S>> {
+    let mut lead = reader(job).await?;
+    let name = job.table.name();
+    if !columns_still_match(job.sql, &job.table.schema).await? {
+        return Err(table_error(name, codes::PG022, "its columns changed while its copy was being prepared")
+            .with_try("the copy is tried again by itself on the next start or resync"));
+    }
+    let ranges = plan(&mut lead, job.table, job.workers).await?;
+    job.progress.ranges.store(ranges.len() as u64, Ordering::Relaxed);
+    let count = job.workers.min(ranges.len()).max(1);
+    let mut wires = vec![lead];
+    while wires.len() < count {
+        wires.push(reader(job).await?);
+    }
+    let shared = Arc::new(Shared {
+        queue: Mutex::new(ranges.into()),
+        stop: AtomicBool::new(false),
+        table: job.table.clone(),
+        policies: job.policies,
+        progress: Arc::clone(&job.progress),
+    });
+    // Dropping this future stops the workers at their next read.
+    let _guard = StopGuard(Arc::clone(&shared));
+    let mut tasks = Vec::new();
+    for (number, wire) in wires.into_iter().enumerate() {
+        let (shared, sink) = (Arc::clone(&shared), make_sink(number)?);
+        let runtime = tokio::runtime::Handle::current();
+        tasks.push(tokio::task::spawn_blocking(move || runtime.block_on(work(&shared, wire, sink))));
+    }
+    let (mut sinks, mut failed) = (Vec::new(), None);
+    for task in tasks {
+        match task.await {
+            Ok(Ok(sink)) => sinks.push(sink),
+            Ok(Err(error)) => failed = failed.or(Some(error)),
+            Err(panic) => {
+                failed = failed
+                    .or_else(|| Some(Error::new(codes::RT001, "a copy worker broke").with_source(panic)));
+            }
+        }
+    }
+    failed.map_or(Ok(sinks), Err)
+}
+
+struct Shared {
+    queue: Mutex<VecDeque<Range>>,
+    stop: AtomicBool,
+    table: SourceTable,
+    policies: Policies,
+    progress: Arc<CopyProgress>,
+}
+
+struct StopGuard(Arc<Shared>);
+
+impl Drop for StopGuard {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    fn next(&self) -> Option<Range> {
+        if self.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
+
+/// Pages `from..to` of one relation; the last range has no end, since the file may grow.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Range {
+    /// `ONLY "s"."t"`, quoted.
+    relation: String,
+    /// No pages: the whole relation without a predicate.
+    pages: Option<(u64, Option<u64>)>,
+}
+
+/// A connection in a transaction on the snapshot, with the table locked and found unchanged.
+async fn reader(job: &CopyJob<'_>) -> Result<Wire> {
+    let mut wire = Wire::connect(job.options, Purpose::Query).await?;
+    let name = job.table.name();
+    let begin = format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}; \
+         SET LOCAL max_parallel_workers_per_gather = 0",
+        quote::literal(job.snapshot)
+    );
+    wire.simple_query(&begin).await?;
+    let only = if job.table.partitioned { "" } else { "ONLY " };
+    let lock = format!("LOCK TABLE {only}{} IN ACCESS SHARE MODE", quote::table(name));
+    wire.simple_query(&lock).await.map_err(|e| changed_since(name, e))?;
+    // The row of pg_class is seen as of the snapshot, the function looks at the present.
+    let query = format!(
+        "SELECT count(*) FROM pg_catalog.pg_partition_tree({0}) t RIGHT JOIN pg_catalog.pg_class c ON c.oid = t.relid \
+         WHERE (c.oid = {0} OR t.relid IS NOT NULL) AND c.relkind = 'r' \
+         AND c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid)",
+        job.table.id()
+    );
+    let rows = wire.simple_query(&query).await?;
+    let rewritten: u64 = rows.first().map_or(Ok(0), |row| field(row, 0))?;
+    if rewritten > 0 {
+        return Err(table_error(
+            name,
+            codes::PG022,
+            "it was truncated or rewritten after the snapshot was taken",
+        )
+        .with_try("the copy is tried again by itself on the next start or resync"));
+    }
+    Ok(wire)
+}
+
+/// A table or column that is not there any more is a fact about the table.
+fn changed_since(name: &TableName, error: Error) -> Error {
+    let text = error.message();
+    if text.contains(" 42P01 ") || text.contains(" 3F000 ") {
+        table_error(name, codes::PG025, "it was dropped or renamed").with_source(error)
+    } else if text.contains(" 42703 ") {
+        table_error(name, codes::PG022, "its columns changed after the snapshot was taken").with_source(error)
+    } else {
+        error
+    }
+}
+
+async fn plan(wire: &mut Wire, table: &SourceTable, workers: usize) -> Result<Vec<Range>> {
+    let root = quote::table(table.name());
+    let id = table.id();
+    let query = if table.partitioned {
+        format!(
+            "SELECT n.nspname, c.relname, pg_catalog.pg_relation_size(c.oid), \
+             current_setting('block_size'), coalesce(m.amname = 'heap', false), \
+             pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
+             FROM pg_catalog.pg_partition_tree({id}) t JOIN pg_catalog.pg_class c ON c.oid = t.relid \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_am m ON m.oid = c.relam \
+             WHERE t.isleaf AND c.relkind <> 'p' ORDER BY 3 DESC"
+        )
+    } else {
+        format!(
+            "SELECT n.nspname, c.relname, pg_catalog.pg_relation_size(c.oid), current_setting('block_size'), \
+             coalesce(m.amname = 'heap', false), true FROM pg_catalog.pg_class c \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_am m ON m.oid = c.relam \
+             WHERE c.oid = {id}"
+        )
+    };
+    let rows = wire.simple_query(&query).await?;
+    // Without SELECT on a leaf it can be read through its root only, in one piece.
+    if rows.iter().any(|row| !truth(row, 5)) {
+        return Ok(vec![Range { relation: root, pages: None }]);
+    }
+    let sizes = rows.iter().map(|row| field::<u64>(row, 2)).collect::<Result<Vec<_>>>()?;
+    let step = range_bytes(sizes.iter().sum(), workers);
+    let mut ranges = Vec::new();
+    for (row, bytes) in rows.iter().zip(sizes) {
+        let (schema, name) = (text(row, 0).unwrap_or_default(), text(row, 1).unwrap_or_default());
+        let relation = format!("ONLY {}", quote::table(&TableName::new(schema, name)));
+        let block: u64 = field(row, 3)?;
+        if truth(row, 4) {
+            ranges.extend(cut(&relation, bytes.div_ceil(block.max(1)), (step / block.max(1)).max(1)));
+        } else {
+            ranges.push(Range { relation, pages: None });
+        }
+    }
+    Ok(ranges)
+}
+
+fn range_bytes(total: u64, workers: usize) -> u64 {
+    (total / (workers as u64 * RANGES_PER_WORKER).max(1)).clamp(*RANGE_BYTES.start(), *RANGE_BYTES.end())
+}
+
+fn cut(relation: &str, pages: u64, step: u64) -> Vec<Range> {
+    let starts = (0..pages.max(1)).step_by(usize::try_from(step).unwrap_or(usize::MAX));
+    starts
+        .map(|from| {
+            let to = from + step;
+            let to = (to < pages).then_some(to);
+            Range { relation: relation.to_owned(), pages: Some((from, to)) }
+        })
+        .collect()
+}
+
+impl Range {
+    fn statement(&self, table: &SourceTable) -> String {
+        let columns = quote::identifiers(table.schema.columns.iter().map(|c| c.name.as_str()));
+        let relation = &self.relation;
+        let predicate = match self.pages {
+            None => String::new(),
+            Some((from, None)) => format!(" WHERE ctid >= '({from},0)'::pg_catalog.tid"),
+            Some((from, Some(to))) => {
+                format!(" WHERE ctid >= '({from},0)'::pg_catalog.tid AND ctid < '({to},0)'::pg_catalog.tid")
+            }
+        };
+        format!("COPY (SELECT {columns} FROM {relation}{predicate}) TO STDOUT (FORMAT binary)")
+    }
+}
+
+/// One worker: ranges until there are none.
+async fn work<S: CopySink>(shared: &Shared, mut wire: Wire, mut sink: S) -> Result<S> {
+    let mut builder = BatchBuilder::new(Arc::clone(&shared.table.schema), shared.policies);
+    while let Some(range) = shared.next() {
+        if let Err(error) = copy_range(shared, &mut wire, &range, &mut builder, &mut sink).await {
+            shared.stop.store(true, Ordering::Relaxed);
+            return Err(changed_since(shared.table.name(), error));
+        }
+        shared.progress.ranges_done.fetch_add(1, Ordering::Relaxed);
+    }
+    if shared.stop.load(Ordering::Relaxed) {
+        return Err(Error::new(codes::PG006, "the copy was stopped"));
+    }
+    hand_on(shared, &mut builder, &mut sink)?;
+    wire.close().await;
+    Ok(sink)
+}
+
+async fn copy_range<S: CopySink>(
+    shared: &Shared,
+    wire: &mut Wire,
+    range: &Range,
+    builder: &mut BatchBuilder,
+    sink: &mut S,
+) -> Result<()> {
+    let schema = &shared.table.schema;
+    let mut decoder = CopyDecoder::new();
+    wire.copy_out(&range.statement(&shared.table)).await?;
+    loop {
+        match wire.copy_next()? {
+            CopyNext::Data(chunk) => decoder.feed(chunk, builder).map_err(|e| e.into_error(schema))?,
+            CopyNext::Done => break,
+            CopyNext::NeedMore => {
+                if builder.rows() >= BATCH_ROWS || builder.bytes() >= BATCH_BYTES {
+                    hand_on(shared, builder, sink)?;
+                }
+                if shared.stop.load(Ordering::Relaxed) {
+                    return Err(Error::new(codes::PG006, "the copy was stopped"));
+                }
+                let read = wire.fill().await?;
+                shared.progress.bytes.fetch_add(read as u64, Ordering::Relaxed);
+            }
+        }
+    }
+    decoder.finish().map_err(|e| protocol(e.into_error(schema)))
+}
+
+fn hand_on<S: CopySink>(shared: &Shared, builder: &mut BatchBuilder, sink: &mut S) -> Result<()> {
+    if builder.is_empty() {
+        return Ok(());
+    }
+    let batch = builder.take(None).map_err(|e| e.into_error(&shared.table.schema))?;
+    shared.progress.rows.fetch_add(batch.len() as u64, Ordering::Relaxed);
+    sink.write(batch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn ranges_cover_every_page_once(pages in 0u64..5_000, step in 1u64..700) {
+            let ranges = cut("t", pages, step);
+            let mut next = 0;
+            for (i, range) in ranges.iter().enumerate() {
+                let Some((from, to)) = range.pages else { panic!("no pages") };
+                prop_assert_eq!(from, next);
+                prop_assert_eq!(to.is_none(), i + 1 == ranges.len(), "only the last is open");
+                next = to.unwrap_or(next);
+            }
+            prop_assert!(!ranges.is_empty());
+        }
+    }
+
+    #[test]
+    fn ranges_are_neither_tiny_nor_huge() {
+        assert_eq!(range_bytes(0, 2), 8 << 20);
+        assert_eq!(range_bytes(800 << 20, 2), 100 << 20);
+        assert_eq!(range_bytes(1 << 50, 2), 128 << 20);
+    }
+}

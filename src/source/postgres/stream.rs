@@ -1,0 +1,278 @@
+//! The stream of changes: a replication connection, read in bursts, decoded as it comes.
+//!
+//! [`PgStream::next`] takes every complete message that is at hand straight into the tables' builders and
+//! waits only when there is none. It is cancel-safe: what has come is kept, in the connection's buffer or in
+//! the builders. The position that the server is told comes from elsewhere ([`super::feedback`]).
+
+use super::assemble::{Assembler, Burst, Progress};
+use super::fault::{ServerError, protocol};
+use super::feedback::Feedback;
+use super::options::PgOptions;
+use super::publication;
+use super::quote::{identifier, identifiers, literal};
+use super::slot;
+use super::sql::Sql;
+use super::wire::{Purpose, Wire, WireReader};
+use crate::error::{Error, Result, codes};
+use crate::event::ChangeBatch;
+use crate::pgoutput::Policies;
+use crate::position::{CommitLsn, Lsn, ServerPoint};
+use crate::schema::{TableId, TableSchema};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+/// How to stream.
+pub struct StreamStart {
+    /// The publications, as [`super::publication::Published::names`] has them.
+    pub publications: Vec<String>,
+    /// The operator's choices about values.
+    pub policies: Policies,
+    /// Transactions from here on are not taken and end the stream.
+    pub stop_before: Option<Lsn>,
+    /// Report replayed transactions that are held at this position.
+    pub guard: Option<CommitLsn>,
+    /// The position that may be told to the server: durable in the sink and in a cut.
+    pub acknowledged: watch::Receiver<CommitLsn>,
+    /// How long to wait for a slot that somebody else holds.
+    pub patience: Duration,
+}
+
+/// When a call ends although more is at hand: at the first end of a transaction from here on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Budget {
+    /// Changes taken for our tables.
+    pub rows: u64,
+    /// Bytes of messages.
+    pub bytes: u64,
+}
+
+impl Budget {
+    /// The first end of a transaction.
+    pub const BOUNDARY: Budget = Budget { rows: 0, bytes: 0 };
+    /// Whatever is at hand.
+    pub const ALL: Budget = Budget { rows: u64::MAX, bytes: u64::MAX };
+}
+
+/// A running stream. The slot is ours as long as it lives.
+pub struct PgStream {
+    reader: WireReader,
+    feedback: Feedback,
+    assembler: Assembler,
+    point: ServerPoint,
+    stopped: bool,
+    failed: Option<Error>,
+}
+
+impl PgStream {
+    /// Takes the slot and starts streaming at its confirmed position.
+    ///
+    /// Errors: PG040 when the slot is not there, PG013 or PG046 when it cannot be used, PG011 with who holds
+    /// it after `patience`, PG007 when a publication is missing.
+    pub async fn start(options: &PgOptions, sql: &Sql, start: StreamStart) -> Result<PgStream> {
+        let missing = publication::missing(sql, &start.publications).await?;
+        if !missing.is_empty() {
+            let names = identifiers(missing.iter().map(String::as_str));
+            return Err(Error::new(codes::PG007, format!("publication {names} does not exist"))
+                .with_try("strandline setup"));
+        }
+        let deadline = Instant::now() + start.patience;
+        loop {
+            match Self::attempt(options, sql, &start).await {
+                Err(error) if error.code() == codes::PG011 && Instant::now() < deadline => {
+                    warn!("{}; waiting", error.message());
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                }
+                Err(error) if error.code() == codes::PG011 => {
+                    // The server names a pid; the catalogue says who that is.
+                    let state = slot::inspect(sql, &options.slot).await?;
+                    return match state {
+                        Some(state) => state.check_free(options).and(Err(error)),
+                        None => Err(error),
+                    };
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn attempt(options: &PgOptions, sql: &Sql, start: &StreamStart) -> Result<PgStream> {
+        let slot = &options.slot;
+        let Some(state) = slot::inspect(sql, slot).await? else {
+            let what = format!("replication slot \"{slot}\" does not exist");
+            return Err(Error::new(codes::PG040, what).with_try("strandline resync --all --yes"));
+        };
+        state.check_usable(options)?;
+        let mut wire = Wire::connect(options, Purpose::Replication).await?;
+        let point = slot::identify_on(&mut wire).await?;
+        let timeout = sender_timeout(&mut wire).await?;
+        // Zero: where the slot was acknowledged.
+        let command = format!(
+            "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {}, binary 'true', \
+             messages 'true')",
+            identifier(slot),
+            literal(&identifiers(start.publications.iter().map(String::as_str)))
+        );
+        let (reader, writer) = wire.start_replication(&command).await?;
+        let feedback = Feedback::start(writer, start.acknowledged.clone(), timeout);
+        let assembler = Assembler::new(start.policies, start.stop_before, start.guard);
+        Ok(PgStream { reader, feedback, assembler, point, stopped: false, failed: None })
+    }
+
+    /// Who the server is, and the end of its log when the stream began.
+    pub fn server(&self) -> &ServerPoint {
+        &self.point
+    }
+
+    /// Reports transactions with changes up to `guard` in [`Burst::replayed`] from now on, or no longer.
+    pub fn set_guard(&mut self, guard: Option<CommitLsn>) {
+        self.assembler.set_guard(guard);
+    }
+
+    /// Takes no transaction whose commit record starts at or after `bound`; then the stream ends.
+    pub fn set_stop_before(&mut self, bound: Lsn) {
+        self.assembler.set_stop_before(bound);
+    }
+
+    /// Takes a table's changes from now on, but for transactions that `skip_until` holds already.
+    pub fn add_table(&mut self, schema: Arc<TableSchema>, skip_until: CommitLsn) -> Result<()> {
+        self.assembler.add(schema, skip_until)
+    }
+
+    /// Takes a table's changes no more.
+    pub fn remove_table(&mut self, id: TableId) {
+        self.assembler.remove(id);
+    }
+
+    /// The rows of a table so far, also within a transaction. `None`: there are none.
+    ///
+    /// Errors: PG021 when a text is not UTF-8; the table has stopped then.
+    pub fn take(&mut self, id: TableId) -> Result<Option<ChangeBatch>> {
+        self.assembler.take(id)
+    }
+
+    /// The rows of all tables, each with its own outcome.
+    pub fn take_all(&mut self) -> Vec<(TableId, Result<ChangeBatch>)> {
+        let ids = self.assembler.tables_with_rows();
+        let taken = ids.into_iter().filter_map(|id| Some((id, self.assembler.take(id).transpose()?)));
+        taken.collect()
+    }
+
+    /// Drops the rows of a table that were not taken.
+    pub fn discard(&mut self, id: TableId) {
+        self.assembler.discard(id);
+    }
+
+    /// Bytes of memory that rows take which were not taken.
+    pub fn held_bytes(&self) -> usize {
+        self.assembler.bytes()
+    }
+
+    /// The same for one table.
+    pub fn held_bytes_of(&self, id: TableId) -> usize {
+        self.assembler.bytes_of(id)
+    }
+
+    /// Takes what is at hand, or waits for it. Returns at the end of a transaction once the budget is reached,
+    /// else when no complete message is left, which may be within a transaction ([`Burst::open`]).
+    /// Cancel-safe.
+    ///
+    /// Errors: PG006 when the connection is lost, PG024 when the stream cannot be understood, PG046 and others
+    /// by what the server says. After an error only [`PgStream::finish`] is of use; what came before it was
+    /// given by the call before.
+    pub async fn next(&mut self, budget: Budget) -> Result<Burst> {
+        loop {
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
+            if self.stopped {
+                return Ok(Burst { stopped: true, ..self.assembler.take_burst() });
+            }
+            let progressed = match self.take_buffered(budget) {
+                Ok(progressed) => progressed,
+                Err((error, false)) => return Err(error),
+                // What came before the error is good.
+                Err((error, true)) => {
+                    self.failed = Some(error);
+                    true
+                }
+            };
+            if progressed {
+                return Ok(self.assembler.take_burst());
+            }
+            // In backlog the socket is read without the runtime knowing: give way to others now and then.
+            tokio::task::consume_budget().await;
+            self.reader.fill().await?;
+        }
+    }
+
+    /// Whether any message was taken. An error comes with the same.
+    fn take_buffered(&mut self, budget: Budget) -> Result<bool, (Error, bool)> {
+        let mut progressed = false;
+        loop {
+            let frame = match self.reader.try_frame() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ok(progressed),
+                Err(error) => return Err((error, progressed)),
+            };
+            let progress = match frame.tag {
+                b'd' => self.assembler.on_frame(frame.body),
+                b'E' => Err(ServerError::parse(frame.body).into_error("the replication stream")),
+                b'c' => Err(Error::new(codes::PG006, "the server ended the replication stream")),
+                tag => Err(protocol(format!("kind {:?} in the replication stream", char::from(tag)))),
+            };
+            match progress {
+                Ok(Progress::Within) => {}
+                Ok(Progress::Keepalive { reply }) => {
+                    if reply {
+                        self.feedback.reply_now();
+                    }
+                }
+                Ok(Progress::Boundary) => {
+                    let (rows, bytes) = self.assembler.pending();
+                    if rows >= budget.rows || bytes >= budget.bytes {
+                        return Ok(true);
+                    }
+                }
+                Ok(Progress::Stopped) => {
+                    self.stopped = true;
+                    return Ok(true);
+                }
+                Err(error) => return Err((error, progressed)),
+            }
+            progressed = true;
+        }
+    }
+
+    /// Ends in order: the last acknowledged position is told, the server agrees to the end, and the slot
+    /// is free for the next. Waits at most `patience` for the server.
+    pub async fn finish(self, patience: Duration) -> Result<()> {
+        let PgStream { mut reader, feedback, .. } = self;
+        let writer = feedback.finish().await?;
+        let drained = async {
+            loop {
+                match reader.frame().await {
+                    Ok(frame) if frame.tag == b'Z' => return,
+                    // Messages that were on their way.
+                    Ok(_) => {}
+                    Err(error) => return debug!("ending: {error}"),
+                }
+            }
+        };
+        if tokio::time::timeout(patience, drained).await.is_err() {
+            debug!("the server did not end the stream in time");
+        }
+        writer.close().await;
+        Ok(())
+    }
+}
+
+/// The server's `wal_sender_timeout`; zero: none.
+async fn sender_timeout(wire: &mut Wire) -> Result<Duration> {
+    let query = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'";
+    let rows = wire.simple_query(query).await?;
+    let row = rows.first().ok_or_else(|| protocol("no wal_sender_timeout"))?;
+    super::sql::field(row, 0).map(Duration::from_millis)
+}

@@ -1,0 +1,14 @@
+//! What this process says about itself: logs, metrics, status.
+//!
+//! Layer 4. Nothing here decides anything. The runtime reports; people and machines read. State is derived
+//! from progress: what can be computed from the status board is computed from it, at the moment of reading,
+//! so that two views can never disagree.
+
+pub mod logging;
+pub mod metrics;
+pub mod names;
+mod process;
+pub mod status;
+
+pub use metrics::Metrics;
+pub use status::{Status, StatusBoard};

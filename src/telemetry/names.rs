@@ -1,0 +1,52 @@
+//! All names of metrics, without the prefix `strandline_`.
+//!
+//! Counters are written here without `_total`: the encoder adds it. Base units, no rates, no positions as
+//! labels. The only unbounded label is `table`, and [`TABLE_LIMIT`] bounds it.
+
+/// Before every name.
+pub const PREFIX: &str = "strandline";
+/// Tables with their own label; further ones share [`OTHER_TABLES`].
+pub const TABLE_LIMIT: usize = 500;
+/// The label of tables beyond [`TABLE_LIMIT`].
+pub const OTHER_TABLES: &str = "__other__";
+
+/// Gauge, always 1: `version`.
+pub const BUILD: &str = "build";
+/// Gauge, 0 or 1: `state`.
+pub const UP_STATE: &str = "up_state";
+/// Gauge, 0 or 1: whether the replication stream is open.
+pub const SOURCE_CONNECTED: &str = "source_connected";
+/// Gauge, bytes of log that the server has and the target does not. Absent when unknown.
+pub const SOURCE_LAG_BYTES: &str = "source_lag_bytes";
+/// Gauge, seconds that the target is behind. Absent when unknown.
+pub const SOURCE_LAG_SECONDS: &str = "source_lag_seconds";
+/// Gauge, bytes of WAL that the slot keeps on the server. Absent when unknown.
+pub const PG_SLOT_RETAINED_BYTES: &str = "pg_slot_retained_bytes";
+/// Gauge, seconds since the last commit to the target. Absent before the first one.
+pub const LAST_COMMIT_AGE_SECONDS: &str = "last_commit_age_seconds";
+/// Gauge: `state` of a table.
+pub const TABLES: &str = "tables";
+/// Counter: `table`, `op` (Debezium's letters r c u d t m).
+pub const EVENTS: &str = "events";
+/// Counter: transactions received whole.
+pub const TRANSACTIONS: &str = "transactions";
+/// Counter: `result` of a commit to a target table.
+pub const SINK_COMMITS: &str = "sink_commits";
+/// Histogram: how long a commit to a target table took.
+pub const SINK_COMMIT_SECONDS: &str = "sink_commit_seconds";
+/// Counter: `op` (upsert, delete, copy).
+pub const SINK_ROWS: &str = "sink_rows";
+/// Counter: data files written.
+pub const SINK_FILES: &str = "sink_files";
+/// Counter: bytes of data files written.
+pub const SINK_BYTES: &str = "sink_bytes";
+/// Counter: `table`; rows read by first copies.
+pub const SNAPSHOT_ROWS: &str = "snapshot_rows";
+/// Gauge: bytes held in buffers.
+pub const BUFFER_BYTES: &str = "buffer_bytes";
+/// Counter: `code`.
+pub const ERRORS: &str = "errors";
+/// Gauge: resident memory of the process.
+pub const MEMORY_RESIDENT_BYTES: &str = "memory_resident_bytes";
+/// Counter: processor time of the process, user and system.
+pub const CPU_SECONDS: &str = "cpu_seconds";

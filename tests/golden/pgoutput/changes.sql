@@ -1,0 +1,20 @@
+-- TOAST: 3000 bytes stored outside of the row, so that an update of another column does not repeat them.
+insert into keyed values (1, 'a', repeat('x', 3000)), (2, 'b', 'short');
+update keyed set note = 'A' where id = 1;
+update keyed set id = 10 where id = 1;
+update keyed set id = 20, big = null where id = 2;
+delete from keyed where id = 20;
+insert into whole values (1, 'a', repeat('y', 3000));
+update whole set note = null where id = 1;
+update whole set id = 2 where id = 1;
+delete from whole where id = 2;
+truncate keyed, whole restart identity cascade;
+begin;
+insert into keyed values (5, 'five', null);
+savepoint s;
+insert into keyed values (6, 'rolled back', null);
+rollback to s;
+select pg_logical_emit_message(true, 'note', 'inside');
+select pg_logical_emit_message(false, 'note', 'outside');
+insert into whole values (5, 'five', null);
+commit;

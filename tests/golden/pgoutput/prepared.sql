@@ -1,0 +1,12 @@
+begin;
+insert into keyed values (7, 'kept', null);
+prepare transaction 'kept';
+commit prepared 'kept';
+begin;
+insert into keyed values (8, 'dropped', null);
+prepare transaction 'dropped';
+rollback prepared 'dropped';
+begin;
+insert into big_rows select i, repeat('x', 1000) from generate_series(401, 480) i;
+prepare transaction 'streamed';
+commit prepared 'streamed';

@@ -1,0 +1,170 @@
+//! A TCP proxy between strandline and PostgreSQL that understands the client's frames.
+//!
+//! Each standby status update is shown to the test *before* it is passed on, so that the test can look at
+//! the target at that very moment. Connections can be cut.
+
+use super::ports::Port;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// What the client told the server about its progress; raw LSNs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct StatusUpdate {
+    /// Last byte written.
+    pub(crate) write: u64,
+    /// Last byte flushed: what the slot advances by.
+    pub(crate) flush: u64,
+    /// Last byte applied.
+    pub(crate) apply: u64,
+}
+
+type Observer = Arc<dyn Fn(StatusUpdate) + Send + Sync>;
+
+/// A running proxy.
+pub(crate) struct Proxy {
+    port: Port,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    /// Listens on a port of its own and forwards to `to` on loopback.
+    pub(crate) fn start(to: u16, observer: impl Fn(StatusUpdate) + Send + Sync + 'static) -> Proxy {
+        let port = Port::take();
+        let listener = TcpListener::bind(("127.0.0.1", port.number())).expect("the port is free");
+        let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let observer: Observer = Arc::new(observer);
+        let (connections, stop) = (Arc::clone(&open), Arc::clone(&stopped));
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                if stop.load(Ordering::SeqCst) {
+                    break;
+                }
+                let Ok(client) = client else { continue };
+                // The server may be down; the client then sees its connection closed, as it would without us.
+                let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else { continue };
+                for stream in [&client, &server] {
+                    stream.set_nodelay(true).expect("a socket option");
+                    connections.lock().expect("not poisoned").push(clone(stream));
+                }
+                let (from_server, to_client) = (clone(&server), clone(&client));
+                std::thread::spawn(move || pass_through(from_server, to_client));
+                let observer = Arc::clone(&observer);
+                std::thread::spawn(move || pass_frames(client, server, &observer));
+            }
+        });
+        Proxy { port, open, stopped }
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// Cuts every connection.
+    pub(crate) fn cut(&self) {
+        for stream in self.open.lock().expect("not poisoned").drain(..) {
+            // Fails when the other side was quicker.
+            let _closed = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        self.cut();
+        // Wakes the accept call, so that the thread ends and frees the port.
+        let _woken = TcpStream::connect(("127.0.0.1", self.port.number()));
+    }
+}
+
+fn clone(stream: &TcpStream) -> TcpStream {
+    stream.try_clone().expect("a second handle")
+}
+
+fn pass_through(mut from: TcpStream, mut to: TcpStream) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(n) = from.read(&mut buffer) {
+        if n == 0 || to.write_all(&buffer[..n]).is_err() {
+            break;
+        }
+    }
+    // Either side may be gone already.
+    let _closed = (to.shutdown(Shutdown::Both), from.shutdown(Shutdown::Both));
+}
+
+const SSL_REQUEST: u32 = 80_877_103;
+const GSS_REQUEST: u32 = 80_877_104;
+
+fn pass_frames(mut client: TcpStream, mut server: TcpStream, observer: &Observer) {
+    let passed = pass_startup(&mut client, &mut server).and_then(|()| {
+        loop {
+            pass_frame(&mut client, &mut server, observer)?;
+        }
+    });
+    let ended: std::io::Result<()> = passed;
+    drop(ended);
+    let _closed = (server.shutdown(Shutdown::Both), client.shutdown(Shutdown::Both));
+}
+
+/// The messages without a type byte: requests for encryption (which this server declines), then the
+/// start-up message.
+fn pass_startup(client: &mut TcpStream, server: &mut TcpStream) -> std::io::Result<()> {
+    loop {
+        let mut head = [0; 8];
+        client.read_exact(&mut head)?;
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let code = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
+        let mut message = head.to_vec();
+        message.resize(length.max(8), 0);
+        client.read_exact(&mut message[8..])?;
+        server.write_all(&message)?;
+        if code != SSL_REQUEST && code != GSS_REQUEST {
+            return Ok(());
+        }
+    }
+}
+
+fn pass_frame(client: &mut TcpStream, server: &mut TcpStream, observer: &Observer) -> std::io::Result<()> {
+    let mut head = [0; 5];
+    client.read_exact(&mut head)?;
+    let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+    let mut frame = head.to_vec();
+    frame.resize(1 + length.max(4), 0);
+    client.read_exact(&mut frame[5..])?;
+    if let Some(update) = status_update(&frame) {
+        observer(update);
+    }
+    server.write_all(&frame)
+}
+
+/// CopyData that holds a standby status update: `d`, length, `r`, three LSNs, clock, reply flag.
+fn status_update(frame: &[u8]) -> Option<StatusUpdate> {
+    if frame.len() != 5 + 34 || frame[0] != b'd' || frame[5] != b'r' {
+        return None;
+    }
+    let lsn = |at: usize| frame[at..at + 8].iter().fold(0, |n: u64, byte| (n << 8) | u64::from(*byte));
+    Some(StatusUpdate { write: lsn(6), flush: lsn(14), apply: lsn(22) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_update_is_found_and_nothing_else() {
+        let mut frame = vec![b'd', 0, 0, 0, 38, b'r'];
+        for lsn in [3u64, 2, 1] {
+            frame.extend(lsn.to_be_bytes());
+        }
+        frame.extend([0; 9]);
+        assert_eq!(status_update(&frame), Some(StatusUpdate { write: 3, flush: 2, apply: 1 }));
+        frame[5] = b'h';
+        assert_eq!(status_update(&frame), None, "hot standby feedback");
+        assert_eq!(status_update(b"Q\0\0\0\x06;\0"), None);
+    }
+}

@@ -1,0 +1,21 @@
+//! Integration tests: real PostgreSQL, the real binary, Delta tables read by readers that are not ours.
+//!
+//! One file per behaviour, so that the list of files reads as what the product does. `docs/TESTING.md`
+//! says how to run one test, keep its files and repeat a seed.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+#![expect(clippy::print_stdout, reason = "seeds and counts are shown")]
+
+mod bad_input;
+mod bank;
+mod harness;
+mod keyless;
+mod kill;
+mod loss;
+mod readers;
+mod resync;
+mod selftest;
+mod types;
+mod until;
+mod wire_ack;
+mod workload;

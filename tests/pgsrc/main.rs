@@ -1,0 +1,12 @@
+//! The PostgreSQL source against a real server, without the rest of the product.
+
+mod common;
+mod copying;
+#[expect(dead_code, reason = "shared with tests/it, which uses all of it")]
+#[path = "../it/harness/mod.rs"]
+mod harness;
+mod login;
+mod prepare;
+mod server;
+mod speed;
+mod streaming;
