@@ -5,7 +5,7 @@ use super::address::{DEFAULT_PORT, ParsedSource, parse_port, parse_sink, parse_s
 use super::model::{
     BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
     LogFormat, LogLevel, NumericUnbounded, Origin, SinkConfig, SinkTarget, SnapshotConfig, SourceAddress,
-    SourceConfig, TablesConfig, TlsConfig, TlsMode, WriteMode,
+    SourceConfig, TablesConfig, TlsConfig, TlsMode, UnknownTypesPolicy, WriteMode,
 };
 use super::pattern::TablePattern;
 use super::problem::{Refusal, Show};
@@ -356,12 +356,18 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
     let infinity = or_default(reader, section, "infinity", InfinityPolicy::Stop, |reader, section, key| {
         reader.choice(section, key, &[("stop", InfinityPolicy::Stop), ("null", InfinityPolicy::Null)], &[])
     });
+    let unknown =
+        or_default(reader, section, "unknown_types", UnknownTypesPolicy::Stop, |reader, section, key| {
+            let allowed = [("stop", UnknownTypesPolicy::Stop), ("text", UnknownTypesPolicy::Text)];
+            reader.choice(section, key, &allowed, &[])
+        });
     Some(SinkConfig {
         target: target?,
         commit: commit?,
         write: write?,
         numeric_unbounded: numeric?,
         infinity: infinity?,
+        unknown_types: unknown?,
     })
 }
 

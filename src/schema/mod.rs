@@ -4,8 +4,10 @@
 //! number, which key, and the Arrow schema of its row images.
 
 mod kind;
+mod shape;
 
 pub use kind::ColumnKind;
+pub use shape::{Field as ShapeField, Scalar, Shape};
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};

@@ -238,7 +238,7 @@ fn check_identity(core: &Core, purpose: OpenFor) -> Result<()> {
         return Err(table_error(name, codes::PG025, what).with_try(advice));
     }
     let wanted = table::metadata_for(&core.schema, &core.state, Some(&core.metadata), 0)?;
-    if wanted.schema_string != core.metadata.schema_string {
+    if !table::same_columns(&wanted.schema_string, &core.metadata.schema_string) {
         let what = "its columns have other types in the target: the configuration or the source changed";
         return Err(table_error(name, codes::PG022, what).with_try(advice));
     }

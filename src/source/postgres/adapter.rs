@@ -21,7 +21,7 @@ use crate::source::{
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 
@@ -49,12 +49,19 @@ pub struct PgSource {
     settings: PgSettings,
     sql: Mutex<Option<Arc<Sql>>>,
     tables: Mutex<BTreeMap<TableId, CatalogTable>>,
+    /// As the catalogue was last found.
+    text_stream: AtomicBool,
 }
 
 impl PgSource {
     /// With these settings; connects when it is asked for something.
     pub fn new(settings: PgSettings) -> Self {
-        PgSource { settings, sql: Mutex::new(None), tables: Mutex::new(BTreeMap::new()) }
+        PgSource {
+            settings,
+            sql: Mutex::new(None),
+            tables: Mutex::new(BTreeMap::new()),
+            text_stream: AtomicBool::new(false),
+        }
     }
 
     /// A connection that answers, the old one or a new one.
@@ -118,6 +125,7 @@ impl Source for PgSource {
             .iter()
             .map(|t| SourceTable { schema: Arc::clone(&t.schema), estimated_rows: t.rows_estimate })
             .collect();
+        self.text_stream.store(catalog.text_stream, Ordering::Relaxed);
         *self.tables.lock().await = catalog.tables.into_iter().map(|t| (t.id(), t)).collect();
         let refused = catalog
             .rejected
@@ -188,6 +196,7 @@ impl Source for PgSource {
         let start = StreamStart {
             publications,
             policies: self.settings.policies,
+            text: self.text_stream.load(Ordering::Relaxed),
             stop_before: None,
             guard: None,
             acknowledged,
