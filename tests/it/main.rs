@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod bank;
+mod every_type;
 mod harness;
 mod keyless;
 mod kill;
