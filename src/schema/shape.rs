@@ -9,7 +9,7 @@
 //!
 //! A domain has its base's shape: its values travel as its base's. The tree says how to *read* the binary form;
 //! what is written is PostgreSQL's own text form under pinned settings, so that a value is the same whether the
-//! server or we wrote it out (`docs/adr/0005-types-as-canonical-text.md`).
+//! server or we wrote it out (`docs/adr/0007-types-as-canonical-text.md`).
 
 use std::sync::Arc;
 

@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod bank;
+mod ddl;
 mod every_type;
 mod harness;
 mod keyless;
