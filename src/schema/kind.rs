@@ -132,6 +132,14 @@ impl ColumnKind {
         }
     }
 
+    /// The composite types that its values hold ([`Shape::parts`]); empty for most.
+    pub fn parts(&self) -> String {
+        match self {
+            ColumnKind::Rendered(shape) => shape.parts(),
+            _ => String::new(),
+        }
+    }
+
     /// How the Delta type stands for the source's, where it does not say so itself: the value of
     /// `strandline.form` in the field's metadata.
     pub fn form(&self) -> Option<&'static str> {

@@ -37,6 +37,22 @@ pub enum Shape {
     Composite(Arc<[Field]>),
 }
 
+impl Shape {
+    /// The composite types within, by their fields' type ids: `(23,25)`. Empty when there are none. A composite
+    /// type is the only one whose values change, all of them, without a row being written.
+    pub fn parts(&self) -> String {
+        match self {
+            Shape::Scalar(_) | Shape::Blanks(_) => String::new(),
+            Shape::Array { of, .. } | Shape::Range(of) | Shape::Multirange(of) => of.parts(),
+            Shape::Composite(fields) => {
+                let fields: Vec<String> =
+                    fields.iter().map(|field| format!("{}{}", field.oid, field.shape.parts())).collect();
+                format!("({})", fields.join(","))
+            }
+        }
+    }
+}
+
 /// A field of a composite type.
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub struct Field {

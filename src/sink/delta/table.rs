@@ -262,20 +262,28 @@ pub(super) fn metadata_for(
 
 /// What a field's metadata says of a column whose Delta type does not tell the source's (`docs/TYPES.md`).
 fn marks(column: &Column) -> serde_json::Value {
-    match column.kind.form() {
-        Some(form) => json!({"strandline.type": column.type_name, "strandline.form": form}),
-        None => json!({}),
+    let Some(form) = column.kind.form() else { return json!({}) };
+    let mut marks = json!({"strandline.type": column.type_name, "strandline.form": form});
+    let parts = column.kind.parts();
+    if !parts.is_empty() {
+        marks[PARTS] = parts.into();
     }
+    marks
 }
 
-/// Whether two schemas have the same columns. Marks do not count: a type that was renamed in the source is
-/// still the same.
+/// The mark of composite types: with other fields, values that were written before are another text.
+const PARTS: &str = "strandline.parts";
+
+/// Whether two schemas have the same columns. Names of types do not count: one that was renamed in the source
+/// is still the same.
 pub(super) fn same_columns(a: &str, b: &str) -> bool {
     let columns = |schema: &str| -> Option<Vec<serde_json::Value>> {
         let mut schema: serde_json::Value = serde_json::from_str(schema).ok()?;
         let mut fields = schema.get_mut("fields")?.as_array_mut().map(std::mem::take)?;
         for field in &mut fields {
-            field.as_object_mut()?.remove("metadata");
+            let parts =
+                field.get_mut("metadata").and_then(|marks| marks.get_mut(PARTS)).map(|parts| parts.take());
+            field.as_object_mut()?.insert("metadata".into(), parts.unwrap_or_default());
         }
         Some(fields)
     };
