@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 /// Types nest finitely; the bound is against a damaged catalogue.
 const MAX_DEPTH: usize = 32;
+/// Digits of fraction in the text form of `money`, as we have it written.
+const MONEY_TEXT_SCALE: u8 = 2;
 /// From this version on the extreme intervals are infinities.
 const INFINITE_INTERVALS: u32 = 17;
 
@@ -80,8 +82,14 @@ impl TypeCatalog {
             .base(type_oid, modifier)
             .and_then(|(oid, modifier, found)| self.known(oid, modifier, found, policies));
         match policies.unknown_types {
-            UnknownTypes::Stop => known,
+            // Its text would show another amount.
+            UnknownTypes::Text
+                if known.is_none() && self.any_part(type_oid, 0, &|part, _| part == oid::MONEY) =>
+            {
+                None
+            }
             UnknownTypes::Text => Some(known.unwrap_or(ColumnKind::Unknown)),
+            UnknownTypes::Stop => known,
         }
     }
 
@@ -174,7 +182,8 @@ impl TypeCatalog {
             oid::FLOAT4 => Scalar::Float4,
             oid::FLOAT8 => Scalar::Float8,
             oid::NUMERIC => Scalar::Numeric,
-            oid::MONEY => Scalar::Money,
+            // Under `lc_monetary = C` a text has two digits of fraction, whatever the amount means.
+            oid::MONEY if self.money_scale == Some(MONEY_TEXT_SCALE) => Scalar::Money,
             oid::UUID => Scalar::Uuid,
             oid::DATE => Scalar::Date,
             oid::TIME => Scalar::Time,
@@ -206,18 +215,19 @@ impl TypeCatalog {
     /// type has not, fail, and end the stream of *all* tables.
     pub fn needs_text_stream(&self, type_oid: u32, kind: Option<&ColumnKind>) -> bool {
         let has_send = self.types.get(&type_oid).is_some_and(|found| found.has_send);
-        has_send && (kind == Some(&ColumnKind::Unknown) || self.lacks_send(type_oid, 0))
+        let lacks_send = |_, found: &CatalogType| !found.has_send;
+        has_send && (kind == Some(&ColumnKind::Unknown) || self.any_part(type_oid, 0, &lacks_send))
     }
 
-    /// Whether a type, or a part of it, has no binary form.
-    fn lacks_send(&self, type_oid: u32, depth: usize) -> bool {
+    /// Whether something holds for a type or a part of it.
+    fn any_part(&self, type_oid: u32, depth: usize, holds: &impl Fn(u32, &CatalogType) -> bool) -> bool {
         let Some(found) = self.types.get(&type_oid) else { return false };
-        if !found.has_send {
+        if holds(type_oid, found) {
             return true;
         }
         let parts = [found.base, found.element, found.subtype];
         let mut parts = parts.iter().chain(&found.fields).filter(|&&part| part != 0);
-        depth < MAX_DEPTH && parts.any(|&part| self.lacks_send(part, depth + 1))
+        depth < MAX_DEPTH && parts.any(|&part| self.any_part(part, depth + 1, holds))
     }
 }
 

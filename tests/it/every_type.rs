@@ -790,6 +790,29 @@ fn an_unknown_type_stops_its_table_only() {
     }
 }
 
+/// Types without a binary form come as text in a stream that is binary.
+#[test]
+fn a_type_without_a_binary_form_is_text_by_itself() {
+    let mut scene = Scene::new("every-type-no-send");
+    scene.config.sink = "  unknown_types: text\n".into();
+    let values = "'1 .. 2', 'a=r/postgres', '\\x00ff', 0.30000000000000004, '1 day'";
+    let insert = |id: u32| {
+        format!("insert into plain values ({id}, {values}), ({}, null, null, null, null, null)", id + 1)
+    };
+    let mut sql = scene.sql();
+    sql.exec(
+        "create role a; create extension seg; create domain rights as aclitem;
+         create table plain (id int primary key, s seg, r rights, b bytea, f float8, i interval)",
+    );
+    sql.exec(&insert(1));
+    scene.drain();
+    scene.assert_equal(&["public.plain"]);
+    sql.exec(&insert(3));
+    sql.exec("update plain set s = '<3', r = '=r/postgres' where id = 4");
+    scene.drain();
+    scene.assert_equal(&["public.plain"]);
+}
+
 /// Values that a composite type of another form has are not written as if it had the old one.
 #[test]
 fn a_composite_type_that_changes_stops_its_tables() {
