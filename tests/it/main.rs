@@ -10,6 +10,7 @@ mod bad_input;
 mod bank;
 mod ddl;
 mod every_type;
+mod face;
 mod harness;
 mod keyless;
 mod kill;

@@ -231,7 +231,7 @@ pub(super) fn metadata_for(
     let mut fields: Vec<_> = schema
         .columns
         .iter()
-        .map(|c| json!({"name": c.name, "type": c.kind.delta(), "nullable": true, "metadata": marks(c)}))
+        .map(field)
         .collect();
     if state.mode == state::Mode::Append {
         fields.extend(
@@ -260,37 +260,13 @@ pub(super) fn metadata_for(
     })
 }
 
-/// What a field's metadata says of a column whose Delta type does not tell the source's (`docs/TYPES.md`).
-fn marks(column: &Column) -> serde_json::Value {
-    let Some(form) = column.kind.form() else { return json!({}) };
-    let mut marks = json!({"strandline.type": column.type_name, "strandline.form": form});
-    let parts = column.kind.parts();
-    if !parts.is_empty() {
-        marks[PARTS] = parts.into();
-    }
-    marks
-}
-
-/// The mark of composite types: with other fields, values that were written before are another text.
-const PARTS: &str = "strandline.parts";
-
-/// Whether two schemas have the same columns. Names of types do not count: one that was renamed in the source
-/// is still the same.
-pub(super) fn same_columns(a: &str, b: &str) -> bool {
-    let columns = |schema: &str| -> Option<Vec<serde_json::Value>> {
-        let mut schema: serde_json::Value = serde_json::from_str(schema).ok()?;
-        let mut fields = schema.get_mut("fields")?.as_array_mut().map(std::mem::take)?;
-        for field in &mut fields {
-            let parts =
-                field.get_mut("metadata").and_then(|marks| marks.get_mut(PARTS)).map(|parts| parts.take());
-            field.as_object_mut()?.insert("metadata".into(), parts.unwrap_or_default());
-        }
-        Some(fields)
+/// A column of the Delta schema. Where its type does not tell the source's, the metadata do (`docs/TYPES.md`).
+pub(super) fn field(column: &Column) -> serde_json::Value {
+    let marks = match column.kind.form() {
+        Some(form) => json!({"strandline.type": column.type_name, "strandline.form": form}),
+        None => json!({}),
     };
-    match (columns(a), columns(b)) {
-        (Some(a), Some(b)) => a == b,
-        _ => a == b,
-    }
+    json!({"name": column.name, "type": column.kind.delta(), "nullable": true, "metadata": marks})
 }
 
 /// Two column names that differ only in case cannot stand in one Delta table.
