@@ -175,6 +175,9 @@ pub(super) struct MergeArgs {
     /// Key column; may be repeated
     #[arg(long, value_name = "COL", required = true)]
     pub(super) key: Vec<String>,
+    /// Keep the table up meanwhile, as a running pipeline does; the files are read beforehand
+    #[arg(long)]
+    pub(super) upkeep: bool,
     /// Files to merge, in order
     #[arg(required = true, value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,

@@ -327,20 +327,37 @@ async fn show_source(cfg: &Config, status: &mut OfflineStatus) -> Result<()> {
 ///
 /// # Errors
 /// As a commit of the stream.
-pub async fn bench_merge(table: PathBuf, key: Vec<String>, files: Vec<PathBuf>) -> Result<()> {
+pub async fn bench_merge(table: PathBuf, key: Vec<String>, upkeep: bool, files: Vec<PathBuf>) -> Result<()> {
     let Some(first) = files.first() else {
         return Err(Error::new(codes::CF005, "no file to merge"));
     };
     let like = bench::read_file(first)?.schema();
-    let mut bench = bench::MergeBench::open(&table, &key, &like).await?;
+    let mut bench = bench::MergeBench::open(&table, &key, &like, upkeep).await?;
     super::output::out(&serde_json::json!({"ready": 1, "index_bytes": bench.index_bytes()}).to_string());
+    let mut batches = Vec::new();
+    if upkeep {
+        batches = files.iter().map(|file| bench::read_file(file)).collect::<Result<Vec<_>>>()?;
+    }
+    let began = std::time::Instant::now();
     for (batch, file) in files.iter().enumerate() {
-        let merged = bench.merge(&bench::read_file(file)?).await?;
+        let merged = match batches.get(batch) {
+            Some(rows) => bench.merge(rows).await?,
+            None => bench.merge(&bench::read_file(file)?).await?,
+        };
+        let landed = bench.upkeep().await?;
         let line = serde_json::json!({
             "batch": batch, "s": merged.took.as_secs_f64(), "rows": merged.rows,
             "files_touched": merged.files_touched, "dv_bytes": merged.vector_bytes,
+            "landed_s": landed.map(|took| took.as_secs_f64()),
         });
         super::output::out(&line.to_string());
     }
+    let tally = bench.tally();
+    let line = serde_json::json!({
+        "total_s": began.elapsed().as_secs_f64(), "jobs": tally.jobs, "void": tally.void,
+        "bytes_read": tally.bytes_read, "bytes_written": tally.bytes_written,
+        "index_bytes": bench.index_bytes(),
+    });
+    super::output::out(&line.to_string());
     Ok(())
 }

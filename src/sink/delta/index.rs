@@ -3,8 +3,12 @@
 //! A cache. It is rebuilt from the key columns whenever the table is opened or in doubt, and can be lost
 //! at any time without losing anything. Split into shards so that growing moves a small part at a time:
 //! no commit waits for one great rehash, and the peak stays near the steady size.
+//!
+//! When a file is rewritten its entries are led on by [`Moves`] and corrected by a sweep, some shards with
+//! each commit: no commit waits for that either.
 
 use super::keys::Key;
+use super::moves::{Moved, Moves};
 use hashbrown::HashTable;
 
 /// A row's place: a file of the table, by its number in memory, and the row's position in that file.
@@ -21,6 +25,8 @@ const SHARD_BITS: u32 = 8;
 /// Key → place.
 pub(super) struct KeyMap<K> {
     shards: Vec<HashTable<(K, Place)>>,
+    moves: Moves,
+    next_swept: usize,
 }
 
 impl<K: Key> Default for KeyMap<K> {
@@ -35,7 +41,11 @@ impl<K: Key> KeyMap<K> {
         let each = rows >> SHARD_BITS;
         // A little more than the mean, so that hardly a shard has to grow again.
         let each = if rows == 0 { 0 } else { each + each / 32 + 8 };
-        KeyMap { shards: (0..1usize << SHARD_BITS).map(|_| HashTable::with_capacity(each)).collect() }
+        KeyMap {
+            shards: (0..1usize << SHARD_BITS).map(|_| HashTable::with_capacity(each)).collect(),
+            moves: Moves::default(),
+            next_swept: 0,
+        }
     }
 
     fn split(key: K) -> (usize, u64) {
@@ -47,7 +57,7 @@ impl<K: Key> KeyMap<K> {
     /// Where the key's row is.
     pub(super) fn get(&self, key: K) -> Option<Place> {
         let (shard, hash) = Self::split(key);
-        self.shards[shard].find(hash, |entry| entry.0 == key).map(|entry| entry.1)
+        self.shards[shard].find(hash, |entry| entry.0 == key).map(|entry| self.moves.resolve(entry.1))
     }
 
     /// Puts the key at `place`; returns where it was.
@@ -55,7 +65,7 @@ impl<K: Key> KeyMap<K> {
         let (shard, hash) = Self::split(key);
         let table = &mut self.shards[shard];
         match table.find_mut(hash, |entry| entry.0 == key) {
-            Some(entry) => Some(std::mem::replace(&mut entry.1, place)),
+            Some(entry) => Some(self.moves.resolve(std::mem::replace(&mut entry.1, place))),
             None => {
                 table.insert_unique(hash, (key, place), |entry| entry.0.mix());
                 None
@@ -67,7 +77,31 @@ impl<K: Key> KeyMap<K> {
     pub(super) fn remove(&mut self, key: K) -> Option<Place> {
         let (shard, hash) = Self::split(key);
         let entry = self.shards[shard].find_entry(hash, |entry| entry.0 == key).ok()?;
-        Some(entry.remove().0.1)
+        Some(self.moves.resolve(entry.remove().0.1))
+    }
+
+    /// A file's rows went elsewhere.
+    pub(super) fn lead_on(&mut self, file: u32, moved: Moved) {
+        self.moves.add(file, moved);
+    }
+
+    /// Corrects the entries of the next `shards` shards.
+    pub(super) fn sweep(&mut self, shards: usize) {
+        for _ in 0..shards {
+            if self.moves.is_empty() {
+                return;
+            }
+            if let Some(shard) = self.shards.get_mut(self.next_swept) {
+                for entry in shard.iter_mut() {
+                    entry.1 = self.moves.resolve(entry.1);
+                }
+            }
+            self.next_swept += 1;
+            if self.next_swept == self.shards.len() {
+                self.next_swept = 0;
+                self.moves.swept();
+            }
+        }
     }
 
     /// Keys held.
@@ -78,7 +112,7 @@ impl<K: Key> KeyMap<K> {
     /// Bytes allocated, about.
     pub(super) fn bytes(&self) -> usize {
         let slot = size_of::<(K, Place)>() + 1;
-        self.shards.iter().map(|s| s.capacity() * slot * 8 / 7).sum()
+        self.shards.iter().map(|s| s.capacity() * slot * 8 / 7).sum::<usize>() + self.moves.bytes()
     }
 }
 

@@ -7,23 +7,32 @@
 //! ```text
 //! stage(slice) ─► unit (net change by key) ─► data file(s)
 //! commit(from,to) ─► deletion vectors ─► [commitInfo, txn epoch, txn lsn, remove…, add…] put as v+1
+//! beside          ─► compaction job   ─► landed by the same committer: remove…, add…, no row changes
 //! ```
 
 mod append;
 pub mod bench;
+mod clean;
 mod commit;
+mod compact;
 mod control;
 mod copy;
 mod dv;
 mod encode;
+#[cfg(test)]
+mod faults;
 mod fetch;
+mod foreign;
 mod index;
 mod keys;
 mod log;
+mod moves;
+mod slots;
 mod state;
 mod storage;
 mod table;
 mod unit;
+mod upkeep;
 mod upsert;
 
 use crate::error::{Result, codes};
@@ -35,11 +44,14 @@ use crate::sink::{
     TableSink, WriterLease, table_error,
 };
 use commit::Core;
+use compact::{Landed, Policy};
 use keys::KeyWidth;
 use state::TableState;
 use std::sync::Arc;
 use storage::{Put, Storage, TableFiles};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
+use upkeep::Upkeep;
+pub use upkeep::Tally;
 
 /// The position under which a change stands in a change log: the start of its commit record, which is
 /// known as soon as the transaction begins.
@@ -52,6 +64,8 @@ pub struct DeltaSink {
     storage: Storage,
     pipeline: String,
     control: Mutex<Option<control::Control>>,
+    /// One compaction at a time: what it takes of memory and processor is taken once.
+    compactions: Arc<Semaphore>,
 }
 
 impl DeltaSink {
@@ -64,6 +78,7 @@ impl DeltaSink {
             storage: Storage::open(uri)?,
             pipeline: pipeline.to_owned(),
             control: Mutex::new(None),
+            compactions: Arc::new(Semaphore::new(1)),
         })
     }
 
@@ -122,7 +137,8 @@ impl Sink for DeltaSink {
             position: core.position.filter(|_| core.state.first_live_version.is_some()),
             copied_at: core.state.copied_at.and_then(CommitLsn::from_stored),
         };
-        Ok((DeltaTable::new(core), record))
+        let upkeep = Upkeep::new(Some(Policy::default()), Arc::clone(&self.compactions));
+        Ok((DeltaTable::new(core, upkeep), record))
     }
 
     async fn commit_cut(&self, lease: &WriterLease, cut: Cut) -> Result<CommitOutcome> {
@@ -178,7 +194,7 @@ async fn open_core(
             protocol: loaded.protocol.clone(),
             version: loaded.version,
             position: loaded.position,
-            slots: Vec::new(),
+            slots: slots::Slots::default(),
         };
         let already_fenced = loaded.epoch == Some(epoch);
         core.adopt(loaded);
@@ -259,10 +275,11 @@ enum Applied {
 pub struct DeltaTable {
     core: Core,
     applied: Applied,
+    upkeep: Upkeep,
 }
 
 impl DeltaTable {
-    fn new(core: Core) -> Self {
+    fn new(core: Core, upkeep: Upkeep) -> Self {
         let applied = if !core.schema.has_key() {
             Applied::Log(append::AppendUnit::default())
         } else if KeyWidth::of(&core.schema) == KeyWidth::Narrow {
@@ -270,7 +287,56 @@ impl DeltaTable {
         } else {
             Applied::Wide(upsert::Upsert::default())
         };
-        DeltaTable { core, applied }
+        DeltaTable { core, applied, upkeep }
+    }
+
+    /// Lands a finished compaction. The epoch of a newer owner, if one is met.
+    async fn land(&mut self, compacted: compact::Compacted) -> Result<Option<Epoch>> {
+        let (read, written, took) = (compacted.read, compacted.written, compacted.took);
+        match compacted.land(&mut self.core).await? {
+            Landed::Moved(moved) => {
+                tracing::debug!(
+                    table = %self.core.schema.name, version = self.core.version, files = moved.len(), read,
+                    written, ms = took.as_millis(), "compacted"
+                );
+                self.upkeep.tally.jobs += 1;
+                self.upkeep.tally.bytes_read += read;
+                self.upkeep.tally.bytes_written += written;
+                match &mut self.applied {
+                    Applied::Narrow(upsert) => upsert.lead_on(moved),
+                    Applied::Wide(upsert) => upsert.lead_on(moved),
+                    Applied::Log(_) => {}
+                }
+                Ok(None)
+            }
+            Landed::Void => {
+                self.upkeep.tally.void += 1;
+                Ok(None)
+            }
+            Landed::Reloaded => {
+                self.upkeep.tally.void += 1;
+                match &mut self.applied {
+                    Applied::Narrow(upsert) => upsert.index_again(&mut self.core).await?,
+                    Applied::Wide(upsert) => upsert.index_again(&mut self.core).await?,
+                    Applied::Log(_) => {}
+                }
+                Ok(None)
+            }
+            Landed::Fenced(by) => Ok(Some(by)),
+        }
+    }
+
+    async fn commit_unit(&mut self, interval: Interval) -> Result<CommitOutcome> {
+        match &mut self.applied {
+            Applied::Narrow(upsert) => upsert.commit(&mut self.core, interval).await,
+            Applied::Wide(upsert) => upsert.commit(&mut self.core, interval).await,
+            Applied::Log(unit) => unit.commit(&mut self.core, interval).await,
+        }
+    }
+
+    /// What upkeep has done so far.
+    pub fn tally(&self) -> Tally {
+        self.upkeep.tally
     }
 
     /// Bytes that the index takes.
@@ -300,11 +366,28 @@ impl TableSink for DeltaTable {
             let what = "a change came before the first copy was finished";
             return Err(table_error(&self.core.schema.name, codes::RT001, what));
         }
-        match &mut self.applied {
-            Applied::Narrow(upsert) => upsert.commit(&mut self.core, interval).await,
-            Applied::Wide(upsert) => upsert.commit(&mut self.core, interval).await,
-            Applied::Log(unit) => unit.commit(&mut self.core, interval).await,
+        let outcome = self.commit_unit(interval).await?;
+        if self.upkeep.is_overdue(&self.core) {
+            self.upkeep.settle(&self.core.schema.name).await;
+            if let Some(by) = self.upkeep().await? {
+                return Ok(CommitOutcome::Fenced { by });
+            }
         }
+        self.upkeep.begin(&self.core);
+        Ok(outcome)
+    }
+
+    async fn upkeep_ready(&mut self) {
+        self.upkeep.ready(&self.core.schema.name).await;
+    }
+
+    async fn upkeep(&mut self) -> Result<Option<Epoch>> {
+        let Some(compacted) = self.upkeep.take() else { return Ok(None) };
+        let fenced = self.land(compacted).await?;
+        if fenced.is_none() {
+            self.upkeep.begin(&self.core);
+        }
+        Ok(fenced)
     }
 
     fn discard_staged(&mut self) {
@@ -326,6 +409,7 @@ impl TableSink for DeltaTable {
         base: Base,
     ) -> Result<CommitOutcome> {
         self.discard_staged();
+        self.upkeep.abandon();
         match &mut self.applied {
             Applied::Narrow(upsert) => upsert.forget_index(),
             Applied::Wide(upsert) => upsert.forget_index(),

@@ -30,6 +30,9 @@ pub(super) const APPEND_COLUMNS: [(&str, &str); 3] =
 const KNOWN_FEATURES: [&str; 5] =
     ["deletionVectors", "timestampNtz", "appendOnly", "invariants", "v2Checkpoint"];
 
+/// Bytes of rows that are read at once.
+const BATCH_BYTES: usize = 16 << 20;
+
 /// A data file of the table.
 #[derive(Clone, Debug)]
 pub(super) struct DataFile {
@@ -44,7 +47,7 @@ pub(super) struct DataFile {
 impl DataFile {
     /// The name on storage.
     pub(super) fn name(&self) -> String {
-        percent_decode(&self.add.path)
+        data_name(&self.add.path)
     }
 
     /// The action that takes it out of the table.
@@ -128,6 +131,28 @@ pub(super) async fn load(files: &TableFiles, ids: &AppIds) -> Result<Loaded> {
             Error::new(codes::TG020, format!("the Delta table at \"{url}\" holds a negative position"))
         })?),
     };
+    Ok(Loaded {
+        version: i64::try_from(snapshot.version()).unwrap_or(i64::MAX),
+        protocol: through_json(snapshot.protocol()).map_err(odd)?,
+        metadata: through_json(snapshot.metadata()).map_err(odd)?,
+        files: data_files(files, &table).await?,
+        epoch: epoch.map(Epoch),
+        position,
+    })
+}
+
+/// The files of the version that is loaded.
+///
+/// # Errors
+/// As [`load`].
+pub(super) async fn data_files(files: &TableFiles, table: &deltalake::DeltaTable) -> Result<Vec<DataFile>> {
+    let url = files.url();
+    let odd = |e: serde_json::Error| {
+        Error::new(codes::TG020, format!("the Delta table at \"{url}\" has an odd log")).with_source(e)
+    };
+    let snapshot = table.snapshot().map_err(|e| {
+        Error::new(codes::TG020, format!("cannot open the Delta table at \"{url}\"")).with_source(e)
+    })?;
     let mut data = Vec::with_capacity(snapshot.log_data().num_files());
     for view in snapshot.log_data().iter() {
         let deletion_vector: Option<Descriptor> = match view.deletion_vector_descriptor() {
@@ -152,14 +177,7 @@ pub(super) async fn load(files: &TableFiles, ids: &AppIds) -> Result<Loaded> {
         let deleted = add.deletion_vector.is_none().then(RoaringBitmap::new);
         data.push(DataFile { add, rows, deleted });
     }
-    Ok(Loaded {
-        version: i64::try_from(snapshot.version()).unwrap_or(i64::MAX),
-        protocol: through_json(snapshot.protocol()).map_err(odd)?,
-        metadata: through_json(snapshot.metadata()).map_err(odd)?,
-        files: data,
-        epoch: epoch.map(Epoch),
-        position,
-    })
+    Ok(data)
 }
 
 /// Refuses tables that need more of a writer than we give.
@@ -320,7 +338,11 @@ pub(super) async fn open_data(files: &TableFiles, name: &str) -> Result<Readable
     }
 }
 
-async fn rows_of(files: &TableFiles, name: &str) -> Result<u32> {
+/// Rows of a data file, as it says itself.
+///
+/// # Errors
+/// `TG020`, `TG001`; `TG014` beyond 2^32.
+pub(super) async fn rows_of(files: &TableFiles, name: &str) -> Result<u32> {
     let damaged = |e: parquet::errors::ParquetError| {
         Error::new(codes::TG020, format!("cannot read \"{name}\"")).with_source(e)
     };
@@ -371,8 +393,8 @@ fn reader<T: parquet::file::reader::ChunkReader + 'static>(
         wanted.push(at);
     }
     let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
-    let mut builder =
-        builder.with_projection(mask).with_batch_size(rows.map_or(65_536, <[u32]>::len).clamp(1, 65_536));
+    let batch_rows = rows.map_or_else(|| rows_at_once(builder.metadata()), <[u32]>::len).clamp(1, 65_536);
+    let mut builder = builder.with_projection(mask).with_batch_size(batch_rows);
     if let Some(rows) = rows {
         let mut selectors = Vec::with_capacity(rows.len() * 2);
         let mut at = 0usize;
@@ -389,6 +411,13 @@ fn reader<T: parquet::file::reader::ChunkReader + 'static>(
             Error::new(codes::TG020, format!("cannot read the data file \"{name}\"")).with_source(e)
         })
     })))
+}
+
+/// So many rows of a file take no more than [`BATCH_BYTES`], about.
+fn rows_at_once(meta: &parquet::file::metadata::ParquetMetaData) -> usize {
+    let bytes: i64 = meta.row_groups().iter().map(|group| group.total_byte_size()).sum();
+    let each = bytes / meta.file_metadata().num_rows().max(1);
+    BATCH_BYTES / usize::try_from(each).unwrap_or(1).max(1)
 }
 
 /// Reads the vectors that have not been read yet.
@@ -431,6 +460,11 @@ fn percent_encode(path: &str) -> String {
         }
     }
     out
+}
+
+/// The name on storage of a path in the log.
+pub(super) fn data_name(path: &str) -> String {
+    percent_decode(path)
 }
 
 fn percent_decode(path: &str) -> String {

@@ -8,6 +8,7 @@ use super::dv::VectorFile;
 use super::index::{KeyMap, Place};
 use super::keys::{self, Key};
 use super::log::{self, Action, Add};
+use super::moves::Moved;
 use super::table::{DataFile, now_ms, read_columns, read_vectors};
 use super::unit::{Onto, Unit};
 use crate::error::{Error, Result, codes};
@@ -16,6 +17,9 @@ use crate::position::landing::Planned;
 use crate::position::{CommitLsn, Interval};
 use crate::sink::{CommitOutcome, table_error};
 use roaring::RoaringBitmap;
+
+/// Shards of the index that a commit corrects after files were rewritten.
+const SWEPT: usize = 2;
 
 /// Index and open unit.
 pub(super) struct Upsert<K> {
@@ -48,7 +52,7 @@ impl<K: Key> Upsert<K> {
         let Some(index) = &self.index else {
             return Err(Error::new(codes::RT001, "the index was not built"));
         };
-        let names = |file: u32| core.slots.get(file as usize)?.as_ref().map(DataFile::name);
+        let names = |file: u32| core.slots.get(file).map(DataFile::name);
         let onto = Onto { files: &core.files, names: &names, index, strict: core.state.complete };
         self.unit.stage(batch, &onto).await
     }
@@ -67,6 +71,9 @@ impl<K: Key> Upsert<K> {
                 PutEnd::Landed => {
                     self.publish(core, plan.changed, plan.added);
                     core.advance(interval.to);
+                    if let Some(index) = &mut self.index {
+                        index.sweep(SWEPT);
+                    }
                     return Ok(CommitOutcome::Committed { version: core.version });
                 }
                 PutEnd::Fenced { by } => return Ok(CommitOutcome::Fenced { by }),
@@ -74,14 +81,35 @@ impl<K: Key> Upsert<K> {
                     if let Some(by) = core.reload().await? {
                         return Ok(CommitOutcome::Fenced { by });
                     }
-                    self.index = None;
-                    self.build_index(core).await?;
-                    if let Some(index) = &self.index {
-                        self.unit.rebase(index);
-                    }
+                    self.index_again(core).await?;
                 }
             }
         }
+    }
+
+    /// Somebody else rewrote files: the index is built on what is there, and the open unit stands on it.
+    ///
+    /// # Errors
+    /// Those of building the index.
+    pub(super) async fn index_again(&mut self, core: &mut Core) -> Result<()> {
+        let had_index = self.index.take().is_some();
+        if !had_index {
+            return Ok(());
+        }
+        self.build_index(core).await?;
+        if let Some(index) = &self.index {
+            self.unit.rebase(index);
+        }
+        Ok(())
+    }
+
+    /// We rewrote files: entries and the open unit are led on.
+    pub(super) fn lead_on(&mut self, moved: Vec<(u32, Moved)>) {
+        let Some(index) = &mut self.index else { return };
+        for (file, moved) in moved {
+            index.lead_on(file, moved);
+        }
+        self.unit.rebase(index);
     }
 
     /// Forgets what was staged.
@@ -114,7 +142,7 @@ impl<K: Key> Upsert<K> {
             touched.sort_unstable_by_key(|(number, _)| *number);
             for (number, rows) in touched {
                 let after = without(core, number, &rows, &mut vectors)?;
-                let before = core.slots.get(number as usize).and_then(Option::as_ref);
+                let before = core.slots.get(number);
                 actions.extend(before.map(|file| Action::Remove(file.remove(now, true))));
                 actions.extend(after.as_ref().map(|file| Action::Add(file.add.clone())));
                 changed.push((number, after));
@@ -147,14 +175,11 @@ impl<K: Key> Upsert<K> {
         added: Vec<Option<DataFile>>,
     ) {
         for (number, file) in changed {
-            if let Some(slot) = core.slots.get_mut(number as usize) {
-                *slot = file;
-            }
+            core.slots.set(number, file);
         }
         let mut numbers = Vec::with_capacity(added.len());
         for file in added {
-            numbers.push(u32::try_from(core.slots.len()).unwrap_or(u32::MAX));
-            core.slots.push(file);
+            numbers.push(core.slots.push(file));
         }
         let unit = std::mem::take(&mut self.unit);
         if let Some(index) = &mut self.index {
@@ -176,7 +201,7 @@ impl<K: Key> Upsert<K> {
 
 async fn build<K: Key>(core: &mut Core) -> Result<KeyMap<K>> {
     let started = std::time::Instant::now();
-    read_vectors(&core.files, core.slots.iter_mut().flatten()).await?;
+    read_vectors(&core.files, core.slots.iter_mut()).await?;
     let live = |f: &DataFile| u64::from(f.rows) - f.deleted.as_ref().map_or(0, RoaringBitmap::len);
     let rows: u64 = core.live_files().map(|(_, f)| live(f)).sum();
     let mut index = KeyMap::with_capacity(usize::try_from(rows).unwrap_or(0));
@@ -232,8 +257,7 @@ fn without(
 ) -> Result<Option<DataFile>> {
     let file = core
         .slots
-        .get(number as usize)
-        .and_then(Option::as_ref)
+        .get(number)
         .ok_or_else(|| Error::new(codes::RT001, "the index points at a file that is not in the table"))?;
     let before =
         file.deleted.as_ref().ok_or_else(|| Error::new(codes::RT001, "a deletion vector was not read"))?;
@@ -245,6 +269,7 @@ fn without(
         return Ok(None);
     }
     let mut add = file.add.clone();
+    add.data_change = true;
     add.stats = Some(loosened(add.stats.as_deref(), file.rows));
     add.deletion_vector = Some(vectors.push(&deleted)?);
     Ok(Some(DataFile { add, rows: file.rows, deleted: Some(deleted) }))
