@@ -178,6 +178,9 @@ pub(super) struct MergeArgs {
     /// Keep the table up meanwhile, as a running pipeline does; the files are read beforehand
     #[arg(long)]
     pub(super) upkeep: bool,
+    /// Save the index in this directory, and use what was saved there
+    #[arg(long, value_name = "DIR")]
+    pub(super) cache: Option<PathBuf>,
     /// Files to merge, in order
     #[arg(required = true, value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,

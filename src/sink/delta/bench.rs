@@ -4,12 +4,12 @@
 //! be: index, deletion vectors, sync and all. The table is given deletion vectors first if it has none.
 
 use super::commit::Core;
+use super::compact::Policy;
 use super::keys::KeyWidth;
 use super::log::{self, Action, AppIds, Protocol};
 use super::state::TableState;
 use super::storage::Storage;
 use super::table;
-use super::compact::Policy;
 use super::upkeep::{Tally, Upkeep};
 use super::{Applied, DeltaTable, upsert};
 use crate::error::{Error, Result, codes};
@@ -22,7 +22,7 @@ use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -68,7 +68,13 @@ impl MergeBench {
     ///
     /// # Errors
     /// `TG014` for a table that we cannot keep up, `TG020` for one that cannot be read.
-    pub async fn open(directory: &Path, key: &[String], like: &SchemaRef, upkeep: bool) -> Result<Self> {
+    pub async fn open(
+        directory: &Path,
+        key: &[String],
+        like: &SchemaRef,
+        upkeep: bool,
+        cache: Option<PathBuf>,
+    ) -> Result<Self> {
         let absolute = directory.canonicalize().map_err(|e| unreadable(directory, e))?;
         let files = Storage::open(&format!("file://{}", absolute.display()))?.table(&[])?;
         let ids = AppIds::new("bench");
@@ -85,6 +91,8 @@ impl MergeBench {
             version: loaded.version,
             position: loaded.position,
             slots: super::slots::Slots::default(),
+            cache,
+            seen: Instant::now(),
         };
         core.adopt(loaded);
         allow_vectors(&mut core).await?;
@@ -97,7 +105,8 @@ impl MergeBench {
         core.state.first_live_version = Some(0);
         let policy = upkeep.then(Policy::default);
         let upkeep = Upkeep::new(policy, Arc::new(tokio::sync::Semaphore::new(1)));
-        let mut bench = MergeBench { table: DeltaTable { core, applied, upkeep }, schema, position };
+        let mut bench =
+            MergeBench { table: DeltaTable { core, applied, upkeep, is_open: false }, schema, position };
         match &mut bench.table.applied {
             Applied::Narrow(upsert) => upsert.build_index(&mut bench.table.core).await?,
             Applied::Wide(upsert) => upsert.build_index(&mut bench.table.core).await?,

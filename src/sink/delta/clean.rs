@@ -197,12 +197,7 @@ fn is_data(name: &str) -> bool {
 }
 
 /// Every file that a version from `base` on names.
-async fn named_since(
-    files: &TableFiles,
-    log: &LogFiles,
-    base: i64,
-    newest: i64,
-) -> Result<HashSet<String>> {
+async fn named_since(files: &TableFiles, log: &LogFiles, base: i64, newest: i64) -> Result<HashSet<String>> {
     let failed = |e: deltalake::DeltaTableError| {
         let code = if is_temporary(&e) { codes::TG001 } else { codes::TG020 };
         Error::new(code, format!("cannot read version {base} of \"{}\"", files.url())).with_source(e)
@@ -247,7 +242,8 @@ fn name_file(path: &str, vector: Option<&Descriptor>, named: &mut HashSet<String
 
 async fn clean_log(files: &TableFiles, log: &LogFiles, window: i64) -> Result<usize> {
     let mut done = 0;
-    for file in log.leftovers.iter().filter(|f| f.modified_ms <= window.min(super::table::now_ms() - DAY_MS)) {
+    for file in log.leftovers.iter().filter(|f| f.modified_ms <= window.min(super::table::now_ms() - DAY_MS))
+    {
         files.delete(&file.name).await?;
         done += 1;
     }
@@ -260,7 +256,8 @@ async fn clean_log(files: &TableFiles, log: &LogFiles, window: i64) -> Result<us
     }
     // The checkpoint carries everything before it from now on: it must be readable.
     let failed = |e: deltalake::DeltaTableError| {
-        Error::new(codes::TG020, format!("cannot read the log checkpoint of version {keep_from}")).with_source(e)
+        Error::new(codes::TG020, format!("cannot read the log checkpoint of version {keep_from}"))
+            .with_source(e)
     };
     let mut table = files.delta()?;
     table.load_version(u64::try_from(keep_from).unwrap_or_default()).await.map_err(failed)?;
@@ -303,6 +300,9 @@ mod tests {
         assert_eq!(log.current_at(5), None);
         assert_eq!(log.current_at(30), Some(0));
         assert_eq!(log.current_at(60), Some(2));
-        assert_eq!((log.newest(), log.checkpoints.len(), log.leftovers.len(), log.all.len()), (Some(2), 1, 1, 4));
+        assert_eq!(
+            (log.newest(), log.checkpoints.len(), log.leftovers.len(), log.all.len()),
+            (Some(2), 1, 1, 4)
+        );
     }
 }

@@ -26,11 +26,14 @@ use crate::position::{CommitLsn, Epoch};
 use crate::schema::TableSchema;
 use crate::sink::table_error;
 use bytes::Bytes;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often a store is asked whether somebody else has committed.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Log checkpoints are written every so many versions, unless the table says otherwise.
 pub(super) const CHECKPOINT_EVERY: i64 = 100;
 
@@ -70,6 +73,10 @@ pub(super) struct Core {
     pub position: Option<CommitLsn>,
     /// The table's files by number.
     pub slots: Slots,
+    /// Where indexes are saved on this machine.
+    pub cache: Option<PathBuf>,
+    /// When the log was last known to end with our version.
+    pub seen: Instant,
 }
 
 impl Core {
@@ -80,6 +87,7 @@ impl Core {
         self.protocol = loaded.protocol;
         self.position = loaded.position;
         self.slots.replace(loaded.files);
+        self.seen = Instant::now();
     }
 
     /// Files of the table with their numbers.
@@ -108,6 +116,20 @@ impl Core {
         self.examine_commits(before, loaded.version, Some(live)).await?;
         self.adopt(loaded);
         Ok(None)
+    }
+
+    /// Whether somebody else has committed since we looked. Where looking is a request to a store, it is
+    /// looked now and then: a file that we know is deleted only long after a commit took it out.
+    ///
+    /// # Errors
+    /// `TG001`, `TG003`.
+    pub(super) async fn is_behind(&mut self) -> Result<bool> {
+        let next = log::commit_name(self.version + 1);
+        if self.files.local_path(&next).is_none() && self.seen.elapsed() < LOOK_EVERY {
+            return Ok(false);
+        }
+        self.seen = Instant::now();
+        Ok(self.files.get(&next).await?.is_some())
     }
 
     /// The table must be the one that we hold, with what we say of it.
@@ -283,10 +305,12 @@ impl Core {
 
     /// A commit landed as the version after the current one.
     pub(super) fn advance(&mut self, position: CommitLsn) {
+        self.seen = Instant::now();
         self.version += 1;
         self.position = Some(position);
         let interval = self.metadata.configuration.get("delta.checkpointInterval");
-        let every = interval.and_then(|text| text.parse().ok()).filter(|&n| n > 0).unwrap_or(CHECKPOINT_EVERY);
+        let every =
+            interval.and_then(|text| text.parse().ok()).filter(|&n| n > 0).unwrap_or(CHECKPOINT_EVERY);
         if self.version % every == 0 {
             checkpoint_beside(self.files.clone(), self.version, self.schema.name.to_string());
         }

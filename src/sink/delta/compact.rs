@@ -113,8 +113,15 @@ impl Policy {
             let gone = file.deleted.as_ref()?.len();
             let rows = u64::from(file.rows).max(1);
             let size = u64::try_from(file.add.size).unwrap_or(0);
-            let live_bytes = u64::try_from(u128::from(size) * u128::from(rows - gone.min(rows)) / u128::from(rows)).ok()?;
-            Some(Weight { number, live_bytes, dead_percent: gone * 100 / rows, class: self.class(live_bytes) })
+            let live_bytes =
+                u64::try_from(u128::from(size) * u128::from(rows - gone.min(rows)) / u128::from(rows))
+                    .ok()?;
+            Some(Weight {
+                number,
+                live_bytes,
+                dead_percent: gone * 100 / rows,
+                class: self.class(live_bytes),
+            })
         };
         slots.iter().filter_map(weight).collect()
     }
@@ -319,7 +326,8 @@ impl Output<'_> {
             self.pace.rest(self.job, began.elapsed(), input.bytes * batch.num_rows() as u64 / share).await;
         }
         if row != input.rows {
-            let what = format!("the data file \"{}\" has {row} rows, the log says {}", input.name, input.rows);
+            let what =
+                format!("the data file \"{}\" has {row} rows, the log says {}", input.name, input.rows);
             return Err(Error::new(codes::TG020, what));
         }
         Ok(())
@@ -331,9 +339,7 @@ impl Output<'_> {
         }
         let mut writer = match self.writer.take() {
             Some(writer) => writer,
-            None => {
-                FileWriter::create(&self.job.files, Arc::clone(&self.job.schema), &self.job.key, rows)?
-            }
+            None => FileWriter::create(&self.job.files, Arc::clone(&self.job.schema), &self.job.key, rows)?,
         };
         tokio::task::block_in_place(|| writer.write(rows))?;
         self.rows += rows.num_rows() as u64;
@@ -421,9 +427,10 @@ impl Compacted {
         }
         core.advance(position);
         let to: Arc<[(u64, u32)]> = to.into();
-        let moved = self.inputs.into_iter().map(|input| {
-            (input.number, Moved { gone: input.gone, first: input.first, to: Arc::clone(&to) })
-        });
+        let moved = self
+            .inputs
+            .into_iter()
+            .map(|input| (input.number, Moved { gone: input.gone, first: input.first, to: Arc::clone(&to) }));
         Ok(Landed::Moved(moved.collect()))
     }
 
@@ -431,7 +438,8 @@ impl Compacted {
     async fn plan(&self, core: &Core, planned: Planned) -> Result<Option<Plan>> {
         let now = now_ms();
         let gone = self.gone_since(&core.slots)?;
-        let is_left = |((_, file), gone): &(&(u64, FinishedFile), &RoaringBitmap)| gone.len() < u64::from(file.rows);
+        let is_left =
+            |((_, file), gone): &(&(u64, FinishedFile), &RoaringBitmap)| gone.len() < u64::from(file.rows);
         if !self.outputs.iter().zip(&gone).any(|pair| is_left(&pair)) {
             return Ok(None);
         }
@@ -478,7 +486,9 @@ impl Compacted {
         for input in &self.inputs {
             match slots.get(input.number) {
                 // It left: none of its rows is in the table any more.
-                None => (input.first..input.first + u64::from(input.rows) - input.gone.len()).for_each(&mut lose),
+                None => {
+                    (input.first..input.first + u64::from(input.rows) - input.gone.len()).for_each(&mut lose)
+                }
                 Some(file) => {
                     let since = file.deleted.as_ref().ok_or_else(unread)? - &input.gone;
                     let mut before = input.gone.iter().peekable();

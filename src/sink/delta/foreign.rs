@@ -59,7 +59,8 @@ impl Live {
             let rows = rows(files, add).await?;
             brought += rows;
             // Adding a live path again replaces it, as it does for every reader.
-            if let Some((_, before)) = self.0.insert(add.path.clone(), (vector_id(add.vector.as_ref()), rows)) {
+            if let Some((_, before)) = self.0.insert(add.path.clone(), (vector_id(add.vector.as_ref()), rows))
+            {
                 taken += before;
             }
         }

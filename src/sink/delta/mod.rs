@@ -27,6 +27,7 @@ mod index;
 mod keys;
 mod log;
 mod moves;
+mod saved;
 mod slots;
 mod state;
 mod storage;
@@ -47,11 +48,12 @@ use commit::Core;
 use compact::{Landed, Policy};
 use keys::KeyWidth;
 use state::TableState;
+use std::path::PathBuf;
 use std::sync::Arc;
 use storage::{Put, Storage, TableFiles};
 use tokio::sync::{Mutex, Semaphore};
-use upkeep::Upkeep;
 pub use upkeep::Tally;
+use upkeep::Upkeep;
 
 /// The position under which a change stands in a change log: the start of its commit record, which is
 /// known as soon as the transaction begins.
@@ -64,6 +66,8 @@ pub struct DeltaSink {
     storage: Storage,
     pipeline: String,
     control: Mutex<Option<control::Control>>,
+    /// Where indexes are saved on this machine.
+    cache: Option<PathBuf>,
     /// One compaction at a time: what it takes of memory and processor is taken once.
     compactions: Arc<Semaphore>,
 }
@@ -78,8 +82,16 @@ impl DeltaSink {
             storage: Storage::open(uri)?,
             pipeline: pipeline.to_owned(),
             control: Mutex::new(None),
+            cache: None,
             compactions: Arc::new(Semaphore::new(1)),
         })
+    }
+
+    /// Saves indexes in this directory, so that opening a large table is quick. Deleting it loses nothing.
+    #[must_use]
+    pub fn with_cache(mut self, directory: Option<PathBuf>) -> Self {
+        self.cache = directory;
+        self
     }
 
     /// Asks the running process for a new copy of a table.
@@ -125,7 +137,8 @@ impl Sink for DeltaSink {
         table::check_names(&schema)?;
         let files = self.storage.table(&[&schema.name.schema, &schema.name.table])?;
         let ids = log::AppIds::new(&self.pipeline);
-        let core = open_core(files, ids, &self.pipeline, lease.epoch, schema, purpose).await?;
+        let mut core = open_core(files, ids, &self.pipeline, lease.epoch, schema, purpose).await?;
+        core.cache.clone_from(&self.cache);
         if let (OpenFor::Continue, Some(cut)) = (purpose, cut)
             && cut.target_id == core.metadata.id
         {
@@ -195,6 +208,8 @@ async fn open_core(
             version: loaded.version,
             position: loaded.position,
             slots: slots::Slots::default(),
+            cache: None,
+            seen: std::time::Instant::now(),
         };
         let already_fenced = loaded.epoch == Some(epoch);
         core.adopt(loaded);
@@ -276,6 +291,8 @@ pub struct DeltaTable {
     core: Core,
     applied: Applied,
     upkeep: Upkeep,
+    /// Something of a unit is staged.
+    is_open: bool,
 }
 
 impl DeltaTable {
@@ -287,7 +304,7 @@ impl DeltaTable {
         } else {
             Applied::Wide(upsert::Upsert::default())
         };
-        DeltaTable { core, applied, upkeep }
+        DeltaTable { core, applied, upkeep, is_open: false }
     }
 
     /// Lands a finished compaction. The epoch of a newer owner, if one is met.
@@ -315,15 +332,28 @@ impl DeltaTable {
             }
             Landed::Reloaded => {
                 self.upkeep.tally.void += 1;
-                match &mut self.applied {
-                    Applied::Narrow(upsert) => upsert.index_again(&mut self.core).await?,
-                    Applied::Wide(upsert) => upsert.index_again(&mut self.core).await?,
-                    Applied::Log(_) => {}
-                }
+                self.index_again().await?;
                 Ok(None)
             }
             Landed::Fenced(by) => Ok(Some(by)),
         }
+    }
+
+    async fn index_again(&mut self) -> Result<()> {
+        match &mut self.applied {
+            Applied::Narrow(upsert) => upsert.index_again(&mut self.core).await,
+            Applied::Wide(upsert) => upsert.index_again(&mut self.core).await,
+            Applied::Log(_) => Ok(()),
+        }
+    }
+
+    /// Takes in what somebody else has committed, so that no file is looked for that they replaced.
+    async fn catch_up(&mut self) -> Result<()> {
+        // A newer owner is met by the commit.
+        if self.core.is_behind().await? && self.core.reload().await?.is_none() {
+            self.index_again().await?;
+        }
+        Ok(())
     }
 
     async fn commit_unit(&mut self, interval: Interval) -> Result<CommitOutcome> {
@@ -354,6 +384,10 @@ impl TableSink for DeltaTable {
         if batch.is_empty() {
             return Ok(());
         }
+        if !self.is_open {
+            self.catch_up().await?;
+            self.is_open = true;
+        }
         match &mut self.applied {
             Applied::Narrow(upsert) => upsert.stage(&mut self.core, &batch).await,
             Applied::Wide(upsert) => upsert.stage(&mut self.core, &batch).await,
@@ -367,6 +401,7 @@ impl TableSink for DeltaTable {
             return Err(table_error(&self.core.schema.name, codes::RT001, what));
         }
         let outcome = self.commit_unit(interval).await?;
+        self.is_open = false;
         if self.upkeep.is_overdue(&self.core) {
             self.upkeep.settle(&self.core.schema.name).await;
             if let Some(by) = self.upkeep().await? {
@@ -374,6 +409,11 @@ impl TableSink for DeltaTable {
             }
         }
         self.upkeep.begin(&self.core);
+        match &mut self.applied {
+            Applied::Narrow(upsert) => upsert.save(&self.core),
+            Applied::Wide(upsert) => upsert.save(&self.core),
+            Applied::Log(_) => {}
+        }
         Ok(outcome)
     }
 
@@ -391,6 +431,7 @@ impl TableSink for DeltaTable {
     }
 
     fn discard_staged(&mut self) {
+        self.is_open = false;
         match &mut self.applied {
             Applied::Narrow(upsert) => upsert.discard(),
             Applied::Wide(upsert) => upsert.discard(),

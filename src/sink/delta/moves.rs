@@ -38,7 +38,7 @@ pub(super) fn locate(to: &[(u64, u32)], at: u64) -> Place {
 }
 
 /// Every file that was rewritten and that entries may still point at.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Moves {
     from: HashMap<u32, (Moved, u64)>,
     /// Whole sweeps of the index so far.

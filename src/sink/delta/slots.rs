@@ -59,11 +59,6 @@ impl Slots {
         self.files.values_mut()
     }
 
-    /// How many files.
-    pub(super) fn len(&self) -> usize {
-        self.files.len()
-    }
-
     /// Rises whenever numbers lose their meaning.
     pub(super) fn generation(&self) -> u64 {
         self.generation

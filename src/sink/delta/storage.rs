@@ -66,6 +66,12 @@ impl Storage {
         Ok(Storage { root })
     }
 
+    /// Lets a test break it.
+    #[cfg(test)]
+    pub(super) fn set_faults(&mut self, faults: &Arc<super::faults::Faults>) {
+        self.root.faults = Some(Arc::clone(faults));
+    }
+
     /// The files of the table at the given path segments below the root. Segments are encoded so that
     /// no name can leave its directory.
     ///

@@ -27,8 +27,19 @@ pub(super) const APPEND_COLUMNS: [(&str, &str); 3] =
     [("_strandline_op", "string"), ("_strandline_lsn", "long"), ("_strandline_ordinal", "long")];
 
 /// Features of tables that we can keep up. Anything else is refused before it is written wrongly.
-const KNOWN_FEATURES: [&str; 5] =
-    ["deletionVectors", "timestampNtz", "appendOnly", "invariants", "v2Checkpoint"];
+/// Those of column types that our tables do not have ask nothing of us (delta-rs adds them with any property);
+/// properties that would ask something are refused by themselves.
+const KNOWN_FEATURES: [&str; 9] = [
+    "deletionVectors",
+    "timestampNtz",
+    "appendOnly",
+    "invariants",
+    "v2Checkpoint",
+    "changeDataFeed",
+    "vacuumProtocolCheck",
+    "variantType",
+    "variantType-preview",
+];
 
 /// Bytes of rows that are read at once.
 const BATCH_BYTES: usize = 16 << 20;
