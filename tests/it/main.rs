@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod bank;
+mod ddl;
 mod foreign;
 mod harness;
 mod keyless;

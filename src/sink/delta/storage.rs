@@ -8,6 +8,7 @@
 //! with its content or not at all, and never replaces another.
 
 use crate::error::{Error, Result, codes};
+use crate::sink::Written;
 use bytes::Bytes;
 use deltalake::DeltaTable;
 use futures_util::TryStreamExt;
@@ -17,6 +18,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use url::Url;
 
 /// What a put-if-absent did.
@@ -60,6 +62,7 @@ impl Storage {
         let root = TableFiles {
             place,
             url,
+            tally: Arc::default(),
             #[cfg(test)]
             faults: None,
         };
@@ -70,6 +73,12 @@ impl Storage {
     #[cfg(test)]
     pub(super) fn set_faults(&mut self, faults: &Arc<super::faults::Faults>) {
         self.root.faults = Some(Arc::clone(faults));
+    }
+
+    /// What was written below the root, log entries apart.
+    pub(super) fn written(&self) -> Written {
+        let Tally { files, bytes } = &*self.root.tally;
+        Written { files: files.load(Ordering::Relaxed), bytes: bytes.load(Ordering::Relaxed) }
     }
 
     /// The files of the table at the given path segments below the root. Segments are encoded so that
@@ -130,6 +139,15 @@ pub(super) struct TableFiles {
     /// Where a test makes the process die, or a reply get lost.
     #[cfg(test)]
     pub faults: Option<Arc<super::faults::Faults>>,
+    /// Of the whole sink.
+    tally: Arc<Tally>,
+}
+
+/// Files and bytes written.
+#[derive(Debug, Default)]
+struct Tally {
+    files: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl TableFiles {
@@ -151,6 +169,7 @@ impl TableFiles {
         Ok(TableFiles {
             place,
             url,
+            tally: Arc::clone(&self.tally),
             #[cfg(test)]
             faults: self.faults.clone(),
         })
@@ -518,6 +537,8 @@ impl NewFile {
     /// `TG001` to `TG003`.
     pub(super) async fn finish(self) -> Result<()> {
         self.files.step()?;
+        self.files.tally.files.fetch_add(1, Ordering::Relaxed);
+        self.files.tally.bytes.fetch_add(self.written, Ordering::Relaxed);
         match self.target {
             Target::Local(file) => tokio::task::block_in_place(|| file.sync_data())
                 .map_err(|e| self.files.io("sync", &self.name, &e)),
