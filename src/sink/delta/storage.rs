@@ -357,7 +357,13 @@ impl TableFiles {
             }
             Place::Remote { store, prefix } => self.list_remote(store, prefix, "", &mut found).await?,
         }
-        found.retain(|file| !file.name.split('/').any(|part| part.starts_with(['_', '.'])));
+        // Another table that lies below this one is not this one's.
+        let others: std::collections::BTreeSet<String> =
+            found.iter().filter_map(|f| Some(format!("{}/", f.name.split_once("/_delta_log/")?.0))).collect();
+        found.retain(|file| {
+            !file.name.split('/').any(|part| part.starts_with(['_', '.']))
+                && !others.iter().any(|other| file.name.starts_with(other))
+        });
         Ok(found)
     }
 
@@ -467,7 +473,8 @@ fn list_dir(root: &Path, under: &str, deep: bool, found: &mut Vec<Listed>) -> io
         // It may be gone since it was listed.
         let Ok(meta) = entry.metadata() else { continue };
         if meta.is_dir() {
-            if deep && !last.starts_with(['_', '.']) {
+            let is_other = root.join(&name).join("_delta_log").exists();
+            if deep && !is_other && !last.starts_with(['_', '.']) {
                 list_dir(root, &name, deep, found)?;
             }
             continue;

@@ -215,8 +215,8 @@ impl<K: Key> Upsert<K> {
         if is_saving || self.save_at.is_none_or(|at| Instant::now() < at) {
             return;
         }
-        self.save_at = Some(Instant::now() + SAVE_EVERY);
         let Some(plan) = saved::plan(core, index.len(), || index.snapshot()) else { return };
+        self.save_at = Some(Instant::now() + SAVE_EVERY);
         let name = core.schema.name.to_string();
         self.saving = Some(tokio::task::spawn_blocking(move || match plan.write() {
             Ok(bytes) => tracing::debug!(table = %name, bytes, "index saved"),
