@@ -181,6 +181,9 @@ pub(super) struct MergeArgs {
     /// Save the index in this directory, and use what was saved there
     #[arg(long, value_name = "DIR")]
     pub(super) cache: Option<PathBuf>,
+    /// Memory of the index; what is beyond goes to the cache
+    #[arg(long, value_name = "MIB", requires = "cache")]
+    pub(super) index_mib: Option<usize>,
     /// Files to merge, in order
     #[arg(required = true, value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,

@@ -26,6 +26,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The part of `limits.memory` that indexes may take.
+const INDEX_SHARE: usize = 2;
 /// Bytes in builders at which they go to the sink.
 const SLICE_BYTES: usize = 8 << 20;
 /// Bytes of batches that wait for the sink.
@@ -74,9 +76,11 @@ async fn start(
     });
     match &cfg.sink.target {
         model::SinkTarget::Delta { uri } => {
-            let sink = DeltaSink::open(uri.as_str(), &cfg.name)?.with_cache(cache_directory());
-            let sink = Arc::new(sink);
-            runtime::run(source, sink, options, board, metrics, signal).await
+            let mut sink = DeltaSink::open(uri.as_str(), &cfg.name)?;
+            if let Some(directory) = cache_directory() {
+                sink = sink.with_cache(directory, memory_limit(&cfg) / INDEX_SHARE);
+            }
+            runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
         }
         model::SinkTarget::Discard => {
             runtime::run(source, Arc::new(DiscardSink), options, board, metrics, signal).await
@@ -84,10 +88,14 @@ async fn start(
     }
 }
 
+fn memory_limit(cfg: &Config) -> usize {
+    cfg.limits.memory.and_then(|m| usize::try_from(m).ok()).unwrap_or(usize::MAX)
+}
+
 fn runtime_options(cfg: &Config, opts: RunOptions) -> runtime::Options {
     let millis = |d: Duration| Millis(u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
     let heartbeat = cfg.source.heartbeat.unwrap_or(Duration::ZERO);
-    let memory = cfg.limits.memory.and_then(|m| usize::try_from(m).ok()).unwrap_or(usize::MAX);
+    let memory = memory_limit(cfg);
     runtime::Options {
         limits: Limits {
             unit_rows: cfg.sink.commit.max_rows,
@@ -343,19 +351,15 @@ fn cache_directory() -> Option<PathBuf> {
 ///
 /// # Errors
 /// As a commit of the stream.
-pub async fn bench_merge(
-    table: PathBuf,
-    key: Vec<String>,
-    upkeep: bool,
-    cache: Option<PathBuf>,
-    files: Vec<PathBuf>,
-) -> Result<()> {
+pub(super) async fn bench_merge(args: super::args::MergeArgs) -> Result<()> {
+    let super::args::MergeArgs { table, key, upkeep, cache, index_mib, files } = args;
     let Some(first) = files.first() else {
         return Err(Error::new(codes::CF005, "no file to merge"));
     };
     let like = bench::read_file(first)?.schema();
     let began = std::time::Instant::now();
-    let mut bench = bench::MergeBench::open(&table, &key, &like, upkeep, cache).await?;
+    let mut bench =
+        bench::MergeBench::open(&table, &key, &like, upkeep, cache, index_mib.map(|mib| mib << 20)).await?;
     let ready = serde_json::json!({
         "ready": 1, "open_s": began.elapsed().as_secs_f64(), "index_bytes": bench.index_bytes(),
     });

@@ -5,6 +5,7 @@
 
 use super::commit::Core;
 use super::compact::Policy;
+use super::index::Budget;
 use super::keys::KeyWidth;
 use super::log::{self, Action, AppIds, Protocol};
 use super::state::TableState;
@@ -74,6 +75,7 @@ impl MergeBench {
         like: &SchemaRef,
         upkeep: bool,
         cache: Option<PathBuf>,
+        index_bytes: Option<usize>,
     ) -> Result<Self> {
         let absolute = directory.canonicalize().map_err(|e| unreadable(directory, e))?;
         let files = Storage::open(&format!("file://{}", absolute.display()))?.table(&[])?;
@@ -92,6 +94,7 @@ impl MergeBench {
             version: loaded.version,
             position: loaded.position,
             slots: super::slots::Slots::default(),
+            budget: Budget::new(index_bytes.unwrap_or(usize::MAX), cache.clone()),
             cache,
             seen: Instant::now(),
         };

@@ -14,6 +14,7 @@
 //! A unit is never rebased: refused means read, then plan again on what is there.
 
 use super::foreign::Live;
+use super::index::Budget;
 use super::log::{self, Action, AppIds, CommitSummary, MetaData, Protocol};
 use super::slots::Slots;
 use super::state::{self, TableState};
@@ -77,6 +78,8 @@ pub(super) struct Core {
     pub slots: Slots,
     /// Where indexes are saved on this machine.
     pub cache: Option<PathBuf>,
+    /// What the table's index may take of memory.
+    pub budget: Budget,
     /// When the log was last known to end with our version.
     pub seen: Instant,
 }

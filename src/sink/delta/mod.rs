@@ -29,6 +29,7 @@ mod log;
 mod moves;
 mod saved;
 mod slots;
+mod spill;
 mod state;
 mod storage;
 mod table;
@@ -68,6 +69,8 @@ pub struct DeltaSink {
     control: Mutex<Option<control::Control>>,
     /// Where indexes are saved on this machine.
     cache: Option<PathBuf>,
+    /// What the indexes may take of memory.
+    budget: index::Budget,
     /// One compaction at a time: what it takes of memory and processor is taken once.
     compactions: Arc<Semaphore>,
 }
@@ -83,14 +86,17 @@ impl DeltaSink {
             pipeline: pipeline.to_owned(),
             control: Mutex::new(None),
             cache: None,
+            budget: index::Budget::default(),
             compactions: Arc::new(Semaphore::new(1)),
         })
     }
 
-    /// Saves indexes in this directory, so that opening a large table is quick. Deleting it loses nothing.
+    /// Saves indexes in this directory, so that opening a large table is quick; deleting it loses nothing.
+    /// All indexes together take no more than `bytes` of memory, about: what is beyond goes there, too.
     #[must_use]
-    pub fn with_cache(mut self, directory: Option<PathBuf>) -> Self {
-        self.cache = directory;
+    pub fn with_cache(mut self, directory: PathBuf, bytes: usize) -> Self {
+        self.budget = index::Budget::new(bytes, Some(directory.clone()));
+        self.cache = Some(directory);
         self
     }
 
@@ -139,6 +145,7 @@ impl Sink for DeltaSink {
         let ids = log::AppIds::new(&self.pipeline);
         let mut core = open_core(files, ids, &self.pipeline, lease.epoch, schema, purpose).await?;
         core.cache.clone_from(&self.cache);
+        core.budget = self.budget.clone();
         if let (OpenFor::Continue, Some(cut)) = (purpose, cut)
             && cut.target_id == core.metadata.id
         {
@@ -218,6 +225,7 @@ async fn open_core(
             position: loaded.position,
             slots: slots::Slots::default(),
             cache: None,
+            budget: index::Budget::default(),
             seen: std::time::Instant::now(),
         };
         let already_fenced = loaded.epoch == Some(epoch);

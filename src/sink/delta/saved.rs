@@ -21,7 +21,7 @@ use super::table::DataFile;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -45,7 +45,7 @@ struct Header {
     key: Vec<String>,
     width: usize,
     files: Vec<SavedFile>,
-    shards: Vec<usize>,
+    keys: usize,
 }
 
 /// The index at a moment, to be written beside the commits.
@@ -132,7 +132,7 @@ impl<K: Key> Plan<K> {
     ///
     /// # Errors
     /// Of the file.
-    pub(super) fn write(mut self) -> io::Result<u64> {
+    pub(super) fn write(self) -> io::Result<u64> {
         if let Some(dir) = self.path.parent() {
             std::fs::create_dir_all(dir)?;
         }
@@ -148,15 +148,8 @@ impl<K: Key> Plan<K> {
         result
     }
 
-    fn write_to(&mut self, path: &Path) -> io::Result<u64> {
+    fn write_to(&self, path: &Path) -> io::Result<u64> {
         let Snapshot { shards, moves } = &self.snapshot;
-        let shards: Vec<(&[(K, Place)], HashMap<K, Place>)> =
-            shards.iter().map(|(base, front)| (base.entries(), front.iter().copied().collect())).collect();
-        let count = |(base, front): &(&[(K, Place)], HashMap<K, Place>)| {
-            let kept = base.iter().filter(|(key, _)| !front.contains_key(key)).count();
-            kept + front.values().filter(|&&place| place != Place::GONE).count()
-        };
-        self.header.shards = shards.iter().map(count).collect();
         let header = serde_json::to_vec(&self.header)?;
         let file = io::BufWriter::with_capacity(1 << 20, std::fs::File::create(path)?);
         let mut out = Hashed { to: file, hash: Xxh3::new() };
@@ -165,8 +158,10 @@ impl<K: Key> Plan<K> {
         out.write_all(&header)?;
         out.write_all(&self.gone)?;
         let mut buffer = Vec::new();
-        for (base, front) in &shards {
+        for (base, front) in shards {
             buffer.clear();
+            let base = base.entries()?;
+            let front: HashMap<K, Place> = front.iter().copied().collect();
             let base = base.iter().filter(|(key, _)| !front.contains_key(key));
             let front = front.iter().filter(|(_, place)| **place != Place::GONE);
             for (key, place) in base.copied().chain(front.map(|(key, place)| (*key, *place))) {
@@ -194,52 +189,51 @@ pub(super) struct Found<K> {
     pub covered: HashSet<u32>,
 }
 
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let n = self.to.read(bytes)?;
+        self.hash.update(&bytes[..n]);
+        Ok(n)
+    }
+}
+
 /// Reads what was saved. `None`: there is nothing that can be used.
 pub(super) fn load<K: Key>(core: &Core, rows: usize) -> Option<Found<K>> {
     let path = path_of(core.cache.as_ref()?, core);
-    let bytes = std::fs::read(&path).ok()?;
-    let found = read(core, rows, &bytes);
+    let file = std::fs::File::open(&path).ok()?;
+    let found = read(core, rows, file);
     if found.is_none() {
         tracing::info!(table = %core.schema.name, path = %path.display(), "the saved index is of no use; it is built anew");
     }
     found
 }
 
-fn read<K: Key>(core: &Core, rows: usize, bytes: &[u8]) -> Option<Found<K>> {
-    let (body, hash) = bytes.split_at_checked(bytes.len().checked_sub(8)?)?;
-    if xxh3_64(body).to_le_bytes() != hash {
+fn read<K: Key>(core: &Core, rows: usize, file: std::fs::File) -> Option<Found<K>> {
+    let length = file.metadata().ok()?.len();
+    let mut from = Hashed { to: io::BufReader::with_capacity(1 << 20, file), hash: Xxh3::new() };
+    let mut head = [0; 16];
+    from.read_exact(&mut head).ok()?;
+    let (magic, size) = head.split_at(8);
+    let size = u64::from_le_bytes(size.try_into().ok()?);
+    if magic != MAGIC || size > length {
         return None;
     }
-    let (size, rest) = body.strip_prefix(MAGIC)?.split_at_checked(8)?;
-    let (header, mut rest) =
-        rest.split_at_checked(usize::try_from(u64::from_le_bytes(size.try_into().ok()?)).ok()?)?;
-    let header: Header = serde_json::from_slice(header).ok()?;
+    let header: Header = serde_json::from_slice(&take(&mut from, usize::try_from(size).ok()?)?).ok()?;
     if header.table != core.metadata.id || header.key != key_of(core) || header.width != K::BYTES {
         return None;
     }
-    let by_path: HashMap<&str, (u32, &DataFile)> =
-        core.live_files().map(|(number, file)| (file.add.path.as_str(), (number, file))).collect();
-    let mut files: HashMap<u32, (u32, Option<&RoaringBitmap>)> = HashMap::new();
-    for saved in &header.files {
-        let (gone, after) = rest.split_at_checked(saved.gone_bytes)?;
-        rest = after;
-        let Some(&(number, file)) = by_path.get(saved.path.as_str()) else { continue };
-        let now = file.deleted.as_ref()?;
-        if vector_id(file.add.deletion_vector.as_ref()) == saved.vector {
-            files.insert(saved.number, (number, None));
-        } else if RoaringBitmap::deserialize_from(gone).ok()?.is_subset(now) {
-            files.insert(saved.number, (number, Some(now)));
-        } else {
-            return None;
-        }
-    }
+    let gone_bytes: u64 = header.files.iter().map(|f| f.gone_bytes as u64).sum();
     let width = K::BYTES + 8;
-    if rest.len() != header.shards.iter().sum::<usize>() * width {
+    if length != 24 + size + gone_bytes + (header.keys * width) as u64 {
         return None;
     }
-    let mut found = Found { builder: Builder::with_capacity(rows), entries: 0, covered: HashSet::new() };
+    let files = still_there(core, &header, &mut from)?;
+    let builder = Builder::new(rows, core.budget.clone());
+    let mut found = Found { builder, entries: 0, covered: HashSet::new() };
     let mut last = (u32::MAX, None);
-    for entry in rest.chunks_exact(width) {
+    let mut entry = vec![0; width];
+    for _ in 0..header.keys {
+        from.read_exact(&mut entry).ok()?;
         let (key, place) = entry.split_at(K::BYTES);
         let word = |at: usize| Some(u32::from_le_bytes(place.get(at..at + 4)?.try_into().ok()?));
         let (saved, row) = (word(0)?, word(4)?);
@@ -252,6 +246,41 @@ fn read<K: Key>(core: &Core, rows: usize, bytes: &[u8]) -> Option<Found<K>> {
             found.entries += 1;
         }
     }
+    let hash = from.hash.digest().to_le_bytes();
+    if take(&mut from, 8)? != hash {
+        return None;
+    }
     found.covered = files.into_values().map(|(number, _)| number).collect();
     Some(found)
+}
+
+/// Files of the saved index that are in the table: their number now, and the rows that are gone now where
+/// that is not what was gone then. `None`: a row is back that was gone.
+fn still_there<'a>(
+    core: &'a Core,
+    header: &Header,
+    from: &mut impl Read,
+) -> Option<HashMap<u32, (u32, Option<&'a RoaringBitmap>)>> {
+    let by_path: HashMap<&str, (u32, &DataFile)> =
+        core.live_files().map(|(number, file)| (file.add.path.as_str(), (number, file))).collect();
+    let mut files = HashMap::new();
+    for saved in &header.files {
+        let gone = take(from, saved.gone_bytes)?;
+        let Some(&(number, file)) = by_path.get(saved.path.as_str()) else { continue };
+        let now = file.deleted.as_ref()?;
+        if vector_id(file.add.deletion_vector.as_ref()) == saved.vector {
+            files.insert(saved.number, (number, None));
+        } else if RoaringBitmap::deserialize_from(gone.as_slice()).ok()?.is_subset(now) {
+            files.insert(saved.number, (number, Some(now)));
+        } else {
+            return None;
+        }
+    }
+    Some(files)
+}
+
+fn take(from: &mut impl Read, bytes: usize) -> Option<Vec<u8>> {
+    let mut out = vec![0; bytes];
+    from.read_exact(&mut out).ok()?;
+    Some(out)
 }

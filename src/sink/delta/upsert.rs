@@ -62,7 +62,10 @@ impl<K: Key> Upsert<K> {
         };
         let names = |file: u32| core.slots.get(file).map(DataFile::name);
         let onto = Onto { files: &core.files, names: &names, index, strict: core.state.complete };
-        self.unit.stage(batch, &onto).await
+        let staged = self.unit.stage(batch, &onto).await;
+        // An index that failed may have said anything.
+        index.check()?;
+        staged
     }
 
     /// Commits what was staged.
@@ -74,6 +77,9 @@ impl<K: Key> Upsert<K> {
         self.build_index(core).await?;
         loop {
             let planned = Planned { version: core.version, epoch: core.epoch, interval };
+            if let Some(index) = &self.index {
+                index.check()?;
+            }
             let plan = self.plan(core, planned).await?;
             match core.put(planned, plan.bytes.into()).await? {
                 PutEnd::Landed => {
@@ -235,7 +241,7 @@ async fn build<K: Key>(core: &mut Core) -> Result<(KeyMap<K>, bool)> {
     if let Some(found) = tokio::task::block_in_place(|| saved::load::<K>(core, room)) {
         let mut builder = found.builder;
         let read = read_keys(core, &mut builder, |number| !found.covered.contains(&number)).await?;
-        let index = tokio::task::block_in_place(|| builder.finish());
+        let index = tokio::task::block_in_place(|| builder.finish())?;
         if let Some(index) = index.filter(|_| found.entries + read == rows) {
             tracing::debug!(
                 table = %core.schema.name, keys = index.len(), bytes = index.bytes(), read,
@@ -245,9 +251,9 @@ async fn build<K: Key>(core: &mut Core) -> Result<(KeyMap<K>, bool)> {
         }
         tracing::warn!(table = %core.schema.name, "the saved index does not fit the table; it is built anew");
     }
-    let mut builder = Builder::with_capacity(room);
+    let mut builder = Builder::new(room, core.budget.clone());
     read_keys(core, &mut builder, |_| true).await?;
-    let index = tokio::task::block_in_place(|| builder.finish()).ok_or_else(|| {
+    let index = tokio::task::block_in_place(|| builder.finish())?.ok_or_else(|| {
         table_error(&core.schema.name, codes::TG016, "a key stands in it twice")
             .with_try(format!("strandline resync \"{}\" --yes", core.schema.name))
     })?;

@@ -94,7 +94,7 @@ async fn the_pipelines_record_does_not_grow_without_bound() {
 async fn a_saved_index_is_used_only_where_it_holds() {
     let mut lake = lake();
     let cache = tempfile::tempdir().unwrap();
-    lake.sink.cache = Some(cache.path().to_owned());
+    lake.sink = DeltaSink::open(&lake.uri, "shop").unwrap().with_cache(cache.path().to_owned(), usize::MAX);
     let schema = schema(&[0]);
     let mut table = started(&lake, &schema).await;
     let (mut random, mut model, mut n) = (Random(11), BTreeMap::new(), 0);

@@ -56,7 +56,8 @@ impl World {
         let faults = Arc::new(Faults::new(seed));
         let mut sink = DeltaSink::open(&uri, "shop").unwrap();
         sink.storage.set_faults(&faults);
-        sink.cache = Some(dir.path().join("cache"));
+        // Of some seeds the whole index stands beyond its budget.
+        sink = sink.with_cache(dir.path().join("cache"), if seed.is_multiple_of(4) { 0 } else { usize::MAX });
         let files = Storage::open(&uri).unwrap().table(&["public", "t"]).unwrap();
         let lake = Lake { _dir: dir, uri, sink, files, ids: log::AppIds::new("shop") };
         let schema = schema(&[0]);
