@@ -327,7 +327,7 @@ impl Core {
         let mut metadata = self.metadata.clone();
         let document = serde_json::to_string(&state)
             .map_err(|e| Error::new(codes::RT001, "cannot encode a table's state").with_source(e))?;
-        metadata.configuration.insert(super::state::KEY.into(), document);
+        metadata.configuration.insert(state::KEY.into(), document);
         Ok(Some((state, metadata)))
     }
 

@@ -105,7 +105,7 @@ pub(super) fn plan<K: Key>(
         key: key_of(core),
         width: K::BYTES,
         files,
-        shards: Vec::new(),
+        keys,
     };
     Some(Plan { path, header, gone, snapshot: snapshot() })
 }
