@@ -100,13 +100,7 @@ pub(super) fn plan<K: Key>(
             gone_bytes: gone.len() - before,
         });
     }
-    let header = Header {
-        table: core.metadata.id.clone(),
-        key: key_of(core),
-        width: K::BYTES,
-        files,
-        keys,
-    };
+    let header = Header { table: core.metadata.id.clone(), key: key_of(core), width: K::BYTES, files, keys };
     Some(Plan { path, header, gone, snapshot: snapshot() })
 }
 

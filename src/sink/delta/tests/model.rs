@@ -15,7 +15,7 @@ use super::*;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::AtomicBool;
 
-fn policy() -> Policy {
+pub(super) fn policy() -> Policy {
     Policy {
         small_bytes: 12_000,
         fan_out: 3,
