@@ -42,6 +42,7 @@ def run(postgres, report):
     found |= written(target, before)
     found["rate"] = size * len(commits) / end["total_s"]
     found |= scans(connection, target)
+    found["restarts"] = restarts(target, paths[-1])
     report.raw["sustained"] = found
     table(report, size, rows, found)
     for name in ("base", "table", "batches", "anew"):
@@ -79,6 +80,22 @@ def written(target, before):
         "log_bytes": sum(os.path.getsize(log / name) for name in os.listdir(log)),
         "live_files": len(table.file_uris()),
     }
+
+
+def restarts(target, path):
+    """From the start of the process to its first commit: nothing saved, saved, and with little memory for the index."""
+    cache = fresh(WORK / "cache")
+    found = []
+    for what, more in (("nothing saved", []), ("index saved", []), ("index saved, 32 MiB for it", ["--index-mib", "32"])):
+        run = measure([STRANDLINE, "bench", "merge", "-q", "--cache", cache, *more, "--table", target, "--key", "id", path])
+        if run["rc"]:
+            raise RuntimeError(f"restart, {what}: failed")
+        lines = [json.loads(line) for line in run["lines"]]
+        first = lines[0]["open_s"] + lines[1]["s"]
+        saved = sum(file.stat().st_size for file in cache.iterdir())
+        found.append({"what": what, "first_commit_s": first, "commit_s": lines[1]["s"], "index_bytes": lines[0]["index_bytes"], "saved_bytes": saved, "rss_mb": run["rss_mb"]})
+    shutil.rmtree(cache)
+    return found
 
 
 def scans(connection, target):
@@ -130,6 +147,15 @@ def table(report, size, rows, found):
             f"{ratio:.2f}",
         ]],
     )
+    print_table(
+        ["restart", "to the first commit s", "that commit ms", "index MB", "bytes a row", "saved MB", "peak RSS MB"],
+        [
+            [r["what"], f"{r['first_commit_s']:.2f}", f"{r['commit_s'] * 1000:.1f}", f"{r['index_bytes'] / 1e6:.0f}", f"{r['index_bytes'] / rows:.1f}", f"{r['saved_bytes'] / 1e6:.0f}", f"{r['rss_mb']:.0f}"]
+            for r in found["restarts"]
+        ],
+    )
+    for r, limit in zip(found["restarts"], (5, 1)):
+        report.limit(f"restart into {rows:,} rows, {r['what']}", f"{r['first_commit_s']:.2f} s to the first commit", f"< {limit} s", r["first_commit_s"] < limit)
     report.limit("sustained upserts: rate", f"{found['rate']:,.0f} rows/s", "≥ 400,000 rows/s", found["rate"] >= 400_000)
     report.limit("sustained upserts: drift", f"{last / first:.2f} ×", "last 20 commits ≤ 1.25 × the first", last / first <= 1.25)
     report.limit("sustained upserts: write amplification", f"{amplification:.2f}", "≤ 4", amplification <= 4)
