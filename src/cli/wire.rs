@@ -118,6 +118,8 @@ fn runtime_options(cfg: &Config, opts: RunOptions) -> runtime::Options {
             Until::CaughtUp => runtime::Until::CaughtUp,
             Until::Lsn(lsn) => runtime::Until::Lsn(lsn),
         },
+        changes: cfg.sink.schema_changes,
+        new_tables: cfg.tables.on_new_table == model::NewTable::Snapshot,
         resync: BTreeSet::new(),
         may_replace_slot: false,
     }

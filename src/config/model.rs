@@ -5,6 +5,7 @@
 use super::pattern::TablePattern;
 use super::secret::SecretSource;
 use crate::schema::TableName;
+use crate::schema::change::ChangePolicy;
 pub use crate::telemetry::logging::{LogFormat, LogLevel};
 use std::fmt;
 use std::net::SocketAddr;
@@ -147,6 +148,17 @@ pub struct TablesConfig {
     pub include: Vec<TablePattern>,
     /// None of these may match.
     pub exclude: Vec<TablePattern>,
+    /// What happens with a table that is made later and matches.
+    pub on_new_table: NewTable,
+}
+
+/// What happens with a table that is made while strandline runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NewTable {
+    /// It is copied and followed.
+    Snapshot,
+    /// It is left alone until the next start.
+    Ignore,
 }
 
 impl TablesConfig {
@@ -172,6 +184,8 @@ pub struct SinkConfig {
     pub commit: CommitConfig,
     /// How rows are written.
     pub write: WriteMode,
+    /// How changes of a table's columns are followed.
+    pub schema_changes: ChangePolicy,
     /// What a `numeric` without precision becomes.
     pub numeric_unbounded: NumericUnbounded,
     /// What an infinite date or timestamp becomes.

@@ -4,8 +4,8 @@ use super::Overrides;
 use super::address::{DEFAULT_PORT, ParsedSource, parse_port, parse_sink, parse_source};
 use super::model::{
     BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
-    LogFormat, LogLevel, NumericUnbounded, Origin, SinkConfig, SinkTarget, SnapshotConfig, SourceAddress,
-    SourceConfig, TablesConfig, TlsConfig, TlsMode, WriteMode,
+    LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, SinkConfig, SinkTarget, SnapshotConfig,
+    SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode, WriteMode,
 };
 use super::pattern::TablePattern;
 use super::problem::{Refusal, Show};
@@ -13,6 +13,7 @@ use super::reader::{Reader, Repeat, Section};
 use super::secret::SecretSource;
 use super::tree::Node;
 use crate::error::codes;
+use crate::schema::change::{ChangePolicy, Choice};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -313,6 +314,11 @@ fn read_tables(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides)
         Some(_) => reader.list(section, "exclude", example, TablePattern::parse)?,
         None => Vec::new(),
     };
+    let choices = [("snapshot", NewTable::Snapshot), ("ignore", NewTable::Ignore)];
+    let on_new_table =
+        or_default(reader, section, "on_new_table", NewTable::Snapshot, |reader, section, key| {
+            reader.choice(section, key, &choices, &["stream_only"])
+        })?;
     let include = match section.entry("include") {
         Some(_) => reader.list(section, "include", example, TablePattern::parse),
         None => TablePattern::parse(DEFAULT_TABLES).ok().map(|pattern| vec![pattern]),
@@ -320,14 +326,14 @@ fn read_tables(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides)
     if !overrides.tables.is_empty() {
         let patterns = overrides.tables.iter();
         let include = patterns.map(|text| argument(reader, "--table", text, TablePattern::parse)).collect();
-        return Some(TablesConfig { include: all(include)?, exclude });
+        return Some(TablesConfig { include: all(include)?, exclude, on_new_table });
     }
     let include = include?;
     if include.is_empty() && section.entry("include").is_some() {
         reader.report_missing("tables.include names no table", format!("write include: {example}"));
         return None;
     }
-    Some(TablesConfig { include, exclude })
+    Some(TablesConfig { include, exclude, on_new_table })
 }
 
 fn all<T>(items: Vec<Option<T>>) -> Option<Vec<T>> {
@@ -349,6 +355,7 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
     let write = or_default(reader, section, "write", WriteMode::Upsert, |reader, section, key| {
         reader.choice(section, key, &[("upsert", WriteMode::Upsert)], &["append", "copy_on_write", "both"])
     });
+    let schema_changes = read_schema_changes(reader, section);
     let numeric =
         or_default(reader, section, "numeric_unbounded", NumericUnbounded::String, |reader, section, key| {
             reader.parsed(section, key, Repeat::Value, parse_numeric)
@@ -360,8 +367,31 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
         target: target?,
         commit: commit?,
         write: write?,
+        schema_changes: schema_changes?,
         numeric_unbounded: numeric?,
         infinity: infinity?,
+    })
+}
+
+fn read_schema_changes(reader: &mut Reader<'_>, sink: Section<'_>) -> Option<ChangePolicy> {
+    let section = reader.section(sink.entry("schema_changes").map(|e| &e.value), "sink.schema_changes");
+    let default = ChangePolicy::default();
+    let mut read = |key: &str, apply: &'static str, default: Choice| {
+        or_default(reader, section, key, default, |reader, section, key| {
+            reader.choice(section, key, &[(apply, Choice::Apply), ("quarantine", Choice::Quarantine)], &[])
+        })
+    };
+    let add_column = read("add_column", "apply", default.add_column);
+    let drop_column = read("drop_column", "keep_nullable", default.drop_column);
+    let rename_column = read("rename_column", "apply", default.rename_column);
+    let widen = read("widen", "apply", default.widen);
+    let other = read("other", "resync", default.other);
+    Some(ChangePolicy {
+        add_column: add_column?,
+        drop_column: drop_column?,
+        rename_column: rename_column?,
+        widen: widen?,
+        other: other?,
     })
 }
 

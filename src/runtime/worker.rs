@@ -11,8 +11,9 @@ use crate::error::{Disposition, Error, codes};
 use crate::event::ChangeBatch;
 use crate::position::{Epoch, Interval};
 use crate::replication::UnitId;
-use crate::schema::{TableForm, TableId};
+use crate::schema::{TableId, TableSchema};
 use crate::sink::{CommitOutcome, TableSink};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
@@ -24,7 +25,7 @@ enum Work {
     Stage(Box<ChangeBatch>, OwnedSemaphorePermit),
     Commit(UnitId, Interval),
     Discard,
-    Form(TableForm),
+    Evolve(Arc<TableSchema>),
 }
 
 /// What a table says.
@@ -106,9 +107,9 @@ impl Worker {
         self.queue.send(Work::Commit(unit, interval)).await.map_err(|_| Gone)
     }
 
-    /// Tells how the source stores the table now.
-    pub(super) async fn form(&self, form: TableForm) -> Result<(), Gone> {
-        self.queue.send(Work::Form(form)).await.map_err(|_| Gone)
+    /// Follows the source's schema in place, from the next commit on.
+    pub(super) async fn evolve(&self, schema: Arc<TableSchema>) -> Result<(), Gone> {
+        self.queue.send(Work::Evolve(schema)).await.map_err(|_| Gone)
     }
 
     /// Forgets everything handed in since the last commit.
@@ -166,7 +167,7 @@ async fn serve<T: TableSink>(
                     Err(error) => Some(failed(id, generation, error)),
                 }
             }
-            Work::Form(form) => table.note_form(form).err().map(|error| failed(id, generation, error)),
+            Work::Evolve(schema) => table.evolve(schema).err().map(|error| failed(id, generation, error)),
             Work::Discard => {
                 tally = Tally::default();
                 table.discard_staged();

@@ -9,6 +9,7 @@
 mod bad_input;
 mod bank;
 mod ddl;
+mod face;
 mod foreign;
 mod harness;
 mod keyless;

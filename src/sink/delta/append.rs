@@ -73,9 +73,9 @@ impl AppendUnit {
     /// # Errors
     /// `TG001` to `TG003`, `RT001`.
     pub(super) async fn stage(&mut self, core: &Core, batch: &ChangeBatch) -> Result<()> {
-        let schema = table_schema(&core.schema);
+        let schema = table_schema(&batch.schema);
         let rows = as_rows(batch, &schema)?;
-        if self.writer.as_ref().is_some_and(|w| w.size() >= TARGET_FILE_BYTES) {
+        if self.writer.as_ref().is_some_and(|w| w.size() >= TARGET_FILE_BYTES || !w.takes(&rows)) {
             self.close().await?;
         }
         let mut writer = match self.writer.take() {

@@ -13,6 +13,7 @@
 //!
 //! A unit is never rebased: refused means read, then plan again on what is there.
 
+use super::evolve::Pending;
 use super::foreign::Live;
 use super::index::Budget;
 use super::log::{self, Action, AppIds, CommitSummary, MetaData, Protocol};
@@ -24,7 +25,7 @@ use crate::error::{Disposition, Error, Result, codes};
 use crate::event::CopyPart;
 use crate::position::landing::{Found, Landing, Planned, judge};
 use crate::position::{CommitLsn, Epoch};
-use crate::schema::{TableForm, TableSchema};
+use crate::schema::TableSchema;
 use crate::sink::table_error;
 use bytes::Bytes;
 use std::path::PathBuf;
@@ -68,8 +69,8 @@ pub(super) struct Core {
     pub metadata: MetaData,
     /// Protocol of the current version.
     pub protocol: Protocol,
-    /// State and metadata that the next commit brings with it.
-    pub pending: Option<(TableState, MetaData)>,
+    /// What the next commit brings with it.
+    pub pending: Option<Pending>,
     /// Current version.
     pub version: i64,
     /// Our position in it.
@@ -117,13 +118,10 @@ impl Core {
             return Err(table_error(&self.schema.name, codes::RT001, what));
         }
         self.check_same(&loaded)?;
-        let live = Live::of(self.slots.iter().map(|(_, file)| file));
+        let live = Live::of(self.slots.iter().map(|(_, file)| file), &self.metadata);
         self.examine_commits(before, loaded.version, Some(live)).await?;
         self.adopt(loaded);
-        // What was to go with the next commit stands on the metadata as they are now.
-        if let Some(form) = self.pending.take().and_then(|(state, _)| state.form) {
-            self.pending = self.renewed_form(form)?;
-        }
+        self.evolve_again()?;
         Ok(None)
     }
 
@@ -232,9 +230,13 @@ impl Core {
     ///
     /// # Errors
     /// `TG012` when it changed rows or schema.
-    fn examine(&self, version: i64, summary: &CommitSummary, wrong: Option<&str>) -> Result<()> {
-        let other_schema =
-            summary.metadata.as_ref().is_some_and(|m| m.schema_string != self.metadata.schema_string);
+    fn examine(
+        &self,
+        version: i64,
+        summary: &CommitSummary,
+        wrong: Option<&str>,
+        other_schema: bool,
+    ) -> Result<()> {
         let what = match (summary.data_change, wrong, other_schema) {
             (true, _, _) => "changed its rows".to_owned(),
             (false, Some(wrong), _) => format!("claims to change no rows and brings {wrong}"),
@@ -271,17 +273,17 @@ impl Core {
             let summary = log::summarize(&bytes)?;
             let is_ours = summary.txns.contains_key(&self.ids.epoch);
             let moves_files = summary.files && !summary.data_change;
-            let mut wrong = None;
-            if live.is_some() || (!is_ours && moves_files) {
-                if live.is_none() {
-                    live = Some(self.live_at(version - 1).await?);
-                }
-                if let Some(live) = &mut live {
-                    wrong = live.follow(&self.files, &summary).await?.filter(|_| moves_files);
-                }
+            // What is live is followed once it matters: when somebody else touches files or metadata.
+            if live.is_none() && !is_ours && (moves_files || summary.metadata.is_some()) {
+                live = Some(self.live_at(version - 1).await?);
+            }
+            let (mut wrong, mut other_schema) = (None, false);
+            if let Some(live) = &mut live {
+                wrong = live.follow(&self.files, &summary).await?.filter(|_| moves_files);
+                other_schema = live.follow_schema(&summary);
             }
             if !is_ours {
-                self.examine(version, &summary, wrong)?;
+                self.examine(version, &summary, wrong, other_schema)?;
             }
         }
         Ok(())
@@ -294,7 +296,8 @@ impl Core {
         };
         let mut delta = self.files.delta()?;
         delta.load_version(u64::try_from(version).unwrap_or_default()).await.map_err(failed)?;
-        Ok(Live::of(table::data_files(&self.files, &delta).await?.iter()))
+        let metadata = table::metadata_of(&delta)?;
+        Ok(Live::of(table::data_files(&self.files, &delta).await?.iter(), &metadata))
     }
 
     /// The head of every commit of ours: who, epoch, position.
@@ -309,26 +312,23 @@ impl Core {
         });
         let mut actions = vec![table::commit_info(operation, now_ms, more)];
         actions.extend(self.ids.actions(planned.epoch, Some(planned.interval.to), now_ms)?);
-        actions.extend(self.pending.iter().map(|(_, metadata)| Action::MetaData(metadata.clone())));
+        actions.extend(self.pending_actions());
         Ok(actions)
     }
 
-    /// State and metadata that say how the source stores the table now. `None`: they say so already, or the
-    /// rows may have been rewritten, which is not to be forgotten.
-    ///
-    /// # Errors
-    /// `RT001`.
-    pub(super) fn renewed_form(&self, now: TableForm) -> Result<Option<(TableState, MetaData)>> {
-        let is_live = self.state.first_live_version.is_some();
-        if !is_live || self.state.form == Some(now) || self.state.may_be_rewritten(now) {
-            return Ok(None);
+    /// The actions of what waits for the next commit.
+    pub(super) fn pending_actions(&self) -> Vec<Action> {
+        let Some(pending) = &self.pending else { return Vec::new() };
+        let protocol = pending.protocol.iter().cloned().map(Action::Protocol);
+        protocol.chain([Action::MetaData(pending.metadata.clone())]).collect()
+    }
+
+    /// What waited has been committed.
+    pub(super) fn take_pending(&mut self) {
+        if let Some(Pending { state, metadata, protocol }) = self.pending.take() {
+            (self.state, self.metadata) = (state, metadata);
+            self.protocol = protocol.unwrap_or_else(|| self.protocol.clone());
         }
-        let state = TableState { form: Some(now), ..self.state.clone() };
-        let mut metadata = self.metadata.clone();
-        let document = serde_json::to_string(&state)
-            .map_err(|e| Error::new(codes::RT001, "cannot encode a table's state").with_source(e))?;
-        metadata.configuration.insert(state::KEY.into(), document);
-        Ok(Some((state, metadata)))
     }
 
     /// A commit landed as the version after the current one.
@@ -336,9 +336,7 @@ impl Core {
         self.seen = Instant::now();
         self.version += 1;
         self.position = Some(position);
-        if let Some((state, metadata)) = self.pending.take() {
-            (self.state, self.metadata) = (state, metadata);
-        }
+        self.take_pending();
         let interval = self.metadata.configuration.get("delta.checkpointInterval");
         let every =
             interval.and_then(|text| text.parse().ok()).filter(|&n| n > 0).unwrap_or(CHECKPOINT_EVERY);

@@ -135,7 +135,7 @@ pub(super) async fn commit_copy(
 }
 
 /// A table's protocol never loses a feature.
-fn wider(old: &log::Protocol, new: &log::Protocol) -> log::Protocol {
+pub(super) fn wider(old: &log::Protocol, new: &log::Protocol) -> log::Protocol {
     let join = |a: &[String], b: &[String]| {
         let mut all = a.to_vec();
         all.extend(b.iter().filter(|f| !a.contains(f)).cloned());

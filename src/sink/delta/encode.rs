@@ -120,6 +120,11 @@ impl FileWriter {
         Ok(FileWriter { writer, file, schema, stats_columns, has_nan, rows: 0 })
     }
 
+    /// Whether these rows have the file's columns.
+    pub(super) fn takes(&self, rows: &RecordBatch) -> bool {
+        Arc::ptr_eq(&self.schema, rows.schema_ref()) || self.schema == rows.schema()
+    }
+
     /// Adds rows.
     ///
     /// # Errors

@@ -7,15 +7,24 @@
 //! because they look for it only among changes of data.
 
 use super::dv::Descriptor;
-use super::log::{CommitSummary, FileAction};
+use super::log::{CommitSummary, FileAction, MetaData};
 use super::storage::TableFiles;
 use super::table::{self, DataFile, data_name};
 use crate::error::Result;
+use serde_json::Value;
 use std::collections::HashMap;
 
-/// Live files: path in the log → deletion vector, live rows.
-#[derive(Default)]
-pub(super) struct Live(HashMap<String, (Option<String>, u64)>);
+/// What stands before a commit.
+pub(super) struct Live {
+    /// Path in the log → deletion vector, live rows.
+    files: HashMap<String, (Option<String>, u64)>,
+    /// As a value: others write the same document in another order.
+    schema: Value,
+}
+
+fn schema_of(metadata: &MetaData) -> Value {
+    serde_json::from_str(&metadata.schema_string).unwrap_or_default()
+}
 
 /// What names a deletion vector.
 pub(super) fn vector_id(vector: Option<&Descriptor>) -> Option<String> {
@@ -27,14 +36,23 @@ fn cardinality(vector: Option<&Descriptor>) -> u64 {
 }
 
 impl Live {
-    /// Of the files of a version.
-    pub(super) fn of<'a>(files: impl Iterator<Item = &'a DataFile>) -> Self {
+    /// Of the files and the metadata of a version.
+    pub(super) fn of<'a>(files: impl Iterator<Item = &'a DataFile>, metadata: &MetaData) -> Self {
         let entry = |file: &DataFile| {
             let vector = file.add.deletion_vector.as_ref();
             let rows = u64::from(file.rows).saturating_sub(cardinality(vector));
             (file.add.path.clone(), (vector_id(vector), rows))
         };
-        Live(files.map(entry).collect())
+        Live { files: files.map(entry).collect(), schema: schema_of(metadata) }
+    }
+
+    /// Follows a commit's schema; whether it is another one.
+    pub(super) fn follow_schema(&mut self, commit: &CommitSummary) -> bool {
+        let Some(metadata) = &commit.metadata else { return false };
+        let schema = schema_of(metadata);
+        let is_other = schema != self.schema;
+        self.schema = schema;
+        is_other
     }
 
     /// Follows a commit. For one that claims to change no data, says what is wrong with that.
@@ -49,7 +67,7 @@ impl Live {
         let (mut taken, mut brought) = (0u64, 0u64);
         let mut wrong = None;
         for remove in &commit.removes {
-            match self.0.remove(&remove.path) {
+            match self.files.remove(&remove.path) {
                 Some((vector, rows)) if vector == vector_id(remove.vector.as_ref()) => taken += rows,
                 Some(_) => wrong = Some("rows that were deleted since it was planned"),
                 None => wrong = Some("files that were not in the table"),
@@ -59,7 +77,8 @@ impl Live {
             let rows = rows(files, add).await?;
             brought += rows;
             // Adding a live path again replaces it, as it does for every reader.
-            if let Some((_, before)) = self.0.insert(add.path.clone(), (vector_id(add.vector.as_ref()), rows))
+            if let Some((_, before)) =
+                self.files.insert(add.path.clone(), (vector_id(add.vector.as_ref()), rows))
             {
                 taken += before;
             }
@@ -72,7 +91,7 @@ async fn rows(files: &TableFiles, add: &FileAction) -> Result<u64> {
     let stated = add
         .stats
         .as_deref()
-        .and_then(|stats| serde_json::from_str::<serde_json::Value>(stats).ok())
+        .and_then(|stats| serde_json::from_str::<Value>(stats).ok())
         .and_then(|stats| stats.get("numRecords")?.as_u64());
     let rows = match stated {
         Some(rows) => rows,

@@ -19,6 +19,7 @@ mod control;
 mod copy;
 mod dv;
 mod encode;
+mod evolve;
 #[cfg(test)]
 mod faults;
 mod fetch;
@@ -40,7 +41,7 @@ mod upsert;
 use crate::error::{Result, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, Txn};
 use crate::position::{CommitLsn, Epoch, Interval};
-use crate::schema::{TableForm, TableSchema};
+use crate::schema::TableSchema;
 use crate::sink::{
     Base, CommitOutcome, Cut, CutTable, OpenFor, PipelineRecord, RecordChange, Request, Sink, TableRecord,
     TableSink, WriterLease, Written, table_error,
@@ -143,10 +144,11 @@ impl Sink for DeltaSink {
         table::check_names(&schema)?;
         let files = self.storage.table(&[&schema.name.schema, &schema.name.table])?;
         let ids = log::AppIds::new(&self.pipeline);
-        let mut core = open_core(files, ids, &self.pipeline, lease.epoch, schema, purpose).await?;
+        let (mut core, outdated) =
+            open_core(files, ids, &self.pipeline, lease.epoch, schema, purpose).await?;
         core.cache.clone_from(&self.cache);
         core.budget = self.budget.clone();
-        if let (OpenFor::Continue, Some(cut)) = (purpose, cut)
+        if let (OpenFor::Continue(_), Some(cut)) = (purpose, cut)
             && cut.target_id == core.metadata.id
         {
             core.examine_since(cut.version).await?;
@@ -156,6 +158,8 @@ impl Sink for DeltaSink {
             version: core.version,
             position: core.position.filter(|_| core.state.first_live_version.is_some()),
             copied_at: core.state.copied_at.and_then(CommitLsn::from_stored),
+            past: core.pending.as_ref().map_or(&core.state, |pending| &pending.state).past.clone(),
+            outdated,
         };
         let upkeep = Upkeep::new(Some(Policy::default()), Arc::clone(&self.compactions));
         Ok((DeltaTable::new(core, upkeep), record))
@@ -190,7 +194,7 @@ async fn open_core(
     epoch: Epoch,
     schema: Arc<TableSchema>,
     purpose: OpenFor,
-) -> Result<Core> {
+) -> Result<(Core, Option<String>)> {
     if !files.has_log().await? {
         create(&files, &ids, pipeline, epoch, &schema).await?;
     }
@@ -230,9 +234,16 @@ async fn open_core(
         };
         let already_fenced = loaded.epoch == Some(epoch);
         core.adopt(loaded);
+        let follow = follow(&core, purpose);
+        if let Ok(evolve::Follow::InPlace(pending)) = &follow {
+            core.pending = Some(evolve::Pending::clone(pending));
+        }
+        // The fence stands whatever is found.
         if already_fenced || fence(&mut core).await? {
-            check_identity(&core, purpose)?;
-            return Ok(core);
+            return Ok(match follow? {
+                evolve::Follow::Same | evolve::Follow::InPlace(_) => (core, None),
+                evolve::Follow::Copy(why) => (core, Some(why)),
+            });
         }
     }
 }
@@ -259,52 +270,37 @@ async fn create(
     }
 }
 
-/// Puts the epoch as the next version. False: somebody committed in between; load again. The table's form
-/// in the source is brought up to date, where that is not to be judged.
+/// Puts the epoch as the next version, with what waits for a commit. False: somebody committed in between;
+/// load again.
 async fn fence(core: &mut Core) -> Result<bool> {
     let now = table::now_ms();
-    let metadata = core.renewed_form(core.schema.form)?;
     let mut actions =
         vec![table::commit_info("TAKE OVER", now, serde_json::json!({"pipeline": core.state.pipeline}))];
     actions.extend(core.ids.actions(core.epoch, None, now)?);
-    actions.extend(metadata.iter().map(|(_, metadata)| log::Action::MetaData(metadata.clone())));
+    actions.extend(core.pending_actions());
     let bytes = bytes::Bytes::from(log::encode(&actions)?);
     let name = log::commit_name(core.version + 1);
     if core.files.put_if_absent(&name, bytes).await? == Put::Exists {
         return Ok(false);
     }
     core.version += 1;
-    if let Some((state, metadata)) = metadata {
-        (core.state, core.metadata) = (state, metadata);
-    }
+    core.take_pending();
     Ok(true)
 }
 
-/// The target must still be the table of this source table, unless it is to be replaced.
-fn check_identity(core: &Core, purpose: OpenFor) -> Result<()> {
-    if core.state.first_live_version.is_none() || purpose == OpenFor::Replace {
-        return copy::check_replaceable(core);
+/// The target must still be the table of this source table, or follow it, unless it is to be replaced.
+fn follow(core: &Core, purpose: OpenFor) -> Result<evolve::Follow> {
+    match purpose {
+        OpenFor::Continue(policy) if core.state.first_live_version.is_some() => {
+            if core.state.source_table != core.schema.id {
+                return Ok(evolve::Follow::Copy("in the source it was dropped and made again".to_owned()));
+            }
+            evolve::follow(core, &core.schema, policy)
+        }
+        OpenFor::Continue(_) | OpenFor::Replace => {
+            copy::check_replaceable(core).map(|()| evolve::Follow::Same)
+        }
     }
-    let name = &core.schema.name;
-    let advice = format!("strandline resync \"{name}\" --yes");
-    if core.state.source_table != core.schema.id {
-        let what = "in the source it was dropped and made again";
-        return Err(table_error(name, codes::PG025, what).with_try(advice));
-    }
-    let wanted = table::metadata_for(&core.schema, &core.state, Some(&core.metadata), 0)?;
-    if wanted.schema_string != core.metadata.schema_string {
-        let what = "its columns have other types in the target: the configuration or the source changed";
-        return Err(table_error(name, codes::PG022, what).with_try(advice));
-    }
-    if !core.state.matches(&core.schema) {
-        let what = "its columns or its key in the source are not those it was copied with";
-        return Err(table_error(name, codes::PG022, what).with_try(advice));
-    }
-    if core.state.may_be_rewritten(core.schema.form) {
-        let what = "a column of it was altered and its rows were rewritten in the source, of which the log does not tell";
-        return Err(table_error(name, codes::PG022, what).with_try(advice));
-    }
-    Ok(())
 }
 
 enum Applied {
@@ -457,9 +453,8 @@ impl TableSink for DeltaTable {
         Ok(fenced)
     }
 
-    fn note_form(&mut self, form: TableForm) -> Result<()> {
-        self.core.pending = self.core.renewed_form(form)?;
-        Ok(())
+    fn evolve(&mut self, schema: Arc<TableSchema>) -> Result<()> {
+        self.core.evolve(schema)
     }
 
     fn discard_staged(&mut self) {

@@ -152,6 +152,18 @@ pub(super) async fn load(files: &TableFiles, ids: &AppIds) -> Result<Loaded> {
     })
 }
 
+/// The metadata of the version that is loaded.
+///
+/// # Errors
+/// `TG020`.
+pub(super) fn metadata_of(table: &deltalake::DeltaTable) -> Result<MetaData> {
+    let snapshot = table
+        .snapshot()
+        .map_err(|e| Error::new(codes::TG020, "a Delta table has no snapshot").with_source(e))?;
+    through_json(snapshot.metadata())
+        .map_err(|e| Error::new(codes::TG020, "a Delta table has odd metadata").with_source(e))
+}
+
 /// The files of the version that is loaded.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ use super::*;
 use crate::error::Error;
 use crate::event::{Before, Op, TxnRun};
 use crate::position::{Lineage, Lsn, Witness};
+use crate::schema::change::ChangePolicy;
 use crate::schema::{Column, ColumnKind, TableId, TableName};
 use crate::sink::StoppedTable;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
@@ -147,7 +148,10 @@ fn lake() -> Lake {
 impl Lake {
     async fn open(&self, schema: &Arc<TableSchema>) -> (DeltaTable, TableRecord) {
         let (lease, _) = self.sink.take_over().await.unwrap();
-        self.sink.open_table(&lease, schema.clone(), OpenFor::Continue, None).await.unwrap()
+        self.sink
+            .open_table(&lease, schema.clone(), OpenFor::Continue(ChangePolicy::default()), None)
+            .await
+            .unwrap()
     }
 }
 
@@ -331,7 +335,10 @@ async fn commits_after_the_cut_are_examined_at_open() {
     let cut = CutTable { id: schema.id, name: schema.name.clone(), target_id, version: 1, position: at(10) };
     foreign(&lake, 2, r#"{"add":{"path":"x","partitionValues":{},"size":1,"modificationTime":1,"dataChange":true,"stats":"{\"numRecords\":1}"}}"#)
         .await;
-    let refused = lake.sink.open_table(&lease, schema.clone(), OpenFor::Continue, Some(&cut)).await;
+    let refused = lake
+        .sink
+        .open_table(&lease, schema.clone(), OpenFor::Continue(ChangePolicy::default()), Some(&cut))
+        .await;
     assert_eq!(refused.err().map(code), Some("TG012"));
 }
 

@@ -10,11 +10,11 @@ use super::fault::table_error;
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, Txn};
 use crate::pgoutput::{
-    BatchBuilder, Begin, Commit, Message, Policies, Relation, ReplicaIdentity, ReplicationFrame, Truncate,
-    ValueError, decode,
+    BatchBuilder, Begin, Commit, Message, Policies, Relation, RelationColumn, ReplicaIdentity,
+    ReplicationFrame, Truncate, ValueError, decode,
 };
 use crate::position::{CommitLsn, Lsn, Witness};
-use crate::schema::{TableId, TableSchema};
+use crate::schema::{Column, TableId, TableSchema};
 use hashbrown::HashMap;
 use std::sync::Arc;
 
@@ -82,6 +82,8 @@ pub enum Progress {
     },
     /// The stop bound.
     Stopped,
+    /// A table was announced otherwise than it is followed: the caller should look at it before it goes on.
+    Announced,
 }
 
 struct Table {
@@ -102,6 +104,8 @@ enum Announced {
     Not,
     /// It is what rows are decoded with.
     Agrees,
+    /// Rows have other columns, which is known and followed: for each of ours, its place in them.
+    Mapped(Vec<Option<usize>>),
     /// It differs, and how. An error only when a row comes that is to be taken: transactions that the table
     /// holds already may be of an older form.
     Differs(String),
@@ -293,17 +297,25 @@ impl Assembler {
             open.bytes += size as u64;
         }
         match decode(bytes, false)? {
-            Message::Insert(m) => self.change(m.relation, |b, n| b.push_insert(&m.new, n, size)),
-            Message::Update(m) => {
-                self.change(m.relation, |b, n| b.push_update(m.old.as_ref(), &m.new, n, size))
-            }
-            Message::Delete(m) => self.change(m.relation, |b, n| b.push_delete(&m.old, n, size)),
+            Message::Insert(m) => self.change(m.relation, |b, n, map| match map {
+                None => b.push_insert(&m.new, n, size),
+                Some(map) => b.push_insert(&m.new.arranged(map, &mut Vec::new()), n, size),
+            }),
+            Message::Update(m) => self.change(m.relation, |b, n, map| match map {
+                None => b.push_update(m.old.as_ref(), &m.new, n, size),
+                Some(map) => {
+                    let (mut new, mut old) = (Vec::new(), Vec::new());
+                    let old = m.old.as_ref().map(|row| row.arranged(map, &mut old));
+                    b.push_update(old.as_ref(), &m.new.arranged(map, &mut new), n, size)
+                }
+            }),
+            Message::Delete(m) => self.change(m.relation, |b, n, map| match map {
+                None => b.push_delete(&m.old, n, size),
+                Some(map) => b.push_delete(&m.old.arranged(map, &mut Vec::new()), n, size),
+            }),
             Message::Begin(begin) => self.begin(begin),
             Message::Commit(commit) => self.commit(commit),
-            Message::Relation(relation) => {
-                self.relation(&relation, bytes);
-                Ok(Progress::Within)
-            }
+            Message::Relation(relation) => Ok(self.relation(&relation, bytes)),
             Message::Truncate(truncate) => self.truncate(&truncate, size),
             Message::Logical(message) => {
                 self.burst.heartbeats += u64::from(message.prefix == HEARTBEAT_PREFIX);
@@ -373,7 +385,7 @@ impl Assembler {
     fn change(
         &mut self,
         id: TableId,
-        push: impl FnOnce(&mut BatchBuilder, u64) -> Result<(), ValueError>,
+        push: impl FnOnce(&mut BatchBuilder, u64, Option<&[Option<usize>]>) -> Result<(), ValueError>,
     ) -> Result<Progress> {
         let Some(open) = &mut self.open else { return Err(doubtful("a change outside of a transaction")) };
         let ordinal = open.ordinal;
@@ -385,8 +397,9 @@ impl Assembler {
         if table.failed || open.txn.held_at(table.skip_until) {
             return Ok(Progress::Within);
         }
-        match &table.announced {
-            Announced::Agrees => {}
+        let map = match &table.announced {
+            Announced::Agrees => None,
+            Announced::Mapped(map) => Some(map.as_slice()),
             Announced::Not => return Err(doubtful("a change of a table that was not announced")),
             Announced::Differs(what) => {
                 let name = table.schema.name.clone();
@@ -395,8 +408,8 @@ impl Assembler {
                 self.fail(id, error);
                 return Ok(Progress::Within);
             }
-        }
-        match push(&mut table.builder, ordinal) {
+        };
+        match push(&mut table.builder, ordinal, map) {
             Ok(()) => {
                 if !table.dirty {
                     table.dirty = true;
@@ -414,7 +427,7 @@ impl Assembler {
 
     fn truncate(&mut self, truncate: &Truncate, size: usize) -> Result<Progress> {
         for &id in &truncate.relations {
-            self.change(id, |builder, ordinal| builder.push_truncate(ordinal, size))?;
+            self.change(id, |builder, ordinal, _| builder.push_truncate(ordinal, size))?;
         }
         Ok(Progress::Within)
     }
@@ -430,48 +443,70 @@ impl Assembler {
     }
 
     /// A table's columns as the server will send them from now on.
-    fn relation(&mut self, relation: &Relation<'_>, bytes: &[u8]) {
+    fn relation(&mut self, relation: &Relation<'_>, bytes: &[u8]) -> Progress {
         self.relations.insert(relation.id, bytes.to_vec());
-        if let Some(table) = self.table(relation.id) {
-            table.announced = Announced::of(&table.schema, relation);
-            self.burst.announced.push(relation.id);
-        }
+        let Some(table) = self.table(relation.id).filter(|table| !table.failed) else {
+            return Progress::Within;
+        };
+        table.announced = Announced::of(&table.schema, relation);
+        let agrees = matches!(table.announced, Announced::Agrees);
+        self.burst.announced.push(relation.id);
+        if agrees { Progress::Within } else { Progress::Announced }
     }
 }
 
 impl Announced {
     fn of(schema: &TableSchema, relation: &Relation<'_>) -> Self {
-        difference(schema, relation).map_or(Announced::Agrees, Announced::Differs)
+        if let Some(what) = other_table(schema, relation) {
+            return Announced::Differs(what);
+        }
+        let mut map = vec![None; schema.columns.len()];
+        for (place, column) in relation.columns.iter().enumerate() {
+            let Some(at) = schema.columns.iter().position(|own| own.name == column.name) else {
+                if schema.past.dropped.iter().any(|dropped| dropped == column.name) {
+                    continue;
+                }
+                return Announced::Differs(format!("column \"{}\" is not known", column.name));
+            };
+            let Some(own) = schema.columns.get(at) else { continue };
+            if !same_values(own, column) {
+                let what = format!("column \"{}\" has another type than {}", own.name, own.type_name);
+                return Announced::Differs(what);
+            }
+            if relation.identity != ReplicaIdentity::Full && schema.key.contains(&at) != column.key {
+                return Announced::Differs(format!("column \"{}\" joined or left the key", own.name));
+            }
+            if let Some(slot) = map.get_mut(at) {
+                *slot = Some(place);
+            }
+        }
+        for (own, place) in schema.columns.iter().zip(&map) {
+            if place.is_none() && !schema.past.added.contains(&own.name) {
+                return Announced::Differs(format!("column \"{}\" is not there", own.name));
+            }
+        }
+        let is_identity = map.len() == relation.columns.len()
+            && map.iter().enumerate().all(|(at, place)| *place == Some(at));
+        if is_identity { Announced::Agrees } else { Announced::Mapped(map) }
     }
 }
 
-/// What differs, for people; names only.
-fn difference(schema: &TableSchema, relation: &Relation<'_>) -> Option<String> {
+/// Whether a value announced like this is one of the column. Texts of any length are.
+fn same_values(own: &Column, announced: &RelationColumn<'_>) -> bool {
+    const TEXTS: [u32; 2] = [25, 1043];
+    (own.type_oid, own.type_modifier) == (announced.type_oid, announced.type_modifier)
+        || (TEXTS.contains(&own.type_oid) && TEXTS.contains(&announced.type_oid))
+}
+
+/// What speaks against its being the table that is followed, columns apart; for people.
+fn other_table(schema: &TableSchema, relation: &Relation<'_>) -> Option<String> {
     let namespace = if relation.namespace.is_empty() { "pg_catalog" } else { relation.namespace };
     if (namespace, relation.name) != (schema.name.schema.as_str(), schema.name.table.as_str()) {
         return Some(format!("it was renamed to \"{namespace}.{}\"", relation.name));
     }
-    let full = relation.identity == ReplicaIdentity::Full;
-    if full != schema.full_before {
-        let now = if full { "FULL" } else { "not FULL" };
-        return Some(format!("its replica identity is now {now}"));
-    }
-    for (i, column) in relation.columns.iter().enumerate() {
-        let Some(own) = schema.columns.get(i) else {
-            return Some(format!("column \"{}\" was added", column.name));
-        };
-        if own.name != column.name {
-            return Some(format!("column \"{}\" is now \"{}\"", own.name, column.name));
-        }
-        if (own.type_oid, own.type_modifier) != (column.type_oid, column.type_modifier) {
-            return Some(format!("column \"{}\" has another type than {}", own.name, own.type_name));
-        }
-        if !full && schema.key.contains(&i) != column.key {
-            return Some(format!("column \"{}\" joined or left the key", own.name));
-        }
-    }
-    let dropped = schema.columns.get(relation.columns.len())?;
-    Some(format!("column \"{}\" was dropped", dropped.name))
+    // Whole old rows serve where keys do; the reverse is not so.
+    (schema.full_before && relation.identity != ReplicaIdentity::Full)
+        .then(|| "its replica identity is not FULL any more".to_owned())
 }
 
 fn doubtful(what: &str) -> Error {

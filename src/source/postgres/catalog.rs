@@ -125,7 +125,8 @@ async fn describe(sql: &Sql, found: Vec<RawTable>, policies: &Policies) -> Resul
         let name = table.name.clone();
         match table.build(own, index, parts, &types, policies) {
             Ok(table) => {
-                let schema = Arc::new(TableSchema::clone(&table.schema).with_form(form));
+                let filled = own.iter().filter(|c| c.filled).map(|c| c.attnum).collect();
+                let schema = Arc::new(TableSchema { form, filled, ..TableSchema::clone(&table.schema) });
                 catalog.tables.push(SourceTable { schema, ..table });
             }
             Err(error) => catalog.rejected.push(Rejected { id, name, error }),
@@ -137,7 +138,8 @@ async fn describe(sql: &Sql, found: Vec<RawTable>, policies: &Policies) -> Resul
 /// Names and forms of these tables as they are now. One that is gone is not in it.
 ///
 /// *Files* are those of the table and of all its leaves; *columns* are the transactions that last wrote the
-/// columns' rows of `pg_attribute`, which stay what they are until an `ALTER` of that very column.
+/// columns' rows of `pg_attribute`, which stay what they are until an `ALTER` of that very column; *identity* is
+/// the replica identity and the keys that it may mean.
 pub async fn forms(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, (TableName, TableForm)>> {
     if ids.is_empty() {
         return Ok(HashMap::new());
@@ -147,7 +149,11 @@ pub async fn forms(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, (Table
          (SELECT string_agg(pg_catalog.pg_relation_filenode(f.oid)::text, ',' ORDER BY f.oid) \
           FROM (SELECT c.oid UNION SELECT t.relid FROM pg_catalog.pg_partition_tree(c.oid) t) f(oid)), \
          (SELECT string_agg(a.attnum::text || ':' || a.xmin::text, ',' ORDER BY a.attnum) \
-          FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0) \
+          FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0), \
+         c.relreplident::text || coalesce((SELECT string_agg(concat_ws(':', i.indkey, i.indnkeyatts, \
+           i.indisprimary, i.indisreplident, i.indimmediate), ',' ORDER BY i.indisprimary, i.indkey::text) \
+          FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid \
+          AND (i.indisprimary OR i.indisreplident)), '') \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.oid IN ({})",
         list(ids)
@@ -156,10 +162,8 @@ pub async fn forms(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, (Table
     let mut found = HashMap::new();
     for row in &sql.rows(&query).await? {
         let name = TableName::new(field::<String>(row, 1)?, field::<String>(row, 2)?);
-        found.insert(
-            TableId(field(row, 0)?),
-            (name, TableForm { files: digest(row, 3), columns: digest(row, 4) }),
-        );
+        let form = TableForm { files: digest(row, 3), columns: digest(row, 4), identity: digest(row, 5) };
+        found.insert(TableId(field(row, 0)?), (name, form));
     }
     Ok(found)
 }
@@ -305,6 +309,8 @@ struct RawColumn {
     type_oid: u32,
     type_modifier: i32,
     generated: bool,
+    /// `atthasmissing`: rows from before it have a value that is stored in the catalogue only.
+    filled: bool,
     /// The type's name with modifier, by the server.
     formatted: String,
 }
@@ -341,7 +347,7 @@ fn list(ids: &[TableId]) -> String {
 async fn columns(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, Vec<RawColumn>>> {
     let query = format!(
         "SELECT attrelid, attnum, attname, atttypid, atttypmod, attgenerated <> '', \
-         pg_catalog.format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute \
+         pg_catalog.format_type(atttypid, atttypmod), atthasmissing FROM pg_catalog.pg_attribute \
          WHERE attrelid IN ({}) AND attnum > 0 AND NOT attisdropped ORDER BY attrelid, attnum",
         list(ids)
     );
@@ -354,6 +360,7 @@ async fn columns(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, Vec<RawC
             type_modifier: field(row, 4)?,
             generated: truth(row, 5),
             formatted: field(row, 6)?,
+            filled: truth(row, 7),
         });
     }
     Ok(map)

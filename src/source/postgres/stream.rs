@@ -225,6 +225,8 @@ impl PgStream {
             };
             match progress {
                 Ok(Progress::Within) => {}
+                // Its next rows wait until somebody has looked.
+                Ok(Progress::Announced) => return Ok(true),
                 Ok(Progress::Keepalive { reply }) => {
                     if reply {
                         self.feedback.reply_now();
