@@ -28,20 +28,20 @@ use super::append::table_schema;
 use super::commit::{Core, PutEnd, loosened};
 use super::dv::VectorFile;
 use super::encode::{FileWriter, FinishedFile, keep};
-use super::log::{self, Action};
+use super::log::{self, Action, MetaData};
 use super::moves::{Moved, locate};
 use super::slots::Slots;
 use super::state::Mode;
 use super::storage::TableFiles;
-use super::table::{DataFile, now_ms, read_columns};
+use super::table::{DataFile, columns_of, now_ms, read_columns};
 use super::unit::TARGET_FILE_BYTES;
 use super::upsert::{added, start_of};
 use crate::error::{Error, Result, codes};
 use crate::position::landing::Planned;
 use crate::position::{Epoch, Interval};
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use roaring::RoaringBitmap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -178,8 +178,12 @@ struct Input {
 /// A planned compaction.
 pub(super) struct Job {
     files: TableFiles,
+    /// The source's columns as they are now, and ours in a change log.
     schema: SchemaRef,
-    key: Vec<usize>,
+    /// Names of the key columns.
+    key: Vec<String>,
+    /// All columns of the table, those that the source has no more included.
+    columns: Vec<String>,
     generation: u64,
     inputs: Vec<Input>,
     policy: Policy,
@@ -248,7 +252,8 @@ impl Job {
         Some(Job {
             files: core.files.clone(),
             schema,
-            key: core.schema.key.clone(),
+            key: core.schema.key.iter().map(|&i| core.schema.columns[i].name.clone()).collect(),
+            columns: column_names(&core.metadata)?,
             generation: core.slots.generation(),
             inputs,
             policy: policy.clone(),
@@ -261,14 +266,16 @@ impl Job {
     /// # Errors
     /// `TG020` for a damaged file; `TG001` to `TG003` from storage.
     pub(super) async fn run(self) -> Result<Compacted> {
+        let schema = self.output_schema().await?;
         let mut output = Output {
+            key: self.key.iter().filter_map(|name| schema.index_of(name).ok()).collect(),
+            schema,
             pace: Pace { began: Instant::now(), bytes: 0 },
             job: &self,
             writer: None,
             rows: 0,
             finished: Vec::new(),
         };
-        let names: Vec<String> = self.schema.fields().iter().map(|f| f.name().clone()).collect();
         let mut inputs = Vec::with_capacity(self.inputs.len());
         for input in &self.inputs {
             inputs.push(Rewritten {
@@ -277,7 +284,7 @@ impl Job {
                 gone: input.gone.clone(),
                 first: output.rows,
             });
-            output.copy(input, &names).await?;
+            output.copy(input).await?;
         }
         output.close().await?;
         let (outputs, took) = (output.finished, output.pace.began.elapsed());
@@ -291,11 +298,39 @@ impl Job {
             took,
         })
     }
+
+    /// The columns that any of the files has. A file holds the columns of its own time: those that were added
+    /// since read as null, and those that the source has no more keep their values.
+    async fn output_schema(&self) -> Result<SchemaRef> {
+        let mut fields: Vec<Option<FieldRef>> = vec![None; self.columns.len()];
+        for input in &self.inputs {
+            let found = columns_of(&self.files, &input.name).await?;
+            for (field, name) in fields.iter_mut().zip(&self.columns) {
+                if field.is_none()
+                    && let Ok(theirs) = found.field_with_name(name)
+                {
+                    let ours = self.schema.field_with_name(name);
+                    let kind = ours.map_or_else(|_| theirs.data_type(), |ours| ours.data_type());
+                    *field = Some(Arc::new(Field::new(name, kind.clone(), true)));
+                }
+            }
+        }
+        Ok(Arc::new(Schema::new(fields.into_iter().flatten().collect::<Vec<_>>())))
+    }
+}
+
+/// Names of the table's columns. `None`: the schema cannot be read.
+fn column_names(metadata: &MetaData) -> Option<Vec<String>> {
+    let schema: serde_json::Value = serde_json::from_str(&metadata.schema_string).ok()?;
+    let fields = schema.get("fields")?.as_array()?;
+    fields.iter().map(|field| Some(field.get("name")?.as_str()?.to_owned())).collect()
 }
 
 /// The files that a job writes.
 struct Output<'a> {
     job: &'a Job,
+    schema: SchemaRef,
+    key: Vec<usize>,
     pace: Pace,
     writer: Option<FileWriter>,
     /// Rows in all files.
@@ -304,14 +339,22 @@ struct Output<'a> {
 }
 
 impl Output<'_> {
-    async fn copy(&mut self, input: &Input, names: &[String]) -> Result<()> {
+    async fn copy(&mut self, input: &Input) -> Result<()> {
+        let found = columns_of(&self.job.files, &input.name).await?;
+        let names: Vec<String> = self
+            .schema
+            .fields()
+            .iter()
+            .map(|f| f.name().clone())
+            .filter(|name| found.index_of(name).is_ok())
+            .collect();
         let mut gone = input.gone.iter().peekable();
         let mut row = 0u32;
-        let mut batches = read_columns(&self.job.files, &input.name, names, None).await?;
+        let mut batches = read_columns(&self.job.files, &input.name, &names, None).await?;
         loop {
             let began = Instant::now();
             let Some(batch) = tokio::task::block_in_place(|| batches.next()) else { break };
-            let batch = conform(&batch?, &self.job.schema)?;
+            let batch = conform(&batch?, &self.schema)?;
             let end = row + u32::try_from(batch.num_rows()).unwrap_or(u32::MAX);
             let mut live = vec![true; batch.num_rows()];
             while let Some(at) = gone.next_if(|&at| at < end) {
@@ -339,7 +382,7 @@ impl Output<'_> {
         }
         let mut writer = match self.writer.take() {
             Some(writer) => writer,
-            None => FileWriter::create(&self.job.files, Arc::clone(&self.job.schema), &self.job.key, rows)?,
+            None => FileWriter::create(&self.job.files, Arc::clone(&self.schema), &self.key, rows)?,
         };
         tokio::task::block_in_place(|| writer.write(rows))?;
         self.rows += rows.num_rows() as u64;
@@ -356,7 +399,7 @@ impl Output<'_> {
     }
 }
 
-/// A batch as the table's schema has it: files of other writers hold other orders and other Arrow types.
+/// A batch as the output has it: other files hold other columns, orders and Arrow types.
 fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let failed = |e: arrow::error::ArrowError| {
         Error::new(codes::TG020, "a data file's columns do not fit the table").with_source(e)
@@ -364,8 +407,10 @@ fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let exact = CastOptions { safe: false, ..CastOptions::default() };
     let mut columns = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
-        let at = batch.schema().index_of(field.name()).map_err(failed)?;
-        columns.push(cast_with_options(batch.column(at), field.data_type(), &exact).map_err(failed)?);
+        columns.push(match batch.column_by_name(field.name()) {
+            Some(column) => cast_with_options(column, field.data_type(), &exact).map_err(failed)?,
+            None => new_null_array(field.data_type(), batch.num_rows()),
+        });
     }
     RecordBatch::try_new(Arc::clone(schema), columns).map_err(failed)
 }

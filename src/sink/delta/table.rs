@@ -361,21 +361,34 @@ pub(super) async fn open_data(files: &TableFiles, name: &str) -> Result<Readable
     }
 }
 
+/// What a data file says of itself.
+async fn parquet_metadata(files: &TableFiles, name: &str) -> Result<ArrowReaderMetadata> {
+    let damaged = |e: parquet::errors::ParquetError| {
+        Error::new(codes::TG020, format!("cannot read \"{name}\"")).with_source(e)
+    };
+    let options = ArrowReaderOptions::new();
+    match open_data(files, name).await? {
+        Readable::Local(file) => ArrowReaderMetadata::load(&file, options).map_err(damaged),
+        Readable::Fetched(bytes) => ArrowReaderMetadata::load(&bytes, options).map_err(damaged),
+    }
+}
+
 /// Rows of a data file, as it says itself.
 ///
 /// # Errors
 /// `TG020`, `TG001`; `TG014` beyond 2^32.
 pub(super) async fn rows_of(files: &TableFiles, name: &str) -> Result<u32> {
-    let damaged = |e: parquet::errors::ParquetError| {
-        Error::new(codes::TG020, format!("cannot read \"{name}\"")).with_source(e)
-    };
-    let options = ArrowReaderOptions::new();
-    let meta = match open_data(files, name).await? {
-        Readable::Local(file) => ArrowReaderMetadata::load(&file, options).map_err(damaged)?,
-        Readable::Fetched(bytes) => ArrowReaderMetadata::load(&bytes, options).map_err(damaged)?,
-    };
+    let meta = parquet_metadata(files, name).await?;
     u32::try_from(meta.metadata().file_metadata().num_rows())
         .map_err(|_| Error::new(codes::TG014, format!("\"{name}\" has over 2^32 rows")))
+}
+
+/// Columns of a data file.
+///
+/// # Errors
+/// `TG020`, `TG001`.
+pub(super) async fn columns_of(files: &TableFiles, name: &str) -> Result<arrow::datatypes::SchemaRef> {
+    Ok(std::sync::Arc::clone(parquet_metadata(files, name).await?.schema()))
 }
 
 /// Reads columns of a data file, all rows or a selection, in batches.
