@@ -1,5 +1,7 @@
 //! One task per table: its only committer. Slices and commits come in order through a short queue.
 //!
+//! What a table does beside its commits (compaction) is made visible by the same task, between two of them.
+//!
 //! The queue and a budget of bytes over all tables bound what waits here (BD-1); whoever sends a slice
 //! waits for both. Events go back through an unbounded channel: there is at most one for each commit under
 //! way and each table, and the driver must never be waited for by a worker that it waits for itself.
@@ -124,7 +126,21 @@ async fn serve<T: TableSink>(
     events: mpsc::UnboundedSender<TableEvent>,
 ) {
     let mut tally = Tally::default();
-    while let Some(next) = work.recv().await {
+    loop {
+        // Neither side may starve the other, so the order is left to chance.
+        let next = tokio::select! {
+            next = work.recv() => next,
+            () = table.upkeep_ready() => {
+                let failure = match table.upkeep().await {
+                    Ok(None) => continue,
+                    Ok(Some(by)) => TableEvent::Fenced { by },
+                    Err(error) => failed(id, generation, error),
+                };
+                let _receiver_may_be_gone = events.send(failure);
+                return;
+            }
+        };
+        let Some(next) = next else { return };
         let event = match next {
             Work::Stage(batch, budget) => {
                 tally.add(Tally::of(&batch));

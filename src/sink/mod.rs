@@ -236,6 +236,18 @@ pub trait TableSink: Send + 'static {
         parts: Vec<CopyPart>,
         base: Base,
     ) -> impl Future<Output = Result<CommitOutcome>> + Send;
+
+    /// Resolves when work beside the commits wants the table: then [`TableSink::upkeep`] is called. Never,
+    /// for a target that has none. Dropping the future loses nothing.
+    fn upkeep_ready(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
+    /// Makes visible what was done beside the commits; no row changes. The epoch of a newer owner, if one
+    /// is met.
+    fn upkeep(&mut self) -> impl Future<Output = Result<Option<Epoch>>> + Send {
+        std::future::ready(Ok(None))
+    }
 }
 
 /// Shorthand for a table error with its name in front.

@@ -11,6 +11,7 @@ mod bank;
 mod ddl;
 mod every_type;
 mod face;
+mod foreign;
 mod harness;
 mod keyless;
 mod kill;

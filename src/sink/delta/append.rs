@@ -113,7 +113,9 @@ impl AppendUnit {
             actions.extend(files.iter().map(|f| Action::Add(f.add.clone())));
             match core.put(planned, log::encode(&actions)?.into()).await? {
                 PutEnd::Landed => {
-                    core.slots.extend(files.into_iter().map(Some));
+                    for file in files {
+                        core.slots.push(Some(file));
+                    }
                     core.advance(interval.to);
                     self.finished.clear();
                     return Ok(CommitOutcome::Committed { version: core.version });

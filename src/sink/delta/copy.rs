@@ -119,7 +119,7 @@ pub(super) async fn commit_copy(
         actions.extend(files.iter().map(|f| Action::Add(f.add.clone())));
         match core.put(planned, log::encode(&actions)?.into()).await? {
             PutEnd::Landed => {
-                core.slots = files.into_iter().map(Some).collect();
+                core.slots.replace(files);
                 (core.state, core.metadata, core.protocol) = (state, metadata, protocol);
                 core.advance(position);
                 return Ok(CommitOutcome::Committed { version: core.version });

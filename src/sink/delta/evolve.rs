@@ -109,16 +109,31 @@ impl Core {
     /// # Errors
     /// `PG022` when that cannot be.
     pub(super) fn evolve(&mut self, schema: Arc<TableSchema>) -> Result<()> {
-        // Several changes may wait for one commit: the last stands on the one before.
+        // Several changes may wait for one commit: the last stands on the one before. What is committed stays
+        // what it is, to be compared with what is found.
+        let committed = (self.state.clone(), self.metadata.clone());
         if let Some(pending) = &self.pending {
             (self.state, self.metadata) = (pending.state.clone(), pending.metadata.clone());
         }
-        match follow(self, &schema, ChangePolicy::default())? {
+        let followed = follow(self, &schema, ChangePolicy::default());
+        (self.state, self.metadata) = committed;
+        match followed? {
             Follow::Same => {}
             Follow::InPlace(pending) => self.pending = Some(*pending),
             Follow::Copy(why) => return Err(table_error(&schema.name, codes::PG022, why)),
         }
         self.schema = schema;
+        Ok(())
+    }
+
+    /// What waits for the next commit, on the metadata as somebody else left them.
+    ///
+    /// # Errors
+    /// `PG022` when that cannot be.
+    pub(super) fn evolve_again(&mut self) -> Result<()> {
+        if self.pending.take().is_some() {
+            self.evolve(Arc::clone(&self.schema))?;
+        }
         Ok(())
     }
 }

@@ -21,9 +21,13 @@ use std::hash::Hash;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// A key in a map.
-pub(super) trait Key: Copy + Eq + Hash + Send + 'static {
+pub(super) trait Key: Copy + Eq + Hash + Send + Sync + 'static {
     /// From its encoded bytes; `exact` when they fit this width.
     fn from_bytes(bytes: &[u8], exact: bool) -> Self;
+    /// Bytes of a key in a saved index.
+    const BYTES: usize;
+    /// Writes those bytes; `from_bytes` with `exact` reads them.
+    fn put(self, out: &mut Vec<u8>);
     /// Well mixed bits for the map.
     fn mix(self) -> u64;
 }
@@ -33,6 +37,12 @@ impl Key for u64 {
         let mut raw = [0u8; 8];
         raw[..bytes.len().min(8)].copy_from_slice(&bytes[..bytes.len().min(8)]);
         u64::from_le_bytes(raw)
+    }
+
+    const BYTES: usize = 8;
+
+    fn put(self, out: &mut Vec<u8>) {
+        out.extend(self.to_le_bytes());
     }
 
     fn mix(self) -> u64 {
@@ -54,6 +64,13 @@ impl Key for [u64; 2] {
             let (low, high) = hash.split_at(8);
             [u64::from_bytes(low, true), u64::from_bytes(high, true)]
         }
+    }
+
+    const BYTES: usize = 16;
+
+    fn put(self, out: &mut Vec<u8>) {
+        self[0].put(out);
+        self[1].put(out);
     }
 
     fn mix(self) -> u64 {

@@ -7,24 +7,35 @@
 //! ```text
 //! stage(slice) ─► unit (net change by key) ─► data file(s)
 //! commit(from,to) ─► deletion vectors ─► [commitInfo, txn epoch, txn lsn, remove…, add…] put as v+1
+//! beside          ─► compaction job   ─► landed by the same committer: remove…, add…, no row changes
 //! ```
 
 mod append;
 pub mod bench;
+mod clean;
 mod commit;
+mod compact;
 mod control;
 mod copy;
 mod dv;
 mod encode;
 mod evolve;
+#[cfg(test)]
+mod faults;
 mod fetch;
+mod foreign;
 mod index;
 mod keys;
 mod log;
+mod moves;
+mod saved;
+mod slots;
+mod spill;
 mod state;
 mod storage;
 mod table;
 mod unit;
+mod upkeep;
 mod upsert;
 
 use crate::error::{Result, codes};
@@ -36,11 +47,15 @@ use crate::sink::{
     TableSink, WriterLease, Written, table_error,
 };
 use commit::Core;
+use compact::{Landed, Policy};
 use keys::KeyWidth;
 use state::TableState;
+use std::path::PathBuf;
 use std::sync::Arc;
 use storage::{Put, Storage, TableFiles};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
+pub use upkeep::Tally;
+use upkeep::Upkeep;
 
 /// The position under which a change stands in a change log: the start of its commit record, which is
 /// known as soon as the transaction begins.
@@ -53,6 +68,12 @@ pub struct DeltaSink {
     storage: Storage,
     pipeline: String,
     control: Mutex<Option<control::Control>>,
+    /// Where indexes are saved on this machine.
+    cache: Option<PathBuf>,
+    /// What the indexes may take of memory.
+    budget: index::Budget,
+    /// One compaction at a time: what it takes of memory and processor is taken once.
+    compactions: Arc<Semaphore>,
 }
 
 impl DeltaSink {
@@ -65,7 +86,19 @@ impl DeltaSink {
             storage: Storage::open(uri)?,
             pipeline: pipeline.to_owned(),
             control: Mutex::new(None),
+            cache: None,
+            budget: index::Budget::default(),
+            compactions: Arc::new(Semaphore::new(1)),
         })
+    }
+
+    /// Saves indexes in this directory, so that opening a large table is quick; deleting it loses nothing.
+    /// All indexes together take no more than `bytes` of memory, about: what is beyond goes there, too.
+    #[must_use]
+    pub fn with_cache(mut self, directory: PathBuf, bytes: usize) -> Self {
+        self.budget = index::Budget::new(bytes, Some(directory.clone()));
+        self.cache = Some(directory);
+        self
     }
 
     /// Asks the running process for a new copy of a table.
@@ -111,7 +144,10 @@ impl Sink for DeltaSink {
         table::check_names(&schema)?;
         let files = self.storage.table(&[&schema.name.schema, &schema.name.table])?;
         let ids = log::AppIds::new(&self.pipeline);
-        let (core, outdated) = open_core(files, ids, &self.pipeline, lease.epoch, schema, purpose).await?;
+        let (mut core, outdated) =
+            open_core(files, ids, &self.pipeline, lease.epoch, schema, purpose).await?;
+        core.cache.clone_from(&self.cache);
+        core.budget = self.budget.clone();
         if let (OpenFor::Continue(_), Some(cut)) = (purpose, cut)
             && cut.target_id == core.metadata.id
         {
@@ -125,7 +161,8 @@ impl Sink for DeltaSink {
             past: core.pending.as_ref().map_or(&core.state, |pending| &pending.state).past.clone(),
             outdated,
         };
-        Ok((DeltaTable::new(core), record))
+        let upkeep = Upkeep::new(Some(Policy::default()), Arc::clone(&self.compactions));
+        Ok((DeltaTable::new(core, upkeep), record))
     }
 
     async fn commit_cut(&self, lease: &WriterLease, cut: Cut) -> Result<CommitOutcome> {
@@ -190,7 +227,10 @@ async fn open_core(
             pending: None,
             version: loaded.version,
             position: loaded.position,
-            slots: Vec::new(),
+            slots: slots::Slots::default(),
+            cache: None,
+            budget: index::Budget::default(),
+            seen: std::time::Instant::now(),
         };
         let already_fenced = loaded.epoch == Some(epoch);
         core.adopt(loaded);
@@ -273,10 +313,13 @@ enum Applied {
 pub struct DeltaTable {
     core: Core,
     applied: Applied,
+    upkeep: Upkeep,
+    /// Something of a unit is staged.
+    is_open: bool,
 }
 
 impl DeltaTable {
-    fn new(core: Core) -> Self {
+    fn new(core: Core, upkeep: Upkeep) -> Self {
         let applied = if !core.schema.has_key() {
             Applied::Log(append::AppendUnit::default())
         } else if KeyWidth::of(&core.schema) == KeyWidth::Narrow {
@@ -284,7 +327,69 @@ impl DeltaTable {
         } else {
             Applied::Wide(upsert::Upsert::default())
         };
-        DeltaTable { core, applied }
+        DeltaTable { core, applied, upkeep, is_open: false }
+    }
+
+    /// Lands a finished compaction. The epoch of a newer owner, if one is met.
+    async fn land(&mut self, compacted: compact::Compacted) -> Result<Option<Epoch>> {
+        let (read, written, took) = (compacted.read, compacted.written, compacted.took);
+        match compacted.land(&mut self.core).await? {
+            Landed::Moved(moved) => {
+                tracing::debug!(
+                    table = %self.core.schema.name, version = self.core.version, files = moved.len(), read,
+                    written, ms = took.as_millis(), "compacted"
+                );
+                self.upkeep.tally.jobs += 1;
+                self.upkeep.tally.bytes_read += read;
+                self.upkeep.tally.bytes_written += written;
+                match &mut self.applied {
+                    Applied::Narrow(upsert) => upsert.lead_on(moved),
+                    Applied::Wide(upsert) => upsert.lead_on(moved),
+                    Applied::Log(_) => {}
+                }
+                Ok(None)
+            }
+            Landed::Void => {
+                self.upkeep.tally.void += 1;
+                Ok(None)
+            }
+            Landed::Reloaded => {
+                self.upkeep.tally.void += 1;
+                self.index_again().await?;
+                Ok(None)
+            }
+            Landed::Fenced(by) => Ok(Some(by)),
+        }
+    }
+
+    async fn index_again(&mut self) -> Result<()> {
+        match &mut self.applied {
+            Applied::Narrow(upsert) => upsert.index_again(&mut self.core).await,
+            Applied::Wide(upsert) => upsert.index_again(&mut self.core).await,
+            Applied::Log(_) => Ok(()),
+        }
+    }
+
+    /// Takes in what somebody else has committed, so that no file is looked for that they replaced.
+    async fn catch_up(&mut self) -> Result<()> {
+        // A newer owner is met by the commit.
+        if self.core.is_behind().await? && self.core.reload().await?.is_none() {
+            self.index_again().await?;
+        }
+        Ok(())
+    }
+
+    async fn commit_unit(&mut self, interval: Interval) -> Result<CommitOutcome> {
+        match &mut self.applied {
+            Applied::Narrow(upsert) => upsert.commit(&mut self.core, interval).await,
+            Applied::Wide(upsert) => upsert.commit(&mut self.core, interval).await,
+            Applied::Log(unit) => unit.commit(&mut self.core, interval).await,
+        }
+    }
+
+    /// What upkeep has done so far.
+    pub fn tally(&self) -> Tally {
+        self.upkeep.tally
     }
 
     /// Bytes that the index takes.
@@ -302,6 +407,10 @@ impl TableSink for DeltaTable {
         if batch.is_empty() {
             return Ok(());
         }
+        if !self.is_open {
+            self.catch_up().await?;
+            self.is_open = true;
+        }
         match &mut self.applied {
             Applied::Narrow(upsert) => upsert.stage(&mut self.core, &batch).await,
             Applied::Wide(upsert) => upsert.stage(&mut self.core, &batch).await,
@@ -314,11 +423,34 @@ impl TableSink for DeltaTable {
             let what = "a change came before the first copy was finished";
             return Err(table_error(&self.core.schema.name, codes::RT001, what));
         }
-        match &mut self.applied {
-            Applied::Narrow(upsert) => upsert.commit(&mut self.core, interval).await,
-            Applied::Wide(upsert) => upsert.commit(&mut self.core, interval).await,
-            Applied::Log(unit) => unit.commit(&mut self.core, interval).await,
+        let outcome = self.commit_unit(interval).await?;
+        self.is_open = false;
+        if self.upkeep.is_overdue(&self.core) {
+            self.upkeep.settle(&self.core.schema.name).await;
+            if let Some(by) = self.upkeep().await? {
+                return Ok(CommitOutcome::Fenced { by });
+            }
         }
+        self.upkeep.begin(&self.core);
+        match &mut self.applied {
+            Applied::Narrow(upsert) => upsert.save(&self.core),
+            Applied::Wide(upsert) => upsert.save(&self.core),
+            Applied::Log(_) => {}
+        }
+        Ok(outcome)
+    }
+
+    async fn upkeep_ready(&mut self) {
+        self.upkeep.ready(&self.core.schema.name).await;
+    }
+
+    async fn upkeep(&mut self) -> Result<Option<Epoch>> {
+        let Some(compacted) = self.upkeep.take() else { return Ok(None) };
+        let fenced = self.land(compacted).await?;
+        if fenced.is_none() {
+            self.upkeep.begin(&self.core);
+        }
+        Ok(fenced)
     }
 
     fn evolve(&mut self, schema: Arc<TableSchema>) -> Result<()> {
@@ -326,6 +458,7 @@ impl TableSink for DeltaTable {
     }
 
     fn discard_staged(&mut self) {
+        self.is_open = false;
         match &mut self.applied {
             Applied::Narrow(upsert) => upsert.discard(),
             Applied::Wide(upsert) => upsert.discard(),
@@ -344,6 +477,7 @@ impl TableSink for DeltaTable {
         base: Base,
     ) -> Result<CommitOutcome> {
         self.discard_staged();
+        self.upkeep.abandon();
         match &mut self.applied {
             Applied::Narrow(upsert) => upsert.forget_index(),
             Applied::Wide(upsert) => upsert.forget_index(),

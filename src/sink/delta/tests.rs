@@ -13,6 +13,9 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::Int64Type;
 use std::collections::BTreeMap;
 
+mod keep;
+mod model;
+
 type Row = (Option<String>, Option<String>);
 
 #[derive(Clone, Debug)]
@@ -98,10 +101,13 @@ fn batch(schema: &Arc<TableSchema>, changes: &[Change]) -> ChangeBatch {
 
 /// Content through log and deletion vectors.
 async fn content(files: &TableFiles, ids: &log::AppIds) -> BTreeMap<i64, Row> {
-    let mut loaded = load(files, ids).await.unwrap();
-    read_vectors(files, loaded.files.iter_mut()).await.unwrap();
+    rows_of_files(files, load(files, ids).await.unwrap().files).await
+}
+
+async fn rows_of_files(files: &TableFiles, mut data: Vec<table::DataFile>) -> BTreeMap<i64, Row> {
+    read_vectors(files, data.iter_mut()).await.unwrap();
     let mut rows = BTreeMap::new();
-    for file in &loaded.files {
+    for file in &data {
         let mut number = 0;
         let columns = ["id", "name", "big"].map(String::from);
         for batch in read_columns(files, &file.name(), &columns, None).await.unwrap() {

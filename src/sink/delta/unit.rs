@@ -376,7 +376,7 @@ impl<K: Key> Unit<K> {
     /// Brings the index up to the committed unit. `numbers` gives the table's number of each unit file.
     pub(super) fn publish(&self, index: &mut KeyMap<K>, numbers: &[u32]) {
         if self.truncated {
-            *index = KeyMap::default();
+            index.clear();
         }
         for entry in &self.entries {
             match entry.now {
