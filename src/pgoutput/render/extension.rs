@@ -90,7 +90,11 @@ pub(super) fn sparse_vector(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Reaso
         if i > 0 {
             out.push(b',');
         }
-        let place = places.i32()?.checked_add(1).ok_or(Reason::Malformed)?;
+        let place = places.i32()?;
+        if !(0..dimensions).contains(&place) {
+            return Err(Reason::Malformed);
+        }
+        let place = place + 1;
         number(out, format_args!("{place}:"));
         single(bytes.f32()?, out);
     }

@@ -9,6 +9,8 @@ const DAY: i64 = 86_400_000_000;
 const HOUR: i64 = 3_600_000_000;
 const MINUTE: i64 = 60_000_000;
 const SECOND: i64 = 1_000_000;
+/// Seconds that no zone is away from UTC.
+const FARTHEST_ZONE: u32 = 16 * 3600;
 /// Days from 0000-03-01, where the arithmetic begins, to 2000-01-01.
 const EPOCH: i64 = 730_425;
 
@@ -73,6 +75,9 @@ pub(super) fn time_with_zone(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Reas
     let behind = bytes.i32()?;
     bytes.end()?;
     let (sign, seconds) = (if behind > 0 { '-' } else { '+' }, behind.unsigned_abs());
+    if seconds >= FARTHEST_ZONE {
+        return Err(Reason::Malformed);
+    }
     number(out, format_args!("{sign}{:02}", seconds / 3600));
     if !seconds.is_multiple_of(3600) {
         number(out, format_args!(":{:02}", seconds / 60 % 60));
