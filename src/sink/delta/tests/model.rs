@@ -99,7 +99,10 @@ impl World {
             }
             let opened = async {
                 let (lease, _) = self.lake.sink.take_over().await?;
-                self.lake.sink.open_table(&lease, self.schema.clone(), OpenFor::Continue, None).await
+                self.lake
+                    .sink
+                    .open_table(&lease, self.schema.clone(), OpenFor::Continue(ChangePolicy::default()), None)
+                    .await
             };
             match opened.await {
                 Ok((mut table, record)) => {
