@@ -3,8 +3,7 @@
 use super::options::{RunOptions, Snapshot, StopSignal, Until};
 use crate::config::{self as model, Config};
 use crate::error::{Error, Result, codes};
-use crate::pgoutput::Policies;
-use crate::pgoutput::{Infinity, NumericUnbounded};
+use crate::pgoutput::{Infinity, NumericUnbounded, Policies, UnknownTypes};
 use crate::position::CommitLsn;
 use crate::replication::{Limits, Millis};
 use crate::runtime;
@@ -178,6 +177,10 @@ fn policies(cfg: &Config) -> Policies {
         infinity: match cfg.sink.infinity {
             model::InfinityPolicy::Stop => Infinity::Stop,
             model::InfinityPolicy::Null => Infinity::Null,
+        },
+        unknown_types: match cfg.sink.unknown_types {
+            model::UnknownTypesPolicy::Stop => UnknownTypes::Stop,
+            model::UnknownTypesPolicy::Text => UnknownTypes::Text,
         },
     }
 }

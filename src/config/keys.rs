@@ -49,7 +49,16 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     },
     SectionKeys {
         path: "sink",
-        built: &["type", "uri", "commit", "write", "schema_changes", "numeric_unbounded", "infinity"],
+        built: &[
+            "type",
+            "uri",
+            "commit",
+            "write",
+            "schema_changes",
+            "numeric_unbounded",
+            "infinity",
+            "unknown_types",
+        ],
         later: &[
             "credentials",
             "deletes",

@@ -30,7 +30,7 @@ pub use lookup::{Found, Wanted, find};
 pub use model::{
     BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
     LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, SinkConfig, SinkTarget, SnapshotConfig,
-    SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode, WriteMode,
+    SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode, UnknownTypesPolicy, WriteMode,
 };
 pub use pattern::TablePattern;
 pub use problem::{ConfigError, Mark, Place, Problem, Refusal, Show};

@@ -190,6 +190,8 @@ pub struct SinkConfig {
     pub numeric_unbounded: NumericUnbounded,
     /// What an infinite date or timestamp becomes.
     pub infinity: InfinityPolicy,
+    /// What a column of a type that is not known becomes.
+    pub unknown_types: UnknownTypesPolicy,
 }
 
 /// The kind of sink and its place.
@@ -254,6 +256,15 @@ pub enum InfinityPolicy {
     Stop,
     /// Null: not exact, chosen by the operator.
     Null,
+}
+
+/// What a column of a type that is not known becomes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UnknownTypesPolicy {
+    /// Its table is refused.
+    Stop,
+    /// The server's text for it.
+    Text,
 }
 
 /// What happens with rows that cannot be represented.

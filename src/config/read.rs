@@ -5,7 +5,7 @@ use super::address::{DEFAULT_PORT, ParsedSource, parse_port, parse_sink, parse_s
 use super::model::{
     BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
     LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, SinkConfig, SinkTarget, SnapshotConfig,
-    SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode, WriteMode,
+    SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode, UnknownTypesPolicy, WriteMode,
 };
 use super::pattern::TablePattern;
 use super::problem::{Refusal, Show};
@@ -363,6 +363,11 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
     let infinity = or_default(reader, section, "infinity", InfinityPolicy::Stop, |reader, section, key| {
         reader.choice(section, key, &[("stop", InfinityPolicy::Stop), ("null", InfinityPolicy::Null)], &[])
     });
+    let unknown =
+        or_default(reader, section, "unknown_types", UnknownTypesPolicy::Stop, |reader, section, key| {
+            let allowed = [("stop", UnknownTypesPolicy::Stop), ("text", UnknownTypesPolicy::Text)];
+            reader.choice(section, key, &allowed, &[])
+        });
     Some(SinkConfig {
         target: target?,
         commit: commit?,
@@ -370,6 +375,7 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
         schema_changes: schema_changes?,
         numeric_unbounded: numeric?,
         infinity: infinity?,
+        unknown_types: unknown?,
     })
 }
 

@@ -35,7 +35,7 @@ impl Shape {
         let columns = schema.columns.iter().map(|c| ShapeColumn {
             attnum: c.attnum,
             name: c.name.clone(),
-            source_type: c.type_name.clone(),
+            source_type: c.source_type(),
             filled: schema.filled.contains(&c.attnum),
         });
         let key = schema.key.iter().filter_map(|&i| schema.columns.get(i)).map(|c| c.name.clone());

@@ -5,8 +5,10 @@
 
 pub mod change;
 mod kind;
+mod shape;
 
 pub use kind::ColumnKind;
+pub use shape::{Field as ShapeField, Scalar, Shape};
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use change::Change;
@@ -116,6 +118,13 @@ impl Past {
             }
         }
         past
+    }
+}
+
+impl Column {
+    /// The type as far as a change of it matters: its name and, of composite types, their fields' type ids.
+    pub fn source_type(&self) -> String {
+        self.type_name.clone() + &self.kind.parts()
     }
 }
 

@@ -86,9 +86,7 @@ fn in_place(core: &Core, schema: &TableSchema, changes: &[Change]) -> Result<Fol
                 let what = format!("column \"{}\" differs from a dropped one only in case", column.name);
                 return Ok(Follow::Copy(what));
             }
-            None => fields.push(
-                json!({"name": column.name, "type": column.kind.delta(), "nullable": true, "metadata": {}}),
-            ),
+            None => fields.push(table::field(column)),
         }
     }
     let state = core.state.evolved(schema, changes);

@@ -141,6 +141,6 @@ fn stored_columns(schema: &TableSchema) -> Vec<StoredColumn> {
     schema
         .columns
         .iter()
-        .map(|c| StoredColumn { name: c.name.clone(), attnum: c.attnum, source_type: c.type_name.clone() })
+        .map(|c| StoredColumn { name: c.name.clone(), attnum: c.attnum, source_type: c.source_type() })
         .collect()
 }

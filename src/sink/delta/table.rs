@@ -10,7 +10,7 @@ use super::state::{self, TableState};
 use super::storage::TableFiles;
 use crate::error::{Error, Result, codes};
 use crate::position::{CommitLsn, Epoch};
-use crate::schema::{ColumnKind, TableSchema};
+use crate::schema::{Column, ColumnKind, TableSchema};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
@@ -272,7 +272,7 @@ pub(super) fn metadata_for(
     let mut fields: Vec<_> = schema
         .columns
         .iter()
-        .map(|c| json!({"name": c.name, "type": c.kind.delta(), "nullable": true, "metadata": {}}))
+        .map(field)
         .collect();
     if state.mode == state::Mode::Append {
         fields.extend(
@@ -299,6 +299,15 @@ pub(super) fn metadata_for(
         configuration,
         created_time: old.and_then(|m| m.created_time).or(Some(now_ms)),
     })
+}
+
+/// A column of the Delta schema. Where its type does not tell the source's, the metadata do (`docs/TYPES.md`).
+pub(super) fn field(column: &Column) -> serde_json::Value {
+    let marks = match column.kind.form() {
+        Some(form) => json!({"strandline.type": column.type_name, "strandline.form": form}),
+        None => json!({}),
+    };
+    json!({"name": column.name, "type": column.kind.delta(), "nullable": true, "metadata": marks})
 }
 
 /// Two column names that differ only in case cannot stand in one Delta table.

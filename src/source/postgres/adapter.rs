@@ -21,7 +21,7 @@ use crate::source::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 
@@ -49,6 +49,8 @@ pub struct PgSource {
     settings: PgSettings,
     sql: Mutex<Option<Arc<Sql>>>,
     tables: Mutex<BTreeMap<TableId, CatalogTable>>,
+    /// As the catalogue was last found.
+    text_stream: Arc<AtomicBool>,
     /// Codes of warnings that were given.
     told: Mutex<BTreeSet<&'static str>>,
 }
@@ -56,7 +58,13 @@ pub struct PgSource {
 impl PgSource {
     /// With these settings; connects when it is asked for something.
     pub fn new(settings: PgSettings) -> Self {
-        PgSource { settings, sql: Mutex::new(None), tables: Mutex::default(), told: Mutex::default() }
+        PgSource {
+            settings,
+            sql: Mutex::new(None),
+            tables: Mutex::default(),
+            text_stream: Arc::default(),
+            told: Mutex::default(),
+        }
     }
 
     /// A connection that answers, the old one or a new one.
@@ -125,6 +133,7 @@ impl Source for PgSource {
             .iter()
             .map(|t| SourceTable { schema: Arc::clone(&t.schema), estimated_rows: t.rows_estimate })
             .collect();
+        self.text_stream.store(catalog.text_stream, Ordering::Relaxed);
         *self.tables.lock().await = catalog.tables.into_iter().map(|t| (t.id(), t)).collect();
         let refused = catalog
             .rejected
@@ -211,9 +220,11 @@ impl Source for PgSource {
         let missing = publication::missing(&sql, &publications).await?;
         // The first must be there; the second only where tables without a key were met in time.
         publications.retain(|name| *name == self.settings.options.publication || !missing.contains(name));
+        let is_text = self.text_stream.load(Ordering::Relaxed);
         let start = StreamStart {
             publications,
             policies: self.settings.policies,
+            text: is_text,
             stop_before: None,
             guard: None,
             acknowledged,
@@ -228,7 +239,7 @@ impl Source for PgSource {
             )
         })?;
         let point = slot::identify(options).await?;
-        Ok(HeldStream { stream: PgChanges { stream: Some(stream), told, open: None }, slot, point })
+        Ok(HeldStream { stream: PgChanges { stream: Some(stream), told, open: None, is_text, text_stream: Arc::clone(&self.text_stream) }, slot, point })
     }
 
     async fn end_of_log(&self) -> Result<Lsn> {
@@ -265,6 +276,10 @@ pub struct PgChanges {
     stream: Option<PgStream>,
     told: watch::Sender<CommitLsn>,
     open: Option<Txn>,
+    /// It was asked for in text form.
+    is_text: bool,
+    /// It should be: a table may be made while it runs.
+    text_stream: Arc<AtomicBool>,
 }
 
 impl PgChanges {
@@ -275,6 +290,9 @@ impl PgChanges {
 
 impl ChangeStream for PgChanges {
     async fn next(&mut self, budget: Budget) -> Result<Burst> {
+        if !self.is_text && self.text_stream.load(Ordering::Relaxed) {
+            return Err(Error::new(codes::PG006, "the stream begins again, in text form, for a type that came"));
+        }
         let budget = super::stream::Budget { rows: budget.rows, bytes: budget.bytes };
         let burst = self.stream()?.next(budget).await?;
         self.open = burst.open;

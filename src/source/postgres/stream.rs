@@ -30,6 +30,8 @@ pub struct StreamStart {
     pub publications: Vec<String>,
     /// The operator's choices about values.
     pub policies: Policies,
+    /// Values in text form: [`super::catalog::Catalog::text_stream`].
+    pub text: bool,
     /// Transactions from here on are not taken and end the stream.
     pub stop_before: Option<Lsn>,
     /// Report replayed transactions that are held at this position.
@@ -110,10 +112,11 @@ impl PgStream {
         let timeout = sender_timeout(&mut wire).await?;
         // Zero: where the slot was acknowledged.
         let command = format!(
-            "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {}, binary 'true', \
+            "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {}, binary '{}', \
              messages 'true')",
             identifier(slot),
-            literal(&identifiers(start.publications.iter().map(String::as_str)))
+            literal(&identifiers(start.publications.iter().map(String::as_str))),
+            !start.text
         );
         let (reader, writer) = wire.start_replication(&command).await?;
         let feedback = Feedback::start(writer, start.acknowledged.clone(), timeout);
