@@ -239,7 +239,17 @@ impl Source for PgSource {
             )
         })?;
         let point = slot::identify(options).await?;
-        Ok(HeldStream { stream: PgChanges { stream: Some(stream), told, open: None, is_text, text_stream: Arc::clone(&self.text_stream) }, slot, point })
+        Ok(HeldStream {
+            stream: PgChanges {
+                stream: Some(stream),
+                told,
+                open: None,
+                is_text,
+                text_stream: Arc::clone(&self.text_stream),
+            },
+            slot,
+            point,
+        })
     }
 
     async fn end_of_log(&self) -> Result<Lsn> {
@@ -291,7 +301,10 @@ impl PgChanges {
 impl ChangeStream for PgChanges {
     async fn next(&mut self, budget: Budget) -> Result<Burst> {
         if !self.is_text && self.text_stream.load(Ordering::Relaxed) {
-            return Err(Error::new(codes::PG006, "the stream begins again, in text form, for a type that came"));
+            return Err(Error::new(
+                codes::PG006,
+                "the stream begins again, in text form, for a type that came",
+            ));
         }
         let budget = super::stream::Budget { rows: budget.rows, bytes: budget.bytes };
         let burst = self.stream()?.next(budget).await?;
