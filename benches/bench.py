@@ -15,11 +15,12 @@ import sys
 
 import catchup
 import commit
+import giant
 import latency
 import snapshot
 from harness import DIR, PG_BIN, REPS, SCALE, STRANDLINE, WORK, Postgres, Report, fresh, print_table, say
 
-ITEMS = {"catchup": catchup, "snapshot": snapshot, "commit": commit, "latency": latency}
+ITEMS = {"catchup": catchup, "snapshot": snapshot, "commit": commit, "giant": giant, "latency": latency}
 
 
 class Tee:

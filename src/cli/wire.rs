@@ -17,7 +17,9 @@ use crate::source::postgres::adapter::{PgSettings, PgSource};
 use crate::source::postgres::catalog;
 use crate::source::postgres::options::{Endpoint, PgOptions, Secret, TlsMode};
 use crate::source::postgres::pattern::Selection;
+use crate::source::postgres::spill::Spill;
 use crate::source::postgres::sql::Sql;
+use crate::source::postgres::stream::OriginFilter;
 use crate::source::postgres::{setup as pg_setup, slot};
 use crate::telemetry::status::{OfflineStatus, PositionText, TableState, TableStatus};
 use crate::telemetry::{Metrics, Status, StatusBoard};
@@ -80,7 +82,7 @@ async fn start(cfg: Config, options: runtime::Options, board: StatusBoard, stop:
 fn runtime_options(cfg: &Config, opts: RunOptions) -> runtime::Options {
     let millis = |d: Duration| Millis(u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
     let heartbeat = cfg.source.heartbeat.unwrap_or(Duration::ZERO);
-    let memory = cfg.limits.memory.and_then(|m| usize::try_from(m).ok()).unwrap_or(usize::MAX);
+    let memory = usize::try_from(cfg.limits.memory).unwrap_or(usize::MAX);
     runtime::Options {
         limits: Limits {
             unit_rows: cfg.sink.commit.max_rows,
@@ -116,7 +118,23 @@ async fn pg_settings(cfg: &Config) -> Result<PgSettings> {
         selection: Selection::parse(&patterns(&cfg.tables.include), &patterns(&cfg.tables.exclude))?,
         policies: policies(cfg),
         create_if_missing: cfg.source.create_if_missing,
+        spill: spill(cfg),
+        origin: match cfg.source.origin {
+            model::OriginChoice::Any => OriginFilter::Any,
+            model::OriginChoice::None => OriginFilter::None,
+        },
     })
+}
+
+/// A quarter of the memory is for transactions that have not committed.
+fn spill(cfg: &Config) -> Spill {
+    let memory = usize::try_from(cfg.limits.memory).unwrap_or(usize::MAX) / 4;
+    let default = Spill::default();
+    Spill {
+        memory,
+        slice: default.slice.min(memory / 8),
+        dir: cfg.limits.spill_dir.clone().unwrap_or(default.dir),
+    }
 }
 
 async fn pg_options(cfg: &Config) -> Result<PgOptions> {

@@ -4,7 +4,7 @@ use super::Overrides;
 use super::address::{DEFAULT_PORT, ParsedSource, parse_port, parse_sink, parse_source};
 use super::model::{
     BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
-    LogFormat, LogLevel, NumericUnbounded, Origin, SinkConfig, SinkTarget, SnapshotConfig, SourceAddress,
+    LogFormat, LogLevel, NumericUnbounded, Origin, OriginChoice, SinkConfig, SinkTarget, SnapshotConfig, SourceAddress,
     SourceConfig, TablesConfig, TlsConfig, TlsMode, WriteMode,
 };
 use super::pattern::TablePattern;
@@ -30,6 +30,7 @@ const DEFAULT_WORKERS: u64 = 4;
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 const DEFAULT_MAX_ROWS: u64 = 500_000;
 const DEFAULT_MAX_BYTES: u64 = 256 * MEBIBYTE;
+const DEFAULT_MEMORY: u64 = 256 * MEBIBYTE;
 const HOUR: Duration = Duration::from_secs(3600);
 const MEBIBYTE: u64 = 1024 * 1024;
 
@@ -236,6 +237,9 @@ fn read_source(
     let heartbeat = or_default(reader, section, "heartbeat", DEFAULT_HEARTBEAT, |reader, section, key| {
         reader.duration(section, key, Duration::ZERO..=HOUR)
     });
+    let origin = or_default(reader, section, "origin", OriginChoice::Any, |reader, section, key| {
+        reader.choice(section, key, &[("any", OriginChoice::Any), ("none", OriginChoice::None)], &[])
+    });
     let Connection { address, password, tls } = connection?;
     Some(SourceConfig {
         address,
@@ -245,6 +249,7 @@ fn read_source(
         publication: publication?,
         create_if_missing: create_if_missing?,
         heartbeat: heartbeat.map(|every| (!every.is_zero()).then_some(every))?,
+        origin: origin?,
     })
 }
 
@@ -445,11 +450,22 @@ fn read_errors(reader: &mut Reader<'_>, top: Section<'_>) -> Option<ErrorsConfig
 
 fn read_limits(reader: &mut Reader<'_>, top: Section<'_>) -> Option<LimitsConfig> {
     let section = reader.section(top.entry("limits").map(|e| &e.value), "limits");
-    let memory = match section.entry("memory") {
-        None => None,
-        Some(_) => Some(reader.size(section, "memory", 64 * MEBIBYTE..=1024 * 1024 * MEBIBYTE)?),
+    let memory = or_default(reader, section, "memory", DEFAULT_MEMORY, |reader, section, key| {
+        reader.size(section, key, 64 * MEBIBYTE..=1024 * 1024 * MEBIBYTE)
+    });
+    let spill_dir = match section.entry("spill_dir") {
+        None => Some(None),
+        Some(_) => reader.parsed(section, "spill_dir", Repeat::Value, parse_directory).map(Some),
     };
-    Some(LimitsConfig { memory })
+    Some(LimitsConfig { memory: memory?, spill_dir: spill_dir? })
+}
+
+fn parse_directory(text: &str) -> Result<PathBuf, Refusal> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    Err(Refusal::new("is not an absolute path", "write \"/var/lib/strandline\""))
 }
 
 fn read_http(reader: &mut Reader<'_>, top: Section<'_>) -> Option<Option<HttpConfig>> {

@@ -405,10 +405,11 @@ impl<S: Source, K: Sink> Driver<S, K> {
     async fn stage(&mut self, table: TableId) -> Result<()> {
         let open = self.stream.open_transaction();
         let mut parts = self.carried.remove(&table).unwrap_or_default();
-        match self.stream.take(table) {
-            Ok(Some(batch)) => parts.push_back(batch),
-            Ok(None) => {}
-            Err(error) => return Box::pin(self.stop_table(table, &error)).await,
+        while let Some(taken) = self.stream.take(table).transpose() {
+            match taken {
+                Ok(batch) => parts.push_back(batch),
+                Err(error) => return Box::pin(self.stop_table(table, &error)).await,
+            }
         }
         let mut rest = VecDeque::new();
         for part in parts {

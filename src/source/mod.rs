@@ -114,7 +114,8 @@ pub trait ChangeStream: Send {
     /// Follows it no longer; what is in its builder is dropped.
     fn unfollow(&mut self, table: TableId);
 
-    /// Takes out everything in the table's builder, a half-received transaction's rows too.
+    /// Takes rows out of the table's builder, a half-received transaction's too; to be called until there
+    /// are none.
     ///
     /// # Errors
     /// `PG021` when a column's values cannot be represented: the table must stop.

@@ -11,6 +11,7 @@ mod bank;
 mod harness;
 mod keyless;
 mod kill;
+mod large;
 mod loss;
 mod readers;
 mod resync;
