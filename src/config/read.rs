@@ -4,8 +4,8 @@ use super::Overrides;
 use super::address::{DEFAULT_PORT, ParsedSource, parse_port, parse_sink, parse_source};
 use super::model::{
     BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
-    LogFormat, LogLevel, NumericUnbounded, Origin, OriginChoice, SinkConfig, SinkTarget, SnapshotConfig, SourceAddress,
-    SourceConfig, TablesConfig, TlsConfig, TlsMode, WriteMode,
+    LogFormat, LogLevel, NumericUnbounded, Origin, OriginChoice, SinkConfig, SinkTarget, SnapshotConfig,
+    SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode, WriteMode,
 };
 use super::pattern::TablePattern;
 use super::problem::{Refusal, Show};

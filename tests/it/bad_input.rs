@@ -148,8 +148,10 @@ fn a_full_disk_for_large_transactions() {
     };
     scene.sql().exec("alter system set logical_decoding_work_mem = '64kB'");
     scene.sql().exec("select pg_reload_conf()");
-    scene.config.more =
-        format!("limits: {{memory: 64MiB, spill_dir: {:?}}}\n", scene.dir().join("spill").display().to_string());
+    scene.config.more = format!(
+        "limits: {{memory: 64MiB, spill_dir: {:?}}}\n",
+        scene.dir().join("spill").display().to_string()
+    );
     scene.drain();
     scene.sql().exec(
         "insert into orders select i, md5(i::text) || md5((-i)::text) from generate_series(1000, 600000) i",

@@ -40,7 +40,9 @@ fn is_live(scene: &Scene) -> bool {
 
 /// Inserts into `wide` what takes some blocks.
 fn many(from: i32, to: i32) -> String {
-    format!("insert into wide select i, i, 'w' || i, repeat(md5(i::text), 5) from generate_series({from}, {to}) i")
+    format!(
+        "insert into wide select i, i, 'w' || i, repeat(md5(i::text), 5) from generate_series({from}, {to}) i"
+    )
 }
 
 /// Everything that a large transaction can hold.
@@ -244,7 +246,10 @@ fn kills_in_the_middle() {
             std::thread::sleep(Duration::from_millis(random.between(1, 200)));
         }
         let log = running.kill9();
-        assert!(!log.contains("RT001") && !log.contains("\"level\":\"error\""), "an error in the log:\n{log}");
+        assert!(
+            !log.contains("RT001") && !log.contains("\"level\":\"error\""),
+            "an error in the log:\n{log}"
+        );
         writer.join().expect("the writer ends");
         if kill % 4 == 3 {
             scene.pg.restart();

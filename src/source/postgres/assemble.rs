@@ -15,8 +15,8 @@ use super::streamed::{Applied, Applying, Fate, Streamed, changed};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, Txn};
 use crate::pgoutput::{
-    BatchBuilder, Begin, Commit, Message, Policies, Relation, ReplicaIdentity, ReplicationFrame, StreamCommit,
-    Truncate, ValueError, decode,
+    BatchBuilder, Begin, Commit, Message, Policies, Relation, ReplicaIdentity, ReplicationFrame,
+    StreamCommit, Truncate, ValueError, decode,
 };
 use crate::position::{CommitLsn, Lsn, Witness};
 use crate::schema::{TableId, TableSchema};
@@ -205,8 +205,16 @@ impl Assembler {
         self.streamed.drop_table(id);
         let builder = BatchBuilder::new(Arc::clone(&schema), self.policies);
         let ready = VecDeque::new();
-        let mut table =
-            Table { ready, builder, skip_until, announced, dirty: false, touched: false, failed: false, schema };
+        let mut table = Table {
+            ready,
+            builder,
+            skip_until,
+            announced,
+            dirty: false,
+            touched: false,
+            failed: false,
+            schema,
+        };
         match self.table(id) {
             Some(old) => {
                 table.dirty = old.dirty;
@@ -374,9 +382,13 @@ impl Assembler {
             }
             // The name of a type, and of the server that a transaction came from: of no use to us.
             Message::Type(_) | Message::Origin(_) => Ok(Progress::Within),
-            Message::StreamStart(m) if self.open.is_none() => self.streamed.start(m.xid, m.first_segment).map(within),
+            Message::StreamStart(m) if self.open.is_none() => {
+                self.streamed.start(m.xid, m.first_segment).map(within)
+            }
             Message::StreamStop => self.streamed.stop().map(within),
-            Message::StreamAbort(m) if self.open.is_none() => self.streamed.abort(m.xid, m.subxid).map(within),
+            Message::StreamAbort(m) if self.open.is_none() => {
+                self.streamed.abort(m.xid, m.subxid).map(within)
+            }
             Message::StreamCommit(m) => self.stream_commit(m),
             Message::StreamStart(_) | Message::StreamAbort(_) => {
                 Err(doubtful("a streamed transaction within an ordinary one"))
@@ -449,8 +461,7 @@ impl Assembler {
             return Err(doubtful("a commit that ends before it begins"));
         }
         let mut streamed = self.streamed.take(commit.xid)?;
-        let txn =
-            Txn { commit_start: commit.commit_lsn, xid: commit.xid, commit_time: commit.commit_time };
+        let txn = Txn { commit_start: commit.commit_lsn, xid: commit.xid, commit_time: commit.commit_time };
         if !self.open(txn)? {
             return Ok(Progress::Stopped);
         }
@@ -468,10 +479,11 @@ impl Assembler {
             }
         }
         let bytes = streamed.bytes();
-        let (applying, failed) = streamed.apply(|id| match self.index.get(&id).and_then(|&p| self.tables.get(p)) {
-            Some(table) if !table.failed && !txn.held_at(table.skip_until) => Fate::Take,
-            _ => Fate::Skip,
-        });
+        let (applying, failed) =
+            streamed.apply(|id| match self.index.get(&id).and_then(|&p| self.tables.get(p)) {
+                Some(table) if !table.failed && !txn.held_at(table.skip_until) => Fate::Take,
+                _ => Fate::Skip,
+            });
         for (id, error) in failed {
             self.fail(id, error);
         }

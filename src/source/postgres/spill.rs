@@ -18,7 +18,9 @@
 use crate::error::{Error, Result, codes};
 use crate::event::{Before, ChangeBatch, Op};
 use crate::schema::TableSchema;
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, UInt8Array, UInt32Array, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, UInt8Array, UInt32Array, UInt64Array,
+};
 use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt8Type, UInt32Type, UInt64Type};
 use arrow::error::ArrowError;
@@ -280,7 +282,8 @@ fn decode(bytes: &[u8], slice: &Slice, schema: &Arc<TableSchema>) -> Result<Chan
     let mut unchanged = vec![None; width];
     if !masks.is_empty() {
         let masks = read_one(masks)?;
-        let (columns, bits) = (masks.column(0).as_primitive::<UInt32Type>(), masks.column(1).as_binary::<i32>());
+        let (columns, bits) =
+            (masks.column(0).as_primitive::<UInt32Type>(), masks.column(1).as_binary::<i32>());
         for (column, bits) in columns.values().iter().zip(bits.iter().flatten()) {
             if let Some(mask) = unchanged.get_mut(*column as usize) {
                 *mask = Some(BooleanBuffer::new(Buffer::from_slice_ref(bits), 0, rows.num_rows()));
@@ -299,7 +302,11 @@ fn decode(bytes: &[u8], slice: &Slice, schema: &Arc<TableSchema>) -> Result<Chan
     })
 }
 
-fn as_images(schema: &SchemaRef, columns: &[ArrayRef], rows: Option<usize>) -> Result<RecordBatch, ArrowError> {
+fn as_images(
+    schema: &SchemaRef,
+    columns: &[ArrayRef],
+    rows: Option<usize>,
+) -> Result<RecordBatch, ArrowError> {
     let rows = rows.or_else(|| columns.first().map(|column| column.len()));
     let options = RecordBatchOptions::new().with_row_count(rows);
     RecordBatch::try_new_with_options(Arc::clone(schema), columns.to_vec(), &options)

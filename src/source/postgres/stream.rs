@@ -134,8 +134,8 @@ impl PgStream {
         );
         let (reader, writer) = wire.start_replication(&command).await?;
         let feedback = Feedback::start(writer, start.acknowledged.clone(), timeout);
-        let assembler = Assembler::new(start.policies, start.stop_before, start.guard)
-            .with_spill(start.spill.clone());
+        let assembler =
+            Assembler::new(start.policies, start.stop_before, start.guard).with_spill(start.spill.clone());
         Ok(PgStream { reader, feedback, assembler, point, stopped: false, failed: None })
     }
 
@@ -321,7 +321,9 @@ fn protocol_options(major: u32, streaming: bool, origin: OriginFilter) -> Result
         (OriginFilter::None, 16..) => options.push_str(", origin 'none'"),
         (OriginFilter::None, _) => {
             let what = format!("PostgreSQL {major} cannot leave out what other replication brought");
-            return Err(Error::new(codes::PG012, what).with_try("source.origin: any, or PostgreSQL 16 or newer"));
+            return Err(
+                Error::new(codes::PG012, what).with_try("source.origin: any, or PostgreSQL 16 or newer")
+            );
         }
     }
     Ok(options)

@@ -36,10 +36,9 @@
 //!   the transaction then commits beyond the copy, it cannot be applied; the connection is made again (PG006),
 //!   and the server sends it from its beginning.
 //!
-//! Stream Abort of a subtransaction: the server sends one for each of its children that was streamed, too.
-//! Ids rise in the order in which subtransactions begin, children after parents, and the outer transaction
-//! writes nothing while one runs. So its segments are found from the end, and the search ends at the first
-//! that is older.
+//! Stream Abort of a subtransaction takes exactly its own segments. The server sends one for each of its
+//! children that was streamed, too, those first: of a child that was released before, rows of the parent may
+//! stand behind, so it is not the tail that goes. The segments of one subtransaction are chained.
 //!
 //! # Keepalives
 //!
@@ -54,7 +53,7 @@
 //! Counted against [`Spill::memory`], every 256 KiB that come in blocks: content of builders and what finished
 //! batches allocated, over all transactions. A builder is finished at [`Spill::slice`]. Past the budget the
 //! largest (transaction, table) buffers go to the transaction's file, until half of it is free. Not counted,
-//! and not spilled: 16 bytes for each stretch of one subtransaction, 64 for each slice on disk, each
+//! and not spilled: about 30 bytes for each stretch of one subtransaction, 80 for each slice on disk, each
 //! transaction's Relation messages. Aborted rows stay where they are until the transaction ends.
 //!
 //! At the commit what is on disk is read back slice by slice, about one slice for each call, in the order of
@@ -78,11 +77,16 @@ const COUNT_EVERY: usize = 256 << 10;
 /// No transaction has this id: a segment that was aborted.
 const ABORTED: u32 = 0;
 
+/// No segment.
+const NONE: u32 = u32::MAX;
+
 /// Changes of one (sub)transaction that came in a row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Segment {
     first: u64,
     xid: u32,
+    /// The segment before it of the same (sub)transaction, or [`NONE`].
+    previous: u32,
 }
 
 /// Something that stops a table if a row with one of these ordinals commits.
@@ -139,7 +143,11 @@ impl Rows {
 fn memory_of(batch: &ChangeBatch) -> usize {
     let before = batch.before.as_ref().map_or(0, |b| b.rows.get_array_memory_size() + b.index.capacity() * 4);
     let masks: usize = batch.unchanged.iter().flatten().map(|mask| mask.len() / 8).sum();
-    batch.after.get_array_memory_size() + before + masks + batch.ops.capacity() + batch.ordinals.capacity() * 8
+    batch.after.get_array_memory_size()
+        + before
+        + masks
+        + batch.ops.capacity()
+        + batch.ordinals.capacity() * 8
 }
 
 /// One transaction.
@@ -148,6 +156,8 @@ pub(super) struct StreamedTxn {
     /// Ordinal of the next change.
     next: u64,
     segments: Vec<Segment>,
+    /// The last segment of each (sub)transaction.
+    last_of: HashMap<u32, u32>,
     tables: HashMap<TableId, Rows>,
     /// Tables with rows that were not kept, because they are not followed.
     passed: HashSet<TableId>,
@@ -165,6 +175,7 @@ impl StreamedTxn {
             xid,
             next: 0,
             segments: Vec::new(),
+            last_of: HashMap::new(),
             tables: HashMap::new(),
             passed: HashSet::new(),
             relations: HashMap::new(),
@@ -194,21 +205,19 @@ impl StreamedTxn {
         let ordinal = self.next;
         self.next += 1;
         if self.segments.last().is_none_or(|segment| segment.xid != xid) {
-            self.segments.push(Segment { first: ordinal, xid });
+            // A transaction of 2^32 stretches does not fit into anybody's memory.
+            let at = u32::try_from(self.segments.len()).unwrap_or(NONE);
+            let previous = self.last_of.insert(xid, at).unwrap_or(NONE);
+            self.segments.push(Segment { first: ordinal, xid, previous });
         }
         ordinal
     }
 
     fn abort(&mut self, xid: u32) {
-        // Ids go round: "older" is by the shorter way.
-        let is_older = |other: u32| other != ABORTED && other.wrapping_sub(xid) > u32::MAX / 2;
-        for segment in self.segments.iter_mut().rev() {
-            if is_older(segment.xid) {
-                break;
-            }
-            if segment.xid == xid {
-                segment.xid = ABORTED;
-            }
+        let mut at = self.last_of.remove(&xid);
+        while let Some(segment) = at.and_then(|at| self.segments.get_mut(at as usize)) {
+            segment.xid = ABORTED;
+            at = Some(segment.previous);
         }
         while let [.., a, b] = self.segments[..]
             && (a.xid, b.xid) == (ABORTED, ABORTED)
@@ -603,7 +612,8 @@ impl Streamed {
         let error = match &rows.announced {
             Announced::Agrees => match push(&mut rows.builder, ordinal) {
                 Ok(()) => {
-                    rows.ordinals = (if rows.builder.rows() == 1 { ordinal } else { rows.ordinals.0 }, ordinal);
+                    rows.ordinals =
+                        (if rows.builder.rows() == 1 { ordinal } else { rows.ordinals.0 }, ordinal);
                     rows.is_dirty = true;
                     return Ok(());
                 }

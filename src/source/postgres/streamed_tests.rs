@@ -107,9 +107,7 @@ fn change(xid: Option<u32>, table: u32, change: &Change) -> Vec<u8> {
     let id = table.to_be_bytes();
     match change {
         Change::Insert(key, note) => message(b'I', xid, &[&id, &row(b'N', *key, Some(note))]),
-        Change::Move(from, to) => {
-            message(b'U', xid, &[&id, &row(b'K', *from, None), &row(b'N', *to, None)])
-        }
+        Change::Move(from, to) => message(b'U', xid, &[&id, &row(b'K', *from, None), &row(b'N', *to, None)]),
         Change::Delete(key) => message(b'D', xid, &[&id, &row(b'K', *key, None)]),
         Change::Truncate => message(b'T', xid, &[&1u32.to_be_bytes(), &[0], &id]),
         Change::Bad => message(b'I', xid, &[&id, &[b'N', 0, 2], &cell(&[1, 2, 3]), b"n"]),
@@ -265,16 +263,6 @@ fn an_abort_of_the_inner_one_alone_leaves_the_outer() {
 }
 
 #[test]
-fn ids_go_round() {
-    let mut a = assembler(&[1], memory());
-    let top = u32::MAX - 1;
-    let mut frames = block(top, true, &[(top, insert(1)), (u32::MAX, insert(2)), (3, insert(3)), (4, insert(4))]);
-    frames.extend([stream_abort(top, 4), stream_abort(top, 3), stream_abort(top, u32::MAX)]);
-    frames.push(stream_commit(top, 100));
-    assert_eq!(play(&mut a, &frames).unwrap().rows[&1].len(), 1);
-}
-
-#[test]
 fn what_makes_no_sense_is_an_error() {
     let start = || block(10, true, &[(10, insert(1))]);
     let with = |more: Vec<Vec<u8>>| [start(), more].concat();
@@ -316,7 +304,8 @@ fn keepalives_count_between_blocks_but_not_in_one() {
 
 #[test]
 fn bound_guard_and_held_positions_are_those_of_the_commit() {
-    let transaction = |xid, start| [block(xid, true, &[(xid, insert(1))]), vec![stream_commit(xid, start)]].concat();
+    let transaction =
+        |xid, start| [block(xid, true, &[(xid, insert(1))]), vec![stream_commit(xid, start)]].concat();
     let mut a = Assembler::new(Policies::default(), Some(Lsn::new(300)), Some(position(108)));
     a.add(schema(1), position(108)).unwrap();
     let mut frames = transaction(10, 100);
@@ -344,7 +333,8 @@ fn bound_guard_and_held_positions_are_those_of_the_commit() {
 fn an_error_of_a_row_counts_when_the_row_commits() {
     for (aborted, stopped) in [(vec![11], vec![]), (vec![], vec![1])] {
         let mut a = assembler(&[1, 2], memory());
-        let mut frames = block(10, true, &[(10, insert(1)), (11, Change::Bad), (11, insert(2)), (11, Change::Bad)]);
+        let mut frames =
+            block(10, true, &[(10, insert(1)), (11, Change::Bad), (11, insert(2)), (11, Change::Bad)]);
         frames.insert(3, relation(Some(10), 2, &[ID, TEXT]));
         frames.insert(4, change(Some(10), 2, &insert(7)));
         frames.extend(aborted.iter().map(|sub| stream_abort(10, *sub)));
@@ -368,7 +358,14 @@ fn relations_hold_within_their_transaction_until_it_commits() {
     let other = &[ID, TEXT, ("more", 25, false)];
     // Another form in a transaction that is rolled back: the next one does not see it.
     let mut a = assembler(&[1], memory());
-    let altered = |sub: u32| vec![stream_start(10, true), relation(Some(sub), 1, other), change(Some(sub), 1, &insert(9)), stream_stop()];
+    let altered = |sub: u32| {
+        vec![
+            stream_start(10, true),
+            relation(Some(sub), 1, other),
+            change(Some(sub), 1, &insert(9)),
+            stream_stop(),
+        ]
+    };
     let plain = [begin(50, 20), relation(None, 1, &[ID, TEXT]), change(None, 1, &insert(1)), commit(50)];
     let mut frames = altered(10);
     frames.extend(plain.clone());
@@ -540,8 +537,8 @@ mod model {
         xid: u32,
         /// Open subtransactions, each with how many changes came before it.
         stack: Vec<(u32, usize)>,
-        /// Ids of the subtransactions that wrote since the outermost savepoint, for the abort records.
-        subs: Vec<(u32, usize)>,
+        /// All that have begun and are not rolled back, in order.
+        subs: Vec<u32>,
         /// Changes that are not rolled back.
         changes: Vec<(u32, u32, Change)>,
         /// Not sent yet, from this change on.
@@ -616,10 +613,11 @@ mod model {
 
         /// Rolls back to the state with `depth` open subtransactions.
         fn roll_back(&mut self, depth: usize, out: &mut Script) {
-            let Some(&(_, keep)) = self.stack.get(depth) else { return };
+            let Some(&(sub, keep)) = self.stack.get(depth) else { return };
             self.stack.truncate(depth);
-            let gone: Vec<u32> = self.subs.iter().filter(|(_, at)| *at >= keep).map(|(xid, _)| *xid).collect();
-            self.subs.retain(|(_, at)| *at < keep);
+            // It and all that began after it.
+            let at = self.subs.iter().position(|xid| *xid == sub).expect("it has begun");
+            let gone = self.subs.split_off(at);
             // Children first, as abort records list them; only those of which something was sent.
             for sub in gone.iter().rev().filter(|sub| self.streamed_subs.contains(sub)) {
                 out.blocks.push(stream_abort(self.xid, *sub));
@@ -679,7 +677,7 @@ mod model {
                 60..68 => {
                     let (sub, at) = (next_xid(), session.changes.len());
                     session.stack.push((sub, at));
-                    session.subs.push((sub, at));
+                    session.subs.push(sub);
                 }
                 68..72 => {
                     // Released: its changes are the outer one's, unless that is rolled back.
@@ -713,6 +711,22 @@ mod model {
     /// Rows of table 4 are not ours: they count for ordinals only.
     const OURS: [u32; 3] = [1, 2, 3];
 
+    fn difference(found: &Outcome, wanted: &Outcome) -> Option<String> {
+        for table in OURS {
+            let rows = |o: &Outcome| o.rows.get(&table).cloned().unwrap_or_default();
+            let (found, wanted) = (rows(found), rows(wanted));
+            let at = (0..found.len().max(wanted.len())).find(|&i| found.get(i) != wanted.get(i));
+            if let Some(at) = at {
+                return Some(format!(
+                    "table {table}, row {at}: {:?}, not {:?}",
+                    found.get(at),
+                    wanted.get(at)
+                ));
+            }
+        }
+        (found != wanted).then(|| format!("{:?} {:?}", found.witnesses, wanted.witnesses))
+    }
+
     #[test]
     fn in_blocks_as_whole_as_expected() {
         let seeds = std::env::var("SEEDS").map_or(400, |n| n.parse().expect("SEEDS is a number"));
@@ -726,9 +740,10 @@ mod model {
             let plain = play(&mut assembler(&OURS, memory()), &whole).unwrap();
             assert_eq!(plain.rows, expected, "seed {seed}: whole");
             let found = play(&mut assembler(&OURS, memory()), &blocks).unwrap();
-            assert_eq!(found, plain, "seed {seed}: in blocks");
+            assert_eq!(difference(&found, &plain), None, "seed {seed}: in blocks");
             let mut a = assembler(&OURS, tiny);
-            assert_eq!(play(&mut a, &blocks).unwrap(), plain, "seed {seed}: through the disk");
+            let found = play(&mut a, &blocks).unwrap();
+            assert_eq!(difference(&found, &plain), None, "seed {seed}: through the disk");
             spilled += a.spilled_bytes();
         }
         assert!(rows > 100 * seeds as usize && spilled > 10_000 * seeds, "{rows} rows, {spilled} bytes");
