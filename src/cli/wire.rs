@@ -47,14 +47,20 @@ pub async fn run(
     cfg: Config,
     opts: RunOptions,
     board: StatusBoard,
-    _metrics: Metrics,
+    metrics: Metrics,
     stop: StopSignal,
 ) -> Result<()> {
     let options = runtime_options(&cfg, opts);
-    start(cfg, options, board, stop).await
+    start(cfg, options, board, metrics, stop).await
 }
 
-async fn start(cfg: Config, options: runtime::Options, board: StatusBoard, stop: StopSignal) -> Result<()> {
+async fn start(
+    cfg: Config,
+    options: runtime::Options,
+    board: StatusBoard,
+    metrics: Metrics,
+    stop: StopSignal,
+) -> Result<()> {
     let settings = pg_settings(&cfg).await?;
     board.update(|status| {
         status.source.address = Some(cfg.source.address.to_string());
@@ -71,10 +77,10 @@ async fn start(cfg: Config, options: runtime::Options, board: StatusBoard, stop:
     match &cfg.sink.target {
         model::SinkTarget::Delta { uri } => {
             let sink = Arc::new(DeltaSink::open(uri.as_str(), &cfg.name)?);
-            runtime::run(source, sink, options, board, signal).await
+            runtime::run(source, sink, options, board, metrics, signal).await
         }
         model::SinkTarget::Discard => {
-            runtime::run(source, Arc::new(DiscardSink), options, board, signal).await
+            runtime::run(source, Arc::new(DiscardSink), options, board, metrics, signal).await
         }
     }
 }
@@ -226,7 +232,8 @@ pub async fn resync(cfg: Config, tables: Vec<String>) -> Result<()> {
     options.may_replace_slot = true;
     let board = StatusBoard::new(&cfg.name);
     let (_sender, stop) = StopSignal::pair();
-    start(cfg, options, board, stop).await
+    let metrics = Metrics::new(&board);
+    start(cfg, options, board, metrics, stop).await
 }
 
 fn check_known(catalog: &catalog::Catalog, names: &BTreeSet<TableName>) -> Result<()> {

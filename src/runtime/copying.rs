@@ -7,8 +7,8 @@ use crate::replication::TableProgress;
 use crate::schema::TableSchema;
 use crate::sink::{Base, CommitOutcome, Sink, TableRecord, TableSink};
 use crate::source::{CopySession, Source};
-use crate::telemetry::StatusBoard;
 use crate::telemetry::status::TableState;
+use crate::telemetry::{Metrics, StatusBoard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -44,12 +44,13 @@ pub(super) fn fenced(by: Epoch) -> Error {
 pub(super) struct Snapshotter<S: Source> {
     source: Arc<S>,
     current: Option<(S::Copy, Instant)>,
+    metrics: Metrics,
 }
 
 impl<S: Source> Snapshotter<S> {
     /// `first`: the snapshot of a slot that was just made.
-    pub(super) fn new(source: Arc<S>, first: Option<S::Copy>) -> Self {
-        Snapshotter { source, current: first.map(|first| (first, Instant::now())) }
+    pub(super) fn new(source: Arc<S>, first: Option<S::Copy>, metrics: Metrics) -> Self {
+        Snapshotter { source, current: first.map(|first| (first, Instant::now())), metrics }
     }
 
     async fn get(&mut self) -> Result<&mut S::Copy> {
@@ -119,6 +120,7 @@ impl<S: Source> Snapshotter<S> {
         };
         let rows = rows.load(Ordering::Relaxed);
         board.update_table(&name, |t| t.rows_copied = Some(rows));
+        self.metrics.rows().copy.inc_by(rows);
         tracing::info!(
             table = %name, rows, lsn = %position, version, ms = began.elapsed().as_millis(), "table copied"
         );
@@ -133,18 +135,25 @@ impl<S: Source> Snapshotter<S> {
         rows: Arc<AtomicU64>,
         board: &StatusBoard,
     ) -> Result<(CommitLsn, Vec<CopyPart>)> {
+        let counters = self.metrics.table(&schema.name.to_string());
         let session = self.get().await?;
         let position = session.position();
         let copy = session.copy(Arc::clone(&schema), writers, Arc::clone(&rows));
         tokio::pin!(copy);
         let mut report = tokio::time::interval(REPORT_EVERY);
+        let mut counted = 0;
         loop {
-            tokio::select! {
-                parts = &mut copy => return Ok((position, parts?)),
-                _ = report.tick() => {
-                    let rows = rows.load(Ordering::Relaxed);
-                    board.update_table(&schema.name, |t| t.rows_copied = Some(rows));
-                }
+            let done = tokio::select! {
+                parts = &mut copy => Some(parts),
+                _ = report.tick() => None,
+            };
+            let now = rows.load(Ordering::Relaxed);
+            counters.read.inc_by(now - counted);
+            counters.snapshot_rows.inc_by(now - counted);
+            counted = now;
+            board.update_table(&schema.name, |t| t.rows_copied = Some(now));
+            if let Some(parts) = done {
+                return Ok((position, parts?));
             }
         }
     }
@@ -160,7 +169,7 @@ async fn is_only_rewritten<S: Source>(
         return Ok(false);
     }
     let now = source.inspect().await?;
-    Ok(now.tables.iter().any(|table| *table.schema == *schema))
+    Ok(now.tables.iter().any(|table| table.schema.describes_same(&schema)))
 }
 
 /// Begins a table without a copy: it holds what changes from `position` on.

@@ -15,6 +15,7 @@
 
 mod copying;
 mod driver;
+mod meters;
 mod recorder;
 mod session;
 mod source_link;
@@ -26,8 +27,8 @@ use crate::replication::Limits;
 use crate::schema::TableName;
 use crate::sink::Sink;
 use crate::source::Source;
-use crate::telemetry::StatusBoard;
 use crate::telemetry::status::{PipelineState, TableState, TableStatus};
+use crate::telemetry::{Metrics, StatusBoard};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,6 +112,7 @@ pub async fn run<S: Source, K: Sink>(
     sink: Arc<K>,
     options: Options,
     board: StatusBoard,
+    metrics: Metrics,
     mut stop: StopSignal,
 ) -> Result<()> {
     let mut goal = session::Goal::default();
@@ -122,6 +124,7 @@ pub async fn run<S: Source, K: Sink>(
             sink: Arc::clone(&sink),
             options: options.clone(),
             board: board.clone(),
+            metrics: metrics.clone(),
             stop: stop.clone(),
         };
         match Box::pin(run.run(&mut goal)).await {
@@ -129,6 +132,7 @@ pub async fn run<S: Source, K: Sink>(
             Ok(session::End::Again) => continue,
             Err(error) if error.code().disposition == Disposition::Retry && !stop.is_set() => {
                 tracing::warn!(code = %error.code(), "{}; trying again", error.cause_line());
+                metrics.error(error.code());
                 board.set_retrying(&error);
             }
             Err(error) => {

@@ -25,9 +25,9 @@ use crate::sink::{
     CommitOutcome, CutTable, OpenFor, PipelineRecord, RecordChange, Sink, StoppedTable, TableRecord,
     WriterLease,
 };
-use crate::source::{HeldStream, Source, SourceTable, SourceView};
-use crate::telemetry::StatusBoard;
+use crate::source::{HeldStream, Source, SourceTable, SourceView, Standing};
 use crate::telemetry::status::{PipelineState, PositionText, TableState};
+use crate::telemetry::{Metrics, StatusBoard};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -62,6 +62,7 @@ pub(super) struct Session<S: Source, K: Sink> {
     pub(super) sink: Arc<K>,
     pub(super) options: Options,
     pub(super) board: StatusBoard,
+    pub(super) metrics: Metrics,
     pub(super) stop: StopSignal,
 }
 
@@ -115,8 +116,8 @@ impl<S: Source, K: Sink> Session<S, K> {
         let fresh = self.make_slot(&view, replaced).await?;
         // A table that is not published has missed changes since; it is looked at before it is added again.
         let missed = match &fresh {
-            Some(_) => Vec::new(),
-            None => self.source.unpublished(&view.tables).await?,
+            Some(_) => BTreeMap::new(),
+            None => self.lost(&view).await?,
         };
         let HeldStream { mut stream, mut slot, point } = self.source.stream().await?;
         let (lease, record) = self.sink.take_over().await?;
@@ -163,7 +164,7 @@ impl<S: Source, K: Sink> Session<S, K> {
             answered: record.requests.into_iter().map(|request| request.id).collect(),
         };
         self.board.clear_retrying();
-        Ok(Driver::new(self.source, self.sink, self.options, self.board, self.stop, start, stream, live))
+        Ok(Driver::new(self, start, stream, live))
     }
 
     /// Publication and slot, in this order, where there is no slot, or where it is given up. `None`: the slot
@@ -243,6 +244,19 @@ impl<S: Source, K: Sink> Session<S, K> {
         }
     }
 
+    /// Tables whose changes the stream does not hold whole.
+    async fn lost(&self, view: &SourceView) -> Result<BTreeMap<TableId, Error>> {
+        let schemas: Vec<_> = view.tables.iter().map(|table| Arc::clone(&table.schema)).collect();
+        let found = self.source.check(&schemas).await?.into_iter();
+        Ok(found
+            .filter_map(|(id, standing)| match standing {
+                Standing::Lost(error) => Some((id, error)),
+                // It was looked at a moment ago, and is looked at again when it streams.
+                Standing::Stored(_) => None,
+            })
+            .collect())
+    }
+
     fn wants_copy(&self, schema: &TableSchema, record: &PipelineRecord, goal: &Goal) -> bool {
         let asked = self.options.resync.contains(&schema.name) && !goal.resynced;
         asked || record.requests.iter().any(|request| request.table == schema.name)
@@ -253,7 +267,7 @@ impl<S: Source, K: Sink> Session<S, K> {
         lease: &WriterLease,
         record: &PipelineRecord,
         view: &SourceView,
-        missed: &[TableId],
+        missed: &BTreeMap<TableId, Error>,
         replaced: bool,
         goal: &Goal,
     ) -> Result<Opened<K::Table>> {
@@ -271,14 +285,11 @@ impl<S: Source, K: Sink> Session<S, K> {
             }
             let purpose = if replace { OpenFor::Replace } else { OpenFor::Continue };
             match self.open_one(lease, record, source, purpose).await {
-                Ok((_, _, TableStart::Live(_))) if missed.contains(&schema.id) => {
-                    let what =
-                        "it is not in the publication any more: changes since then are not in the stream";
-                    let error = crate::sink::table_error(&schema.name, codes::PG025, what)
-                        .with_try(format!("strandline resync \"{}\" --yes", schema.name));
-                    opened.stop.push(self.stopped(schema.id, &schema.name, record, &error));
-                }
                 Ok((table, found, TableStart::Live(progress))) => {
+                    if let Some(error) = missed.get(&schema.id) {
+                        opened.stop.push(self.stopped(schema.id, &schema.name, record, error));
+                        continue;
+                    }
                     self.board.update_table(&schema.name, |t| {
                         t.state = TableState::CatchingUp;
                         t.version = Some(found.version);
@@ -391,7 +402,7 @@ impl<S: Source, K: Sink> Session<S, K> {
         if !to_copy.is_empty() {
             self.board.set_phase(PipelineState::Snapshotting);
         }
-        let mut snapshots = Snapshotter::new(Arc::clone(&self.source), fresh);
+        let mut snapshots = Snapshotter::new(Arc::clone(&self.source), fresh, self.metrics.clone());
         for copying in to_copy {
             let schema = Arc::clone(&copying.schema);
             match snapshots.copy::<K>(copying, self.options.copy_workers, &self.board).await {

@@ -4,11 +4,12 @@
 //! waits for both. Events go back through an unbounded channel: there is at most one for each commit under
 //! way and each table, and the driver must never be waited for by a worker that it waits for itself.
 
+use super::meters::Tally;
 use crate::error::{Disposition, Error, codes};
 use crate::event::ChangeBatch;
 use crate::position::{Epoch, Interval};
 use crate::replication::UnitId;
-use crate::schema::TableId;
+use crate::schema::{TableForm, TableId};
 use crate::sink::{CommitOutcome, TableSink};
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
@@ -21,6 +22,7 @@ enum Work {
     Stage(Box<ChangeBatch>, OwnedSemaphorePermit),
     Commit(UnitId, Interval),
     Discard,
+    Form(TableForm),
 }
 
 /// What a table says.
@@ -32,7 +34,7 @@ pub(super) enum TableEvent {
         generation: u64,
         unit: UnitId,
         version: i64,
-        rows: u64,
+        tally: Tally,
         took: std::time::Duration,
     },
     /// It cannot go on.
@@ -102,6 +104,11 @@ impl Worker {
         self.queue.send(Work::Commit(unit, interval)).await.map_err(|_| Gone)
     }
 
+    /// Tells how the source stores the table now.
+    pub(super) async fn form(&self, form: TableForm) -> Result<(), Gone> {
+        self.queue.send(Work::Form(form)).await.map_err(|_| Gone)
+    }
+
     /// Forgets everything handed in since the last commit.
     pub(super) async fn discard(&self) -> Result<(), Gone> {
         self.queue.send(Work::Discard).await.map_err(|_| Gone)
@@ -115,18 +122,18 @@ async fn serve<T: TableSink>(
     mut work: mpsc::Receiver<Work>,
     events: mpsc::UnboundedSender<TableEvent>,
 ) {
-    let mut rows = 0u64;
+    let mut tally = Tally::default();
     while let Some(next) = work.recv().await {
         let event = match next {
             Work::Stage(batch, budget) => {
-                rows += batch.len() as u64;
+                tally.add(Tally::of(&batch));
                 let staged = table.stage(*batch).await;
                 drop(budget);
                 staged.err().map(|error| failed(id, generation, error))
             }
             Work::Commit(unit, interval) => {
                 let began = std::time::Instant::now();
-                let rows = std::mem::take(&mut rows);
+                let tally = std::mem::take(&mut tally);
                 match table.commit(interval).await {
                     Ok(CommitOutcome::Committed { version }) => {
                         let _receiver_may_be_gone = events.send(TableEvent::Committed {
@@ -134,7 +141,7 @@ async fn serve<T: TableSink>(
                             generation,
                             unit,
                             version,
-                            rows,
+                            tally,
                             took: began.elapsed(),
                         });
                         None
@@ -143,8 +150,9 @@ async fn serve<T: TableSink>(
                     Err(error) => Some(failed(id, generation, error)),
                 }
             }
+            Work::Form(form) => table.note_form(form).err().map(|error| failed(id, generation, error)),
             Work::Discard => {
-                rows = 0;
+                tally = Tally::default();
                 table.discard_staged();
                 None
             }

@@ -62,6 +62,24 @@ pub struct Column {
     pub kind: ColumnKind,
 }
 
+/// What the source's catalogue says of a table's storage: enough to tell that its rows may have been
+/// rewritten with other values, of which the log says nothing (`ALTER TABLE … TYPE … USING`). Digests, to be
+/// compared only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct TableForm {
+    /// Of the files that hold its rows: `TRUNCATE` and `VACUUM FULL` change it, and every rewrite.
+    pub files: u64,
+    /// Of the transactions that last changed its columns' definitions: every `ALTER … COLUMN` changes it.
+    pub columns: u64,
+}
+
+impl TableForm {
+    /// A statement that rewrites values changes both, and what changes only one leaves the values alone.
+    pub fn may_be_rewritten(self, now: TableForm) -> bool {
+        self.files != now.files && self.columns != now.columns
+    }
+}
+
 /// One table at one moment of its history.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TableSchema {
@@ -75,6 +93,8 @@ pub struct TableSchema {
     pub key: Vec<usize>,
     /// Whether the source logs whole old rows (`REPLICA IDENTITY FULL`).
     pub full_before: bool,
+    /// How it was stored at that moment.
+    pub form: TableForm,
     /// The Arrow schema of a row image: one nullable field per column, same order.
     pub arrow: SchemaRef,
 }
@@ -89,7 +109,18 @@ impl TableSchema {
         full_before: bool,
     ) -> Self {
         let fields: Vec<Field> = columns.iter().map(|c| Field::new(&c.name, c.kind.arrow(), true)).collect();
-        TableSchema { id, name, columns, key, full_before, arrow: Arc::new(Schema::new(fields)) }
+        let form = TableForm::default();
+        TableSchema { id, name, columns, key, full_before, form, arrow: Arc::new(Schema::new(fields)) }
+    }
+
+    /// The same, stored like this.
+    pub fn with_form(self, form: TableForm) -> Self {
+        TableSchema { form, ..self }
+    }
+
+    /// Whether both describe the same rows, however they are stored.
+    pub fn describes_same(&self, other: &TableSchema) -> bool {
+        TableSchema { form: self.form, ..other.clone() } == *self
     }
 
     /// Whether rows can be found again: without a key a table is an append-only change log.

@@ -3,10 +3,10 @@
 use crate::error::Result;
 use crate::event::{ChangeBatch, CopyPart, CopyWriter};
 use crate::position::{CommitLsn, Epoch, Interval};
-use crate::schema::TableSchema;
+use crate::schema::{TableForm, TableSchema};
 use crate::sink::{
     Base, CommitOutcome, Cut, CutTable, OpenFor, PipelineRecord, RecordChange, Request, Sink, TableRecord,
-    TableSink, WriterLease,
+    TableSink, WriterLease, Written,
 };
 use std::sync::Arc;
 
@@ -52,6 +52,14 @@ impl Sink for DiscardSink {
         Ok(CommitOutcome::Committed { version: 0 })
     }
 
+    async fn newest_epoch(&self) -> Result<Option<Epoch>> {
+        Ok(None)
+    }
+
+    fn written(&self) -> Written {
+        Written::default()
+    }
+
     async fn poll_requests(&self, _lease: &WriterLease) -> Result<Vec<Request>> {
         Ok(Vec::new())
     }
@@ -66,6 +74,10 @@ impl TableSink for DiscardTable {
     async fn commit(&mut self, _interval: Interval) -> Result<CommitOutcome> {
         self.version += 1;
         Ok(CommitOutcome::Committed { version: self.version })
+    }
+
+    fn note_form(&mut self, _form: TableForm) -> Result<()> {
+        Ok(())
     }
 
     fn discard_staged(&mut self) {}

@@ -8,7 +8,7 @@
 use crate::error::{Code, Error, Result};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter};
 use crate::position::{CommitLsn, Epoch, Interval, Lineage, Witness};
-use crate::schema::{TableId, TableName, TableSchema};
+use crate::schema::{TableForm, TableId, TableName, TableSchema};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -167,8 +167,23 @@ pub trait Sink: Send + Sync + 'static {
         change: RecordChange,
     ) -> impl Future<Output = Result<CommitOutcome>> + Send;
 
+    /// The newest epoch of the pipeline, without taking over. `None`: it has never been taken over.
+    fn newest_epoch(&self) -> impl Future<Output = Result<Option<Epoch>>> + Send;
+
+    /// What this sink has written so far.
+    fn written(&self) -> Written;
+
     /// Requests of the operator that arrived since the last look.
     fn poll_requests(&self, lease: &WriterLease) -> impl Future<Output = Result<Vec<Request>>> + Send;
+}
+
+/// Files written by this process: data and what belongs to it, no log entries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Written {
+    /// How many.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// A change to the pipeline's record.
@@ -193,6 +208,13 @@ pub trait TableSink: Send + 'static {
 
     /// Makes everything staged visible together with the position `interval.to`.
     fn commit(&mut self, interval: Interval) -> impl Future<Output = Result<CommitOutcome>> + Send;
+
+    /// The source stores the table in another form now, and its values are the same: to be remembered with
+    /// the next commit.
+    ///
+    /// # Errors
+    /// `RT001`.
+    fn note_form(&mut self, form: TableForm) -> Result<()>;
 
     /// Forgets everything staged.
     fn discard_staged(&mut self);

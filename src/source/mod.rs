@@ -8,7 +8,7 @@
 use crate::error::{Error, Result};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, Txn};
 use crate::position::{CommitLsn, Lsn, ServerPoint, Witness};
-use crate::schema::{TableId, TableName, TableSchema};
+use crate::schema::{TableForm, TableId, TableName, TableSchema};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -46,6 +46,15 @@ pub struct RefusedTable {
     pub name: TableName,
     /// Why.
     pub error: Error,
+}
+
+/// How a followed table stands in the source.
+#[derive(Debug)]
+pub enum Standing {
+    /// It is stored in another form, with the same values.
+    Stored(TableForm),
+    /// What comes in the stream is not the whole of its changes: `PG022` or `PG025`.
+    Lost(Error),
 }
 
 /// What the source says of itself.
@@ -91,6 +100,9 @@ pub struct Burst {
     pub keepalive: Option<Lsn>,
     /// End of the server's log, as it last said.
     pub server_end: Option<Lsn>,
+    /// Tables whose columns the server announced, for the first time on this connection or again: rows that
+    /// came after it may be taken once [`Source::check`] has found nothing.
+    pub announced: Vec<TableId>,
     /// Tables that cannot go on: they are no longer followed, and what was in their builders is gone.
     pub stopped: Vec<(TableId, Error)>,
     /// Transactions with changes that the guard wants, in order, each with the start of its commit record.
@@ -189,8 +201,11 @@ pub trait Source: Send + Sync + 'static {
         slot_exists: bool,
     ) -> impl Future<Output = Result<Vec<RefusedTable>>> + Send;
 
-    /// Which of these the server does not publish now: their changes are not in the stream.
-    fn unpublished(&self, tables: &[SourceTable]) -> impl Future<Output = Result<Vec<TableId>>> + Send;
+    /// How these tables stand in the source now, each that does not stand as its schema says.
+    fn check(
+        &self,
+        tables: &[Arc<TableSchema>],
+    ) -> impl Future<Output = Result<Vec<(TableId, Standing)>>> + Send;
 
     /// Makes the slot; the snapshot is of its very beginning.
     fn create_slot(&self) -> impl Future<Output = Result<Self::Copy>> + Send;

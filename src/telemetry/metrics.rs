@@ -106,8 +106,8 @@ impl Metrics {
         let rows = Family::<Labels, Counter>::default();
         registry.register(names::SINK_ROWS, "Rows given to the target, by operation", rows.clone());
         let (files, bytes) = (Counter::default(), Counter::default());
-        registry.register(names::SINK_FILES, "Data files written", files.clone());
-        registry.register(names::SINK_BYTES, "Bytes of data files written", bytes.clone());
+        registry.register(names::SINK_FILES, "Files written, log entries apart", files.clone());
+        registry.register(names::SINK_BYTES, "Bytes of files written, log entries apart", bytes.clone());
         let buffer_bytes = Gauge::default();
         registry.register(names::BUFFER_BYTES, "Bytes held in buffers", buffer_bytes.clone());
         let errors = Family::default();

@@ -10,5 +10,5 @@ pub mod names;
 mod process;
 pub mod status;
 
-pub use metrics::Metrics;
+pub use metrics::{CommitResult, Metrics, TableMetrics};
 pub use status::{Status, StatusBoard};

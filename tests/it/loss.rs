@@ -74,7 +74,8 @@ fn a_slot_dropped_while_it_runs() {
         );
         sql.try_exec("select pg_drop_replication_slot('strandline_shop')").is_ok()
     });
-    let gap: i64 = sql.value("select pg_current_wal_insert_lsn() - '0/0'::pg_lsn").parse().expect("an LSN as a number");
+    let gap: i64 =
+        sql.value("select pg_current_wal_insert_lsn() - '0/0'::pg_lsn").parse().expect("an LSN as a number");
     sql.exec("insert into orders values (1000, 'in the gap')");
     let outcome = running.wait(LONG);
     outcome.expect_code(1).expect_error("PG040");

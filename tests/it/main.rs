@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod bank;
+mod ddl;
 mod harness;
 mod keyless;
 mod kill;

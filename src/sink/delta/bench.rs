@@ -80,6 +80,7 @@ impl MergeBench {
             schema: Arc::clone(&schema),
             metadata: loaded.metadata.clone(),
             protocol: loaded.protocol.clone(),
+            pending: None,
             version: loaded.version,
             position: loaded.position,
             slots: Vec::new(),

@@ -21,7 +21,7 @@ use crate::error::{Disposition, Error, Result, codes};
 use crate::event::CopyPart;
 use crate::position::landing::{Found, Landing, Planned, judge};
 use crate::position::{CommitLsn, Epoch};
-use crate::schema::TableSchema;
+use crate::schema::{TableForm, TableSchema};
 use crate::sink::table_error;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -62,6 +62,8 @@ pub(super) struct Core {
     pub metadata: MetaData,
     /// Protocol of the current version.
     pub protocol: Protocol,
+    /// State and metadata that the next commit brings with it.
+    pub pending: Option<(TableState, MetaData)>,
     /// Current version.
     pub version: i64,
     /// Our position in it.
@@ -243,13 +245,35 @@ impl Core {
         });
         let mut actions = vec![table::commit_info(operation, now_ms, more)];
         actions.extend(self.ids.actions(planned.epoch, Some(planned.interval.to), now_ms)?);
+        actions.extend(self.pending.iter().map(|(_, metadata)| Action::MetaData(metadata.clone())));
         Ok(actions)
+    }
+
+    /// State and metadata that say how the source stores the table now. `None`: they say so already, or the
+    /// rows may have been rewritten, which is not to be forgotten.
+    ///
+    /// # Errors
+    /// `RT001`.
+    pub(super) fn renewed_form(&self, now: TableForm) -> Result<Option<(TableState, MetaData)>> {
+        let is_live = self.state.first_live_version.is_some();
+        if !is_live || self.state.form == Some(now) || self.state.may_be_rewritten(now) {
+            return Ok(None);
+        }
+        let state = TableState { form: Some(now), ..self.state.clone() };
+        let mut metadata = self.metadata.clone();
+        let document = serde_json::to_string(&state)
+            .map_err(|e| Error::new(codes::RT001, "cannot encode a table's state").with_source(e))?;
+        metadata.configuration.insert(super::state::KEY.into(), document);
+        Ok(Some((state, metadata)))
     }
 
     /// A commit landed as the version after the current one.
     pub(super) fn advance(&mut self, position: CommitLsn) {
         self.version += 1;
         self.position = Some(position);
+        if let Some((state, metadata)) = self.pending.take() {
+            (self.state, self.metadata) = (state, metadata);
+        }
         if self.version % CHECKPOINT_EVERY == 0 {
             checkpoint_beside(self.files.clone(), self.version, self.schema.name.to_string());
         }

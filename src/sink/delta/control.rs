@@ -381,6 +381,17 @@ pub(super) async fn peek(files: &TableFiles, pipeline: &str) -> Result<Option<Pi
     Ok(Some(read(files, &AppIds::new(pipeline)).await?.record))
 }
 
+/// The epoch of the last takeover.
+///
+/// # Errors
+/// `TG001`, `TG018`, `TG020`.
+pub(super) async fn newest_epoch(files: &TableFiles, pipeline: &str) -> Result<Option<Epoch>> {
+    if !files.has_log().await? {
+        return Ok(None);
+    }
+    Ok(read(files, &AppIds::new(pipeline)).await?.owner.version.map(Epoch))
+}
+
 /// Adds a request for whoever owns the pipeline.
 ///
 /// # Errors

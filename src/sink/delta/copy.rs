@@ -95,6 +95,7 @@ pub(super) async fn commit_copy(
         finished.extend(part_files(part)?);
     }
     core.files.sync_names()?;
+    core.pending = None;
     loop {
         let interval = Interval { from: start_of(core.position), to: position };
         let planned = Planned { version: core.version, epoch: core.epoch, interval };

@@ -29,10 +29,10 @@ mod upsert;
 use crate::error::{Result, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, Txn};
 use crate::position::{CommitLsn, Epoch, Interval};
-use crate::schema::TableSchema;
+use crate::schema::{TableForm, TableSchema};
 use crate::sink::{
     Base, CommitOutcome, Cut, CutTable, OpenFor, PipelineRecord, RecordChange, Request, Sink, TableRecord,
-    TableSink, WriterLease, table_error,
+    TableSink, WriterLease, Written, table_error,
 };
 use commit::Core;
 use keys::KeyWidth;
@@ -133,6 +133,14 @@ impl Sink for DeltaSink {
         self.with_control().await?.change(lease, change).await
     }
 
+    async fn newest_epoch(&self) -> Result<Option<Epoch>> {
+        control::newest_epoch(&self.control_files()?, &self.pipeline).await
+    }
+
+    fn written(&self) -> Written {
+        self.storage.written()
+    }
+
     async fn poll_requests(&self, lease: &WriterLease) -> Result<Vec<Request>> {
         self.with_control().await?.poll(lease).await
     }
@@ -176,6 +184,7 @@ async fn open_core(
             state,
             metadata: loaded.metadata.clone(),
             protocol: loaded.protocol.clone(),
+            pending: None,
             version: loaded.version,
             position: loaded.position,
             slots: Vec::new(),
@@ -211,18 +220,24 @@ async fn create(
     }
 }
 
-/// Puts the epoch as the next version. False: somebody committed in between; load again.
+/// Puts the epoch as the next version. False: somebody committed in between; load again. The table's form
+/// in the source is brought up to date, where that is not to be judged.
 async fn fence(core: &mut Core) -> Result<bool> {
     let now = table::now_ms();
+    let metadata = core.renewed_form(core.schema.form)?;
     let mut actions =
         vec![table::commit_info("TAKE OVER", now, serde_json::json!({"pipeline": core.state.pipeline}))];
     actions.extend(core.ids.actions(core.epoch, None, now)?);
+    actions.extend(metadata.iter().map(|(_, metadata)| log::Action::MetaData(metadata.clone())));
     let bytes = bytes::Bytes::from(log::encode(&actions)?);
     let name = log::commit_name(core.version + 1);
     if core.files.put_if_absent(&name, bytes).await? == Put::Exists {
         return Ok(false);
     }
     core.version += 1;
+    if let Some((state, metadata)) = metadata {
+        (core.state, core.metadata) = (state, metadata);
+    }
     Ok(true)
 }
 
@@ -244,6 +259,10 @@ fn check_identity(core: &Core, purpose: OpenFor) -> Result<()> {
     }
     if !core.state.matches(&core.schema) {
         let what = "its columns or its key in the source are not those it was copied with";
+        return Err(table_error(name, codes::PG022, what).with_try(advice));
+    }
+    if core.state.may_be_rewritten(core.schema.form) {
+        let what = "a column of it was altered and its rows were rewritten in the source, of which the log does not tell";
         return Err(table_error(name, codes::PG022, what).with_try(advice));
     }
     Ok(())
@@ -305,6 +324,11 @@ impl TableSink for DeltaTable {
             Applied::Wide(upsert) => upsert.commit(&mut self.core, interval).await,
             Applied::Log(unit) => unit.commit(&mut self.core, interval).await,
         }
+    }
+
+    fn note_form(&mut self, form: TableForm) -> Result<()> {
+        self.core.pending = self.core.renewed_form(form)?;
+        Ok(())
     }
 
     fn discard_staged(&mut self) {

@@ -4,7 +4,7 @@
 //! not here but in `txn` actions. The format carries a number; a newer one is refused.
 
 use crate::error::{Result, codes};
-use crate::schema::{TableId, TableSchema};
+use crate::schema::{TableForm, TableId, TableSchema};
 use crate::sink::table_error;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,9 @@ pub(super) struct TableState {
     pub key: Vec<String>,
     /// How changes are applied.
     pub mode: Mode,
+    /// How the source stored the table when its schema was last found unchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<TableForm>,
     /// The first version that is a consistent prefix of the source's history. Absent: the first copy has
     /// not finished.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,6 +80,7 @@ impl TableState {
             columns: stored_columns(schema),
             key: schema.key.iter().map(|&i| schema.columns[i].name.clone()).collect(),
             mode: if schema.has_key() { Mode::Upsert } else { Mode::Append },
+            form: Some(schema.form),
             first_live_version: None,
             copied_at: None,
             complete: false,
@@ -107,6 +111,13 @@ impl TableState {
     pub(super) fn matches(&self, schema: &TableSchema) -> bool {
         let now = TableState::new(&self.pipeline, schema);
         self.columns == now.columns && self.key == now.key && self.mode == now.mode
+    }
+}
+
+impl TableState {
+    /// Whether the source's rows may have been rewritten since, without a word in the log.
+    pub(super) fn may_be_rewritten(&self, now: TableForm) -> bool {
+        self.form.is_some_and(|then| then.may_be_rewritten(now))
     }
 }
 

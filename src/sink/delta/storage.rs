@@ -8,6 +8,7 @@
 //! with its content or not at all, and never replaces another.
 
 use crate::error::{Error, Result, codes};
+use crate::sink::Written;
 use bytes::Bytes;
 use deltalake::DeltaTable;
 use futures_util::TryStreamExt;
@@ -17,6 +18,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use url::Url;
 
 /// What a put-if-absent did.
@@ -57,7 +59,13 @@ impl Storage {
                 object_store::parse_url_opts(&url, options).map_err(|e| refuse(e.to_string()))?;
             Place::Remote { store: Arc::from(store), prefix }
         };
-        Ok(Storage { root: TableFiles { place, url } })
+        Ok(Storage { root: TableFiles { place, url, tally: Arc::default() } })
+    }
+
+    /// What was written below the root, log entries apart.
+    pub(super) fn written(&self) -> Written {
+        let Tally { files, bytes } = &*self.root.tally;
+        Written { files: files.load(Ordering::Relaxed), bytes: bytes.load(Ordering::Relaxed) }
     }
 
     /// The files of the table at the given path segments below the root. Segments are encoded so that
@@ -104,6 +112,15 @@ enum Place {
 pub(super) struct TableFiles {
     place: Place,
     url: Url,
+    /// Of the whole sink.
+    tally: Arc<Tally>,
+}
+
+/// Files and bytes written.
+#[derive(Debug, Default)]
+struct Tally {
+    files: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl TableFiles {
@@ -122,7 +139,7 @@ impl TableFiles {
                 Place::Remote { store: Arc::clone(store), prefix: prefix.clone().join(segment) }
             }
         };
-        Ok(TableFiles { place, url })
+        Ok(TableFiles { place, url, tally: Arc::clone(&self.tally) })
     }
 
     /// Where it is, for people.
@@ -360,6 +377,8 @@ impl NewFile {
     /// # Errors
     /// `TG001` to `TG003`.
     pub(super) async fn finish(self) -> Result<()> {
+        self.files.tally.files.fetch_add(1, Ordering::Relaxed);
+        self.files.tally.bytes.fetch_add(self.written, Ordering::Relaxed);
         match self.target {
             Target::Local(file) => tokio::task::block_in_place(|| file.sync_data())
                 .map_err(|e| self.files.io("sync", &self.name, &e)),

@@ -15,12 +15,12 @@ use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, Txn};
 use crate::pgoutput::Policies;
 use crate::position::{CommitLsn, Lsn};
-use crate::schema::{TableId, TableSchema};
+use crate::schema::{TableForm, TableId, TableName, TableSchema};
 use crate::source::{
     Budget, Burst, ChangeStream, CopySession, HeldStream, RefusedTable, SlotState, Source, SourceTable,
-    SourceView,
+    SourceView, Standing,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -158,10 +158,12 @@ impl Source for PgSource {
         Ok(refused.collect())
     }
 
-    async fn unpublished(&self, tables: &[SourceTable]) -> Result<Vec<TableId>> {
+    async fn check(&self, tables: &[Arc<TableSchema>]) -> Result<Vec<(TableId, Standing)>> {
         let sql = self.sql().await?;
         let covered = publication::covered(&sql, &self.publications()).await?;
-        Ok(tables.iter().filter(|t| !covered.contains(&t.schema.name)).map(|t| t.schema.id).collect())
+        let ids: Vec<TableId> = tables.iter().map(|t| t.id).collect();
+        let found = catalog::forms(&sql, &ids).await?;
+        Ok(tables.iter().filter_map(|t| Some((t.id, standing(t, found.get(&t.id), &covered)?))).collect())
     }
 
     async fn create_slot(&self) -> Result<PgCopy> {
@@ -224,6 +226,34 @@ impl Source for PgSource {
     }
 }
 
+/// `None`: as its schema says.
+fn standing(
+    table: &TableSchema,
+    found: Option<&(TableName, TableForm)>,
+    covered: &BTreeSet<TableName>,
+) -> Option<Standing> {
+    let lost = |code, what: &str| {
+        let again = format!("strandline resync \"{}\" --yes", table.name);
+        Some(Standing::Lost(table_error(&table.name, code, what).with_try(again)))
+    };
+    match found {
+        None => lost(codes::PG025, "it was dropped in the source"),
+        Some((name, _)) if *name != table.name => {
+            lost(codes::PG025, &format!("it was renamed to \"{name}\" in the source"))
+        }
+        Some(_) if !covered.contains(&table.name) => lost(
+            codes::PG025,
+            "it is not in the publication any more: changes since then are not in the stream",
+        ),
+        Some((_, form)) if table.form.may_be_rewritten(*form) => lost(
+            codes::PG022,
+            "a column of it was altered and its rows were rewritten in the source, of which the log does not tell",
+        ),
+        Some((_, form)) if table.form != *form => Some(Standing::Stored(*form)),
+        Some(_) => None,
+    }
+}
+
 /// The stream behind its trait.
 pub struct PgChanges {
     stream: Option<PgStream>,
@@ -251,6 +281,7 @@ impl ChangeStream for PgChanges {
             touched: burst.touched,
             keepalive: burst.keepalive,
             server_end: burst.server_end,
+            announced: burst.announced,
             stopped: burst.table_errors,
             replayed: burst.replayed,
             is_end: burst.stopped,

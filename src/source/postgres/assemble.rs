@@ -49,6 +49,8 @@ pub struct Burst {
     pub server_time: Option<i64>,
     /// End of the server's log at the last message.
     pub server_end: Option<Lsn>,
+    /// Followed tables that were announced.
+    pub announced: Vec<TableId>,
     /// Tables that stopped. Their rows that were not taken are gone.
     pub table_errors: Vec<(TableId, Error)>,
     /// Transactions with changes at or below the guard: history that is met again.
@@ -627,6 +629,7 @@ impl Assembler {
         self.relations.insert(relation.id, (self.arrivals, false, bytes.to_vec()));
         if let Some(table) = self.table(relation.id) {
             table.announced = Announced::of(&table.schema, relation);
+            self.burst.announced.push(relation.id);
         }
     }
 

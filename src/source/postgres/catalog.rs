@@ -16,7 +16,7 @@ use super::pattern::Selection;
 use super::sql::{Sql, field, text, truth};
 use crate::error::{Error, Result, codes};
 use crate::pgoutput::{Policies, ReplicaIdentity, TypeInfo, resolve, type_name};
-use crate::schema::{Column, TableId, TableName, TableSchema};
+use crate::schema::{Column, TableForm, TableId, TableName, TableSchema};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -115,18 +115,53 @@ async fn describe(sql: &Sql, found: Vec<RawTable>, policies: &Policies) -> Resul
     let keys = keys(sql, &ids).await?;
     let leaves = leaves(sql, &found).await?;
     let types = types(sql).await?;
+    let forms = forms(sql, &ids).await?;
     for table in found {
         let id = table.id;
+        let form = forms.get(&id).map(|(_, form)| *form).unwrap_or_default();
         let own = columns.get(&id).map_or(&[][..], Vec::as_slice);
         let index = keys.get(&id).map_or(&[][..], Vec::as_slice);
         let parts = leaves.get(&id).map_or(&[][..], Vec::as_slice);
         let name = table.name.clone();
         match table.build(own, index, parts, &types, policies) {
-            Ok(table) => catalog.tables.push(table),
+            Ok(table) => {
+                let schema = Arc::new(TableSchema::clone(&table.schema).with_form(form));
+                catalog.tables.push(SourceTable { schema, ..table });
+            }
             Err(error) => catalog.rejected.push(Rejected { id, name, error }),
         }
     }
     Ok(catalog)
+}
+
+/// Names and forms of these tables as they are now. One that is gone is not in it.
+///
+/// *Files* are those of the table and of all its leaves; *columns* are the transactions that last wrote the
+/// columns' rows of `pg_attribute`, which stay what they are until an `ALTER` of that very column.
+pub async fn forms(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, (TableName, TableForm)>> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let query = format!(
+        "SELECT c.oid, n.nspname, c.relname, \
+         (SELECT string_agg(pg_catalog.pg_relation_filenode(f.oid)::text, ',' ORDER BY f.oid) \
+          FROM (SELECT c.oid UNION SELECT t.relid FROM pg_catalog.pg_partition_tree(c.oid) t) f(oid)), \
+         (SELECT string_agg(a.attnum::text || ':' || a.xmin::text, ',' ORDER BY a.attnum) \
+          FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0) \
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.oid IN ({})",
+        list(ids)
+    );
+    let digest = |row, column| xxhash_rust::xxh3::xxh3_64(text(row, column).unwrap_or_default().as_bytes());
+    let mut found = HashMap::new();
+    for row in &sql.rows(&query).await? {
+        let name = TableName::new(field::<String>(row, 1)?, field::<String>(row, 2)?);
+        found.insert(
+            TableId(field(row, 0)?),
+            (name, TableForm { files: digest(row, 3), columns: digest(row, 4) }),
+        );
+    }
+    Ok(found)
 }
 
 /// `row_security_active` says whether a policy would hide rows from *us*.

@@ -36,12 +36,6 @@ impl Random {
         low + self.next() % (high - low)
     }
 
-    /// One of them.
-    pub(crate) fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
-        let at = self.between(0, choices.len() as u64);
-        &choices[usize::try_from(at).expect("an index")]
-    }
-
     /// True once in `n`.
     pub(crate) fn one_in(&mut self, n: u64) -> bool {
         self.next().is_multiple_of(n)

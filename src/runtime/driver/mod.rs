@@ -5,21 +5,25 @@
 //! worker only when no unit is open (a transaction too large for memory), so that no commit can hold half
 //! of one.
 
-use super::copying::{self, Copied, Copying, Snapshotter};
+mod copies;
+mod link;
+
+use super::copying::{self, Copied};
+use super::meters::Meters;
 use super::recorder::{self, Entry, RecordEvent};
-use super::session::{LiveTable, told};
-use super::source_link::{self, Link};
+use super::session::{LiveTable, Session, told};
 use super::worker::{Gone, TableEvent, Worker};
 use super::{Options, StopSignal};
-use crate::error::{Code, Disposition, Error, Result, codes};
+use crate::error::{Code, Error, Result, codes};
 use crate::event::ChangeBatch;
 use crate::position::{CommitLsn, Lineage, Lsn};
 use crate::replication::{Action, Coordinator, HaltReason, Input, Millis, Resume};
 use crate::schema::{TableId, TableName};
-use crate::sink::{Cut, CutTable, OpenFor, Request, Sink, StoppedTable, WriterLease};
-use crate::source::{Budget, Burst, ChangeStream, Source, SourceTable};
-use crate::telemetry::StatusBoard;
+use crate::sink::{Cut, CutTable, Sink, StoppedTable, WriterLease};
+use crate::source::{Budget, Burst, ChangeStream, Source};
 use crate::telemetry::status::{PipelineState, PositionText, TableState, Timestamp};
+use crate::telemetry::{CommitResult, StatusBoard};
+use copies::CopyEnd;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +38,8 @@ const POLL_EVERY: Duration = Duration::from_secs(1);
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 const FIRST_RECONNECT: Duration = Duration::from_millis(50);
 const LONGEST_RECONNECT: Duration = Duration::from_secs(5);
-/// How often the publication is looked at.
-const PUBLISHED_EVERY: Duration = Duration::from_secs(15);
+/// How often publication and catalogue are looked at.
+const CHECK_EVERY: Duration = Duration::from_secs(15);
 /// A graceful stop takes no longer than this (systemd and Kubernetes kill after 30 s).
 const STOP_WITHIN: Duration = Duration::from_secs(25);
 /// Why a copy that was asked for is put off.
@@ -56,13 +60,6 @@ pub(super) struct Start {
     pub(super) answered: Vec<String>,
 }
 
-/// The end of a copy that ran beside the stream.
-struct CopyEnd<T> {
-    request: Request,
-    gone: Vec<TableId>,
-    result: Result<Copied<T>>,
-}
-
 /// The loop.
 pub(super) struct Driver<S: Source, K: Sink> {
     source: Arc<S>,
@@ -73,6 +70,7 @@ pub(super) struct Driver<S: Source, K: Sink> {
     lineage: Lineage,
     flushed: Lsn,
     coordinator: Coordinator,
+    meters: Meters,
     stream: S::Stream,
     workers: BTreeMap<TableId, Worker>,
     names: BTreeMap<TableId, TableName>,
@@ -116,21 +114,19 @@ enum Next {
 
 impl<S: Source, K: Sink> Driver<S, K> {
     pub(super) fn new(
-        source: Arc<S>,
-        sink: Arc<K>,
-        options: Options,
-        board: StatusBoard,
-        stop: StopSignal,
+        session: Session<S, K>,
         start: Start,
         stream: S::Stream,
         live: BTreeMap<TableId, LiveTable<K::Table>>,
     ) -> Self {
+        let Session { source, sink, options, board, metrics, stop } = session;
         let (report, events) = mpsc::unbounded_channel();
         let (recorder, records) = recorder::start(Arc::clone(&sink), start.lease.clone());
         let budget_kib = u32::try_from(options.staged_bytes / KIB).unwrap_or(u32::MAX).max(1);
         let now = Instant::now();
         let mut driver = Driver {
             coordinator: Coordinator::resume(start.resume, options.limits),
+            meters: Meters::new(metrics, sink.written()),
             source,
             sink,
             board,
@@ -193,7 +189,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
         let has_heartbeat = !self.options.heartbeat.is_zero();
         let every = if has_heartbeat { self.options.heartbeat } else { Duration::from_secs(3600) };
         let mut beat = tokio::time::interval_at(Instant::now() + every, every);
-        let mut published = tokio::time::interval_at(Instant::now() + PUBLISHED_EVERY, PUBLISHED_EVERY);
+        let mut check = tokio::time::interval_at(Instant::now() + CHECK_EVERY, CHECK_EVERY);
         let mut deadline: Option<Instant> = None;
         while !self.is_ended {
             let wake = self.wake.map(|at| self.began + Duration::from_millis(at.0));
@@ -212,8 +208,8 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 }
                 () = sleep_until(wake), if wake.is_some() => Next::Tick,
                 _ = poll.tick() => Next::Poll,
-                _ = published.tick() => {
-                    self.check_published().await?;
+                _ = check.tick() => {
+                    self.check_all().await?;
                     continue;
                 }
                 _ = beat.tick(), if has_heartbeat => Next::Beat,
@@ -344,7 +340,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
     async fn burst(&mut self, burst: Burst) -> Result<()> {
         // All of it at once: a unit that is closed holds everything whole that is in the builders.
         let mut inputs = Vec::new();
-        for (table, error) in burst.stopped {
+        // Nothing of a table is handed on before it is known that it is still the one that was copied.
+        let lost = if burst.announced.is_empty() { Vec::new() } else { self.stand(&burst.announced).await? };
+        for (table, error) in burst.stopped.into_iter().chain(lost) {
             inputs.push(self.forget_stopped(table, &error));
         }
         if let Some(through) = burst.through {
@@ -357,6 +355,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 transactions: burst.transactions,
             });
         }
+        self.meters.metrics.transactions().inc_by(burst.transactions);
         self.flushed = self.flushed.max(burst.server_end.unwrap_or_default());
         if let Some(end) = burst.keepalive {
             self.flushed = self.flushed.max(end);
@@ -425,8 +424,11 @@ impl<S: Source, K: Sink> Driver<S, K> {
         Ok(())
     }
 
-    async fn send(&self, table: TableId, batch: ChangeBatch) -> Result<()> {
+    async fn send(&mut self, table: TableId, batch: ChangeBatch) -> Result<()> {
         let Some(worker) = self.workers.get(&table) else { return Ok(()) };
+        if let Some(name) = self.names.get(&table) {
+            self.meters.staged(table, name, &batch);
+        }
         let kib = u32::try_from(batch.wire_bytes / KIB).unwrap_or(u32::MAX).clamp(1, self.budget_kib);
         let permit = Arc::clone(&self.budget)
             .acquire_many_owned(kib)
@@ -444,6 +446,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
 
     /// Takes the table out of everything here; what is returned tells the coordinator.
     fn forget_stopped(&mut self, table: TableId, error: &Error) -> Input {
+        self.meters.metrics.error(error.code());
         self.forget(table);
         Input::TableStopped { table, code: error.code(), message: told(error) }
     }
@@ -460,10 +463,14 @@ impl<S: Source, K: Sink> Driver<S, K> {
             {
                 Ok(())
             }
-            TableEvent::Committed { table, unit, version, rows, took, .. } => {
+            TableEvent::Committed { table, unit, version, tally, took, .. } => {
                 if let Some(name) = self.names.get(&table) {
+                    let rows = tally.rows();
                     tracing::debug!(table = %name, version, rows, ms = took.as_millis(), "committed");
                 }
+                self.meters.metrics.commit(CommitResult::Ok, took);
+                self.meters.metrics.rows().upsert.inc_by(tally.upserts);
+                self.meters.metrics.rows().delete.inc_by(tally.deletes);
                 self.feed(Input::TableCommitted { unit, table, version }).await
             }
             TableEvent::Stopped { table, error, .. } => self.stop_table(table, &error).await,
@@ -489,7 +496,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
             }
             RecordEvent::Requests(requests) => {
                 self.poll_pending = false;
-                for request in requests {
+                // Who ends begins nothing new; the request stays on record.
+                let is_ending = self.has_reached_end || self.coordinator.view().stopping;
+                for request in requests.into_iter().filter(|_| !is_ending) {
                     self.begin_copy(request).await?;
                 }
                 Ok(())
@@ -520,202 +529,15 @@ impl<S: Source, K: Sink> Driver<S, K> {
         self.last_progress = received;
     }
 
-    /// A copy beside the stream, because an operator asked for it. A second request for the same table
-    /// waits in the record until the first is done.
-    async fn begin_copy(&mut self, request: Request) -> Result<()> {
-        if self.copying.contains(&request.table) {
-            return Ok(());
-        }
-        let view = self.source.inspect().await?;
-        let Some(found) = view.tables.into_iter().find(|t| t.schema.name == request.table) else {
-            tracing::error!(table = %request.table, "a resync was asked for, and the source has no such table to replicate");
-            return self.tell(Entry::Resumed { tables: Vec::new(), answered: vec![request.id] });
-        };
-        let refused = self.source.publish(std::slice::from_ref(&found), true).await?;
-        let id = found.schema.id;
-        let mut gone: Vec<TableId> =
-            self.names.iter().filter(|(_, name)| **name == request.table).map(|(id, _)| *id).collect();
-        for old in gone.iter().copied().filter(|old| *old != id) {
-            self.feed(Input::TableGone { table: old }).await?;
-            self.forget(old);
-            self.names.remove(&old);
-        }
-        self.names.insert(id, found.schema.name.clone());
-        if let Some(refused) = refused.first() {
-            self.stop_table(id, &refused.error).await?;
-            return self.tell(Entry::Resumed { tables: Vec::new(), answered: vec![request.id] });
-        }
-        gone.push(id);
-        self.copying.insert(request.table.clone());
-        self.feed(Input::CopyStarted { table: id }).await?;
-        let old = self.workers.remove(&id).map(Worker::close);
-        self.forget(id);
-        let task = copy_beside(
-            Arc::clone(&self.source),
-            Arc::clone(&self.sink),
-            self.lease.clone(),
-            found,
-            self.options.copy_workers,
-            self.board.clone(),
-        );
-        self.copies.spawn(async move {
-            // The old committer finishes first: the copy is planned on what it leaves.
-            if let Some(old) = old {
-                old.await;
-            }
-            let result = task.await;
-            CopyEnd { request, gone, result }
-        });
-        Ok(())
-    }
-
-    fn forget(&mut self, table: TableId) {
-        self.stream.unfollow(table);
-        self.carried.remove(&table);
-        self.workers.remove(&table);
-        self.schemas.remove(&table);
-    }
-
-    async fn copy_ended(
-        &mut self,
-        ended: std::result::Result<CopyEnd<K::Table>, tokio::task::JoinError>,
-    ) -> Result<()> {
-        let CopyEnd { request, gone, result } =
-            ended.map_err(|e| Error::new(codes::RT001, "a copy panicked").with_source(e))?;
-        match result {
-            Ok(copied) => {
-                self.awaiting_record.push((copied, request.table));
-                self.tell(Entry::Resumed { tables: gone, answered: vec![request.id] })
-            }
-            Err(error) if error.code().disposition == Disposition::HaltTable => {
-                self.copying.remove(&request.table);
-                // The stop is on record before the answer: who waits for the answer sees it.
-                if let Some(&table) = gone.last() {
-                    self.stop_table(table, &error).await?;
-                }
-                self.tell(Entry::Resumed { tables: Vec::new(), answered: vec![request.id] })
-            }
-            // No slot to be had, or an old transaction in the way: the others go on, and the request,
-            // which is still on record, is met again.
-            Err(error) if COPY_LATER.contains(&error.code()) => {
-                tracing::warn!(table = %request.table, code = %error.code(), "the copy is tried again: {}", error.cause_line());
-                self.copying.remove(&request.table);
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Copied tables join the stream, between two transactions.
-    async fn admit(&mut self) -> Result<()> {
-        if self.arriving.is_empty() || self.stream.open_transaction().is_some() {
-            return Ok(());
-        }
-        for (Copied { schema, table, progress }, name) in std::mem::take(&mut self.arriving) {
-            self.copying.remove(&name);
-            let id = schema.id;
-            let held = progress.position;
-            self.board.update_table(&schema.name, |t| {
-                t.state = TableState::CatchingUp;
-                (t.code, t.message) = (None, None);
-            });
-            self.workers.insert(id, Worker::start(id, table, self.report.clone()));
-            self.schemas.insert(id, Arc::clone(&schema));
-            self.stream.follow(schema, held)?;
-            self.feed(Input::TableLive { table: id, progress }).await?;
-        }
-        Ok(())
-    }
-
-    /// The connection is lost: connect again, or give the error up when it is no temporary one.
-    async fn mend(&mut self, error: Error) -> Result<()> {
-        if error.code().disposition != Disposition::Retry {
-            return Err(error);
-        }
-        tracing::warn!(code = %error.code(), "the source is lost: {}", error.cause_line());
-        self.board.set_retrying(&error);
-        self.feed(Input::SourceLost).await?;
-        self.restart().await
-    }
-
-    /// Drops what is staged, connects again, and follows every table from where it stands.
-    async fn restart(&mut self) -> Result<()> {
-        self.carried.clear();
-        for worker in self.workers.values() {
-            // A worker that is gone has nothing staged.
-            let (Ok(()) | Err(Gone)) = worker.discard().await;
-        }
-        // The old stream must let go of the slot first.
-        self.stream.hang_up();
-        let mut stop = self.stop.clone();
-        let link = tokio::select! {
-            link = self.connect_again() => link?,
-            // The session ends as it stands: what is in flight is found again at the next start.
-            () = stop.wait() => {
-                self.is_ended = true;
-                return Ok(());
-            }
-        };
-        let Link { stream, slot, flushed } = link;
-        self.board.clear_retrying();
-        self.stream = stream;
-        self.flushed = self.flushed.max(flushed);
-        self.is_paused = false;
-        self.stream.acknowledge(self.coordinator.view().acknowledged);
-        self.follow_all()?;
-        Box::pin(self.feed(Input::SourceResumed { from: slot.confirmed_flush })).await
-    }
-
-    async fn connect_again(&self) -> Result<Link<S::Stream>> {
-        let mut pause = FIRST_RECONNECT;
-        loop {
-            let (cut, held) = (self.coordinator.view().cut, self.coordinator.held());
-            let positions: Vec<CommitLsn> =
-                self.coordinator.live().filter_map(|t| self.coordinator.submitted(t)).collect();
-            match source_link::reconnect(self.source.as_ref(), &self.lineage, cut, held, &positions).await {
-                Ok(link) => return Ok(link),
-                // The server may take a while to see that our last connection is gone.
-                Err(error)
-                    if error.code().disposition == Disposition::Retry || error.code() == codes::PG011 =>
-                {
-                    tracing::warn!(code = %error.code(), "cannot connect again: {}", error.cause_line());
-                    self.board.set_retrying(&error);
-                }
-                Err(error) => return Err(error),
-            }
-            self.board.beat();
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_RECONNECT);
-        }
-    }
-
-    /// A table that somebody took out of the publication gets no changes any more: it must not look live.
-    async fn check_published(&mut self) -> Result<()> {
-        let live: Vec<SourceTable> = self
-            .schemas
-            .values()
-            .map(|schema| SourceTable { schema: Arc::clone(schema), estimated_rows: None })
-            .collect();
-        let missing = match self.source.unpublished(&live).await {
-            Ok(missing) => missing,
-            Err(error) if error.code().disposition == Disposition::Retry => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        for table in missing {
-            let Some(schema) = self.schemas.get(&table) else { continue };
-            let what = "it is not in the publication any more: changes since then are not in the stream";
-            let error = crate::sink::table_error(&schema.name, codes::PG025, what)
-                .with_try(format!("strandline resync \"{}\" --yes", schema.name));
-            self.stop_table(table, &error).await?;
-        }
-        Ok(())
-    }
-
     fn show(&mut self, now: bool) {
         if !now && self.shown.elapsed() < SHOW_EVERY {
             return;
         }
         self.shown = Instant::now();
+        self.meters.written(self.sink.written());
+        let waiting = (self.budget_kib as usize).saturating_sub(self.budget.available_permits()) * KIB;
+        let held = self.stream.buffered_bytes() + waiting;
+        self.meters.metrics.buffer_bytes().set(i64::try_from(held).unwrap_or(i64::MAX));
         let view = self.coordinator.view();
         self.flushed = self.flushed.max(view.received.lsn());
         let lag = self.flushed.bytes_since(view.cut.lsn());
@@ -746,20 +568,6 @@ impl<S: Source, K: Sink> Driver<S, K> {
             }
         });
     }
-}
-
-async fn copy_beside<S: Source, K: Sink>(
-    source: Arc<S>,
-    sink: Arc<K>,
-    lease: WriterLease,
-    found: SourceTable,
-    workers: usize,
-    board: StatusBoard,
-) -> Result<Copied<K::Table>> {
-    let schema = found.schema;
-    let (table, record) = sink.open_table(&lease, Arc::clone(&schema), OpenFor::Replace, None).await?;
-    let copying = Copying { schema, table, record, estimate: found.estimated_rows };
-    Snapshotter::new(source, None).copy::<K>(copying, workers, &board).await
 }
 
 async fn sleep_until(at: Option<Instant>) {
