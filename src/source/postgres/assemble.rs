@@ -468,6 +468,9 @@ impl Assembler {
             return Ok(Progress::Stopped);
         }
         for (id, (arrival, bytes)) in streamed.take_relations() {
+            if self.index.contains_key(&id) {
+                self.burst.announced.push(id);
+            }
             if self.relations.get(&id).is_none_or(|(known, ..)| *known < arrival) {
                 self.announce(id, arrival, true, bytes)?;
             }
