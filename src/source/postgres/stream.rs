@@ -244,11 +244,7 @@ impl PgStream {
     fn take_buffered(&mut self, budget: Budget) -> Result<bool, (Error, bool)> {
         let mut progressed = false;
         if self.assembler.is_applying() {
-            self.assembler.apply().map_err(|error| (error, false))?;
-            if self.assembler.is_applying() {
-                return Ok(true);
-            }
-            progressed = true;
+            return self.assembler.apply().map(|_| true).map_err(|error| (error, false));
         }
         loop {
             let frame = match self.reader.try_frame() {

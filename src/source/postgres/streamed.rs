@@ -407,20 +407,25 @@ impl Applying {
         self.pieces.is_empty()
     }
 
-    /// The next piece. `wanted`: whether the table still takes rows of this schema.
+    /// The table of the next piece.
+    pub(super) fn table(&self) -> Option<(TableId, &Arc<TableSchema>)> {
+        let table = match self.pieces.front()? {
+            Piece::Held(table, _) | Piece::Spilled(table, _) => *table,
+        };
+        Some((table, self.schemas.get(&table)?))
+    }
+
+    /// The next piece; `wanted`: its table still takes rows.
     ///
     /// # Errors
     /// `RT003` when it cannot be read back.
-    pub(super) fn next(
-        &mut self,
-        wanted: impl FnOnce(TableId, &Arc<TableSchema>) -> bool,
-    ) -> Result<Option<Applied>> {
+    pub(super) fn next(&mut self, wanted: bool) -> Result<Option<Applied>> {
         let Some(piece) = self.pieces.pop_front() else { return Ok(None) };
         let table = match &piece {
             Piece::Held(table, _) | Piece::Spilled(table, _) => *table,
         };
         let nothing = Some(Applied { table, batch: None, bytes: 0 });
-        let Some(schema) = self.schemas.get(&table).filter(|schema| wanted(table, schema)) else {
+        let Some(schema) = self.schemas.get(&table).filter(|_| wanted) else {
             return Ok(nothing);
         };
         let (batch, bytes) = match (piece, &self.file) {
