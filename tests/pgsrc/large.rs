@@ -101,6 +101,9 @@ async fn in_blocks_and_whole_are_the_same() {
         server.sql(&format!("select pg_create_logical_replication_slot('{slot}', 'pgoutput')"));
     }
     let sessions = [sql(&options).await, sql(&options).await, sql(&options).await];
+    for session in &sessions {
+        session.rows("set search_path = public").await.told();
+    }
     for (session, statements) in SCRIPT {
         sessions[*session].rows(statements).await.told();
     }

@@ -338,6 +338,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
     }
 
     async fn burst(&mut self, burst: Burst) -> Result<()> {
+        self.meters.transactions(&burst);
         // All of it at once: a unit that is closed holds everything whole that is in the builders.
         let mut inputs = Vec::new();
         // Nothing of a table is handed on before it is known that it is still the one that was copied.
@@ -355,7 +356,6 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 transactions: burst.transactions,
             });
         }
-        self.meters.metrics.transactions().inc_by(burst.transactions);
         self.flushed = self.flushed.max(burst.server_end.unwrap_or_default());
         if let Some(end) = burst.keepalive {
             self.flushed = self.flushed.max(end);

@@ -270,7 +270,10 @@ impl PgChanges {
 impl ChangeStream for PgChanges {
     async fn next(&mut self, budget: Budget) -> Result<Burst> {
         let budget = super::stream::Budget { rows: budget.rows, bytes: budget.bytes };
-        let burst = self.stream()?.next(budget).await?;
+        let stream = self.stream()?;
+        let before = stream.spilled_bytes();
+        let burst = stream.next(budget).await?;
+        let (open_bytes, spilled_bytes) = (stream.uncommitted_bytes(), stream.spilled_bytes() - before);
         self.open = burst.open;
         Ok(Burst {
             through: burst.through,
@@ -284,6 +287,8 @@ impl ChangeStream for PgChanges {
             announced: burst.announced,
             stopped: burst.table_errors,
             replayed: burst.replayed,
+            open_bytes,
+            spilled_bytes,
             is_end: burst.stopped,
         })
     }

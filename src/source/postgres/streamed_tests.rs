@@ -749,3 +749,49 @@ mod model {
         assert!(rows > 100 * seeds as usize && spilled > 10_000 * seeds, "{rows} rows, {spilled} bytes");
     }
 }
+
+mod random {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever comes, no panic, and through never goes back.
+        #[test]
+        fn any_sequence_is_survived(steps in prop::collection::vec((0u8..14, 0u32..6, 0u64..60), 0..80)) {
+            let dir = tempfile::tempdir().unwrap();
+            let mut a = assembler(&[1], Spill { memory: 200, slice: 50, dir: dir.path().into() });
+            let mut through = CommitLsn::ZERO;
+            let mut in_block = false;
+            for (kind, xid, n) in steps {
+                let in_stream = in_block.then_some(xid);
+                let bytes = match kind {
+                    0 | 1 => stream_start(1 + xid % 3, n % 2 == 0),
+                    2 | 3 => stream_stop(),
+                    4 => stream_commit(1 + xid % 3, n),
+                    5 => stream_abort(1 + xid % 3, xid),
+                    6 => relation(in_stream, 1, &[ID, TEXT]),
+                    7..=9 => change(in_stream, 1, &insert(7)),
+                    10 => keepalive(n),
+                    11 => begin(n, xid),
+                    12 => commit(n),
+                    _ => {
+                        if n % 2 == 0 { a.remove(TableId(1)) } else { a.add(schema(1), position(n)).unwrap() }
+                        continue;
+                    }
+                };
+                if a.on_frame(&bytes).is_err() { break; }
+                in_block = match kind { 0 | 1 => true, 2 | 3 => false, _ => in_block };
+                while a.is_applying() && a.apply().is_ok() {}
+                let burst = a.take_burst();
+                if let Some(end) = burst.through {
+                    prop_assert!(end > through);
+                    through = end;
+                }
+                prop_assert!(burst.keepalive.is_none() || burst.open.is_none());
+                while let Some(batch) = a.take(TableId(1)).unwrap() {
+                    prop_assert!(batch.is_stamped());
+                }
+            }
+        }
+    }
+}
