@@ -21,7 +21,7 @@ fn scene(test: &str, major: u32) -> Scene {
         "create table wide(id int primary key, n int, note text, big text);
          alter table wide alter big set storage external;
          create table side(id bigint primary key, note text); alter table side replica identity full;
-         create table log(at int, note text);
+         create table log(at int primary key, note text);
          insert into wide select i, i, 'w' || i, repeat('b', 3000) from generate_series(1, 300) i;
          insert into side select i, 's' || i from generate_series(1, 300) i;",
     );
@@ -56,7 +56,7 @@ const SCRIPTS: &[&str] = &[
      insert into side select i, 'kept' from generate_series(1000, 2000) i; commit;",
     // Rolled back whole.
     "begin; MANY(10000,12000); truncate side; MANY(12001,13000); rollback;",
-    // Unchanged large values, keys that move, a table without a key.
+    // Unchanged large values, keys that move.
     "begin; update wide set n = n + 1; update wide set id = id + 100000 where id <= 300;
      update wide set note = note || '!' where id > 100000; update side set id = id + 50000 where id < 200;
      insert into log select i, 'x' || i from generate_series(1, 3000) i; update wide set n = n + 1; commit;",
