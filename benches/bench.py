@@ -18,9 +18,10 @@ import commit
 import giant
 import latency
 import snapshot
+import sustained
 from harness import DIR, PG_BIN, REPS, SCALE, STRANDLINE, WORK, Postgres, Report, fresh, print_table, say
 
-ITEMS = {"catchup": catchup, "snapshot": snapshot, "commit": commit, "giant": giant, "latency": latency}
+ITEMS = {"catchup": catchup, "snapshot": snapshot, "commit": commit, "giant": giant, "sustained": sustained, "latency": latency}
 
 
 class Tee:
@@ -74,7 +75,7 @@ def main():
     path = results / f"{datetime.datetime.now(datetime.timezone.utc):%Y%m%dT%H%M%SZ}"
     sys.stdout = Tee(path.with_suffix(".md"))
     report = Report()
-    postgres = Postgres() if items != ["commit"] else None
+    postgres = Postgres() if set(items) - {"commit", "sustained"} else None
     try:
         facts = about(postgres)
         report.raw["about"] = facts

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures strandline beside the physical limit and a peer, all in one run; the method is in docs/BENCHMARKS.md.
 #
-#   benches/run.sh                        everything: catchup snapshot commit giant latency
+#   benches/run.sh                        everything: catchup snapshot commit giant sustained latency
 #   benches/run.sh catchup commit         some of them
 #   SCALE=0.01 REPS=1 benches/run.sh      a quick look whether all of it works; its figures mean nothing
 #
@@ -9,14 +9,14 @@
 #   STRANDLINE_BENCH_DIR=DIR    everything goes here (default /var/tmp/strandline-bench, about 8 GB at most);
 #                               the user of PostgreSQL must be able to enter it. Results stay in DIR/results
 #   STRANDLINE_BENCH_PG=DIR     bin directory of PostgreSQL with client programs (default: /usr/lib/postgresql)
-#   REPS=3 COMMITS=22 LATENCY_SECONDS=20
+#   REPS=3 COMMITS=22 SUSTAINED_COMMITS=200 LATENCY_SECONDS=20
 
 . "$(dirname "$0")/../scripts/lib.sh"
 cd "$ROOT"
 
 for item in "$@"; do
     case $item in
-    catchup | snapshot | commit | giant | latency) ;;
+    catchup | snapshot | commit | giant | sustained | latency) ;;
     *) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
 done

@@ -11,11 +11,11 @@ use strandline_fuzz::position::Lsn;
 use strandline_fuzz::schema::ColumnKind;
 
 /// The only value of a column of `kind`, as words.
-fn decode(kind: ColumnKind, tag: u8, content: &[u8]) -> Result<String, Reason> {
+fn decode(kind: &ColumnKind, tag: u8, content: &[u8]) -> Result<String, Reason> {
     let mut bytes = vec![0, 1, tag];
     bytes.extend(u32::try_from(content.len()).expect("a short input").to_be_bytes());
     bytes.extend(content);
-    let mut builder = builder([kind].into_iter(), true);
+    let mut builder = builder([kind.clone()].into_iter(), true);
     let tuple = TupleData::parse(&bytes).expect("a tuple");
     builder.push_insert(&tuple, 0, 0).map_err(|error| error.reason)?;
     let txn = Txn { commit_start: Lsn::new(1), xid: 1, commit_time: 0 };
@@ -33,13 +33,13 @@ fuzz_target!(|data: &[u8]| {
     let precision = precision % 38 + 1;
     let scale = (scale % (precision + 1)).cast_signed();
     let decimal = ColumnKind::Decimal { precision, scale };
-    let from_binary = decode(decimal, b'b', content);
-    let _ = decode(decimal, b't', content);
+    let from_binary = decode(&decimal, b'b', content);
+    let _ = decode(&decimal, b't', content);
     // A value whose display scale hides digits has no text; one that has a text has one meaning.
-    if let Ok(text) = decode(ColumnKind::NumericText, b'b', content) {
-        assert_eq!(decode(ColumnKind::NumericText, b't', text.as_bytes()), Ok(text.clone()));
-        assert_eq!(from_binary, decode(decimal, b't', text.as_bytes()));
-        let double = decode(ColumnKind::NumericDouble, b't', text.as_bytes());
-        assert_eq!(decode(ColumnKind::NumericDouble, b'b', content), double);
+    if let Ok(text) = decode(&ColumnKind::NumericText, b'b', content) {
+        assert_eq!(decode(&ColumnKind::NumericText, b't', text.as_bytes()), Ok(text.clone()));
+        assert_eq!(from_binary, decode(&decimal, b't', text.as_bytes()));
+        let double = decode(&ColumnKind::NumericDouble, b't', text.as_bytes());
+        assert_eq!(decode(&ColumnKind::NumericDouble, b'b', content), double);
     }
 });

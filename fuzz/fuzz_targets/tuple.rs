@@ -8,7 +8,7 @@ use strandline_fuzz::{KINDS, builder, examine};
 fuzz_target!(|data: &[u8]| {
     let [flags, first, rest @ ..] = data else { return };
     let Ok(tuple) = TupleData::parse(rest) else { return };
-    let kinds = KINDS.iter().copied().cycle().skip(usize::from(*first) % KINDS.len()).take(tuple.len());
+    let kinds = KINDS.iter().cloned().cycle().skip(usize::from(*first) % KINDS.len()).take(tuple.len());
     let mut builder = builder(kinds, flags & 1 == 0);
     let _ = builder.push_insert(&tuple, 0, data.len());
     let mark = builder.mark();

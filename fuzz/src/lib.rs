@@ -15,9 +15,9 @@ pub mod schema;
 
 use arrow::array::Array;
 use event::Txn;
-use pgoutput::{BatchBuilder, Infinity, NumericUnbounded, Policies};
+use pgoutput::{BatchBuilder, Infinity, NumericUnbounded, Policies, UnknownTypes};
 use position::Lsn;
-use schema::{Column, ColumnKind, TableId, TableName, TableSchema};
+use schema::{Column, ColumnKind, Scalar, Shape, ShapeField, TableId, TableName, TableSchema};
 use std::sync::Arc;
 
 /// One of each kind.
@@ -42,7 +42,33 @@ pub const KINDS: &[ColumnKind] = &[
     ColumnKind::Date,
     ColumnKind::Time,
     ColumnKind::Timestamp,
+    ColumnKind::Unsigned4,
+    ColumnKind::Unsigned8,
+    ColumnKind::Money { scale: 2 },
+    ColumnKind::Ewkb,
+    ColumnKind::Unknown,
 ];
+
+/// One of each shape, and some within others.
+pub fn shapes() -> Vec<Shape> {
+    use Scalar::*;
+    let scalars = [
+        Bool, Int2, Int4, Int8, Unsigned4, Unsigned8, Float4, Float8, Numeric, Money, Text, Versioned, Char,
+        Bytea, Uuid, Bits, Date, Time, TimeTz, Timestamp, TimestampTz, Interval { infinities: true }, Inet,
+        Macaddr, Macaddr8, Point, Line, Lseg, Box, Path, Polygon, Circle, TsVector, TsQuery, Lsn, Tid, Snapshot,
+        Hstore, Vector, Halfvec, Sparsevec, Ewkb,
+    ];
+    let array = |of: &Shape| Shape::Array { oid: 23, of: Arc::new(of.clone()), delimiter: b',' };
+    let mut all: Vec<Shape> = scalars.into_iter().map(Shape::Scalar).collect();
+    all.extend([Int4, Text, Numeric, Box].map(|scalar| array(&Shape::Scalar(scalar))));
+    all.extend([Int4, Text].map(|scalar| Shape::Range(Arc::new(Shape::Scalar(scalar)))));
+    all.push(Shape::Multirange(Arc::new(Shape::Scalar(Int4))));
+    all.push(Shape::Blanks(Int2));
+    let fields = [Int4, Text].map(|scalar| ShapeField { oid: 23, shape: Shape::Scalar(scalar) });
+    let pair = Shape::Composite(fields.into());
+    all.extend([array(&pair), pair]);
+    all
+}
 
 /// A builder for rows of these kinds, the first of which is the key.
 pub fn builder(kinds: impl Iterator<Item = ColumnKind>, strict: bool) -> BatchBuilder {
@@ -61,7 +87,7 @@ pub fn builder(kinds: impl Iterator<Item = ColumnKind>, strict: bool) -> BatchBu
     let name = TableName::new("public", "t");
     let schema = TableSchema::new(TableId(1), name, columns, key, false);
     let infinity = if strict { Infinity::Stop } else { Infinity::Null };
-    BatchBuilder::new(Arc::new(schema), Policies { numeric_unbounded: NumericUnbounded::Text, infinity })
+    BatchBuilder::new(Arc::new(schema), Policies { numeric_unbounded: NumericUnbounded::Text, infinity, unknown_types: UnknownTypes::Stop })
 }
 
 /// Takes the batch and has Arrow check it in full.

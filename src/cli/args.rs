@@ -175,6 +175,15 @@ pub(super) struct MergeArgs {
     /// Key column; may be repeated
     #[arg(long, value_name = "COL", required = true)]
     pub(super) key: Vec<String>,
+    /// Keep the table up meanwhile, as a running pipeline does; the files are read beforehand
+    #[arg(long)]
+    pub(super) upkeep: bool,
+    /// Save the index in this directory, and use what was saved there
+    #[arg(long, value_name = "DIR")]
+    pub(super) cache: Option<PathBuf>,
+    /// Memory of the index; what is beyond goes to the cache
+    #[arg(long, value_name = "MIB", requires = "cache")]
+    pub(super) index_mib: Option<usize>,
     /// Files to merge, in order
     #[arg(required = true, value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,

@@ -69,7 +69,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Bench(args) => {
             let Bench::Merge(args) = args.what;
             init_logging(&global, None);
-            block_on(wire::bench_merge(args.table, args.key, args.files))
+            block_on(wire::bench_merge(args))
         }
     }
 }

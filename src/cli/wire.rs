@@ -3,8 +3,7 @@
 use super::options::{RunOptions, Snapshot, StopSignal, Until};
 use crate::config::{self as model, Config};
 use crate::error::{Error, Result, codes};
-use crate::pgoutput::Policies;
-use crate::pgoutput::{Infinity, NumericUnbounded};
+use crate::pgoutput::{Infinity, NumericUnbounded, Policies, UnknownTypes};
 use crate::position::CommitLsn;
 use crate::replication::{Limits, Millis};
 use crate::runtime;
@@ -28,6 +27,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The part of `limits.memory` that indexes may take.
+const INDEX_SHARE: usize = 2;
 /// Bytes in builders at which they go to the sink.
 const SLICE_BYTES: usize = 8 << 20;
 /// Bytes of batches that wait for the sink.
@@ -76,8 +77,11 @@ async fn start(
     });
     match &cfg.sink.target {
         model::SinkTarget::Delta { uri } => {
-            let sink = Arc::new(DeltaSink::open(uri.as_str(), &cfg.name)?);
-            runtime::run(source, sink, options, board, metrics, signal).await
+            let mut sink = DeltaSink::open(uri.as_str(), &cfg.name)?;
+            if let Some(directory) = cache_directory() {
+                sink = sink.with_cache(directory, memory_limit(&cfg) / INDEX_SHARE);
+            }
+            runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
         }
         model::SinkTarget::Discard => {
             runtime::run(source, Arc::new(DiscardSink), options, board, metrics, signal).await
@@ -85,10 +89,14 @@ async fn start(
     }
 }
 
+fn memory_limit(cfg: &Config) -> usize {
+    cfg.limits.memory.and_then(|m| usize::try_from(m).ok()).unwrap_or(usize::MAX)
+}
+
 fn runtime_options(cfg: &Config, opts: RunOptions) -> runtime::Options {
     let millis = |d: Duration| Millis(u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
     let heartbeat = cfg.source.heartbeat.unwrap_or(Duration::ZERO);
-    let memory = usize::try_from(cfg.limits.memory).unwrap_or(usize::MAX);
+    let memory = memory_limit(cfg);
     runtime::Options {
         limits: Limits {
             unit_rows: cfg.sink.commit.max_rows,
@@ -111,6 +119,8 @@ fn runtime_options(cfg: &Config, opts: RunOptions) -> runtime::Options {
             Until::CaughtUp => runtime::Until::CaughtUp,
             Until::Lsn(lsn) => runtime::Until::Lsn(lsn),
         },
+        changes: cfg.sink.schema_changes,
+        new_tables: cfg.tables.on_new_table == model::NewTable::Snapshot,
         resync: BTreeSet::new(),
         may_replace_slot: false,
     }
@@ -134,8 +144,8 @@ async fn pg_settings(cfg: &Config) -> Result<PgSettings> {
 
 /// A quarter of the memory is for transactions that have not committed.
 fn spill(cfg: &Config) -> Spill {
-    let memory = usize::try_from(cfg.limits.memory).unwrap_or(usize::MAX) / 4;
     let default = Spill::default();
+    let memory = cfg.limits.memory.map_or(default.memory, |_| memory_limit(cfg) / 4);
     Spill {
         memory,
         slice: default.slice.min(memory / 8),
@@ -185,6 +195,10 @@ fn policies(cfg: &Config) -> Policies {
         infinity: match cfg.sink.infinity {
             model::InfinityPolicy::Stop => Infinity::Stop,
             model::InfinityPolicy::Null => Infinity::Null,
+        },
+        unknown_types: match cfg.sink.unknown_types {
+            model::UnknownTypesPolicy::Stop => UnknownTypes::Stop,
+            model::UnknownTypesPolicy::Text => UnknownTypes::Text,
         },
     }
 }
@@ -348,24 +362,55 @@ async fn show_source(cfg: &Config, status: &mut OfflineStatus) -> Result<()> {
     Ok(())
 }
 
+/// Where indexes are saved: `$STRANDLINE_CACHE_DIR`, or the user's cache directory.
+fn cache_directory() -> Option<PathBuf> {
+    let of = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    of("STRANDLINE_CACHE_DIR")
+        .or_else(|| of("XDG_CACHE_HOME").map(|dir| dir.join("strandline")))
+        .or_else(|| of("HOME").map(|dir| dir.join(".cache/strandline")))
+}
+
 /// Merges files into a Delta table by key, one commit each, and prints a JSON line for each.
 ///
 /// # Errors
 /// As a commit of the stream.
-pub async fn bench_merge(table: PathBuf, key: Vec<String>, files: Vec<PathBuf>) -> Result<()> {
+pub(super) async fn bench_merge(args: super::args::MergeArgs) -> Result<()> {
+    let super::args::MergeArgs { table, key, upkeep, cache, index_mib, files } = args;
     let Some(first) = files.first() else {
         return Err(Error::new(codes::CF005, "no file to merge"));
     };
     let like = bench::read_file(first)?.schema();
-    let mut bench = bench::MergeBench::open(&table, &key, &like).await?;
-    super::output::out(&serde_json::json!({"ready": 1, "index_bytes": bench.index_bytes()}).to_string());
+    let began = std::time::Instant::now();
+    let mut bench =
+        bench::MergeBench::open(&table, &key, &like, upkeep, cache, index_mib.map(|mib| mib << 20)).await?;
+    let ready = serde_json::json!({
+        "ready": 1, "open_s": began.elapsed().as_secs_f64(), "index_bytes": bench.index_bytes(),
+    });
+    super::output::out(&ready.to_string());
+    let mut batches = Vec::new();
+    if upkeep {
+        batches = files.iter().map(|file| bench::read_file(file)).collect::<Result<Vec<_>>>()?;
+    }
+    let began = std::time::Instant::now();
     for (batch, file) in files.iter().enumerate() {
-        let merged = bench.merge(&bench::read_file(file)?).await?;
+        let merged = match batches.get(batch) {
+            Some(rows) => bench.merge(rows).await?,
+            None => bench.merge(&bench::read_file(file)?).await?,
+        };
+        let landed = bench.upkeep().await?;
         let line = serde_json::json!({
             "batch": batch, "s": merged.took.as_secs_f64(), "rows": merged.rows,
             "files_touched": merged.files_touched, "dv_bytes": merged.vector_bytes,
+            "landed_s": landed.map(|took| took.as_secs_f64()),
         });
         super::output::out(&line.to_string());
     }
+    let tally = bench.tally();
+    let line = serde_json::json!({
+        "total_s": began.elapsed().as_secs_f64(), "jobs": tally.jobs, "void": tally.void,
+        "bytes_read": tally.bytes_read, "bytes_written": tally.bytes_written,
+        "index_bytes": bench.index_bytes(),
+    });
+    super::output::out(&line.to_string());
     Ok(())
 }

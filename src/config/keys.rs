@@ -42,7 +42,7 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     },
     SectionKeys { path: "source.tls", built: &["mode", "ca"], later: &[] },
     SectionKeys { path: "source.password", built: &["file", "env", "command"], later: &[] },
-    SectionKeys { path: "tables", built: &["include", "exclude"], later: &["on_new_table", "overrides"] },
+    SectionKeys { path: "tables", built: &["include", "exclude", "on_new_table"], later: &["overrides"] },
     SectionKeys {
         path: "snapshot",
         built: &["workers"],
@@ -50,11 +50,19 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     },
     SectionKeys {
         path: "sink",
-        built: &["type", "uri", "commit", "write", "numeric_unbounded", "infinity"],
+        built: &[
+            "type",
+            "uri",
+            "commit",
+            "write",
+            "schema_changes",
+            "numeric_unbounded",
+            "infinity",
+            "unknown_types",
+        ],
         later: &[
             "credentials",
             "deletes",
-            "schema_changes",
             "maintenance",
             "properties",
             "exactly_once",
@@ -63,6 +71,11 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "compression",
             "tombstones",
         ],
+    },
+    SectionKeys {
+        path: "sink.schema_changes",
+        built: &["add_column", "drop_column", "rename_column", "widen", "other"],
+        later: &[],
     },
     SectionKeys { path: "sink.commit", built: &["interval", "max_rows", "max_bytes"], later: &[] },
     SectionKeys { path: "errors", built: &["bad_row"], later: &["table_error", "retry", "dlq_max_rows"] },

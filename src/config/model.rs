@@ -5,6 +5,7 @@
 use super::pattern::TablePattern;
 use super::secret::SecretSource;
 use crate::schema::TableName;
+use crate::schema::change::ChangePolicy;
 pub use crate::telemetry::logging::{LogFormat, LogLevel};
 use std::fmt;
 use std::net::SocketAddr;
@@ -158,6 +159,17 @@ pub struct TablesConfig {
     pub include: Vec<TablePattern>,
     /// None of these may match.
     pub exclude: Vec<TablePattern>,
+    /// What happens with a table that is made later and matches.
+    pub on_new_table: NewTable,
+}
+
+/// What happens with a table that is made while strandline runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NewTable {
+    /// It is copied and followed.
+    Snapshot,
+    /// It is left alone until the next start.
+    Ignore,
 }
 
 impl TablesConfig {
@@ -183,10 +195,14 @@ pub struct SinkConfig {
     pub commit: CommitConfig,
     /// How rows are written.
     pub write: WriteMode,
+    /// How changes of a table's columns are followed.
+    pub schema_changes: ChangePolicy,
     /// What a `numeric` without precision becomes.
     pub numeric_unbounded: NumericUnbounded,
     /// What an infinite date or timestamp becomes.
     pub infinity: InfinityPolicy,
+    /// What a column of a type that is not known becomes.
+    pub unknown_types: UnknownTypesPolicy,
 }
 
 /// The kind of sink and its place.
@@ -253,6 +269,15 @@ pub enum InfinityPolicy {
     Null,
 }
 
+/// What a column of a type that is not known becomes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UnknownTypesPolicy {
+    /// Its table is refused.
+    Stop,
+    /// The server's text for it.
+    Text,
+}
+
 /// What happens with rows that cannot be represented.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ErrorsConfig {
@@ -271,7 +296,7 @@ pub enum BadRow {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LimitsConfig {
     /// Bytes that buffers may hold.
-    pub memory: u64,
+    pub memory: Option<u64>,
     /// Where large transactions wait until they commit. `None`: below the system's directory for such files.
     pub spill_dir: Option<PathBuf>,
 }

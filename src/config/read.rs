@@ -4,8 +4,9 @@ use super::Overrides;
 use super::address::{DEFAULT_PORT, ParsedSource, parse_port, parse_sink, parse_source};
 use super::model::{
     BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
-    LogFormat, LogLevel, NumericUnbounded, Origin, OriginChoice, SinkConfig, SinkTarget, SnapshotConfig,
-    SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode, WriteMode,
+    LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, SinkConfig, SinkTarget,
+    SnapshotConfig, SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode, UnknownTypesPolicy,
+    WriteMode,
 };
 use super::pattern::TablePattern;
 use super::problem::{Refusal, Show};
@@ -13,6 +14,7 @@ use super::reader::{Reader, Repeat, Section};
 use super::secret::SecretSource;
 use super::tree::Node;
 use crate::error::codes;
+use crate::schema::change::{ChangePolicy, Choice};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,7 +32,6 @@ const DEFAULT_WORKERS: u64 = 4;
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 const DEFAULT_MAX_ROWS: u64 = 500_000;
 const DEFAULT_MAX_BYTES: u64 = 256 * MEBIBYTE;
-const DEFAULT_MEMORY: u64 = 256 * MEBIBYTE;
 const HOUR: Duration = Duration::from_secs(3600);
 const MEBIBYTE: u64 = 1024 * 1024;
 
@@ -318,6 +319,11 @@ fn read_tables(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides)
         Some(_) => reader.list(section, "exclude", example, TablePattern::parse)?,
         None => Vec::new(),
     };
+    let choices = [("snapshot", NewTable::Snapshot), ("ignore", NewTable::Ignore)];
+    let on_new_table =
+        or_default(reader, section, "on_new_table", NewTable::Snapshot, |reader, section, key| {
+            reader.choice(section, key, &choices, &["stream_only"])
+        })?;
     let include = match section.entry("include") {
         Some(_) => reader.list(section, "include", example, TablePattern::parse),
         None => TablePattern::parse(DEFAULT_TABLES).ok().map(|pattern| vec![pattern]),
@@ -325,14 +331,14 @@ fn read_tables(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides)
     if !overrides.tables.is_empty() {
         let patterns = overrides.tables.iter();
         let include = patterns.map(|text| argument(reader, "--table", text, TablePattern::parse)).collect();
-        return Some(TablesConfig { include: all(include)?, exclude });
+        return Some(TablesConfig { include: all(include)?, exclude, on_new_table });
     }
     let include = include?;
     if include.is_empty() && section.entry("include").is_some() {
         reader.report_missing("tables.include names no table", format!("write include: {example}"));
         return None;
     }
-    Some(TablesConfig { include, exclude })
+    Some(TablesConfig { include, exclude, on_new_table })
 }
 
 fn all<T>(items: Vec<Option<T>>) -> Option<Vec<T>> {
@@ -354,6 +360,7 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
     let write = or_default(reader, section, "write", WriteMode::Upsert, |reader, section, key| {
         reader.choice(section, key, &[("upsert", WriteMode::Upsert)], &["append", "copy_on_write", "both"])
     });
+    let schema_changes = read_schema_changes(reader, section);
     let numeric =
         or_default(reader, section, "numeric_unbounded", NumericUnbounded::String, |reader, section, key| {
             reader.parsed(section, key, Repeat::Value, parse_numeric)
@@ -361,12 +368,41 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
     let infinity = or_default(reader, section, "infinity", InfinityPolicy::Stop, |reader, section, key| {
         reader.choice(section, key, &[("stop", InfinityPolicy::Stop), ("null", InfinityPolicy::Null)], &[])
     });
+    let unknown =
+        or_default(reader, section, "unknown_types", UnknownTypesPolicy::Stop, |reader, section, key| {
+            let allowed = [("stop", UnknownTypesPolicy::Stop), ("text", UnknownTypesPolicy::Text)];
+            reader.choice(section, key, &allowed, &[])
+        });
     Some(SinkConfig {
         target: target?,
         commit: commit?,
         write: write?,
+        schema_changes: schema_changes?,
         numeric_unbounded: numeric?,
         infinity: infinity?,
+        unknown_types: unknown?,
+    })
+}
+
+fn read_schema_changes(reader: &mut Reader<'_>, sink: Section<'_>) -> Option<ChangePolicy> {
+    let section = reader.section(sink.entry("schema_changes").map(|e| &e.value), "sink.schema_changes");
+    let default = ChangePolicy::default();
+    let mut read = |key: &str, apply: &'static str, default: Choice| {
+        or_default(reader, section, key, default, |reader, section, key| {
+            reader.choice(section, key, &[(apply, Choice::Apply), ("quarantine", Choice::Quarantine)], &[])
+        })
+    };
+    let add_column = read("add_column", "apply", default.add_column);
+    let drop_column = read("drop_column", "keep_nullable", default.drop_column);
+    let rename_column = read("rename_column", "apply", default.rename_column);
+    let widen = read("widen", "apply", default.widen);
+    let other = read("other", "resync", default.other);
+    Some(ChangePolicy {
+        add_column: add_column?,
+        drop_column: drop_column?,
+        rename_column: rename_column?,
+        widen: widen?,
+        other: other?,
     })
 }
 
@@ -450,9 +486,10 @@ fn read_errors(reader: &mut Reader<'_>, top: Section<'_>) -> Option<ErrorsConfig
 
 fn read_limits(reader: &mut Reader<'_>, top: Section<'_>) -> Option<LimitsConfig> {
     let section = reader.section(top.entry("limits").map(|e| &e.value), "limits");
-    let memory = or_default(reader, section, "memory", DEFAULT_MEMORY, |reader, section, key| {
-        reader.size(section, key, 64 * MEBIBYTE..=1024 * 1024 * MEBIBYTE)
-    });
+    let memory = match section.entry("memory") {
+        None => Some(None),
+        Some(_) => reader.size(section, "memory", 64 * MEBIBYTE..=1024 * 1024 * MEBIBYTE).map(Some),
+    };
     let spill_dir = match section.entry("spill_dir") {
         None => Some(None),
         Some(_) => reader.parsed(section, "spill_dir", Repeat::Value, parse_directory).map(Some),

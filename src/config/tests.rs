@@ -81,7 +81,8 @@ fn what_is_not_written_has_its_default() {
     assert_eq!(config.sink.write, WriteMode::Upsert);
     assert_eq!(config.sink.numeric_unbounded, NumericUnbounded::String);
     assert_eq!(config.sink.infinity, InfinityPolicy::Stop);
-    assert_eq!((config.limits.memory, config.http), (256 << 20, None));
+    assert_eq!(config.sink.unknown_types, UnknownTypesPolicy::Stop);
+    assert_eq!((config.limits.memory, config.http), (None, None));
     assert_eq!((config.limits.spill_dir, config.source.origin), (None, OriginChoice::Any));
     assert_eq!((config.log.level, config.log.format), (LogLevel::Info, LogFormat::Auto));
 }
@@ -113,6 +114,7 @@ sink:
   write: upsert
   numeric_unbounded: decimal(38, 10)
   infinity: null
+  unknown_types: text
 errors: {bad_row: stop}
 limits: {memory: 512MiB, spill_dir: /var/lib/strandline}
 http: {listen: "[::]:9187"}
@@ -130,7 +132,8 @@ log: {level: debug, format: json}
     assert!(!config.tables.covers(&TableName::new("b", "d")));
     assert_eq!(config.sink.numeric_unbounded, NumericUnbounded::Decimal { precision: 38, scale: 10 });
     assert_eq!(config.sink.infinity, InfinityPolicy::Null);
-    assert_eq!(config.limits.memory, 512 << 20);
+    assert_eq!(config.sink.unknown_types, UnknownTypesPolicy::Text);
+    assert_eq!(config.limits.memory, Some(512 << 20));
     assert_eq!(config.limits.spill_dir, Some(PathBuf::from("/var/lib/strandline")));
     assert_eq!((config.log.level, config.log.format), (LogLevel::Debug, LogFormat::Json));
 }

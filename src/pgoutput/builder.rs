@@ -10,7 +10,7 @@ use super::reason::{Reason, ValueError};
 use super::tuple::{TupleData, Value};
 use super::types::Policies;
 use crate::event::{Before, ChangeBatch, Op, Txn, TxnRun};
-use crate::schema::TableSchema;
+use crate::schema::{ColumnKind, TableSchema};
 use std::sync::Arc;
 
 /// Collects rows of one table under one schema.
@@ -25,6 +25,8 @@ pub struct BatchBuilder {
     schema: Arc<TableSchema>,
     policies: Policies,
     is_key: Vec<bool>,
+    /// Columns that are known by their text only, if there are any.
+    text_only: Option<Vec<bool>>,
     ops: Vec<Op>,
     ordinals: Vec<u64>,
     runs: Vec<TxnRun>,
@@ -55,11 +57,15 @@ impl BatchBuilder {
                 *flag = true;
             }
         }
+        let text_only: Vec<_> =
+            schema.columns.iter().map(|column| column.kind == ColumnKind::Unknown).collect();
+        let text_only = text_only.contains(&true).then_some(text_only);
         let after = Image::new(&schema, &policies);
         BatchBuilder {
             schema,
             policies,
             is_key,
+            text_only,
             ops: Vec::new(),
             ordinals: Vec::new(),
             runs: Vec::new(),
@@ -192,7 +198,17 @@ impl BatchBuilder {
         if !self.ordinals.is_empty() {
             return Err(ValueError::row(Reason::Misuse));
         }
-        self.after.push(count, values, false)?;
+        match &self.text_only {
+            None => self.after.push(count, values, false)?,
+            Some(columns) => {
+                // COPY knows no forms; what it sends for these columns was cast to text.
+                let given = values.zip(columns).map(|(value, &text_only)| match value {
+                    Value::Binary(text) if text_only => Value::Text(text),
+                    value => value,
+                });
+                self.after.push(count, given, false)?;
+            }
+        }
         self.ops.push(Op::Read);
         self.wire_bytes += wire_bytes;
         Ok(())

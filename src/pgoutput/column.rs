@@ -6,16 +6,17 @@
 use super::mask::Mask;
 use super::numeric;
 use super::reason::Reason;
+use super::render::{fixed, render, uuid};
 use super::temporal::{self, Moment};
 use super::types::Infinity;
-use crate::schema::ColumnKind;
+use crate::schema::{ColumnKind, Scalar, Shape};
 use arrow::array::{
     ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, Decimal128Array, PrimitiveArray, StringArray,
     TimestampMicrosecondArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
-    ArrowNativeType, Date32Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
+    ArrowNativeType, DataType, Date32Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
 };
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use std::sync::Arc;
 const JSONB_VERSION: u8 = 1;
 
 /// What a column of variable length holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum Spelling {
     /// The bytes as they are, in both forms.
     Same,
@@ -32,6 +33,21 @@ enum Spelling {
     Uuid,
     Time,
     Numeric,
+    /// Written as the server writes it.
+    Rendered(Shape),
+    /// Bytes; hexadecimal digits as text.
+    Ewkb,
+    /// Known by its text only.
+    Unknown,
+}
+
+/// Whole numbers that need 128 bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wide {
+    /// 64 bits without a sign.
+    Unsigned8,
+    /// 64 bits with a sign; as text with a currency.
+    Money,
 }
 
 /// Values of variable length.
@@ -53,6 +69,8 @@ enum Cells {
     Float8(Vec<f64>),
     NumericDouble(Vec<f64>),
     Decimal { values: Vec<i128>, precision: u8, scale: i8 },
+    Unsigned4(Vec<i64>),
+    Wide { values: Vec<i128>, precision: u8, scale: i8, of: Wide },
     Date(Vec<i32>),
     Timestamp { values: Vec<i64>, zoned: bool },
     Strings(Strings),
@@ -68,7 +86,7 @@ pub(super) struct ColumnBuilder {
 
 impl ColumnBuilder {
     /// Empty.
-    pub(super) fn new(kind: ColumnKind, infinity: Infinity) -> Self {
+    pub(super) fn new(kind: &ColumnKind, infinity: Infinity) -> Self {
         ColumnBuilder { cells: Cells::new(kind), nulls: Mask::default(), infinity }
     }
 
@@ -114,6 +132,13 @@ impl ColumnBuilder {
             Cells::Decimal { values, precision, scale } => {
                 values.push(numeric::binary_to_decimal(bytes, *precision, *scale)?);
             }
+            Cells::Unsigned4(values) => values.push(u32::from_be_bytes(fixed(bytes)?).into()),
+            Cells::Wide { values, of: Wide::Unsigned8, .. } => {
+                values.push(u64::from_be_bytes(fixed(bytes)?).into());
+            }
+            Cells::Wide { values, of: Wide::Money, .. } => {
+                values.push(i64::from_be_bytes(fixed(bytes)?).into());
+            }
             Cells::Date(values) => {
                 let date = temporal::date(i32::from_be_bytes(fixed(bytes)?))?;
                 push_moment(values, date, &mut self.nulls, row, self.infinity)?;
@@ -145,6 +170,9 @@ impl ColumnBuilder {
             Cells::Decimal { values, precision, scale } => {
                 values.push(numeric::text_to_decimal(text, *precision, *scale)?);
             }
+            Cells::Unsigned4(values) => values.push(integer::<u32>(text)?.into()),
+            Cells::Wide { values, of: Wide::Unsigned8, .. } => values.push(integer::<u64>(text)?.into()),
+            Cells::Wide { values, of: Wide::Money, .. } => values.push(money(text)?.into()),
             Cells::Date(values) => {
                 let date = temporal::text_to_date(text)?;
                 push_moment(values, date, &mut self.nulls, row, self.infinity)?;
@@ -181,10 +209,10 @@ impl ColumnBuilder {
             Cells::Bool(values) => Ok(Arc::new(BooleanArray::new(values.take(rows), nulls))),
             Cells::Int2(values) => primitive::<Int16Type>(values, nulls),
             Cells::Int4(values) => primitive::<Int32Type>(values, nulls),
-            Cells::Int8(values) => primitive::<Int64Type>(values, nulls),
+            Cells::Int8(values) | Cells::Unsigned4(values) => primitive::<Int64Type>(values, nulls),
             Cells::Float4(values) => primitive::<Float32Type>(values, nulls),
             Cells::Float8(values) | Cells::NumericDouble(values) => primitive::<Float64Type>(values, nulls),
-            Cells::Decimal { values, precision, scale } => {
+            Cells::Decimal { values, precision, scale } | Cells::Wide { values, precision, scale, .. } => {
                 let array = Decimal128Array::try_new(taken(values), nulls)
                     .and_then(|array| array.with_precision_and_scale(*precision, *scale));
                 Ok(Arc::new(array.map_err(|_| Reason::Misuse)?))
@@ -198,12 +226,6 @@ impl ColumnBuilder {
             Cells::Strings(strings) => strings.finish(nulls),
         }
     }
-}
-
-/// Exactly `N` bytes.
-#[inline]
-fn fixed<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Reason> {
-    bytes.try_into().map_err(|_| Reason::Length)
 }
 
 /// An integer's text form; `from_str` also takes a leading plus, which the server never writes.
@@ -227,6 +249,29 @@ fn float<T: std::str::FromStr + Into<f64> + Copy>(text: &[u8]) -> Result<T, Reas
     }
     let value: T = text.parse().map_err(|_| Reason::Malformed)?;
     if plain && !value.into().is_finite() { Err(Reason::OutOfRange) } else { Ok(value) }
+}
+
+/// The text form of `money` under `lc_monetary = C`: `-$1,234.56`, always with two digits after the point.
+fn money(text: &[u8]) -> Result<i64, Reason> {
+    let (negative, text) = match text.strip_prefix(b"-") {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let text = text.strip_prefix(b"$").ok_or(Reason::Malformed)?;
+    let (whole, cents) = text.split_last_chunk::<3>().ok_or(Reason::Malformed)?;
+    let [b'.', tens, ones] = *cents else { return Err(Reason::Malformed) };
+    let digits = whole.iter().filter(|&&byte| byte != b',').chain([&tens, &ones]);
+    let mut value = 0i64;
+    for &digit in digits {
+        if !digit.is_ascii_digit() {
+            return Err(Reason::Malformed);
+        }
+        let digit = i64::from(digit - b'0');
+        let next = value.checked_mul(10).and_then(|value| value.checked_sub(digit));
+        value = next.ok_or(Reason::OutOfRange)?;
+    }
+    // Counted below zero, where there is one more.
+    if negative { Ok(value) } else { value.checked_neg().ok_or(Reason::OutOfRange) }
 }
 
 #[inline]
@@ -262,7 +307,7 @@ fn primitive<T: ArrowPrimitiveType>(
 }
 
 impl Cells {
-    fn new(kind: ColumnKind) -> Self {
+    fn new(kind: &ColumnKind) -> Self {
         let strings = |spelling| Cells::Strings(Strings::new(spelling));
         match kind {
             ColumnKind::Bool => Cells::Bool(Mask::default()),
@@ -273,8 +318,11 @@ impl Cells {
             ColumnKind::Float8 => Cells::Float8(Vec::new()),
             ColumnKind::NumericDouble => Cells::NumericDouble(Vec::new()),
             ColumnKind::Decimal { precision, scale } => {
-                Cells::Decimal { values: Vec::new(), precision, scale }
+                Cells::Decimal { values: Vec::new(), precision: *precision, scale: *scale }
             }
+            ColumnKind::Unsigned4 => Cells::Unsigned4(Vec::new()),
+            ColumnKind::Unsigned8 => Cells::wide(kind, Wide::Unsigned8),
+            ColumnKind::Money { .. } => Cells::wide(kind, Wide::Money),
             ColumnKind::Date => Cells::Date(Vec::new()),
             ColumnKind::Timestamp => Cells::Timestamp { values: Vec::new(), zoned: false },
             ColumnKind::TimestampTz => Cells::Timestamp { values: Vec::new(), zoned: true },
@@ -284,7 +332,19 @@ impl Cells {
             ColumnKind::Bytea => strings(Spelling::Bytea),
             ColumnKind::Uuid => strings(Spelling::Uuid),
             ColumnKind::Time => strings(Spelling::Time),
+            ColumnKind::Ewkb => strings(Spelling::Ewkb),
+            ColumnKind::Rendered(Shape::Scalar(Scalar::Text)) => strings(Spelling::Same),
+            ColumnKind::Rendered(shape) => strings(Spelling::Rendered(shape.clone())),
+            ColumnKind::Unknown => strings(Spelling::Unknown),
         }
+    }
+
+    fn wide(kind: &ColumnKind, of: Wide) -> Self {
+        let (precision, scale) = match kind.arrow() {
+            DataType::Decimal128(precision, scale) => (precision, scale),
+            _ => (38, 0),
+        };
+        Cells::Wide { values: Vec::new(), precision, scale, of }
     }
 
     #[inline]
@@ -293,10 +353,12 @@ impl Cells {
             Cells::Bool(_) => {}
             Cells::Int2(values) => values.push(0),
             Cells::Int4(values) | Cells::Date(values) => values.push(0),
-            Cells::Int8(values) | Cells::Timestamp { values, .. } => values.push(0),
+            Cells::Int8(values) | Cells::Unsigned4(values) | Cells::Timestamp { values, .. } => {
+                values.push(0)
+            }
             Cells::Float4(values) => values.push(0.0),
             Cells::Float8(values) | Cells::NumericDouble(values) => values.push(0.0),
-            Cells::Decimal { values, .. } => values.push(0),
+            Cells::Decimal { values, .. } | Cells::Wide { values, .. } => values.push(0),
             Cells::Strings(strings) => {
                 let end = strings.offsets.last().copied().unwrap_or(0);
                 strings.offsets.push(end);
@@ -309,10 +371,12 @@ impl Cells {
             Cells::Bool(_) => {}
             Cells::Int2(values) => values.reserve(rows),
             Cells::Int4(values) | Cells::Date(values) => values.reserve(rows),
-            Cells::Int8(values) | Cells::Timestamp { values, .. } => values.reserve(rows),
+            Cells::Int8(values) | Cells::Unsigned4(values) | Cells::Timestamp { values, .. } => {
+                values.reserve(rows)
+            }
             Cells::Float4(values) => values.reserve(rows),
             Cells::Float8(values) | Cells::NumericDouble(values) => values.reserve(rows),
-            Cells::Decimal { values, .. } => values.reserve(rows),
+            Cells::Decimal { values, .. } | Cells::Wide { values, .. } => values.reserve(rows),
             Cells::Strings(strings) => {
                 strings.offsets.reserve(rows);
                 strings.values.reserve(bytes);
@@ -325,10 +389,12 @@ impl Cells {
             Cells::Bool(values) => values.truncate(rows),
             Cells::Int2(values) => values.truncate(rows),
             Cells::Int4(values) | Cells::Date(values) => values.truncate(rows),
-            Cells::Int8(values) | Cells::Timestamp { values, .. } => values.truncate(rows),
+            Cells::Int8(values) | Cells::Unsigned4(values) | Cells::Timestamp { values, .. } => {
+                values.truncate(rows)
+            }
             Cells::Float4(values) => values.truncate(rows),
             Cells::Float8(values) | Cells::NumericDouble(values) => values.truncate(rows),
-            Cells::Decimal { values, .. } => values.truncate(rows),
+            Cells::Decimal { values, .. } | Cells::Wide { values, .. } => values.truncate(rows),
             Cells::Strings(strings) => strings.truncate(rows),
         }
     }
@@ -338,10 +404,12 @@ impl Cells {
             Cells::Bool(values) => values.bytes(),
             Cells::Int2(values) => size_of_val(values.as_slice()),
             Cells::Int4(values) | Cells::Date(values) => size_of_val(values.as_slice()),
-            Cells::Int8(values) | Cells::Timestamp { values, .. } => size_of_val(values.as_slice()),
+            Cells::Int8(values) | Cells::Unsigned4(values) | Cells::Timestamp { values, .. } => {
+                size_of_val(values.as_slice())
+            }
             Cells::Float4(values) => size_of_val(values.as_slice()),
             Cells::Float8(values) | Cells::NumericDouble(values) => size_of_val(values.as_slice()),
-            Cells::Decimal { values, .. } => size_of_val(values.as_slice()),
+            Cells::Decimal { values, .. } | Cells::Wide { values, .. } => size_of_val(values.as_slice()),
             Cells::Strings(strings) => strings.values.len() + size_of_val(strings.offsets.as_slice()),
         }
     }
@@ -354,26 +422,35 @@ impl Strings {
 
     #[inline]
     fn push_binary(&mut self, bytes: &[u8]) -> Result<(), Reason> {
-        match self.spelling {
-            Spelling::Same | Spelling::Bytea => self.values.extend_from_slice(bytes),
+        match &self.spelling {
+            Spelling::Same | Spelling::Bytea | Spelling::Ewkb => self.values.extend_from_slice(bytes),
             Spelling::Jsonb => match bytes.split_first() {
                 Some((&JSONB_VERSION, text)) => self.values.extend_from_slice(text),
                 _ => return Err(Reason::Malformed),
             },
-            Spelling::Uuid => push_uuid(fixed(bytes)?, &mut self.values),
+            Spelling::Uuid => uuid(fixed(bytes)?, &mut self.values),
             Spelling::Time => {
                 temporal::time_to_text(i64::from_be_bytes(fixed(bytes)?), &mut self.values)?;
             }
             Spelling::Numeric => numeric::binary_to_text(bytes, &mut self.values)?,
+            Spelling::Rendered(shape) => render(shape, bytes, &mut self.values)?,
+            Spelling::Unknown => return Err(Reason::BinaryUnknown),
         }
         self.end_value()
     }
 
     fn push_text(&mut self, text: &[u8]) -> Result<(), Reason> {
-        match self.spelling {
-            Spelling::Same | Spelling::Jsonb => self.values.extend_from_slice(text),
-            Spelling::Bytea => push_hex(text, &mut self.values)?,
-            Spelling::Uuid => push_uuid(parse_uuid(text)?, &mut self.values),
+        match &self.spelling {
+            Spelling::Same | Spelling::Jsonb | Spelling::Rendered(_) | Spelling::Unknown => {
+                self.values.extend_from_slice(text);
+            }
+            // The old escape form is refused: it cannot be told from bad data.
+            Spelling::Bytea => {
+                let digits = text.strip_prefix(b"\\x").ok_or(Reason::Malformed)?;
+                push_hex(digits, &mut self.values)?;
+            }
+            Spelling::Ewkb => push_hex(text, &mut self.values)?,
+            Spelling::Uuid => uuid(parse_uuid(text)?, &mut self.values),
             Spelling::Time => temporal::time_to_text(temporal::text_to_time(text)?, &mut self.values)?,
             Spelling::Numeric => {
                 numeric::check_text(text)?;
@@ -398,10 +475,10 @@ impl Strings {
     }
 
     fn finish(&mut self, nulls: Option<NullBuffer>) -> Result<ArrayRef, Reason> {
-        let fresh = Strings::new(self.spelling);
+        let fresh = Strings::new(self.spelling.clone());
         let Strings { spelling, offsets, values } = std::mem::replace(self, fresh);
         let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-        if spelling == Spelling::Bytea {
+        if matches!(spelling, Spelling::Bytea | Spelling::Ewkb) {
             let array = BinaryArray::try_new(offsets, values.into(), nulls).map_err(|_| Reason::Misuse)?;
             return Ok(Arc::new(array));
         }
@@ -410,22 +487,6 @@ impl Strings {
         let array = StringArray::try_new(offsets, values.into(), nulls).map_err(|_| Reason::NotUtf8)?;
         Ok(Arc::new(array))
     }
-}
-
-const HEX: &[u8; 16] = b"0123456789abcdef";
-
-fn push_uuid(bytes: [u8; 16], out: &mut Vec<u8>) {
-    let mut text = [b'-'; 36];
-    let mut at = 0;
-    for (i, byte) in bytes.into_iter().enumerate() {
-        if matches!(i, 4 | 6 | 8 | 10) {
-            at += 1;
-        }
-        text[at] = HEX[usize::from(byte >> 4)];
-        text[at + 1] = HEX[usize::from(byte & 15)];
-        at += 2;
-    }
-    out.extend_from_slice(&text);
 }
 
 fn hex_digit(digit: u8) -> Result<u8, Reason> {
@@ -454,9 +515,8 @@ fn parse_uuid(text: &[u8]) -> Result<[u8; 16], Reason> {
     Ok(bytes)
 }
 
-/// `\x` and hexadecimal digits. The old escape form is refused: it cannot be told from bad data.
-fn push_hex(text: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
-    let digits = text.strip_prefix(b"\\x").ok_or(Reason::Malformed)?;
+/// Hexadecimal digits.
+fn push_hex(digits: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
     let (pairs, odd) = digits.as_chunks::<2>();
     if !odd.is_empty() {
         return Err(Reason::Malformed);

@@ -31,7 +31,7 @@ pub(super) struct Image {
 impl Image {
     pub(super) fn new(schema: &TableSchema, policies: &Policies) -> Self {
         let columns: Vec<_> =
-            schema.columns.iter().map(|column| ColumnBuilder::new(column.kind, policies.infinity)).collect();
+            schema.columns.iter().map(|column| ColumnBuilder::new(&column.kind, policies.infinity)).collect();
         let unchanged = columns.iter().map(|_| Mask::default()).collect();
         let room = (0, vec![0; columns.len()]);
         Image { columns, unchanged, rows: 0, room }

@@ -141,6 +141,16 @@ pub enum OldRow<'a> {
     Full(TupleData<'a>),
 }
 
+impl OldRow<'_> {
+    /// As [`TupleData::arranged`].
+    pub fn arranged<'b>(&self, map: &[Option<usize>], scratch: &'b mut Vec<u8>) -> OldRow<'b> {
+        match self {
+            OldRow::Key(tuple) => OldRow::Key(tuple.arranged(map, scratch)),
+            OldRow::Full(tuple) => OldRow::Full(tuple.arranged(map, scratch)),
+        }
+    }
+}
+
 /// `U`: a changed row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Update<'a> {

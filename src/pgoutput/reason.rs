@@ -18,6 +18,10 @@ pub enum Reason {
     Infinity,
     /// Beyond what the target's type can hold.
     OutOfRange,
+    /// The value names other parts than its type had when the table was looked at.
+    TypeChanged,
+    /// A value of a type that is known by its text only came in binary form: a defect of the caller.
+    BinaryUnknown,
     /// Text that is not UTF-8. Found when the batch is taken.
     NotUtf8,
     /// More than 2 GiB of one column in one batch: [`super::BatchBuilder::take`] was called too late.
@@ -52,10 +56,10 @@ impl Reason {
             | Reason::Infinity
             | Reason::OutOfRange
             | Reason::NotUtf8 => codes::PG021,
-            Reason::ColumnCount { .. } | Reason::OldRowNotWhole => codes::PG022,
+            Reason::ColumnCount { .. } | Reason::OldRowNotWhole | Reason::TypeChanged => codes::PG022,
             Reason::UnexpectedUnchanged | Reason::UnchangedKey => codes::PG023,
             Reason::NoKey => codes::PG008,
-            Reason::BatchTooLarge | Reason::Misuse => codes::RT001,
+            Reason::BatchTooLarge | Reason::BinaryUnknown | Reason::Misuse => codes::RT001,
         }
     }
 
@@ -73,7 +77,9 @@ impl Reason {
             Reason::OutOfRange | Reason::NotUtf8 => {
                 Some("correct the value in the source, then resync the table")
             }
-            Reason::ColumnCount { .. } | Reason::OldRowNotWhole => Some("resync the table"),
+            Reason::ColumnCount { .. } | Reason::OldRowNotWhole | Reason::TypeChanged => {
+                Some("resync the table")
+            }
             Reason::NoKey => Some(
                 "let the table log its key (REPLICA IDENTITY DEFAULT with a primary key, or FULL), then resync it",
             ),
@@ -91,6 +97,8 @@ impl std::fmt::Display for Reason {
             Reason::NotANumber => "the value is NaN or infinite, which a decimal cannot be",
             Reason::Infinity => "the value is infinite",
             Reason::OutOfRange => "the value is beyond the range of the target's type",
+            Reason::TypeChanged => "the parts of the value's type changed",
+            Reason::BinaryUnknown => "a type that is known by its text only came in binary form",
             Reason::NotUtf8 => "a value is not UTF-8",
             Reason::BatchTooLarge => "one batch holds more than 2 GiB of the column",
             Reason::ColumnCount { found, expected } => {

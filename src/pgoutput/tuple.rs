@@ -65,6 +65,28 @@ impl<'a> TupleData<'a> {
         self.columns == 0
     }
 
+    /// The same values in another arrangement: for each place of `map` the value that stands there, or null.
+    /// `scratch` holds the result.
+    pub fn arranged<'b>(&self, map: &[Option<usize>], scratch: &'b mut Vec<u8>) -> TupleData<'b> {
+        scratch.clear();
+        let values: Vec<Value<'a>> = self.values().collect();
+        for place in map {
+            let (tag, bytes) = match place.and_then(|at| values.get(at)) {
+                None | Some(Value::Null) => (b'n', None),
+                Some(Value::Unchanged) => (b'u', None),
+                Some(Value::Text(bytes)) => (b't', Some(bytes)),
+                Some(Value::Binary(bytes)) => (b'b', Some(bytes)),
+            };
+            scratch.push(tag);
+            if let Some(bytes) = bytes {
+                // It came with a length of 32 bits.
+                scratch.extend(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
+                scratch.extend_from_slice(bytes);
+            }
+        }
+        TupleData { columns: map.len(), bytes: scratch }
+    }
+
     /// The values in column order.
     pub fn values(&self) -> Values<'a> {
         Values { rest: self.bytes }

@@ -1,8 +1,7 @@
-//! From a source type to the kind that its values travel as.
+//! From a source type to the kind that its values travel as: the types that Delta has too.
 //!
-//! Built-in types are known by oid: their names can be shadowed, their oids cannot. Everything else is known
-//! by what the catalogue says of it. `None` means *not supported yet*: the table stops with a code, nothing
-//! is guessed.
+//! Built-in types are known by oid: their names can be shadowed, their oids cannot. `None` means that the type
+//! is not of this kind: [`super::TypeCatalog`] knows the others.
 
 use crate::schema::ColumnKind;
 
@@ -47,6 +46,16 @@ pub enum Infinity {
     Null,
 }
 
+/// What to do with a column of a type that we do not know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum UnknownTypes {
+    /// Refuse its table.
+    #[default]
+    Stop,
+    /// Take the server's text form.
+    Text,
+}
+
 /// Choices of the operator about values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Policies {
@@ -54,36 +63,81 @@ pub struct Policies {
     pub numeric_unbounded: NumericUnbounded,
     /// For infinite dates and timestamps.
     pub infinity: Infinity,
+    /// For types that we do not know.
+    pub unknown_types: UnknownTypes,
 }
 
-/// Oids of the built-in types that are supported (`src/include/catalog/pg_type.dat`; they never change).
+/// Oids of the built-in types that we know (`src/include/catalog/pg_type.dat`; they never change).
 pub mod oid {
     #![expect(missing_docs, reason = "each constant is named like its type")]
     pub const BOOL: u32 = 16;
     pub const BYTEA: u32 = 17;
+    pub const CHAR: u32 = 18;
     pub const NAME: u32 = 19;
     pub const INT8: u32 = 20;
     pub const INT2: u32 = 21;
+    pub const INT2VECTOR: u32 = 22;
     pub const INT4: u32 = 23;
+    pub const REGPROC: u32 = 24;
     pub const TEXT: u32 = 25;
+    pub const OID: u32 = 26;
+    pub const TID: u32 = 27;
+    pub const XID: u32 = 28;
+    pub const CID: u32 = 29;
+    pub const OIDVECTOR: u32 = 30;
     pub const JSON: u32 = 114;
+    pub const XML: u32 = 142;
+    pub const POINT: u32 = 600;
+    pub const LSEG: u32 = 601;
+    pub const PATH: u32 = 602;
+    pub const BOX: u32 = 603;
+    pub const POLYGON: u32 = 604;
+    pub const LINE: u32 = 628;
+    pub const CIDR: u32 = 650;
     pub const FLOAT4: u32 = 700;
     pub const FLOAT8: u32 = 701;
+    pub const CIRCLE: u32 = 718;
+    pub const MACADDR8: u32 = 774;
+    pub const MONEY: u32 = 790;
+    pub const MACADDR: u32 = 829;
+    pub const INET: u32 = 869;
     pub const BPCHAR: u32 = 1042;
     pub const VARCHAR: u32 = 1043;
     pub const DATE: u32 = 1082;
     pub const TIME: u32 = 1083;
     pub const TIMESTAMP: u32 = 1114;
     pub const TIMESTAMPTZ: u32 = 1184;
+    pub const INTERVAL: u32 = 1186;
+    pub const TIMETZ: u32 = 1266;
+    pub const BIT: u32 = 1560;
+    pub const VARBIT: u32 = 1562;
     pub const NUMERIC: u32 = 1700;
+    pub const REFCURSOR: u32 = 1790;
+    pub const REGPROCEDURE: u32 = 2202;
+    pub const REGOPER: u32 = 2203;
+    pub const REGOPERATOR: u32 = 2204;
+    pub const REGCLASS: u32 = 2205;
+    pub const REGTYPE: u32 = 2206;
     pub const UUID: u32 = 2950;
+    pub const TXID_SNAPSHOT: u32 = 2970;
+    pub const PG_LSN: u32 = 3220;
+    pub const TSVECTOR: u32 = 3614;
+    pub const TSQUERY: u32 = 3615;
+    pub const REGCONFIG: u32 = 3734;
+    pub const REGDICTIONARY: u32 = 3769;
     pub const JSONB: u32 = 3802;
+    pub const JSONPATH: u32 = 4072;
+    pub const REGNAMESPACE: u32 = 4089;
+    pub const REGROLE: u32 = 4096;
+    pub const REGCOLLATION: u32 = 4191;
+    pub const PG_SNAPSHOT: u32 = 5038;
+    pub const XID8: u32 = 5069;
 }
 
 /// Bytes that every type modifier with a length counts too (`VARHDRSZ`).
 const HEADER: i32 = 4;
 
-/// The kind of a column, `None` when its type is not supported yet.
+/// The kind of a column, `None` when Delta has no such type.
 pub fn resolve(type_oid: u32, typmod: i32, info: &TypeInfo, policies: &Policies) -> Option<ColumnKind> {
     let kind = match type_oid {
         oid::BOOL => ColumnKind::Bool,

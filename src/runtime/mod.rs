@@ -25,6 +25,7 @@ use crate::error::{Disposition, Error, Result, codes};
 use crate::position::Lsn;
 use crate::replication::Limits;
 use crate::schema::TableName;
+use crate::schema::change::ChangePolicy;
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::telemetry::status::{PipelineState, TableState, TableStatus};
@@ -73,6 +74,10 @@ pub struct Options {
     pub snapshots: Snapshots,
     /// When to end.
     pub until: Until,
+    /// How changes of a table's columns are followed.
+    pub changes: ChangePolicy,
+    /// Tables that are made later are copied, too.
+    pub new_tables: bool,
     /// Tables to copy again.
     pub resync: BTreeSet<TableName>,
     /// The slot may be made anew although it was there before; then every table is copied again.

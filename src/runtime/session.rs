@@ -161,6 +161,13 @@ impl<S: Source, K: Sink> Session<S, K> {
                 tables: live.iter().map(|(id, t)| (*id, t.progress.clone())).collect(),
             },
             target: self.target(goal, last_copy),
+            stopped: view
+                .tables
+                .iter()
+                .map(|t| (t.schema.id, t.schema.name.clone()))
+                .chain(view.refused.iter().map(|t| (t.id, t.name.clone())))
+                .filter(|(id, _)| !live.contains_key(id))
+                .collect(),
             answered: record.requests.into_iter().map(|request| request.id).collect(),
         };
         self.board.clear_retrying();
@@ -252,7 +259,7 @@ impl<S: Source, K: Sink> Session<S, K> {
             .filter_map(|(id, standing)| match standing {
                 Standing::Lost(error) => Some((id, error)),
                 // It was looked at a moment ago, and is looked at again when it streams.
-                Standing::Stored(_) => None,
+                Standing::Changed(_) => None,
             })
             .collect())
     }
@@ -283,7 +290,7 @@ impl<S: Source, K: Sink> Session<S, K> {
                 self.board.update_table(&schema.name, |t| t.stop(stopped.code, stopped.message.clone()));
                 continue;
             }
-            let purpose = if replace { OpenFor::Replace } else { OpenFor::Continue };
+            let purpose = if replace { OpenFor::Replace } else { OpenFor::Continue(self.options.changes) };
             match self.open_one(lease, record, source, purpose).await {
                 Ok((table, found, TableStart::Live(progress))) => {
                     if let Some(error) = missed.get(&schema.id) {
@@ -295,7 +302,8 @@ impl<S: Source, K: Sink> Session<S, K> {
                         t.version = Some(found.version);
                         t.position = found.position.map(|p| PositionText(p.lsn()));
                     });
-                    opened.live.insert(schema.id, LiveTable { schema: Arc::clone(schema), table, progress });
+                    let schema = Arc::new(TableSchema::clone(schema).with_past(found.past));
+                    opened.live.insert(schema.id, LiveTable { schema, table, progress });
                 }
                 Ok((table, record, TableStart::Copy | TableStart::Stop(_))) => {
                     let estimate = source.estimated_rows;
@@ -320,7 +328,10 @@ impl<S: Source, K: Sink> Session<S, K> {
         let schema = &source.schema;
         let named: Option<&CutTable> = record.cut.as_ref().and_then(|cut| cut.tables.get(&schema.id));
         let (table, found) = self.sink.open_table(lease, Arc::clone(schema), purpose, named).await?;
-        if purpose == OpenFor::Replace {
+        if let Some(why) = &found.outdated {
+            tracing::info!(table = %schema.name, "{why}: it is copied again");
+        }
+        if purpose == OpenFor::Replace || found.outdated.is_some() {
             return Ok((table, found, TableStart::Copy));
         }
         let entry = named.map(|named| CutEntry {

@@ -1,5 +1,7 @@
 //! One task per table: its only committer. Slices and commits come in order through a short queue.
 //!
+//! What a table does beside its commits (compaction) is made visible by the same task, between two of them.
+//!
 //! The queue and a budget of bytes over all tables bound what waits here (BD-1); whoever sends a slice
 //! waits for both. Events go back through an unbounded channel: there is at most one for each commit under
 //! way and each table, and the driver must never be waited for by a worker that it waits for itself.
@@ -9,8 +11,9 @@ use crate::error::{Disposition, Error, codes};
 use crate::event::ChangeBatch;
 use crate::position::{Epoch, Interval};
 use crate::replication::UnitId;
-use crate::schema::{TableForm, TableId};
+use crate::schema::{TableId, TableSchema};
 use crate::sink::{CommitOutcome, TableSink};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
@@ -22,7 +25,7 @@ enum Work {
     Stage(Box<ChangeBatch>, OwnedSemaphorePermit),
     Commit(UnitId, Interval),
     Discard,
-    Form(TableForm),
+    Evolve(Arc<TableSchema>),
 }
 
 /// What a table says.
@@ -104,9 +107,9 @@ impl Worker {
         self.queue.send(Work::Commit(unit, interval)).await.map_err(|_| Gone)
     }
 
-    /// Tells how the source stores the table now.
-    pub(super) async fn form(&self, form: TableForm) -> Result<(), Gone> {
-        self.queue.send(Work::Form(form)).await.map_err(|_| Gone)
+    /// Follows the source's schema in place, from the next commit on.
+    pub(super) async fn evolve(&self, schema: Arc<TableSchema>) -> Result<(), Gone> {
+        self.queue.send(Work::Evolve(schema)).await.map_err(|_| Gone)
     }
 
     /// Forgets everything handed in since the last commit.
@@ -123,7 +126,21 @@ async fn serve<T: TableSink>(
     events: mpsc::UnboundedSender<TableEvent>,
 ) {
     let mut tally = Tally::default();
-    while let Some(next) = work.recv().await {
+    loop {
+        // Neither side may starve the other, so the order is left to chance.
+        let next = tokio::select! {
+            next = work.recv() => next,
+            () = table.upkeep_ready() => {
+                let failure = match table.upkeep().await {
+                    Ok(None) => continue,
+                    Ok(Some(by)) => TableEvent::Fenced { by },
+                    Err(error) => failed(id, generation, error),
+                };
+                let _receiver_may_be_gone = events.send(failure);
+                return;
+            }
+        };
+        let Some(next) = next else { return };
         let event = match next {
             Work::Stage(batch, budget) => {
                 tally.add(Tally::of(&batch));
@@ -150,7 +167,7 @@ async fn serve<T: TableSink>(
                     Err(error) => Some(failed(id, generation, error)),
                 }
             }
-            Work::Form(form) => table.note_form(form).err().map(|error| failed(id, generation, error)),
+            Work::Evolve(schema) => table.evolve(schema).err().map(|error| failed(id, generation, error)),
             Work::Discard => {
                 tally = Tally::default();
                 table.discard_staged();

@@ -3,11 +3,15 @@
 //! Layer 0. A [`TableSchema`] is one table at one moment: which relation, which columns by attribute
 //! number, which key, and the Arrow schema of its row images.
 
+pub mod change;
 mod kind;
+mod shape;
 
 pub use kind::ColumnKind;
+pub use shape::{Field as ShapeField, Scalar, Shape};
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use change::Change;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -71,12 +75,56 @@ pub struct TableForm {
     pub files: u64,
     /// Of the transactions that last changed its columns' definitions: every `ALTER … COLUMN` changes it.
     pub columns: u64,
+    /// Of what the log identifies its rows by.
+    #[serde(default)]
+    pub identity: u64,
 }
 
 impl TableForm {
     /// A statement that rewrites values changes both, and what changes only one leaves the values alone.
     pub fn may_be_rewritten(self, now: TableForm) -> bool {
         self.files != now.files && self.columns != now.columns
+    }
+}
+
+/// Columns by which older announcements of a table may differ from its schema: it was followed in place.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Past {
+    /// Added since the last copy: a row that was announced without one has null in it.
+    pub added: Vec<String>,
+    /// Dropped since: a value in one is not wanted any more.
+    pub dropped: Vec<String>,
+}
+
+impl Past {
+    /// With what these changes add to it.
+    pub fn after(&self, changes: &[Change]) -> Self {
+        let mut past = self.clone();
+        for change in changes {
+            match change {
+                Change::Added { column, .. } => past.added.push(column.clone()),
+                Change::Dropped { column } => {
+                    past.added.retain(|added| added != column);
+                    past.dropped.push(column.clone());
+                }
+                // A text of another length is announced under the same name; the others are followed by a
+                // new copy, which begins without a past.
+                Change::Widened { .. }
+                | Change::Renamed { .. }
+                | Change::Retyped { .. }
+                | Change::Replaced { .. }
+                | Change::Key
+                | Change::Rewritten => {}
+            }
+        }
+        past
+    }
+}
+
+impl Column {
+    /// The type as far as a change of it matters: its name and, of composite types, their fields' type ids.
+    pub fn source_type(&self) -> String {
+        self.type_name.clone() + &self.kind.parts()
     }
 }
 
@@ -95,6 +143,11 @@ pub struct TableSchema {
     pub full_before: bool,
     /// How it was stored at that moment.
     pub form: TableForm,
+    /// Attribute numbers of columns that rows from before the column got a value in, of which the log does
+    /// not tell.
+    pub filled: Vec<i16>,
+    /// What older announcements of the table may have been.
+    pub past: Past,
     /// The Arrow schema of a row image: one nullable field per column, same order.
     pub arrow: SchemaRef,
 }
@@ -109,8 +162,17 @@ impl TableSchema {
         full_before: bool,
     ) -> Self {
         let fields: Vec<Field> = columns.iter().map(|c| Field::new(&c.name, c.kind.arrow(), true)).collect();
-        let form = TableForm::default();
-        TableSchema { id, name, columns, key, full_before, form, arrow: Arc::new(Schema::new(fields)) }
+        TableSchema {
+            id,
+            name,
+            columns,
+            key,
+            full_before,
+            form: TableForm::default(),
+            filled: Vec::new(),
+            past: Past::default(),
+            arrow: Arc::new(Schema::new(fields)),
+        }
     }
 
     /// The same, stored like this.
@@ -118,9 +180,14 @@ impl TableSchema {
         TableSchema { form, ..self }
     }
 
+    /// The same, with what it has been.
+    pub fn with_past(self, past: Past) -> Self {
+        TableSchema { past, ..self }
+    }
+
     /// Whether both describe the same rows, however they are stored.
     pub fn describes_same(&self, other: &TableSchema) -> bool {
-        TableSchema { form: self.form, ..other.clone() } == *self
+        TableSchema { form: self.form, past: self.past.clone(), ..other.clone() } == *self
     }
 
     /// Whether rows can be found again: without a key a table is an append-only change log.

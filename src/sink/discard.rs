@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::event::{ChangeBatch, CopyPart, CopyWriter};
 use crate::position::{CommitLsn, Epoch, Interval};
-use crate::schema::{TableForm, TableSchema};
+use crate::schema::{Past, TableSchema};
 use crate::sink::{
     Base, CommitOutcome, Cut, CutTable, OpenFor, PipelineRecord, RecordChange, Request, Sink, TableRecord,
     TableSink, WriterLease, Written,
@@ -40,7 +40,14 @@ impl Sink for DiscardSink {
         _purpose: OpenFor,
         _cut: Option<&CutTable>,
     ) -> Result<(DiscardTable, TableRecord)> {
-        let record = TableRecord { target_id: "discard".into(), version: 0, position: None, copied_at: None };
+        let record = TableRecord {
+            target_id: "discard".into(),
+            version: 0,
+            position: None,
+            copied_at: None,
+            past: Past::default(),
+            outdated: None,
+        };
         Ok((DiscardTable { version: 0 }, record))
     }
 
@@ -76,7 +83,7 @@ impl TableSink for DiscardTable {
         Ok(CommitOutcome::Committed { version: self.version })
     }
 
-    fn note_form(&mut self, _form: TableForm) -> Result<()> {
+    fn evolve(&mut self, _schema: Arc<TableSchema>) -> Result<()> {
         Ok(())
     }
 

@@ -8,7 +8,8 @@
 use crate::error::{Code, Error, Result};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter};
 use crate::position::{CommitLsn, Epoch, Interval, Lineage, Witness};
-use crate::schema::{TableForm, TableId, TableName, TableSchema};
+use crate::schema::change::ChangePolicy;
+use crate::schema::{Past, TableId, TableName, TableSchema};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -100,13 +101,18 @@ pub struct TableRecord {
     pub position: Option<CommitLsn>,
     /// The position of its last copy.
     pub copied_at: Option<CommitLsn>,
+    /// What older announcements of the source's table may have been.
+    pub past: Past,
+    /// Why it must be copied again: the source's table changed in a way that cannot be followed in place.
+    pub outdated: Option<String>,
 }
 
 /// Why a table is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OpenFor {
-    /// To go on from its position: it must still be the table of this source table.
-    Continue,
+    /// To go on from its position: it must still be the table of this source table, or follow its changes
+    /// by this policy.
+    Continue(ChangePolicy),
     /// To be copied anew: whatever it holds of ours is replaced.
     Replace,
 }
@@ -209,12 +215,12 @@ pub trait TableSink: Send + 'static {
     /// Makes everything staged visible together with the position `interval.to`.
     fn commit(&mut self, interval: Interval) -> impl Future<Output = Result<CommitOutcome>> + Send;
 
-    /// The source stores the table in another form now, and its values are the same: to be remembered with
-    /// the next commit.
+    /// The source's table has this schema now, which the target follows in place: with the next commit.
+    /// Slices that were decoded before may still come.
     ///
     /// # Errors
-    /// `RT001`.
-    fn note_form(&mut self, form: TableForm) -> Result<()>;
+    /// `PG022` when it cannot be followed in place; `RT001`.
+    fn evolve(&mut self, schema: Arc<TableSchema>) -> Result<()>;
 
     /// Forgets everything staged.
     fn discard_staged(&mut self);
@@ -230,6 +236,18 @@ pub trait TableSink: Send + 'static {
         parts: Vec<CopyPart>,
         base: Base,
     ) -> impl Future<Output = Result<CommitOutcome>> + Send;
+
+    /// Resolves when work beside the commits wants the table: then [`TableSink::upkeep`] is called. Never,
+    /// for a target that has none. Dropping the future loses nothing.
+    fn upkeep_ready(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
+    /// Makes visible what was done beside the commits; no row changes. The epoch of a newer owner, if one
+    /// is met.
+    fn upkeep(&mut self) -> impl Future<Output = Result<Option<Epoch>>> + Send {
+        std::future::ready(Ok(None))
+    }
 }
 
 /// Shorthand for a table error with its name in front.

@@ -8,7 +8,7 @@
 use crate::error::{Error, Result};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, Txn};
 use crate::position::{CommitLsn, Lsn, ServerPoint, Witness};
-use crate::schema::{TableForm, TableId, TableName, TableSchema};
+use crate::schema::{TableId, TableName, TableSchema};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -51,8 +51,8 @@ pub struct RefusedTable {
 /// How a followed table stands in the source.
 #[derive(Debug)]
 pub enum Standing {
-    /// It is stored in another form, with the same values.
-    Stored(TableForm),
+    /// It is stored in another form, or has other columns: as it is now.
+    Changed(Arc<TableSchema>),
     /// What comes in the stream is not the whole of its changes: `PG022` or `PG025`.
     Lost(Error),
 }

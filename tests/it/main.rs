@@ -9,6 +9,9 @@
 mod bad_input;
 mod bank;
 mod ddl;
+mod every_type;
+mod face;
+mod foreign;
 mod harness;
 mod keyless;
 mod kill;

@@ -13,6 +13,7 @@ Requests, one JSON object a line; each is answered by one line {"ok": true, ...}
   {"op": "digest", same}                    rows counted and hashed instead of listed
   {"op": "sql",    "path": DIR, "version": N or null, "sql": "select .. from t"}   DuckDB; the table is called t
   {"op": "make_foreign", "path": DIR}       writes a table of three rows
+  {"op": "foreign", "path": DIR, "kind": K} changes a table with delta-rs
   {"op": "to_pyarrow_table", "path": DIR}   reads by a call that refuses deletion vectors
 """
 
@@ -135,6 +136,30 @@ def digest(rows):
     return {"rows": len(lines), "sha256": sha.hexdigest()}
 
 
+def foreign(path, kind):
+    """What somebody else's program may do to a table."""
+    import deltalake
+
+    table = deltalake.DeltaTable(path)
+    if kind == "optimize":
+        table.optimize.compact()
+    elif kind == "checkpoint":
+        table.create_checkpoint()
+    elif kind == "vacuum":
+        table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+    elif kind == "property":
+        table.alter.set_table_properties({"foreign.note": "x"}, raise_if_not_exists=False)
+    elif kind == "append":
+        row = {"id": pa.array([5_000_000], pa.int64()), "v": pa.array(["theirs"]), "big": pa.array(["theirs"])}
+        deltalake.write_deltalake(path, pa.table(row), mode="append")
+    elif kind == "delete":
+        table.delete("id = 2")
+    elif kind == "restore":
+        table.restore(table.version() - 1)
+    else:
+        raise ValueError(f"unknown kind {kind}")
+
+
 def answer(request):
     op = request["op"]
     path = request["path"]
@@ -143,6 +168,9 @@ def answer(request):
         import deltalake
 
         deltalake.write_deltalake(path, pa.table({"id": [1, 2, 3]}))
+        return {}
+    if op == "foreign":
+        foreign(path, request["kind"])
         return {}
     if op == "to_pyarrow_table":
         import deltalake

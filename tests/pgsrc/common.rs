@@ -82,6 +82,7 @@ pub(crate) fn stream_start(
     StreamStart {
         publications,
         policies: Policies::default(),
+        text: false,
         stop_before: None,
         guard: None,
         acknowledged,

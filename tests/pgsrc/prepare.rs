@@ -30,7 +30,7 @@ async fn tables_columns_and_keys() {
          create table full_id(a int primary key, b text); alter table full_id replica identity full;
          create table deferred(a int primary key deferrable);
          create table nothing(a int primary key); alter table nothing replica identity nothing;
-         create table arrays(id int primary key, v int[]);
+         create table arrays(id int primary key, v aclitem[]);
          create table hidden(id int primary key);
          create table secret(id int primary key); alter table secret enable row level security;
          create unlogged table quick(id int primary key);
@@ -51,7 +51,8 @@ async fn tables_columns_and_keys() {
     assert_eq!(names, ["a", "by_index", "deferred", "full_id", "nothing", "part"]);
 
     let a = table(&found, "a");
-    let columns: Vec<_> = a.schema.columns.iter().map(|c| (c.name.as_str(), c.attnum, c.kind)).collect();
+    let columns: Vec<_> =
+        a.schema.columns.iter().map(|c| (c.name.as_str(), c.attnum, c.kind.clone())).collect();
     let decimal = ColumnKind::Decimal { precision: 10, scale: 2 };
     assert_eq!(
         columns,
@@ -90,7 +91,7 @@ async fn tables_columns_and_keys() {
             ("uneven", "PG008")
         ]
     );
-    assert!(rejected[0].2.contains("\"v\" has type integer[]"), "{}", rejected[0].2);
+    assert!(rejected[0].2.contains("\"v\" has type aclitem[]"), "{}", rejected[0].2);
     assert!(rejected[1].2.contains("GRANT SELECT ON \"public\".\"hidden\" TO \"cdc\""), "{}", rejected[1].2);
     assert!(rejected[3].2.contains("BYPASSRLS"), "{}", rejected[3].2);
 
@@ -287,7 +288,7 @@ async fn slots_are_made_looked_at_and_refused() {
 async fn preflight_finds_everything_at_once() {
     let server = Server::start("wal_level=replica\nmax_replication_slots=0\nmax_wal_senders=3");
     server.sql(
-        "create table k(a int); create table arr(id int primary key, v int[]); create role poor login;
+        "create table k(a int); create table arr(id int primary key, v aclitem[]); create role poor login;
                 grant select on k, arr to poor",
     );
     let options = server.options_of("poor", "");

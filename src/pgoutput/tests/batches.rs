@@ -245,7 +245,7 @@ fn sixteen_hundred_columns() {
     insert(&mut builder, &values).unwrap();
     let batch = builder.take(Some(txn(1))).unwrap();
     assert_eq!(batch.after.num_columns(), 1600);
-    assert_eq!(cell(ColumnKind::Int4, batch.after.column(1599), 0), "7");
+    assert_eq!(cell(&ColumnKind::Int4, batch.after.column(1599), 0), "7");
 }
 
 #[test]

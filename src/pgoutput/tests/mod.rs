@@ -6,18 +6,20 @@ mod golden;
 mod malformed;
 mod numbers;
 mod random;
+mod rendered;
 mod times;
 mod types;
 
 use super::{BatchBuilder, OldRow, Policies, TupleData, Value};
 use crate::event::{ChangeBatch, Txn};
 use crate::position::Lsn;
-use crate::schema::{Column, ColumnKind, TableId, TableName, TableSchema};
+use crate::schema::{Column, ColumnKind, Scalar, Shape, TableId, TableName, TableSchema};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
     TimestampMicrosecondType,
 };
+use std::borrow::Borrow;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -42,16 +44,22 @@ const EVERY_KIND: &[(&str, ColumnKind)] = &[
     ("clock", ColumnKind::Time),
     ("moment", ColumnKind::Timestamp),
     ("instant", ColumnKind::TimestampTz),
+    ("number", ColumnKind::Unsigned4),
+    ("long_number", ColumnKind::Unsigned8),
+    ("price", ColumnKind::Money { scale: 2 }),
+    ("place", ColumnKind::Ewkb),
+    ("span", ColumnKind::Rendered(Shape::Scalar(Scalar::Interval { infinities: true }))),
+    ("odd", ColumnKind::Unknown),
 ];
 
 fn table(columns: &[(&str, ColumnKind)], key: &[usize], full_before: bool) -> Arc<TableSchema> {
-    let columns = (1..).zip(columns).map(|(attnum, &(name, kind))| Column {
-        name: name.into(),
+    let columns = (1..).zip(columns).map(|(attnum, (name, kind))| Column {
+        name: (*name).into(),
         attnum,
         type_oid: 0,
         type_modifier: -1,
         type_name: kind.delta(),
-        kind,
+        kind: kind.clone(),
     });
     let name = TableName::new("public", "t");
     Arc::new(TableSchema::new(TableId(1), name, columns.collect(), key.to_vec(), full_before))
@@ -81,7 +89,7 @@ fn txn(n: u32) -> Txn {
 }
 
 /// One cell in words: the same words as `tests/golden/pgoutput/expected.sql`.
-fn cell(kind: ColumnKind, column: &dyn Array, row: usize) -> String {
+fn cell(kind: &ColumnKind, column: &dyn Array, row: usize) -> String {
     if column.is_null(row) {
         return "(null)".into();
     }
@@ -90,19 +98,25 @@ fn cell(kind: ColumnKind, column: &dyn Array, row: usize) -> String {
         ColumnKind::Bool => column.as_boolean().value(row).to_string(),
         ColumnKind::Int2 => column.as_primitive::<Int16Type>().value(row).to_string(),
         ColumnKind::Int4 => column.as_primitive::<Int32Type>().value(row).to_string(),
-        ColumnKind::Int8 => column.as_primitive::<Int64Type>().value(row).to_string(),
+        ColumnKind::Int8 | ColumnKind::Unsigned4 => column.as_primitive::<Int64Type>().value(row).to_string(),
         ColumnKind::Float4 => {
             format!("{:08x}", column.as_primitive::<Float32Type>().value(row).to_bits())
         }
         ColumnKind::Float8 | ColumnKind::NumericDouble => {
             format!("{:016x}", column.as_primitive::<Float64Type>().value(row).to_bits())
         }
-        ColumnKind::Decimal { .. } => column.as_primitive::<Decimal128Type>().value_as_string(row),
+        ColumnKind::Decimal { .. } | ColumnKind::Unsigned8 | ColumnKind::Money { .. } => {
+            column.as_primitive::<Decimal128Type>().value_as_string(row)
+        }
         ColumnKind::Text | ColumnKind::Bpchar | ColumnKind::Json | ColumnKind::Jsonb => {
             serde_json::to_string(&text()).unwrap()
         }
-        ColumnKind::NumericText | ColumnKind::Uuid | ColumnKind::Time => text(),
-        ColumnKind::Bytea => hex(column.as_binary::<i32>().value(row)),
+        ColumnKind::NumericText
+        | ColumnKind::Uuid
+        | ColumnKind::Time
+        | ColumnKind::Rendered(_)
+        | ColumnKind::Unknown => text(),
+        ColumnKind::Bytea | ColumnKind::Ewkb => hex(column.as_binary::<i32>().value(row)),
         ColumnKind::Date => column.as_primitive::<Date32Type>().value(row).to_string(),
         ColumnKind::Timestamp | ColumnKind::TimestampTz => {
             column.as_primitive::<TimestampMicrosecondType>().value(row).to_string()
@@ -129,7 +143,7 @@ fn render(batch: &ChangeBatch) -> String {
         let cells =
             batch.schema.columns.iter().zip(rows.columns()).enumerate().map(|(i, (column, array))| {
                 let unchanged = after && batch.unchanged[i].as_ref().is_some_and(|mask| mask.value(row));
-                let words = if unchanged { "(unchanged)".into() } else { cell(column.kind, array, row) };
+                let words = if unchanged { "(unchanged)".into() } else { cell(&column.kind, array, row) };
                 if words.len() > 1000 { format!("({} characters)", words.chars().count()) } else { words }
             });
         cells.collect::<Vec<_>>().join("|")
@@ -173,8 +187,13 @@ fn insert(into: &mut BatchBuilder, values: &[Value<'_>]) -> Result<(), super::Va
 }
 
 /// `value` alone, as the only column of a table: its words, or why not.
-fn decode_one(kind: ColumnKind, policies: Policies, value: Value<'_>) -> Result<String, super::Reason> {
-    let schema = table(&[("c", kind)], &[], false);
+fn decode_one(
+    kind: impl Borrow<ColumnKind>,
+    policies: Policies,
+    value: Value<'_>,
+) -> Result<String, super::Reason> {
+    let kind = kind.borrow();
+    let schema = table(&[("c", kind.clone())], &[], false);
     let mut builder = BatchBuilder::new(schema, policies);
     insert(&mut builder, &[value]).map_err(|error| error.reason)?;
     let batch = builder.take(Some(txn(1))).map_err(|error| error.reason)?;

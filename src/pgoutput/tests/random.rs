@@ -2,12 +2,22 @@
 
 use super::golden::all_messages;
 use super::*;
-use crate::pgoutput::{CopyDecoder, Infinity, Message, NumericUnbounded, ReplicationFrame, decode};
+use crate::pgoutput::{
+    CopyDecoder, Infinity, Message, NumericUnbounded, ReplicationFrame, UnknownTypes, decode,
+};
 use proptest::prelude::*;
 
 const POLICIES: [Policies; 2] = [
-    Policies { numeric_unbounded: NumericUnbounded::Text, infinity: Infinity::Stop },
-    Policies { numeric_unbounded: NumericUnbounded::Double, infinity: Infinity::Null },
+    Policies {
+        numeric_unbounded: NumericUnbounded::Text,
+        infinity: Infinity::Stop,
+        unknown_types: UnknownTypes::Stop,
+    },
+    Policies {
+        numeric_unbounded: NumericUnbounded::Double,
+        infinity: Infinity::Null,
+        unknown_types: UnknownTypes::Text,
+    },
 ];
 
 /// Plays whatever a message holds into a builder, then takes the batch.

@@ -5,11 +5,14 @@ use crate::pgoutput::{Infinity, Reason};
 use chrono::{Datelike, NaiveDate};
 use proptest::prelude::*;
 
-const STOP: Policies =
-    Policies { numeric_unbounded: crate::pgoutput::NumericUnbounded::Text, infinity: Infinity::Stop };
+const STOP: Policies = Policies {
+    numeric_unbounded: crate::pgoutput::NumericUnbounded::Text,
+    infinity: Infinity::Stop,
+    unknown_types: crate::pgoutput::UnknownTypes::Stop,
+};
 const NULL: Policies = Policies { infinity: Infinity::Null, ..STOP };
 
-fn text(kind: ColumnKind, text: &str) -> Result<String, Reason> {
+fn text(kind: impl Borrow<ColumnKind>, text: &str) -> Result<String, Reason> {
     decode_one(kind, STOP, Value::Text(text.as_bytes()))
 }
 
@@ -24,8 +27,8 @@ fn infinity_stops_or_becomes_null() {
         for value in
             [Value::Binary(plus), Value::Binary(minus), Value::Text(b"infinity"), Value::Text(b"-infinity")]
         {
-            assert_eq!(decode_one(kind, STOP, value), Err(Reason::Infinity));
-            assert_eq!(decode_one(kind, NULL, value), Ok("(null)".into()));
+            assert_eq!(decode_one(&kind, STOP, value), Err(Reason::Infinity));
+            assert_eq!(decode_one(&kind, NULL, value), Ok("(null)".into()));
         }
     }
 }
@@ -35,13 +38,16 @@ fn beyond_arrow_is_an_error() {
     // 294247-01-10 04:00:54.775807 is the last microsecond since 1970 that 64 bits hold.
     let last = i64::MAX - 946_684_800_000_000;
     for kind in [ColumnKind::Timestamp, ColumnKind::TimestampTz] {
-        let found = decode_one(kind, STOP, Value::Binary(&last.to_be_bytes()));
+        let found = decode_one(&kind, STOP, Value::Binary(&last.to_be_bytes()));
         assert_eq!(found, Ok(i64::MAX.to_string()));
-        assert_eq!(decode_one(kind, STOP, Value::Binary(&(last + 1).to_be_bytes())), Err(Reason::OutOfRange));
+        assert_eq!(
+            decode_one(&kind, STOP, Value::Binary(&(last + 1).to_be_bytes())),
+            Err(Reason::OutOfRange)
+        );
     }
     let kind = ColumnKind::Timestamp;
-    assert_eq!(text(kind, "294247-01-10 04:00:54.775807"), Ok(i64::MAX.to_string()));
-    assert_eq!(text(kind, "294247-01-10 04:00:54.775808"), Err(Reason::OutOfRange));
+    assert_eq!(text(&kind, "294247-01-10 04:00:54.775807"), Ok(i64::MAX.to_string()));
+    assert_eq!(text(&kind, "294247-01-10 04:00:54.775808"), Err(Reason::OutOfRange));
     let last = i32::MAX - 10_957;
     assert_eq!(
         decode_one(ColumnKind::Date, STOP, Value::Binary(&last.to_be_bytes())),
@@ -121,7 +127,7 @@ fn malformed_text() {
 fn wrong_lengths() {
     for kind in [ColumnKind::Date, ColumnKind::Time, ColumnKind::Timestamp, ColumnKind::TimestampTz] {
         for len in [0, 3, 5, 7, 9] {
-            assert_eq!(decode_one(kind, STOP, Value::Binary(&vec![0; len])), Err(Reason::Length));
+            assert_eq!(decode_one(&kind, STOP, Value::Binary(&vec![0; len])), Err(Reason::Length));
         }
     }
 }
@@ -149,7 +155,7 @@ proptest! {
         prop_assert_eq!(text(ColumnKind::TimestampTz, &format!("{words}+00{era}")), Ok(micros.to_string()));
         let binary = (micros - 946_684_800_000_000).to_be_bytes();
         for kind in [ColumnKind::Timestamp, ColumnKind::TimestampTz] {
-            prop_assert_eq!(decode_one(kind, STOP, Value::Binary(&binary)), Ok(micros.to_string()));
+            prop_assert_eq!(decode_one(&kind, STOP, Value::Binary(&binary)), Ok(micros.to_string()));
         }
     }
 

@@ -1,4 +1,5 @@
-//! Copies beside the stream: an operator's requests, from the record to the table's return into the stream.
+//! Copies beside the stream: what an operator asked for, new tables, and tables that changed in a way that
+//! cannot be followed in place; up to the table's return into the stream.
 
 use super::super::copying::{Copied, Copying, Snapshotter};
 use super::super::recorder::Entry;
@@ -6,48 +7,122 @@ use super::super::worker::Worker;
 use super::{COPY_LATER, Driver};
 use crate::error::{Disposition, Error, Result, codes};
 use crate::replication::Input;
-use crate::schema::TableId;
+use crate::schema::{TableForm, TableId, TableName, TableSchema};
 use crate::sink::{OpenFor, Request, Sink, WriterLease};
 use crate::source::{ChangeStream, Source, SourceTable};
 use crate::telemetry::status::TableState;
 use crate::telemetry::{Metrics, StatusBoard};
 use std::sync::Arc;
 
+/// So often a table is copied by itself while nothing about it changes: another copy would not help.
+const FUTILE_COPIES: u32 = 3;
+
 /// The end of a copy that ran beside the stream.
 pub(super) struct CopyEnd<T> {
-    request: Request,
+    name: TableName,
+    answers: Vec<String>,
     gone: Vec<TableId>,
     result: Result<Copied<T>>,
 }
 
+/// The last copy of a table: of which form, and how often of the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct LastCopy {
+    id: TableId,
+    form: TableForm,
+    times: u32,
+}
+
 impl<S: Source, K: Sink> Driver<S, K> {
-    /// A copy beside the stream, because an operator asked for it. A second request for the same table
-    /// waits in the record until the first is done.
-    pub(super) async fn begin_copy(&mut self, request: Request) -> Result<()> {
+    /// A table is to be copied as soon as may be.
+    pub(super) fn want_copy(&mut self, name: &TableName, why: String) {
+        self.wanted.entry(name.clone()).or_insert(why);
+    }
+
+    /// Begins the copies that are wanted.
+    pub(super) async fn begin_wanted(&mut self) -> Result<()> {
+        if self.wanted.is_empty() || self.is_ending() {
+            return Ok(());
+        }
+        for (name, why) in std::mem::take(&mut self.wanted) {
+            if self.copying.contains(&name) {
+                self.wanted.insert(name, why);
+                continue;
+            }
+            tracing::info!(table = %name, "{why}: it is copied");
+            self.begin_copy(name, Vec::new(), &why).await?;
+        }
+        Ok(())
+    }
+
+    /// Counts a copy. Returns why it would be futile.
+    fn count(&mut self, table: &TableSchema, why: &str) -> Option<Error> {
+        let form = TableForm { files: 0, ..table.form };
+        let times = match self.copied.get(&table.name) {
+            Some(last) if (last.id, last.form) == (table.id, form) => last.times + 1,
+            Some(_) | None => 1,
+        };
+        self.copied.insert(table.name.clone(), LastCopy { id: table.id, form, times });
+        (times > FUTILE_COPIES).then(|| {
+            let what = format!("it was copied {FUTILE_COPIES} times, and is still not understood: {why}");
+            crate::sink::table_error(&table.name, codes::PG022, what)
+                .with_try(format!("strandline resync \"{}\" --yes", table.name))
+        })
+    }
+
+    async fn stop_by_name(&mut self, name: &TableName, error: &Error) -> Result<()> {
+        let ids: Vec<TableId> = self.names.iter().filter(|(_, n)| *n == name).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.stop_table(id, error).await?;
+        }
+        Ok(())
+    }
+
+    /// An operator's request. A second one for the same table waits in the record until the first is done.
+    pub(super) async fn answer(&mut self, request: Request) -> Result<()> {
         if self.copying.contains(&request.table) {
             return Ok(());
         }
+        self.wanted.remove(&request.table);
+        self.copied.remove(&request.table);
+        self.begin_copy(request.table, vec![request.id], "a resync was asked for").await
+    }
+
+    /// A copy beside the stream. `answers`: the requests that it fulfils.
+    async fn begin_copy(&mut self, name: TableName, answers: Vec<String>, why: &str) -> Result<()> {
         let view = self.source.inspect().await?;
-        let Some(found) = view.tables.into_iter().find(|t| t.schema.name == request.table) else {
-            tracing::error!(table = %request.table, "a resync was asked for, and the source has no such table to replicate");
-            return self.tell(Entry::Resumed { tables: Vec::new(), answered: vec![request.id] });
+        let found = view.tables.into_iter().find(|t| t.schema.name == name);
+        let refused = view.refused.into_iter().find(|t| t.name == name);
+        let Some(found) = found else {
+            let error = refused.map_or_else(
+                || crate::sink::table_error(&name, codes::PG025, "the source has no such table to replicate"),
+                |refused| refused.error,
+            );
+            tracing::error!(table = %name, code = %error.code(), "{}", error.cause_line());
+            self.stop_by_name(&name, &error).await?;
+            return self.tell(Entry::Resumed { tables: Vec::new(), answered: answers });
         };
-        let refused = self.source.publish(std::slice::from_ref(&found), true).await?;
         let id = found.schema.id;
         let mut gone: Vec<TableId> =
-            self.names.iter().filter(|(_, name)| **name == request.table).map(|(id, _)| *id).collect();
+            self.names.iter().filter(|(_, known)| **known == name).map(|(id, _)| *id).collect();
         for old in gone.iter().copied().filter(|old| *old != id) {
             self.feed(Input::TableGone { table: old }).await?;
             self.forget(old);
             self.names.remove(&old);
         }
-        self.names.insert(id, found.schema.name.clone());
-        if let Some(refused) = refused.first() {
-            self.stop_table(id, &refused.error).await?;
-            return self.tell(Entry::Resumed { tables: Vec::new(), answered: vec![request.id] });
+        self.names.insert(id, name.clone());
+        let futile = self.count(&found.schema, why);
+        let error = match futile {
+            Some(error) => Some(error),
+            None => self.publish(&found).await?,
+        };
+        if let Some(error) = error {
+            self.stop_table(id, &error).await?;
+            return self.tell(Entry::Resumed { tables: Vec::new(), answered: answers });
         }
         gone.push(id);
-        self.copying.insert(request.table.clone());
+        self.stopped.retain(|stopped, _| !gone.contains(stopped));
+        self.copying.insert(name.clone());
         self.feed(Input::CopyStarted { table: id }).await?;
         let old = self.workers.remove(&id).map(Worker::close);
         self.forget(id);
@@ -66,9 +141,19 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 old.await;
             }
             let result = task.await;
-            CopyEnd { request, gone, result }
+            CopyEnd { name, answers, gone, result }
         });
         Ok(())
+    }
+
+    /// Puts the table into the publication, where it is not. Returned is why that cannot be.
+    async fn publish(&self, table: &SourceTable) -> Result<Option<Error>> {
+        match self.source.publish(std::slice::from_ref(table), true).await {
+            Ok(refused) => Ok(refused.into_iter().next().map(|refused| refused.error)),
+            // Somebody else owns it: one table must not stop the others.
+            Err(error) if error.code() == codes::PG007 => Ok(Some(error)),
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) fn forget(&mut self, table: TableId) {
@@ -82,26 +167,36 @@ impl<S: Source, K: Sink> Driver<S, K> {
         &mut self,
         ended: std::result::Result<CopyEnd<K::Table>, tokio::task::JoinError>,
     ) -> Result<()> {
-        let CopyEnd { request, gone, result } =
+        let CopyEnd { name, answers, gone, result } =
             ended.map_err(|e| Error::new(codes::RT001, "a copy panicked").with_source(e))?;
         match result {
             Ok(copied) => {
-                self.awaiting_record.push((copied, request.table));
-                self.tell(Entry::Resumed { tables: gone, answered: vec![request.id] })
+                self.awaiting_record.push((copied, name));
+                self.tell(Entry::Resumed { tables: gone, answered: answers })
+            }
+            // Its columns changed while it was copied.
+            Err(error) if error.code() == codes::PG022 && answers.is_empty() => {
+                self.copying.remove(&name);
+                self.want_copy(&name, error.cause_line());
+                Ok(())
             }
             Err(error) if error.code().disposition == Disposition::HaltTable => {
-                self.copying.remove(&request.table);
+                self.copying.remove(&name);
                 // The stop is on record before the answer: who waits for the answer sees it.
                 if let Some(&table) = gone.last() {
                     self.stop_table(table, &error).await?;
                 }
-                self.tell(Entry::Resumed { tables: Vec::new(), answered: vec![request.id] })
+                self.tell(Entry::Resumed { tables: Vec::new(), answered: answers })
             }
             // No slot to be had, or an old transaction in the way: the others go on, and the request,
             // which is still on record, is met again.
             Err(error) if COPY_LATER.contains(&error.code()) => {
-                tracing::warn!(table = %request.table, code = %error.code(), "the copy is tried again: {}", error.cause_line());
-                self.copying.remove(&request.table);
+                tracing::warn!(table = %name, code = %error.code(), "the copy is tried again: {}", error.cause_line());
+                self.copying.remove(&name);
+                self.copied.remove(&name);
+                if answers.is_empty() {
+                    self.want_copy(&name, error.cause_line());
+                }
                 Ok(())
             }
             Err(error) => Err(error),

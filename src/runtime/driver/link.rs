@@ -7,9 +7,11 @@ use super::{Driver, FIRST_RECONNECT, LONGEST_RECONNECT};
 use crate::error::{Disposition, Error, Result, codes};
 use crate::position::CommitLsn;
 use crate::replication::Input;
+use crate::schema::change::{Remedy, Shape, changes, told};
 use crate::schema::{TableId, TableSchema};
 use crate::sink::Sink;
-use crate::source::{ChangeStream, Source, Standing};
+use crate::source::{ChangeStream, Source, SourceView, Standing};
+use crate::telemetry::status::TableState;
 use std::sync::Arc;
 
 impl<S: Source, K: Sink> Driver<S, K> {
@@ -87,42 +89,131 @@ impl<S: Source, K: Sink> Driver<S, K> {
         }
     }
 
-    /// Looks at every live table: one that somebody took out of the publication, dropped or rewrote must not
-    /// look live, even when nothing comes in the stream.
+    /// Looks at the source's tables: one that somebody took out of the publication, dropped or altered must
+    /// not look live, even when nothing comes in the stream; and new ones are to be copied. The catalogue is
+    /// read beside the loop.
     pub(super) async fn check_all(&mut self) -> Result<()> {
         let live: Vec<TableId> = self.schemas.keys().copied().collect();
         match self.stand(&live).await {
             Ok(lost) => {
-                for (table, error) in lost {
-                    self.stop_table(table, &error).await?;
+                for (table, standing) in lost {
+                    let input = self.leave(table, standing);
+                    self.feed(input).await?;
                 }
-                Ok(())
             }
             // It is looked again, and who reads the stream notices a lost connection.
-            Err(error) if error.code().disposition == Disposition::Retry => Ok(()),
-            Err(error) => Err(error),
+            Err(error) if error.code().disposition == Disposition::Retry => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        if self.options.new_tables && self.look.is_none() && !self.is_ending() {
+            let source = Arc::clone(&self.source);
+            self.look = Some(tokio::spawn(async move { source.inspect().await }));
+        }
+        Ok(())
+    }
+
+    /// Tables that were not there before are wanted; those that cannot be replicated are recorded once.
+    pub(super) async fn looked(
+        &mut self,
+        view: std::result::Result<Result<SourceView>, tokio::task::JoinError>,
+    ) -> Result<()> {
+        let view = match view
+            .map_err(|e| Error::new(codes::RT001, "a look at the source broke").with_source(e))?
+        {
+            Ok(view) => view,
+            Err(error) => {
+                // Who streams notices what matters.
+                tracing::warn!(code = %error.code(), "cannot look for new tables: {}", error.cause_line());
+                return Ok(());
+            }
+        };
+        for table in view.tables {
+            let name = &table.schema.name;
+            let is_known = self.names.get(&table.schema.id) == Some(name)
+                || self.stopped.get(&table.schema.id) == Some(name)
+                || self.copying.contains(name);
+            if !is_known {
+                self.want_copy(name, "it is new".to_owned());
+            }
+        }
+        for refused in view.refused {
+            let known = self.names.get(&refused.id).or_else(|| self.stopped.get(&refused.id));
+            if known != Some(&refused.name) {
+                self.names.insert(refused.id, refused.name);
+                self.stop_table(refused.id, &refused.error).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a table out of the stream: for a new copy, or stopped. What is returned tells the coordinator.
+    pub(super) fn leave(&mut self, table: TableId, lost: Lost) -> Input {
+        match lost {
+            Lost::Stop(error) => self.forget_stopped(table, &error),
+            Lost::Copy(why) => {
+                if let Some(name) = self.names.get(&table).cloned() {
+                    self.board.update_table(&name, |t| t.state = TableState::Snapshotting);
+                    self.want_copy(&name, why);
+                }
+                self.stream.unfollow(table);
+                self.carried.remove(&table);
+                self.schemas.remove(&table);
+                Input::CopyStarted { table }
+            }
         }
     }
 
-    /// How these tables stand in the source: those that cannot go on are returned, another form is
-    /// remembered.
-    pub(super) async fn stand(&mut self, tables: &[TableId]) -> Result<Vec<(TableId, Error)>> {
+    /// How these tables stand in the source. What can be followed in place is; the others are returned.
+    pub(super) async fn stand(&mut self, tables: &[TableId]) -> Result<Vec<(TableId, Lost)>> {
         let schemas: Vec<_> = tables.iter().filter_map(|id| self.schemas.get(id).cloned()).collect();
         let mut lost = Vec::new();
         for (id, standing) in self.source.check(&schemas).await? {
             match standing {
-                Standing::Lost(error) => lost.push((id, error)),
-                Standing::Stored(form) => {
-                    if let Some(schema) = self.schemas.get_mut(&id) {
-                        *schema = Arc::new(TableSchema::clone(schema).with_form(form));
-                    }
-                    if let Some(worker) = self.workers.get(&id) {
-                        // A worker that is gone has said why in an event.
-                        let (Ok(()) | Err(Gone)) = worker.form(form).await;
-                    }
+                Standing::Lost(error) => lost.push((id, Lost::Stop(error))),
+                Standing::Changed(now) => {
+                    lost.extend(self.follow_change(id, now).await?.map(|lost| (id, lost)))
                 }
             }
         }
         Ok(lost)
     }
+
+    async fn follow_change(&mut self, id: TableId, now: Arc<TableSchema>) -> Result<Option<Lost>> {
+        let Some(then) = self.schemas.get(&id).cloned() else { return Ok(None) };
+        let rewritten = then.form.may_be_rewritten(now.form);
+        let changes = changes(&Shape::of(&then), &Shape::of(&now), rewritten);
+        match self.options.changes.remedy(&changes) {
+            Remedy::Stop => {
+                let advice =
+                    format!("strandline resync \"{}\" --yes   (or allow it: sink.schema_changes)", now.name);
+                let error = crate::sink::table_error(&now.name, codes::PG022, told(&changes));
+                return Ok(Some(Lost::Stop(error.with_try(advice))));
+            }
+            Remedy::Copy => return Ok(Some(Lost::Copy(told(&changes)))),
+            Remedy::InPlace => {}
+        }
+        if !changes.is_empty() {
+            tracing::info!(table = %now.name, "{}: followed in place", told(&changes));
+        }
+        // What was decoded with the old columns goes first; rows of a half-received transaction keep them.
+        self.stage(id).await?;
+        let past = then.past.after(&changes);
+        let schema = Arc::new(TableSchema::clone(&now).with_past(past));
+        let Some(worker) = self.workers.get(&id) else { return Ok(None) };
+        // A worker that is gone has said why in an event.
+        let (Ok(()) | Err(Gone)) = worker.evolve(Arc::clone(&schema)).await;
+        self.schemas.insert(id, Arc::clone(&schema));
+        if let Some(held) = self.coordinator.submitted(id) {
+            self.stream.follow(schema, held)?;
+        }
+        Ok(None)
+    }
+}
+
+/// Why a table leaves the stream.
+pub(super) enum Lost {
+    /// It stops.
+    Stop(Error),
+    /// It is copied again.
+    Copy(String),
 }

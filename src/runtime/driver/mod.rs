@@ -18,17 +18,19 @@ use crate::error::{Code, Error, Result, codes};
 use crate::event::ChangeBatch;
 use crate::position::{CommitLsn, Lineage, Lsn};
 use crate::replication::{Action, Coordinator, HaltReason, Input, Millis, Resume};
+use crate::schema::change::Choice;
 use crate::schema::{TableId, TableName};
 use crate::sink::{Cut, CutTable, Sink, StoppedTable, WriterLease};
-use crate::source::{Budget, Burst, ChangeStream, Source};
+use crate::source::{Budget, Burst, ChangeStream, Source, SourceView};
 use crate::telemetry::status::{PipelineState, PositionText, TableState, Timestamp};
 use crate::telemetry::{CommitResult, StatusBoard};
-use copies::CopyEnd;
+use copies::{CopyEnd, LastCopy};
+use link::Lost;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 /// Rows of half-received transactions may take so many bytes before they go to the sink by themselves.
@@ -56,6 +58,8 @@ pub(super) struct Start {
     pub(super) target: Option<Lsn>,
     /// Nothing at or after this is taken.
     pub(super) end: Option<Lsn>,
+    /// Tables that are recorded as stopped.
+    pub(super) stopped: BTreeMap<TableId, TableName>,
     /// Requests that the session has answered by its copies.
     pub(super) answered: Vec<String>,
 }
@@ -89,6 +93,13 @@ pub(super) struct Driver<S: Source, K: Sink> {
     /// Copies that are recorded and wait for the end of a half-received transaction.
     arriving: Vec<(Copied<K::Table>, TableName)>,
     awaiting_record: Vec<(Copied<K::Table>, TableName)>,
+    /// Tables that are to be copied by themselves, and why.
+    wanted: BTreeMap<TableName, String>,
+    copied: BTreeMap<TableName, LastCopy>,
+    /// Tables that are recorded as stopped.
+    stopped: BTreeMap<TableId, TableName>,
+    /// A look at the source's tables that is under way.
+    look: Option<JoinHandle<Result<SourceView>>>,
     start: Option<(CommitLsn, Option<Lsn>, Vec<String>)>,
     end: Option<Lsn>,
     stop: StopSignal,
@@ -148,6 +159,10 @@ impl<S: Source, K: Sink> Driver<S, K> {
             copying: BTreeSet::new(),
             arriving: Vec::new(),
             awaiting_record: Vec::new(),
+            wanted: BTreeMap::new(),
+            copied: BTreeMap::new(),
+            stopped: start.stopped,
+            look: None,
             start: Some((start.from, start.target, start.answered)),
             end: start.end,
             stop,
@@ -210,6 +225,13 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 _ = poll.tick() => Next::Poll,
                 _ = check.tick() => {
                     self.check_all().await?;
+                    self.begin_wanted().await?;
+                    continue;
+                }
+                view = finished(&mut self.look), if self.look.is_some() => {
+                    self.look = None;
+                    self.looked(view).await?;
+                    self.begin_wanted().await?;
                     continue;
                 }
                 _ = beat.tick(), if has_heartbeat => Next::Beat,
@@ -224,7 +246,10 @@ impl<S: Source, K: Sink> Driver<S, K> {
                     self.wake = None;
                     self.feed(Input::Tick).await?;
                 }
-                Next::Poll => self.poll()?,
+                Next::Poll => {
+                    self.poll()?;
+                    self.begin_wanted().await?;
+                }
                 Next::Beat => self.heartbeat(),
                 Next::Stop => {
                     deadline = Some(Instant::now() + STOP_WITHIN);
@@ -343,8 +368,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
         let mut inputs = Vec::new();
         // Nothing of a table is handed on before it is known that it is still the one that was copied.
         let lost = if burst.announced.is_empty() { Vec::new() } else { self.stand(&burst.announced).await? };
-        for (table, error) in burst.stopped.into_iter().chain(lost) {
-            inputs.push(self.forget_stopped(table, &error));
+        let stopped = burst.stopped.into_iter().map(|(table, error)| (table, self.unexplained(error)));
+        for (table, lost) in stopped.collect::<Vec<_>>().into_iter().chain(lost) {
+            inputs.push(self.leave(table, lost));
         }
         if let Some(through) = burst.through {
             inputs.push(Input::Received {
@@ -364,6 +390,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
         if !inputs.is_empty() {
             self.feed_all(inputs).await?;
         }
+        self.begin_wanted().await?;
         if burst.is_end && !self.has_reached_end {
             self.has_reached_end = true;
             self.feed(Input::StopRequested).await?;
@@ -439,6 +466,21 @@ impl<S: Source, K: Sink> Driver<S, K> {
         Ok(())
     }
 
+    /// A table was announced in a form that the catalogue does not explain: several changes in one backlog.
+    fn unexplained(&self, error: Error) -> Lost {
+        let follows =
+            self.options.changes.other == Choice::Apply || self.options.changes.add_column == Choice::Apply;
+        if error.code() == codes::PG022 && follows {
+            Lost::Copy(error.cause_line())
+        } else {
+            Lost::Stop(error)
+        }
+    }
+
+    fn is_ending(&self) -> bool {
+        self.has_reached_end || self.coordinator.view().stopping
+    }
+
     async fn stop_table(&mut self, table: TableId, error: &Error) -> Result<()> {
         let input = self.forget_stopped(table, error);
         Box::pin(self.feed(input)).await
@@ -447,6 +489,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
     /// Takes the table out of everything here; what is returned tells the coordinator.
     fn forget_stopped(&mut self, table: TableId, error: &Error) -> Input {
         self.meters.metrics.error(error.code());
+        if let Some(name) = self.names.get(&table) {
+            self.stopped.insert(table, name.clone());
+        }
         self.forget(table);
         Input::TableStopped { table, code: error.code(), message: told(error) }
     }
@@ -473,7 +518,13 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 self.meters.metrics.rows().delete.inc_by(tally.deletes);
                 self.feed(Input::TableCommitted { unit, table, version }).await
             }
-            TableEvent::Stopped { table, error, .. } => self.stop_table(table, &error).await,
+            // What the target cannot follow in place.
+            TableEvent::Stopped { table, error, .. } => {
+                let lost = self.unexplained(error);
+                let input = self.leave(table, lost);
+                self.feed(input).await?;
+                self.begin_wanted().await
+            }
             TableEvent::Fenced { by } => self.feed(Input::Fenced { by }).await,
             TableEvent::Broken { error } => Err(error),
         }
@@ -497,9 +548,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
             RecordEvent::Requests(requests) => {
                 self.poll_pending = false;
                 // Who ends begins nothing new; the request stays on record.
-                let is_ending = self.has_reached_end || self.coordinator.view().stopping;
+                let is_ending = self.is_ending();
                 for request in requests.into_iter().filter(|_| !is_ending) {
-                    self.begin_copy(request).await?;
+                    self.answer(request).await?;
                 }
                 Ok(())
             }
@@ -567,6 +618,13 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 shown.version = Some(table.version);
             }
         });
+    }
+}
+
+async fn finished<T>(task: &mut Option<JoinHandle<T>>) -> std::result::Result<T, tokio::task::JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
     }
 }
 

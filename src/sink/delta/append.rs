@@ -73,9 +73,9 @@ impl AppendUnit {
     /// # Errors
     /// `TG001` to `TG003`, `RT001`.
     pub(super) async fn stage(&mut self, core: &Core, batch: &ChangeBatch) -> Result<()> {
-        let schema = table_schema(&core.schema);
+        let schema = table_schema(&batch.schema);
         let rows = as_rows(batch, &schema)?;
-        if self.writer.as_ref().is_some_and(|w| w.size() >= TARGET_FILE_BYTES) {
+        if self.writer.as_ref().is_some_and(|w| w.size() >= TARGET_FILE_BYTES || !w.takes(&rows)) {
             self.close().await?;
         }
         let mut writer = match self.writer.take() {
@@ -113,7 +113,9 @@ impl AppendUnit {
             actions.extend(files.iter().map(|f| Action::Add(f.add.clone())));
             match core.put(planned, log::encode(&actions)?.into()).await? {
                 PutEnd::Landed => {
-                    core.slots.extend(files.into_iter().map(Some));
+                    for file in files {
+                        core.slots.push(Some(file));
+                    }
                     core.advance(interval.to);
                     self.finished.clear();
                     return Ok(CommitOutcome::Committed { version: core.version });

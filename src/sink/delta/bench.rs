@@ -4,11 +4,14 @@
 //! be: index, deletion vectors, sync and all. The table is given deletion vectors first if it has none.
 
 use super::commit::Core;
+use super::compact::Policy;
+use super::index::Budget;
 use super::keys::KeyWidth;
 use super::log::{self, Action, AppIds, Protocol};
 use super::state::TableState;
 use super::storage::Storage;
 use super::table;
+use super::upkeep::{Tally, Upkeep};
 use super::{Applied, DeltaTable, upsert};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, Op, Txn, TxnRun};
@@ -20,7 +23,7 @@ use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,7 +69,14 @@ impl MergeBench {
     ///
     /// # Errors
     /// `TG014` for a table that we cannot keep up, `TG020` for one that cannot be read.
-    pub async fn open(directory: &Path, key: &[String], like: &SchemaRef) -> Result<Self> {
+    pub async fn open(
+        directory: &Path,
+        key: &[String],
+        like: &SchemaRef,
+        upkeep: bool,
+        cache: Option<PathBuf>,
+        index_bytes: Option<usize>,
+    ) -> Result<Self> {
         let absolute = directory.canonicalize().map_err(|e| unreadable(directory, e))?;
         let files = Storage::open(&format!("file://{}", absolute.display()))?.table(&[])?;
         let ids = AppIds::new("bench");
@@ -83,7 +93,10 @@ impl MergeBench {
             pending: None,
             version: loaded.version,
             position: loaded.position,
-            slots: Vec::new(),
+            slots: super::slots::Slots::default(),
+            budget: Budget::new(index_bytes.unwrap_or(usize::MAX), cache.clone()),
+            cache,
+            seen: Instant::now(),
         };
         core.adopt(loaded);
         allow_vectors(&mut core).await?;
@@ -93,7 +106,11 @@ impl MergeBench {
             KeyWidth::Narrow => Applied::Narrow(upsert::Upsert::default()),
             KeyWidth::Wide | KeyWidth::Hashed => Applied::Wide(upsert::Upsert::default()),
         };
-        let mut bench = MergeBench { table: DeltaTable { core, applied }, schema, position };
+        core.state.first_live_version = Some(0);
+        let policy = upkeep.then(Policy::default);
+        let upkeep = Upkeep::new(policy, Arc::new(tokio::sync::Semaphore::new(1)));
+        let mut bench =
+            MergeBench { table: DeltaTable { core, applied, upkeep, is_open: false }, schema, position };
         match &mut bench.table.applied {
             Applied::Narrow(upsert) => upsert.build_index(&mut bench.table.core).await?,
             Applied::Wide(upsert) => upsert.build_index(&mut bench.table.core).await?,
@@ -105,6 +122,25 @@ impl MergeBench {
     /// Bytes of the index.
     pub fn index_bytes(&self) -> usize {
         self.table.index_bytes()
+    }
+
+    /// Lands what was compacted meanwhile, if there is something; how long that took.
+    ///
+    /// # Errors
+    /// As a commit of the stream.
+    pub async fn upkeep(&mut self) -> Result<Option<Duration>> {
+        if !self.table.upkeep.is_due() {
+            return Ok(None);
+        }
+        let began = Instant::now();
+        self.table.upkeep.settle(&self.schema.name).await;
+        self.table.upkeep().await?;
+        Ok(Some(began.elapsed()))
+    }
+
+    /// What upkeep did so far.
+    pub fn tally(&self) -> Tally {
+        self.table.tally()
     }
 
     /// Merges the rows in one commit.

@@ -13,23 +13,30 @@
 //!
 //! A unit is never rebased: refused means read, then plan again on what is there.
 
+use super::evolve::Pending;
+use super::foreign::Live;
+use super::index::Budget;
 use super::log::{self, Action, AppIds, CommitSummary, MetaData, Protocol};
-use super::state::TableState;
+use super::slots::Slots;
+use super::state::{self, TableState};
 use super::storage::{Put, TableFiles};
 use super::table::{self, DataFile, Loaded};
 use crate::error::{Disposition, Error, Result, codes};
 use crate::event::CopyPart;
 use crate::position::landing::{Found, Landing, Planned, judge};
 use crate::position::{CommitLsn, Epoch};
-use crate::schema::{TableForm, TableSchema};
+use crate::schema::TableSchema;
 use crate::sink::table_error;
 use bytes::Bytes;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Log checkpoints are written every so many versions.
+/// How often a store is asked whether somebody else has committed.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// Log checkpoints are written every so many versions, unless the table says otherwise.
 pub(super) const CHECKPOINT_EVERY: i64 = 100;
 
 /// How a put ended.
@@ -62,14 +69,20 @@ pub(super) struct Core {
     pub metadata: MetaData,
     /// Protocol of the current version.
     pub protocol: Protocol,
-    /// State and metadata that the next commit brings with it.
-    pub pending: Option<(TableState, MetaData)>,
+    /// What the next commit brings with it.
+    pub pending: Option<Pending>,
     /// Current version.
     pub version: i64,
     /// Our position in it.
     pub position: Option<CommitLsn>,
-    /// The table's files by number. Numbers are ours and live as long as this value.
-    pub slots: Vec<Option<DataFile>>,
+    /// The table's files by number.
+    pub slots: Slots,
+    /// Where indexes are saved on this machine.
+    pub cache: Option<PathBuf>,
+    /// What the table's index may take of memory.
+    pub budget: Budget,
+    /// When the log was last known to end with our version.
+    pub seen: Instant,
 }
 
 impl Core {
@@ -79,12 +92,13 @@ impl Core {
         self.metadata = loaded.metadata;
         self.protocol = loaded.protocol;
         self.position = loaded.position;
-        self.slots = loaded.files.into_iter().map(Some).collect();
+        self.slots.replace(loaded.files);
+        self.seen = Instant::now();
     }
 
     /// Files of the table with their numbers.
     pub(super) fn live_files(&self) -> impl Iterator<Item = (u32, &DataFile)> {
-        self.slots.iter().enumerate().filter_map(|(at, f)| Some((u32::try_from(at).ok()?, f.as_ref()?)))
+        self.slots.iter()
     }
 
     /// Opens the table again after somebody else's commit.
@@ -103,15 +117,42 @@ impl Core {
             let what = "its position moved, and not by us";
             return Err(table_error(&self.schema.name, codes::RT001, what));
         }
-        table::check_supported(&loaded.protocol, &loaded.metadata)?;
-        let version = std::mem::replace(&mut self.version, loaded.version);
-        debug_assert_eq!(version, before);
-        if let Err(error) = self.examine_since(before).await {
-            self.version = before;
-            return Err(error);
-        }
+        self.check_same(&loaded)?;
+        let live = Live::of(self.slots.iter().map(|(_, file)| file), &self.metadata);
+        self.examine_commits(before, loaded.version, Some(live)).await?;
         self.adopt(loaded);
+        self.evolve_again()?;
         Ok(None)
+    }
+
+    /// Whether somebody else has committed since we looked. Where looking is a request to a store, it is
+    /// looked now and then: a file that we know is deleted only long after a commit took it out.
+    ///
+    /// # Errors
+    /// `TG001`, `TG003`.
+    pub(super) async fn is_behind(&mut self) -> Result<bool> {
+        let next = log::commit_name(self.version + 1);
+        if self.files.local_path(&next).is_none() && self.seen.elapsed() < LOOK_EVERY {
+            return Ok(false);
+        }
+        self.seen = Instant::now();
+        Ok(self.files.get(&next).await?.is_some())
+    }
+
+    /// The table must be the one that we hold, with what we say of it.
+    fn check_same(&self, loaded: &Loaded) -> Result<()> {
+        table::check_supported(&loaded.protocol, &loaded.metadata)?;
+        let advice = format!("strandline resync \"{}\" --yes", self.schema.name);
+        if loaded.version < self.version || loaded.metadata.id != self.metadata.id {
+            let what = "it is no longer the table that we hold: it was replaced";
+            return Err(table_error(&self.schema.name, codes::TG011, what).with_try(advice));
+        }
+        let document = |metadata: &MetaData| metadata.configuration.get(state::KEY).cloned();
+        if document(&loaded.metadata) != document(&self.metadata) {
+            let what = "what strandline says of it in its properties was changed or set back";
+            return Err(table_error(&self.schema.name, codes::TG011, what).with_try(advice));
+        }
+        Ok(())
     }
 
     /// Puts `bytes` as the version after `planned.version`, until it is known what became of it.
@@ -152,7 +193,6 @@ impl Core {
             position: Some(planned.interval.from),
         };
         let mut landed = false;
-        let mut foreign = Vec::new();
         while let Some(there) = self.files.get(&log::commit_name(found.version + 1)).await? {
             found.version += 1;
             landed |= found.version == planned.version + 1 && there == *bytes;
@@ -161,9 +201,6 @@ impl Core {
             found.epoch = epoch.or(found.epoch);
             found.position =
                 summary.txns.get(&self.ids.lsn).and_then(|&p| CommitLsn::from_stored(p)).or(found.position);
-            if epoch.is_none() {
-                foreign.push((found.version, summary));
-            }
         }
         // The bytes tell more than the position: a commit that moves no position (a new copy at the same
         // point) is recognised by them.
@@ -172,17 +209,12 @@ impl Core {
             other => other,
         };
         match verdict {
-            Landing::Landed if foreign.is_empty() => Ok(Some(PutEnd::Landed)),
-            // Ours is in, and somebody wrote after it: the caller opens again before its next unit.
+            // Perhaps somebody wrote after it: then the next put is refused, and that is examined.
             Landing::Landed => Ok(Some(PutEnd::Landed)),
             Landing::PutAgain => Ok(None),
             Landing::Fenced { by } => Ok(Some(PutEnd::Fenced { by })),
-            Landing::Foreign => {
-                for (version, summary) in &foreign {
-                    self.examine(*version, summary)?;
-                }
-                Ok(Some(PutEnd::PlanAgain))
-            }
+            // Examined when the table is opened again.
+            Landing::Foreign => Ok(Some(PutEnd::PlanAgain)),
             Landing::Impossible => {
                 let what = format!(
                     "after version {} it is at version {} with epoch {:?} and position {:?}, which no commit of ours makes",
@@ -193,23 +225,31 @@ impl Core {
         }
     }
 
-    /// Whether we can live with somebody else's commit.
+    /// Whether we can live with somebody else's commit. `wrong` says why its claim to change no rows does
+    /// not hold.
     ///
     /// # Errors
     /// `TG012` when it changed rows or schema.
-    pub(super) fn examine(&self, version: i64, summary: &CommitSummary) -> Result<()> {
-        let other_schema =
-            summary.metadata.as_ref().is_some_and(|m| m.schema_string != self.metadata.schema_string);
-        if !summary.data_change && !other_schema {
-            tracing::info!(
-                table = %self.schema.name, version, operation = %summary.operation,
-                "somebody else's commit that changes no rows"
-            );
-            return Ok(());
-        }
-        let what = if summary.data_change { "rows" } else { "columns" };
-        let text =
-            format!("somebody else's commit changed its {what} (version {version}, {})", summary.operation);
+    fn examine(
+        &self,
+        version: i64,
+        summary: &CommitSummary,
+        wrong: Option<&str>,
+        other_schema: bool,
+    ) -> Result<()> {
+        let what = match (summary.data_change, wrong, other_schema) {
+            (true, _, _) => "changed its rows".to_owned(),
+            (false, Some(wrong), _) => format!("claims to change no rows and brings {wrong}"),
+            (false, None, true) => "changed its columns".to_owned(),
+            (false, None, false) => {
+                tracing::info!(
+                    table = %self.schema.name, version, operation = %summary.operation,
+                    "somebody else's commit that changes no rows"
+                );
+                return Ok(());
+            }
+        };
+        let text = format!("somebody else's commit {what} (version {version}, {})", summary.operation);
         Err(table_error(&self.schema.name, codes::TG012, text)
             .with_try(format!("strandline resync \"{}\" --yes", self.schema.name)))
     }
@@ -219,18 +259,45 @@ impl Core {
     /// # Errors
     /// `TG011` when such a commit is no longer there to be examined, `TG012` when it changed rows.
     pub(super) async fn examine_since(&self, after: i64) -> Result<()> {
-        for version in after + 1..=self.version {
+        self.examine_commits(after, self.version, None).await
+    }
+
+    /// `live`: the files of version `after`, when they are known.
+    async fn examine_commits(&self, after: i64, until: i64, mut live: Option<Live>) -> Result<()> {
+        for version in after + 1..=until {
             let Some(bytes) = self.files.get(&log::commit_name(version)).await? else {
                 let what = format!("version {version} cannot be examined: its log entry is gone");
                 return Err(table_error(&self.schema.name, codes::TG011, what)
                     .with_try(format!("strandline resync \"{}\" --yes", self.schema.name)));
             };
             let summary = log::summarize(&bytes)?;
-            if !summary.txns.contains_key(&self.ids.epoch) {
-                self.examine(version, &summary)?;
+            let is_ours = summary.txns.contains_key(&self.ids.epoch);
+            let moves_files = summary.files && !summary.data_change;
+            // What is live is followed once it matters: when somebody else touches files or metadata.
+            if live.is_none() && !is_ours && (moves_files || summary.metadata.is_some()) {
+                live = Some(self.live_at(version - 1).await?);
+            }
+            let (mut wrong, mut other_schema) = (None, false);
+            if let Some(live) = &mut live {
+                wrong = live.follow(&self.files, &summary).await?.filter(|_| moves_files);
+                other_schema = live.follow_schema(&summary);
+            }
+            if !is_ours {
+                self.examine(version, &summary, wrong, other_schema)?;
             }
         }
         Ok(())
+    }
+
+    async fn live_at(&self, version: i64) -> Result<Live> {
+        let failed = |e: deltalake::DeltaTableError| {
+            let code = if table::is_temporary(&e) { codes::TG001 } else { codes::TG011 };
+            table_error(&self.schema.name, code, format!("cannot read its version {version}")).with_source(e)
+        };
+        let mut delta = self.files.delta()?;
+        delta.load_version(u64::try_from(version).unwrap_or_default()).await.map_err(failed)?;
+        let metadata = table::metadata_of(&delta)?;
+        Ok(Live::of(table::data_files(&self.files, &delta).await?.iter(), &metadata))
     }
 
     /// The head of every commit of ours: who, epoch, position.
@@ -245,36 +312,35 @@ impl Core {
         });
         let mut actions = vec![table::commit_info(operation, now_ms, more)];
         actions.extend(self.ids.actions(planned.epoch, Some(planned.interval.to), now_ms)?);
-        actions.extend(self.pending.iter().map(|(_, metadata)| Action::MetaData(metadata.clone())));
+        actions.extend(self.pending_actions());
         Ok(actions)
     }
 
-    /// State and metadata that say how the source stores the table now. `None`: they say so already, or the
-    /// rows may have been rewritten, which is not to be forgotten.
-    ///
-    /// # Errors
-    /// `RT001`.
-    pub(super) fn renewed_form(&self, now: TableForm) -> Result<Option<(TableState, MetaData)>> {
-        let is_live = self.state.first_live_version.is_some();
-        if !is_live || self.state.form == Some(now) || self.state.may_be_rewritten(now) {
-            return Ok(None);
+    /// The actions of what waits for the next commit.
+    pub(super) fn pending_actions(&self) -> Vec<Action> {
+        let Some(pending) = &self.pending else { return Vec::new() };
+        let protocol = pending.protocol.iter().cloned().map(Action::Protocol);
+        protocol.chain([Action::MetaData(pending.metadata.clone())]).collect()
+    }
+
+    /// What waited has been committed.
+    pub(super) fn take_pending(&mut self) {
+        if let Some(Pending { state, metadata, protocol }) = self.pending.take() {
+            (self.state, self.metadata) = (state, metadata);
+            self.protocol = protocol.unwrap_or_else(|| self.protocol.clone());
         }
-        let state = TableState { form: Some(now), ..self.state.clone() };
-        let mut metadata = self.metadata.clone();
-        let document = serde_json::to_string(&state)
-            .map_err(|e| Error::new(codes::RT001, "cannot encode a table's state").with_source(e))?;
-        metadata.configuration.insert(super::state::KEY.into(), document);
-        Ok(Some((state, metadata)))
     }
 
     /// A commit landed as the version after the current one.
     pub(super) fn advance(&mut self, position: CommitLsn) {
+        self.seen = Instant::now();
         self.version += 1;
         self.position = Some(position);
-        if let Some((state, metadata)) = self.pending.take() {
-            (self.state, self.metadata) = (state, metadata);
-        }
-        if self.version % CHECKPOINT_EVERY == 0 {
+        self.take_pending();
+        let interval = self.metadata.configuration.get("delta.checkpointInterval");
+        let every =
+            interval.and_then(|text| text.parse().ok()).filter(|&n| n > 0).unwrap_or(CHECKPOINT_EVERY);
+        if self.version % every == 0 {
             checkpoint_beside(self.files.clone(), self.version, self.schema.name.to_string());
         }
     }

@@ -12,6 +12,9 @@
 //! | `cut` | | cut | number of tables | | | | | witness |
 //! | `cut_table` | `schema.table` | cut | table's version | `metaData.id` | oid | own position | | schema, table |
 //!
+//! Old versions of it are cleaned after a day ([`Retention::OF_CONTROL`]): a pipeline that commits a cut
+//! every second would otherwise grow without bound.
+//!
 //! Two files: one of state, rewritten when it changes, and one of the newest cuts, rewritten with each
 //! cut; `txn` actions carry epoch and last cut. Requests come in files of their own, by anybody.
 //!
@@ -19,6 +22,7 @@
 //! claimants of one epoch try the same version; one is refused, reads, and claims the next. A writer whose
 //! put is refused finds a higher epoch and knows that it is fenced, or finds a request and plans again.
 
+use super::clean::{self, Retention};
 use super::commit::{CHECKPOINT_EVERY, checkpoint_beside};
 use super::encode::FileWriter;
 use super::log::{self, Action, AppIds, Format, MetaData, Protocol, commit_name};
@@ -38,7 +42,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Format of the rows.
 const FORMAT: i64 = 1;
@@ -73,11 +77,13 @@ struct WitnessBody {
 pub(super) struct Control {
     files: TableFiles,
     ids: AppIds,
+    properties: BTreeMap<String, String>,
     owner: Row,
     version: i64,
     state_files: Vec<DataFile>,
     cut_files: Vec<DataFile>,
     cuts: VecDeque<Cut>,
+    clean_at: Instant,
     /// What it says.
     pub record: PipelineRecord,
 }
@@ -249,6 +255,13 @@ impl Control {
         self.version += 1;
         if self.version % CHECKPOINT_EVERY == 0 {
             checkpoint_beside(self.files.clone(), self.version, "the pipeline's record".into());
+        }
+        if self.clean_at <= Instant::now() {
+            self.clean_at = Instant::now() + clean::CONTROL_EVERY;
+            let name = "the pipeline's record";
+            if let Some(retention) = Retention::of(&self.properties, Retention::OF_CONTROL, name) {
+                drop(clean::beside(self.files.clone(), retention, i64::MAX, name.into()));
+            }
         }
         self.state_files = state_files;
         self.cut_files = cut_files;
@@ -427,11 +440,13 @@ fn empty(files: &TableFiles, ids: &AppIds) -> Control {
     Control {
         files: files.clone(),
         ids: ids.clone(),
+        properties: BTreeMap::new(),
         owner: Row::default(),
         version: -1,
         state_files: Vec::new(),
         cut_files: Vec::new(),
         cuts: VecDeque::new(),
+        clean_at: Instant::now() + clean::CONTROL_EVERY,
         record: PipelineRecord::default(),
     }
 }
@@ -478,6 +493,7 @@ async fn read(files: &TableFiles, ids: &AppIds) -> Result<Control> {
     }
     let mut control = empty(files, ids);
     control.version = loaded.version;
+    control.properties = loaded.metadata.configuration;
     let names: Vec<String> = schema().fields().iter().map(|f| f.name().clone()).collect();
     let mut rows = Vec::new();
     for file in loaded.files {

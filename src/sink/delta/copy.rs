@@ -119,7 +119,7 @@ pub(super) async fn commit_copy(
         actions.extend(files.iter().map(|f| Action::Add(f.add.clone())));
         match core.put(planned, log::encode(&actions)?.into()).await? {
             PutEnd::Landed => {
-                core.slots = files.into_iter().map(Some).collect();
+                core.slots.replace(files);
                 (core.state, core.metadata, core.protocol) = (state, metadata, protocol);
                 core.advance(position);
                 return Ok(CommitOutcome::Committed { version: core.version });
@@ -135,7 +135,7 @@ pub(super) async fn commit_copy(
 }
 
 /// A table's protocol never loses a feature.
-fn wider(old: &log::Protocol, new: &log::Protocol) -> log::Protocol {
+pub(super) fn wider(old: &log::Protocol, new: &log::Protocol) -> log::Protocol {
     let join = |a: &[String], b: &[String]| {
         let mut all = a.to_vec();
         all.extend(b.iter().filter(|f| !a.contains(f)).cloned());

@@ -29,6 +29,8 @@ const ROW_GROUP_ROWS: usize = 262_144;
 /// A longer text gets no bound.
 const LONGEST_BOUND: usize = 64;
 const SAMPLE_ROWS: usize = 1024;
+/// A row group is closed when its encoded pages take so much, however few rows it has.
+const ROW_GROUP_BYTES: usize = 64 << 20;
 
 /// A finished data file, not yet in any commit.
 #[derive(Clone, Debug)]
@@ -118,6 +120,11 @@ impl FileWriter {
         Ok(FileWriter { writer, file, schema, stats_columns, has_nan, rows: 0 })
     }
 
+    /// Whether these rows have the file's columns.
+    pub(super) fn takes(&self, rows: &RecordBatch) -> bool {
+        Arc::ptr_eq(&self.schema, rows.schema_ref()) || self.schema == rows.schema()
+    }
+
     /// Adds rows.
     ///
     /// # Errors
@@ -128,6 +135,9 @@ impl FileWriter {
         }
         self.writer.write(batch).map_err(|e| self.failed(e))?;
         self.rows += u32::try_from(batch.num_rows()).unwrap_or(u32::MAX);
+        if self.writer.in_progress_size() >= ROW_GROUP_BYTES {
+            self.writer.flush().map_err(|e| self.failed(e))?;
+        }
         Ok(())
     }
 

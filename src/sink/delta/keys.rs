@@ -3,6 +3,10 @@
 //! A key that fits 8 bytes is held exactly ([`u64`]); one that fits 16, or any longer one by its 128-bit
 //! hash, as two words. The encoding is injective for what the *source* calls different and equal for what
 //! it calls equal: `-0` is `0`, all NaN are one, `1.50` is `1.5`, trailing blanks of `bpchar` do not count.
+//!
+//! Where the source calls more values equal than their texts are (intervals, `citext`, arrays of `numeric`), the
+//! text is the key. That is safe: the log gives a row's old key whenever its *bytes* changed, so that every row
+//! is found under the very text that it was written with.
 
 use crate::error::{Result, codes};
 use crate::schema::{ColumnKind, TableSchema};
@@ -17,9 +21,13 @@ use std::hash::Hash;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// A key in a map.
-pub(super) trait Key: Copy + Eq + Hash + Send + 'static {
+pub(super) trait Key: Copy + Eq + Hash + Send + Sync + 'static {
     /// From its encoded bytes; `exact` when they fit this width.
     fn from_bytes(bytes: &[u8], exact: bool) -> Self;
+    /// Bytes of a key in a saved index.
+    const BYTES: usize;
+    /// Writes those bytes; `from_bytes` with `exact` reads them.
+    fn put(self, out: &mut Vec<u8>);
     /// Well mixed bits for the map.
     fn mix(self) -> u64;
 }
@@ -29,6 +37,12 @@ impl Key for u64 {
         let mut raw = [0u8; 8];
         raw[..bytes.len().min(8)].copy_from_slice(&bytes[..bytes.len().min(8)]);
         u64::from_le_bytes(raw)
+    }
+
+    const BYTES: usize = 8;
+
+    fn put(self, out: &mut Vec<u8>) {
+        out.extend(self.to_le_bytes());
     }
 
     fn mix(self) -> u64 {
@@ -52,6 +66,13 @@ impl Key for [u64; 2] {
         }
     }
 
+    const BYTES: usize = 16;
+
+    fn put(self, out: &mut Vec<u8>) {
+        self[0].put(out);
+        self[1].put(out);
+    }
+
     fn mix(self) -> u64 {
         (self[0] ^ self[1].rotate_left(32)).mix()
     }
@@ -71,7 +92,7 @@ pub(super) enum KeyWidth {
 impl KeyWidth {
     /// Of a table's key.
     pub(super) fn of(schema: &TableSchema) -> Self {
-        let sizes = schema.key.iter().map(|&i| fixed_size(schema.columns[i].kind));
+        let sizes = schema.key.iter().map(|&i| fixed_size(&schema.columns[i].kind));
         match sizes.sum::<Option<usize>>() {
             Some(n) if n <= 8 => KeyWidth::Narrow,
             Some(n) if n <= 16 => KeyWidth::Wide,
@@ -80,25 +101,30 @@ impl KeyWidth {
     }
 }
 
-fn fixed_size(kind: ColumnKind) -> Option<usize> {
+fn fixed_size(kind: &ColumnKind) -> Option<usize> {
     match kind {
         ColumnKind::Bool => Some(1),
         ColumnKind::Int2 => Some(2),
         ColumnKind::Int4 | ColumnKind::Float4 | ColumnKind::Date => Some(4),
         ColumnKind::Int8
+        | ColumnKind::Unsigned4
+        | ColumnKind::Money { .. }
         | ColumnKind::Float8
         | ColumnKind::NumericDouble
         | ColumnKind::Timestamp
         | ColumnKind::TimestampTz => Some(8),
-        ColumnKind::Decimal { precision, .. } => Some(if precision <= 18 { 8 } else { 16 }),
-        ColumnKind::Uuid => Some(16),
+        ColumnKind::Decimal { precision, .. } => Some(if *precision <= 18 { 8 } else { 16 }),
+        ColumnKind::Uuid | ColumnKind::Unsigned8 => Some(16),
         ColumnKind::NumericText
         | ColumnKind::Text
         | ColumnKind::Bpchar
         | ColumnKind::Json
         | ColumnKind::Jsonb
         | ColumnKind::Bytea
-        | ColumnKind::Time => None,
+        | ColumnKind::Time
+        | ColumnKind::Ewkb
+        | ColumnKind::Rendered(_)
+        | ColumnKind::Unknown => None,
     }
 }
 
@@ -114,14 +140,14 @@ pub(super) fn extract<K: Key>(
     wanted: impl Fn(usize) -> bool,
 ) -> Result<Vec<K>> {
     let width = KeyWidth::of(schema);
-    let parts: Vec<(ColumnKind, &ArrayRef)> = schema
+    let parts: Vec<(&ColumnKind, &ArrayRef)> = schema
         .key
         .iter()
         .zip(columns)
-        .map(|(&of_schema, &of_batch)| (schema.columns[of_schema].kind, batch.column(of_batch)))
+        .map(|(&of_schema, &of_batch)| (&schema.columns[of_schema].kind, batch.column(of_batch)))
         .collect();
     if let ([(kind, array)], KeyWidth::Narrow) = (parts.as_slice(), width)
-        && let Some(keys) = single_integer::<K>(*kind, array)
+        && let Some(keys) = single_integer::<K>(kind, array)
     {
         return Ok(keys);
     }
@@ -135,7 +161,7 @@ pub(super) fn extract<K: Key>(
                 if array.is_null(row) {
                     return Err(table_error(&schema.name, codes::TG015, "a row's key holds a null"));
                 }
-                encode(*kind, array, row, &mut buffer);
+                encode(kind, array, row, &mut buffer);
             }
         }
         keys.push(K::from_bytes(&buffer, exact));
@@ -144,7 +170,7 @@ pub(super) fn extract<K: Key>(
 }
 
 /// The common case, one integer column without nulls, without going through bytes.
-fn single_integer<K: Key>(kind: ColumnKind, array: &ArrayRef) -> Option<Vec<K>> {
+fn single_integer<K: Key>(kind: &ColumnKind, array: &ArrayRef) -> Option<Vec<K>> {
     if array.null_count() > 0 {
         return None;
     }
@@ -162,12 +188,14 @@ fn single_integer<K: Key>(kind: ColumnKind, array: &ArrayRef) -> Option<Vec<K>> 
     }
 }
 
-fn encode(kind: ColumnKind, array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
+fn encode(kind: &ColumnKind, array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
     match kind {
         ColumnKind::Bool => out.push(u8::from(array.as_boolean().value(row))),
         ColumnKind::Int2 => out.extend(array.as_primitive::<Int16Type>().value(row).to_le_bytes()),
         ColumnKind::Int4 => out.extend(array.as_primitive::<Int32Type>().value(row).to_le_bytes()),
-        ColumnKind::Int8 => out.extend(array.as_primitive::<Int64Type>().value(row).to_le_bytes()),
+        ColumnKind::Int8 | ColumnKind::Unsigned4 => {
+            out.extend(array.as_primitive::<Int64Type>().value(row).to_le_bytes())
+        }
         ColumnKind::Date => out.extend(array.as_primitive::<Date32Type>().value(row).to_le_bytes()),
         ColumnKind::Timestamp | ColumnKind::TimestampTz => {
             out.extend(array.as_primitive::<TimestampMicrosecondType>().value(row).to_le_bytes());
@@ -185,7 +213,14 @@ fn encode(kind: ColumnKind, array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
         ColumnKind::Decimal { precision, .. } => {
             let bytes = array.as_primitive::<Decimal128Type>().value(row).to_le_bytes();
             // The value's magnitude is below 10^18: the low eight bytes hold it with its sign.
-            out.extend(&bytes[..if precision <= 18 { 8 } else { 16 }]);
+            out.extend(&bytes[..if *precision <= 18 { 8 } else { 16 }]);
+        }
+        // 19 digits in name, 64 bits in fact.
+        ColumnKind::Money { .. } => {
+            out.extend(&array.as_primitive::<Decimal128Type>().value(row).to_le_bytes()[..8]);
+        }
+        ColumnKind::Unsigned8 => {
+            out.extend(array.as_primitive::<Decimal128Type>().value(row).to_le_bytes());
         }
         ColumnKind::Uuid => {
             let text = array.as_string::<i32>().value(row);
@@ -195,14 +230,19 @@ fn encode(kind: ColumnKind, array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
                 Err(_) => out.extend(xxh3_128(text.as_bytes()).to_le_bytes()),
             }
         }
-        ColumnKind::Bytea => variable(array.as_binary::<i32>().value(row), out),
+        ColumnKind::Bytea | ColumnKind::Ewkb => variable(array.as_binary::<i32>().value(row), out),
         ColumnKind::Bpchar => {
             variable(array.as_string::<i32>().value(row).trim_end_matches(' ').as_bytes(), out);
         }
         ColumnKind::NumericText => {
             variable(canonical_numeric(array.as_string::<i32>().value(row)).as_bytes(), out);
         }
-        ColumnKind::Text | ColumnKind::Json | ColumnKind::Jsonb | ColumnKind::Time => {
+        ColumnKind::Text
+        | ColumnKind::Json
+        | ColumnKind::Jsonb
+        | ColumnKind::Time
+        | ColumnKind::Rendered(_)
+        | ColumnKind::Unknown => {
             variable(array.as_string::<i32>().value(row).as_bytes(), out);
         }
     }
@@ -230,13 +270,13 @@ mod tests {
         let columns = kinds
             .iter()
             .enumerate()
-            .map(|(i, &kind)| Column {
+            .map(|(i, kind)| Column {
                 name: format!("c{i}"),
                 attnum: i as i16 + 1,
                 type_oid: 0,
                 type_modifier: -1,
                 type_name: String::new(),
-                kind,
+                kind: kind.clone(),
             })
             .collect();
         TableSchema::new(TableId(1), TableName::new("s", "t"), columns, (0..kinds.len()).collect(), false)

@@ -200,9 +200,42 @@ impl AppIds {
     }
 }
 
+/// A file that a commit names.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct FileAction {
+    /// Path below the table, URL-encoded.
+    pub path: String,
+    /// Its deletion vector.
+    pub vector: Option<Descriptor>,
+    /// Statistics as a JSON document.
+    pub stats: Option<String>,
+}
+
+impl FileAction {
+    fn of(body: &serde_json::Value) -> std::result::Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Form {
+            path: String,
+            #[serde(default)]
+            deletion_vector: Option<Descriptor>,
+            #[serde(default)]
+            stats: Option<String>,
+        }
+        let Form { path, deletion_vector, stats } = Form::deserialize(body)?;
+        Ok(FileAction { path, vector: deletion_vector, stats })
+    }
+}
+
 /// What a commit holds, as far as it matters to us.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct CommitSummary {
+    /// Files that entered.
+    pub adds: Vec<FileAction>,
+    /// Files that left.
+    pub removes: Vec<FileAction>,
+    /// Paths of change data files.
+    pub others: Vec<String>,
     /// `txn` values, by app id.
     pub txns: BTreeMap<String, i64>,
     /// Some file entered or left with `dataChange`.
@@ -234,6 +267,12 @@ pub(super) fn summarize(bytes: &[u8]) -> Result<CommitSummary> {
                     summary.files = true;
                     // An absent flag counts as a change of data: the careful reading.
                     summary.data_change |= body.get("dataChange").and_then(|v| v.as_bool()).unwrap_or(true);
+                    let file = FileAction::of(&body).map_err(damaged)?;
+                    match kind.as_str() {
+                        "add" => summary.adds.push(file),
+                        "remove" => summary.removes.push(file),
+                        _ => summary.others.push(file.path),
+                    }
                 }
                 "txn" => {
                     let txn: Txn = serde_json::from_value(body).map_err(damaged)?;

@@ -7,39 +7,55 @@
 //! ```text
 //! stage(slice) ─► unit (net change by key) ─► data file(s)
 //! commit(from,to) ─► deletion vectors ─► [commitInfo, txn epoch, txn lsn, remove…, add…] put as v+1
+//! beside          ─► compaction job   ─► landed by the same committer: remove…, add…, no row changes
 //! ```
 
 mod append;
 pub mod bench;
+mod clean;
 mod commit;
+mod compact;
 mod control;
 mod copy;
 mod dv;
 mod encode;
+mod evolve;
+#[cfg(test)]
+mod faults;
 mod fetch;
+mod foreign;
 mod index;
 mod keys;
 mod log;
+mod moves;
+mod saved;
+mod slots;
+mod spill;
 mod state;
 mod storage;
 mod table;
 mod unit;
+mod upkeep;
 mod upsert;
 
 use crate::error::{Result, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, Txn};
 use crate::position::{CommitLsn, Epoch, Interval};
-use crate::schema::{TableForm, TableSchema};
+use crate::schema::TableSchema;
 use crate::sink::{
     Base, CommitOutcome, Cut, CutTable, OpenFor, PipelineRecord, RecordChange, Request, Sink, TableRecord,
     TableSink, WriterLease, Written, table_error,
 };
 use commit::Core;
+use compact::{Landed, Policy};
 use keys::KeyWidth;
 use state::TableState;
+use std::path::PathBuf;
 use std::sync::Arc;
 use storage::{Put, Storage, TableFiles};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
+pub use upkeep::Tally;
+use upkeep::Upkeep;
 
 /// The position under which a change stands in a change log: the start of its commit record, which is
 /// known as soon as the transaction begins.
@@ -52,6 +68,12 @@ pub struct DeltaSink {
     storage: Storage,
     pipeline: String,
     control: Mutex<Option<control::Control>>,
+    /// Where indexes are saved on this machine.
+    cache: Option<PathBuf>,
+    /// What the indexes may take of memory.
+    budget: index::Budget,
+    /// One compaction at a time: what it takes of memory and processor is taken once.
+    compactions: Arc<Semaphore>,
 }
 
 impl DeltaSink {
@@ -64,7 +86,19 @@ impl DeltaSink {
             storage: Storage::open(uri)?,
             pipeline: pipeline.to_owned(),
             control: Mutex::new(None),
+            cache: None,
+            budget: index::Budget::default(),
+            compactions: Arc::new(Semaphore::new(1)),
         })
+    }
+
+    /// Saves indexes in this directory, so that opening a large table is quick; deleting it loses nothing.
+    /// All indexes together take no more than `bytes` of memory, about: what is beyond goes there, too.
+    #[must_use]
+    pub fn with_cache(mut self, directory: PathBuf, bytes: usize) -> Self {
+        self.budget = index::Budget::new(bytes, Some(directory.clone()));
+        self.cache = Some(directory);
+        self
     }
 
     /// Asks the running process for a new copy of a table.
@@ -110,8 +144,11 @@ impl Sink for DeltaSink {
         table::check_names(&schema)?;
         let files = self.storage.table(&[&schema.name.schema, &schema.name.table])?;
         let ids = log::AppIds::new(&self.pipeline);
-        let core = open_core(files, ids, &self.pipeline, lease.epoch, schema, purpose).await?;
-        if let (OpenFor::Continue, Some(cut)) = (purpose, cut)
+        let (mut core, outdated) =
+            open_core(files, ids, &self.pipeline, lease.epoch, schema, purpose).await?;
+        core.cache.clone_from(&self.cache);
+        core.budget = self.budget.clone();
+        if let (OpenFor::Continue(_), Some(cut)) = (purpose, cut)
             && cut.target_id == core.metadata.id
         {
             core.examine_since(cut.version).await?;
@@ -121,8 +158,11 @@ impl Sink for DeltaSink {
             version: core.version,
             position: core.position.filter(|_| core.state.first_live_version.is_some()),
             copied_at: core.state.copied_at.and_then(CommitLsn::from_stored),
+            past: core.pending.as_ref().map_or(&core.state, |pending| &pending.state).past.clone(),
+            outdated,
         };
-        Ok((DeltaTable::new(core), record))
+        let upkeep = Upkeep::new(Some(Policy::default()), Arc::clone(&self.compactions));
+        Ok((DeltaTable::new(core, upkeep), record))
     }
 
     async fn commit_cut(&self, lease: &WriterLease, cut: Cut) -> Result<CommitOutcome> {
@@ -154,7 +194,7 @@ async fn open_core(
     epoch: Epoch,
     schema: Arc<TableSchema>,
     purpose: OpenFor,
-) -> Result<Core> {
+) -> Result<(Core, Option<String>)> {
     if !files.has_log().await? {
         create(&files, &ids, pipeline, epoch, &schema).await?;
     }
@@ -187,13 +227,23 @@ async fn open_core(
             pending: None,
             version: loaded.version,
             position: loaded.position,
-            slots: Vec::new(),
+            slots: slots::Slots::default(),
+            cache: None,
+            budget: index::Budget::default(),
+            seen: std::time::Instant::now(),
         };
         let already_fenced = loaded.epoch == Some(epoch);
         core.adopt(loaded);
+        let follow = follow(&core, purpose);
+        if let Ok(evolve::Follow::InPlace(pending)) = &follow {
+            core.pending = Some(evolve::Pending::clone(pending));
+        }
+        // The fence stands whatever is found.
         if already_fenced || fence(&mut core).await? {
-            check_identity(&core, purpose)?;
-            return Ok(core);
+            return Ok(match follow? {
+                evolve::Follow::Same | evolve::Follow::InPlace(_) => (core, None),
+                evolve::Follow::Copy(why) => (core, Some(why)),
+            });
         }
     }
 }
@@ -220,52 +270,37 @@ async fn create(
     }
 }
 
-/// Puts the epoch as the next version. False: somebody committed in between; load again. The table's form
-/// in the source is brought up to date, where that is not to be judged.
+/// Puts the epoch as the next version, with what waits for a commit. False: somebody committed in between;
+/// load again.
 async fn fence(core: &mut Core) -> Result<bool> {
     let now = table::now_ms();
-    let metadata = core.renewed_form(core.schema.form)?;
     let mut actions =
         vec![table::commit_info("TAKE OVER", now, serde_json::json!({"pipeline": core.state.pipeline}))];
     actions.extend(core.ids.actions(core.epoch, None, now)?);
-    actions.extend(metadata.iter().map(|(_, metadata)| log::Action::MetaData(metadata.clone())));
+    actions.extend(core.pending_actions());
     let bytes = bytes::Bytes::from(log::encode(&actions)?);
     let name = log::commit_name(core.version + 1);
     if core.files.put_if_absent(&name, bytes).await? == Put::Exists {
         return Ok(false);
     }
     core.version += 1;
-    if let Some((state, metadata)) = metadata {
-        (core.state, core.metadata) = (state, metadata);
-    }
+    core.take_pending();
     Ok(true)
 }
 
-/// The target must still be the table of this source table, unless it is to be replaced.
-fn check_identity(core: &Core, purpose: OpenFor) -> Result<()> {
-    if core.state.first_live_version.is_none() || purpose == OpenFor::Replace {
-        return copy::check_replaceable(core);
+/// The target must still be the table of this source table, or follow it, unless it is to be replaced.
+fn follow(core: &Core, purpose: OpenFor) -> Result<evolve::Follow> {
+    match purpose {
+        OpenFor::Continue(policy) if core.state.first_live_version.is_some() => {
+            if core.state.source_table != core.schema.id {
+                return Ok(evolve::Follow::Copy("in the source it was dropped and made again".to_owned()));
+            }
+            evolve::follow(core, &core.schema, policy)
+        }
+        OpenFor::Continue(_) | OpenFor::Replace => {
+            copy::check_replaceable(core).map(|()| evolve::Follow::Same)
+        }
     }
-    let name = &core.schema.name;
-    let advice = format!("strandline resync \"{name}\" --yes");
-    if core.state.source_table != core.schema.id {
-        let what = "in the source it was dropped and made again";
-        return Err(table_error(name, codes::PG025, what).with_try(advice));
-    }
-    let wanted = table::metadata_for(&core.schema, &core.state, Some(&core.metadata), 0)?;
-    if wanted.schema_string != core.metadata.schema_string {
-        let what = "its columns have other types in the target: the configuration or the source changed";
-        return Err(table_error(name, codes::PG022, what).with_try(advice));
-    }
-    if !core.state.matches(&core.schema) {
-        let what = "its columns or its key in the source are not those it was copied with";
-        return Err(table_error(name, codes::PG022, what).with_try(advice));
-    }
-    if core.state.may_be_rewritten(core.schema.form) {
-        let what = "a column of it was altered and its rows were rewritten in the source, of which the log does not tell";
-        return Err(table_error(name, codes::PG022, what).with_try(advice));
-    }
-    Ok(())
 }
 
 enum Applied {
@@ -278,10 +313,13 @@ enum Applied {
 pub struct DeltaTable {
     core: Core,
     applied: Applied,
+    upkeep: Upkeep,
+    /// Something of a unit is staged.
+    is_open: bool,
 }
 
 impl DeltaTable {
-    fn new(core: Core) -> Self {
+    fn new(core: Core, upkeep: Upkeep) -> Self {
         let applied = if !core.schema.has_key() {
             Applied::Log(append::AppendUnit::default())
         } else if KeyWidth::of(&core.schema) == KeyWidth::Narrow {
@@ -289,7 +327,69 @@ impl DeltaTable {
         } else {
             Applied::Wide(upsert::Upsert::default())
         };
-        DeltaTable { core, applied }
+        DeltaTable { core, applied, upkeep, is_open: false }
+    }
+
+    /// Lands a finished compaction. The epoch of a newer owner, if one is met.
+    async fn land(&mut self, compacted: compact::Compacted) -> Result<Option<Epoch>> {
+        let (read, written, took) = (compacted.read, compacted.written, compacted.took);
+        match compacted.land(&mut self.core).await? {
+            Landed::Moved(moved) => {
+                tracing::debug!(
+                    table = %self.core.schema.name, version = self.core.version, files = moved.len(), read,
+                    written, ms = took.as_millis(), "compacted"
+                );
+                self.upkeep.tally.jobs += 1;
+                self.upkeep.tally.bytes_read += read;
+                self.upkeep.tally.bytes_written += written;
+                match &mut self.applied {
+                    Applied::Narrow(upsert) => upsert.lead_on(moved),
+                    Applied::Wide(upsert) => upsert.lead_on(moved),
+                    Applied::Log(_) => {}
+                }
+                Ok(None)
+            }
+            Landed::Void => {
+                self.upkeep.tally.void += 1;
+                Ok(None)
+            }
+            Landed::Reloaded => {
+                self.upkeep.tally.void += 1;
+                self.index_again().await?;
+                Ok(None)
+            }
+            Landed::Fenced(by) => Ok(Some(by)),
+        }
+    }
+
+    async fn index_again(&mut self) -> Result<()> {
+        match &mut self.applied {
+            Applied::Narrow(upsert) => upsert.index_again(&mut self.core).await,
+            Applied::Wide(upsert) => upsert.index_again(&mut self.core).await,
+            Applied::Log(_) => Ok(()),
+        }
+    }
+
+    /// Takes in what somebody else has committed, so that no file is looked for that they replaced.
+    async fn catch_up(&mut self) -> Result<()> {
+        // A newer owner is met by the commit.
+        if self.core.is_behind().await? && self.core.reload().await?.is_none() {
+            self.index_again().await?;
+        }
+        Ok(())
+    }
+
+    async fn commit_unit(&mut self, interval: Interval) -> Result<CommitOutcome> {
+        match &mut self.applied {
+            Applied::Narrow(upsert) => upsert.commit(&mut self.core, interval).await,
+            Applied::Wide(upsert) => upsert.commit(&mut self.core, interval).await,
+            Applied::Log(unit) => unit.commit(&mut self.core, interval).await,
+        }
+    }
+
+    /// What upkeep has done so far.
+    pub fn tally(&self) -> Tally {
+        self.upkeep.tally
     }
 
     /// Bytes that the index takes.
@@ -307,6 +407,10 @@ impl TableSink for DeltaTable {
         if batch.is_empty() {
             return Ok(());
         }
+        if !self.is_open {
+            self.catch_up().await?;
+            self.is_open = true;
+        }
         match &mut self.applied {
             Applied::Narrow(upsert) => upsert.stage(&mut self.core, &batch).await,
             Applied::Wide(upsert) => upsert.stage(&mut self.core, &batch).await,
@@ -319,19 +423,42 @@ impl TableSink for DeltaTable {
             let what = "a change came before the first copy was finished";
             return Err(table_error(&self.core.schema.name, codes::RT001, what));
         }
-        match &mut self.applied {
-            Applied::Narrow(upsert) => upsert.commit(&mut self.core, interval).await,
-            Applied::Wide(upsert) => upsert.commit(&mut self.core, interval).await,
-            Applied::Log(unit) => unit.commit(&mut self.core, interval).await,
+        let outcome = self.commit_unit(interval).await?;
+        self.is_open = false;
+        if self.upkeep.is_overdue(&self.core) {
+            self.upkeep.settle(&self.core.schema.name).await;
+            if let Some(by) = self.upkeep().await? {
+                return Ok(CommitOutcome::Fenced { by });
+            }
         }
+        self.upkeep.begin(&self.core);
+        match &mut self.applied {
+            Applied::Narrow(upsert) => upsert.save(&self.core),
+            Applied::Wide(upsert) => upsert.save(&self.core),
+            Applied::Log(_) => {}
+        }
+        Ok(outcome)
     }
 
-    fn note_form(&mut self, form: TableForm) -> Result<()> {
-        self.core.pending = self.core.renewed_form(form)?;
-        Ok(())
+    async fn upkeep_ready(&mut self) {
+        self.upkeep.ready(&self.core.schema.name).await;
+    }
+
+    async fn upkeep(&mut self) -> Result<Option<Epoch>> {
+        let Some(compacted) = self.upkeep.take() else { return Ok(None) };
+        let fenced = self.land(compacted).await?;
+        if fenced.is_none() {
+            self.upkeep.begin(&self.core);
+        }
+        Ok(fenced)
+    }
+
+    fn evolve(&mut self, schema: Arc<TableSchema>) -> Result<()> {
+        self.core.evolve(schema)
     }
 
     fn discard_staged(&mut self) {
+        self.is_open = false;
         match &mut self.applied {
             Applied::Narrow(upsert) => upsert.discard(),
             Applied::Wide(upsert) => upsert.discard(),
@@ -350,6 +477,7 @@ impl TableSink for DeltaTable {
         base: Base,
     ) -> Result<CommitOutcome> {
         self.discard_staged();
+        self.upkeep.abandon();
         match &mut self.applied {
             Applied::Narrow(upsert) => upsert.forget_index(),
             Applied::Wide(upsert) => upsert.forget_index(),

@@ -4,7 +4,8 @@
 //! not here but in `txn` actions. The format carries a number; a newer one is refused.
 
 use crate::error::{Result, codes};
-use crate::schema::{TableForm, TableId, TableSchema};
+use crate::schema::change::{Change, Shape, ShapeColumn, changes};
+use crate::schema::{Past, TableForm, TableId, TableSchema};
 use crate::sink::table_error;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +57,9 @@ pub(super) struct TableState {
     /// How the source stored the table when its schema was last found unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub form: Option<TableForm>,
+    /// What older announcements of the source's table may have been.
+    #[serde(default)]
+    pub past: Past,
     /// The first version that is a consistent prefix of the source's history. Absent: the first copy has
     /// not finished.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,6 +85,7 @@ impl TableState {
             key: schema.key.iter().map(|&i| schema.columns[i].name.clone()).collect(),
             mode: if schema.has_key() { Mode::Upsert } else { Mode::Append },
             form: Some(schema.form),
+            past: Past::default(),
             first_live_version: None,
             copied_at: None,
             complete: false,
@@ -107,17 +112,28 @@ impl TableState {
         serde_json::from_str(text).map_err(damaged)
     }
 
-    /// Whether the table was written for exactly this schema of the source.
-    pub(super) fn matches(&self, schema: &TableSchema) -> bool {
-        let now = TableState::new(&self.pipeline, schema);
-        self.columns == now.columns && self.key == now.key && self.mode == now.mode
+    /// What changed in the source since the table was written.
+    pub(super) fn changes(&self, schema: &TableSchema) -> Vec<Change> {
+        let columns = self.columns.iter().map(|c| ShapeColumn {
+            attnum: c.attnum,
+            name: c.name.clone(),
+            source_type: c.source_type.clone(),
+            filled: false,
+        });
+        let then = Shape { columns: columns.collect(), key: self.key.clone() };
+        let rewritten = self.form.is_some_and(|form| form.may_be_rewritten(schema.form));
+        changes(&then, &Shape::of(schema), rewritten)
     }
-}
 
-impl TableState {
-    /// Whether the source's rows may have been rewritten since, without a word in the log.
-    pub(super) fn may_be_rewritten(&self, now: TableForm) -> bool {
-        self.form.is_some_and(|then| then.may_be_rewritten(now))
+    /// The state once these changes are followed in place.
+    pub(super) fn evolved(&self, schema: &TableSchema, changes: &[Change]) -> Self {
+        TableState {
+            columns: stored_columns(schema),
+            key: schema.key.iter().map(|&i| schema.columns[i].name.clone()).collect(),
+            form: Some(schema.form),
+            past: self.past.after(changes),
+            ..self.clone()
+        }
     }
 }
 
@@ -125,6 +141,6 @@ fn stored_columns(schema: &TableSchema) -> Vec<StoredColumn> {
     schema
         .columns
         .iter()
-        .map(|c| StoredColumn { name: c.name.clone(), attnum: c.attnum, source_type: c.type_name.clone() })
+        .map(|c| StoredColumn { name: c.name.clone(), attnum: c.attnum, source_type: c.source_type() })
         .collect()
 }

@@ -59,7 +59,20 @@ impl Storage {
                 object_store::parse_url_opts(&url, options).map_err(|e| refuse(e.to_string()))?;
             Place::Remote { store: Arc::from(store), prefix }
         };
-        Ok(Storage { root: TableFiles { place, url, tally: Arc::default() } })
+        let root = TableFiles {
+            place,
+            url,
+            tally: Arc::default(),
+            #[cfg(test)]
+            faults: None,
+        };
+        Ok(Storage { root })
+    }
+
+    /// Lets a test break it.
+    #[cfg(test)]
+    pub(super) fn set_faults(&mut self, faults: &Arc<super::faults::Faults>) {
+        self.root.faults = Some(Arc::clone(faults));
     }
 
     /// What was written below the root, log entries apart.
@@ -101,6 +114,17 @@ fn encode_segment(name: &str) -> String {
     out
 }
 
+/// A file as a listing names it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Listed {
+    /// Name below the table.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// When it was written, in milliseconds since the Unix epoch, by the storage's clock.
+    pub modified_ms: i64,
+}
+
 #[derive(Clone, Debug)]
 enum Place {
     Local(PathBuf),
@@ -112,6 +136,9 @@ enum Place {
 pub(super) struct TableFiles {
     place: Place,
     url: Url,
+    /// Where a test makes the process die, or a reply get lost.
+    #[cfg(test)]
+    pub faults: Option<Arc<super::faults::Faults>>,
     /// Of the whole sink.
     tally: Arc<Tally>,
 }
@@ -139,7 +166,25 @@ impl TableFiles {
                 Place::Remote { store: Arc::clone(store), prefix: prefix.clone().join(segment) }
             }
         };
-        Ok(TableFiles { place, url, tally: Arc::clone(&self.tally) })
+        Ok(TableFiles {
+            place,
+            url,
+            tally: Arc::clone(&self.tally),
+            #[cfg(test)]
+            faults: self.faults.clone(),
+        })
+    }
+
+    /// A step of a writer: between any two of them the process may die.
+    #[cfg(test)]
+    fn step(&self) -> Result<()> {
+        self.faults.as_ref().map_or(Ok(()), |faults| faults.step())
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "a test puts faults here")]
+    fn step(&self) -> Result<()> {
+        Ok(())
     }
 
     /// Where it is, for people.
@@ -167,6 +212,7 @@ impl TableFiles {
     /// # Errors
     /// `TG002`, `TG003`.
     pub(super) fn create_dirs(&self) -> Result<()> {
+        self.step()?;
         let Place::Local(root) = &self.place else { return Ok(()) };
         let log = root.join("_delta_log");
         fs::create_dir_all(&log).map_err(|e| self.io("create", "_delta_log", &e))?;
@@ -185,6 +231,7 @@ impl TableFiles {
     /// # Errors
     /// `TG001` to `TG003`.
     pub(super) fn create(&self, name: &str) -> Result<NewFile> {
+        self.step()?;
         let target = match &self.place {
             Place::Local(root) => {
                 let file = File::create_new(root.join(name)).map_err(|e| self.io("create", name, &e))?;
@@ -210,6 +257,18 @@ impl TableFiles {
     /// # Errors
     /// `TG001` to `TG003`: the outcome is *unknown*, the bytes may be there.
     pub(super) async fn put_if_absent(&self, name: &str, bytes: Bytes) -> Result<Put> {
+        self.step()?;
+        let put = self.put_once(name, bytes).await?;
+        // What was done is done, whether or not anybody hears of it.
+        self.step()?;
+        #[cfg(test)]
+        if let Some(faults) = &self.faults {
+            faults.reply(&self.url)?;
+        }
+        Ok(put)
+    }
+
+    async fn put_once(&self, name: &str, bytes: Bytes) -> Result<Put> {
         match &self.place {
             Place::Local(root) => {
                 let path = root.join(name);
@@ -234,6 +293,7 @@ impl TableFiles {
     /// # Errors
     /// `TG001`, `TG003`.
     pub(super) async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+        self.step()?;
         match &self.place {
             Place::Local(root) => match fs::read(root.join(name)) {
                 Ok(bytes) => Ok(Some(bytes.into())),
@@ -261,8 +321,87 @@ impl TableFiles {
     /// # Errors
     /// `TG001`, `TG003`.
     pub(super) fn sync_names(&self) -> Result<()> {
+        self.step()?;
         let Place::Local(root) = &self.place else { return Ok(()) };
         sync_dir(root).map_err(|e| self.io("sync", "the directory", &e))
+    }
+
+    /// The files of the log, newest and oldest, checkpoints and leftovers.
+    ///
+    /// # Errors
+    /// `TG001`, `TG003`.
+    pub(super) async fn list_log(&self) -> Result<Vec<Listed>> {
+        self.step()?;
+        let mut found = Vec::new();
+        match &self.place {
+            Place::Local(root) => list_dir(root, "_delta_log", false, &mut found)
+                .map_err(|e| self.io("list", "_delta_log", &e))?,
+            Place::Remote { store, prefix } => {
+                self.list_remote(store, prefix, "_delta_log", &mut found).await?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The files outside the log and other places whose name begins with `_` or `.`.
+    ///
+    /// # Errors
+    /// `TG001`, `TG003`.
+    pub(super) async fn list_data(&self) -> Result<Vec<Listed>> {
+        self.step()?;
+        let mut found = Vec::new();
+        match &self.place {
+            Place::Local(root) => {
+                tokio::task::block_in_place(|| list_dir(root, "", true, &mut found))
+                    .map_err(|e| self.io("list", "the directory", &e))?;
+            }
+            Place::Remote { store, prefix } => self.list_remote(store, prefix, "", &mut found).await?,
+        }
+        // Another table that lies below this one is not this one's.
+        let others: std::collections::BTreeSet<String> =
+            found.iter().filter_map(|f| Some(format!("{}/", f.name.split_once("/_delta_log/")?.0))).collect();
+        found.retain(|file| {
+            !file.name.split('/').any(|part| part.starts_with(['_', '.']))
+                && !others.iter().any(|other| file.name.starts_with(other))
+        });
+        Ok(found)
+    }
+
+    async fn list_remote(
+        &self,
+        store: &Arc<dyn ObjectStore>,
+        prefix: &ObjectPath,
+        under: &str,
+        found: &mut Vec<Listed>,
+    ) -> Result<()> {
+        let place = if under.is_empty() { prefix.clone() } else { child(prefix, under) };
+        let mut listing = store.list(Some(&place));
+        while let Some(meta) = listing.try_next().await.map_err(|e| self.failed("list", "the files", e))? {
+            let Some(parts) = meta.location.prefix_match(prefix) else { continue };
+            let name: Vec<String> = parts.map(|part| part.as_ref().to_owned()).collect();
+            let modified_ms = meta.last_modified.timestamp_millis();
+            found.push(Listed { name: name.join("/"), size: meta.size, modified_ms });
+        }
+        Ok(())
+    }
+
+    /// Deletes a file; one that is gone already is fine.
+    ///
+    /// # Errors
+    /// `TG001`, `TG003`.
+    pub(super) async fn delete(&self, name: &str) -> Result<()> {
+        self.step()?;
+        match &self.place {
+            Place::Local(root) => match fs::remove_file(root.join(name)) {
+                Ok(()) => Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(e) => Err(self.io("delete", name, &e)),
+            },
+            Place::Remote { store, prefix } => match store.delete(&child(prefix, name)).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Err(e) => Err(self.failed("delete", name, e)),
+            },
+        }
     }
 
     /// Whether there is a Delta log: any commit or checkpoint.
@@ -318,6 +457,33 @@ fn child(prefix: &ObjectPath, name: &str) -> ObjectPath {
 
 fn is_log_name(name: &str) -> bool {
     name.len() >= 25 && name.as_bytes()[..20].iter().all(u8::is_ascii_digit) && name.as_bytes()[20] == b'.'
+}
+
+fn list_dir(root: &Path, under: &str, deep: bool, found: &mut Vec<Listed>) -> io::Result<()> {
+    let entries = match fs::read_dir(root.join(under)) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    for entry in entries {
+        let entry = entry?;
+        // A name that is no text is none that a log can hold.
+        let Ok(last) = entry.file_name().into_string() else { continue };
+        let name = if under.is_empty() { last.clone() } else { format!("{under}/{last}") };
+        // It may be gone since it was listed.
+        let Ok(meta) = entry.metadata() else { continue };
+        if meta.is_dir() {
+            let is_other = root.join(&name).join("_delta_log").exists();
+            if deep && !is_other && !last.starts_with(['_', '.']) {
+                list_dir(root, &name, deep, found)?;
+            }
+            continue;
+        }
+        let age = meta.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let modified_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        found.push(Listed { name, size: meta.len(), modified_ms });
+    }
+    Ok(())
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
@@ -377,6 +543,7 @@ impl NewFile {
     /// # Errors
     /// `TG001` to `TG003`.
     pub(super) async fn finish(self) -> Result<()> {
+        self.files.step()?;
         self.files.tally.files.fetch_add(1, Ordering::Relaxed);
         self.files.tally.bytes.fetch_add(self.written, Ordering::Relaxed);
         match self.target {

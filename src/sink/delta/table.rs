@@ -10,7 +10,7 @@ use super::state::{self, TableState};
 use super::storage::TableFiles;
 use crate::error::{Error, Result, codes};
 use crate::position::{CommitLsn, Epoch};
-use crate::schema::{ColumnKind, TableSchema};
+use crate::schema::{Column, ColumnKind, TableSchema};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
@@ -27,8 +27,22 @@ pub(super) const APPEND_COLUMNS: [(&str, &str); 3] =
     [("_strandline_op", "string"), ("_strandline_lsn", "long"), ("_strandline_ordinal", "long")];
 
 /// Features of tables that we can keep up. Anything else is refused before it is written wrongly.
-const KNOWN_FEATURES: [&str; 5] =
-    ["deletionVectors", "timestampNtz", "appendOnly", "invariants", "v2Checkpoint"];
+/// Those of column types that our tables do not have ask nothing of us (delta-rs adds them with any property);
+/// properties that would ask something are refused by themselves.
+const KNOWN_FEATURES: [&str; 9] = [
+    "deletionVectors",
+    "timestampNtz",
+    "appendOnly",
+    "invariants",
+    "v2Checkpoint",
+    "changeDataFeed",
+    "vacuumProtocolCheck",
+    "variantType",
+    "variantType-preview",
+];
+
+/// Bytes of rows that are read at once.
+const BATCH_BYTES: usize = 16 << 20;
 
 /// A data file of the table.
 #[derive(Clone, Debug)]
@@ -44,7 +58,7 @@ pub(super) struct DataFile {
 impl DataFile {
     /// The name on storage.
     pub(super) fn name(&self) -> String {
-        percent_decode(&self.add.path)
+        data_name(&self.add.path)
     }
 
     /// The action that takes it out of the table.
@@ -128,6 +142,40 @@ pub(super) async fn load(files: &TableFiles, ids: &AppIds) -> Result<Loaded> {
             Error::new(codes::TG020, format!("the Delta table at \"{url}\" holds a negative position"))
         })?),
     };
+    Ok(Loaded {
+        version: i64::try_from(snapshot.version()).unwrap_or(i64::MAX),
+        protocol: through_json(snapshot.protocol()).map_err(odd)?,
+        metadata: through_json(snapshot.metadata()).map_err(odd)?,
+        files: data_files(files, &table).await?,
+        epoch: epoch.map(Epoch),
+        position,
+    })
+}
+
+/// The metadata of the version that is loaded.
+///
+/// # Errors
+/// `TG020`.
+pub(super) fn metadata_of(table: &deltalake::DeltaTable) -> Result<MetaData> {
+    let snapshot = table
+        .snapshot()
+        .map_err(|e| Error::new(codes::TG020, "a Delta table has no snapshot").with_source(e))?;
+    through_json(snapshot.metadata())
+        .map_err(|e| Error::new(codes::TG020, "a Delta table has odd metadata").with_source(e))
+}
+
+/// The files of the version that is loaded.
+///
+/// # Errors
+/// As [`load`].
+pub(super) async fn data_files(files: &TableFiles, table: &deltalake::DeltaTable) -> Result<Vec<DataFile>> {
+    let url = files.url();
+    let odd = |e: serde_json::Error| {
+        Error::new(codes::TG020, format!("the Delta table at \"{url}\" has an odd log")).with_source(e)
+    };
+    let snapshot = table.snapshot().map_err(|e| {
+        Error::new(codes::TG020, format!("cannot open the Delta table at \"{url}\"")).with_source(e)
+    })?;
     let mut data = Vec::with_capacity(snapshot.log_data().num_files());
     for view in snapshot.log_data().iter() {
         let deletion_vector: Option<Descriptor> = match view.deletion_vector_descriptor() {
@@ -152,14 +200,7 @@ pub(super) async fn load(files: &TableFiles, ids: &AppIds) -> Result<Loaded> {
         let deleted = add.deletion_vector.is_none().then(RoaringBitmap::new);
         data.push(DataFile { add, rows, deleted });
     }
-    Ok(Loaded {
-        version: i64::try_from(snapshot.version()).unwrap_or(i64::MAX),
-        protocol: through_json(snapshot.protocol()).map_err(odd)?,
-        metadata: through_json(snapshot.metadata()).map_err(odd)?,
-        files: data,
-        epoch: epoch.map(Epoch),
-        position,
-    })
+    Ok(data)
 }
 
 /// Refuses tables that need more of a writer than we give.
@@ -231,7 +272,7 @@ pub(super) fn metadata_for(
     let mut fields: Vec<_> = schema
         .columns
         .iter()
-        .map(|c| json!({"name": c.name, "type": c.kind.delta(), "nullable": true, "metadata": {}}))
+        .map(field)
         .collect();
     if state.mode == state::Mode::Append {
         fields.extend(
@@ -258,6 +299,15 @@ pub(super) fn metadata_for(
         configuration,
         created_time: old.and_then(|m| m.created_time).or(Some(now_ms)),
     })
+}
+
+/// A column of the Delta schema. Where its type does not tell the source's, the metadata do (`docs/TYPES.md`).
+pub(super) fn field(column: &Column) -> serde_json::Value {
+    let marks = match column.kind.form() {
+        Some(form) => json!({"strandline.type": column.type_name, "strandline.form": form}),
+        None => json!({}),
+    };
+    json!({"name": column.name, "type": column.kind.delta(), "nullable": true, "metadata": marks})
 }
 
 /// Two column names that differ only in case cannot stand in one Delta table.
@@ -320,17 +370,34 @@ pub(super) async fn open_data(files: &TableFiles, name: &str) -> Result<Readable
     }
 }
 
-async fn rows_of(files: &TableFiles, name: &str) -> Result<u32> {
+/// What a data file says of itself.
+async fn parquet_metadata(files: &TableFiles, name: &str) -> Result<ArrowReaderMetadata> {
     let damaged = |e: parquet::errors::ParquetError| {
         Error::new(codes::TG020, format!("cannot read \"{name}\"")).with_source(e)
     };
     let options = ArrowReaderOptions::new();
-    let meta = match open_data(files, name).await? {
-        Readable::Local(file) => ArrowReaderMetadata::load(&file, options).map_err(damaged)?,
-        Readable::Fetched(bytes) => ArrowReaderMetadata::load(&bytes, options).map_err(damaged)?,
-    };
+    match open_data(files, name).await? {
+        Readable::Local(file) => ArrowReaderMetadata::load(&file, options).map_err(damaged),
+        Readable::Fetched(bytes) => ArrowReaderMetadata::load(&bytes, options).map_err(damaged),
+    }
+}
+
+/// Rows of a data file, as it says itself.
+///
+/// # Errors
+/// `TG020`, `TG001`; `TG014` beyond 2^32.
+pub(super) async fn rows_of(files: &TableFiles, name: &str) -> Result<u32> {
+    let meta = parquet_metadata(files, name).await?;
     u32::try_from(meta.metadata().file_metadata().num_rows())
         .map_err(|_| Error::new(codes::TG014, format!("\"{name}\" has over 2^32 rows")))
+}
+
+/// Columns of a data file.
+///
+/// # Errors
+/// `TG020`, `TG001`.
+pub(super) async fn columns_of(files: &TableFiles, name: &str) -> Result<arrow::datatypes::SchemaRef> {
+    Ok(std::sync::Arc::clone(parquet_metadata(files, name).await?.schema()))
 }
 
 /// Reads columns of a data file, all rows or a selection, in batches.
@@ -371,8 +438,8 @@ fn reader<T: parquet::file::reader::ChunkReader + 'static>(
         wanted.push(at);
     }
     let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
-    let mut builder =
-        builder.with_projection(mask).with_batch_size(rows.map_or(65_536, <[u32]>::len).clamp(1, 65_536));
+    let batch_rows = rows.map_or_else(|| rows_at_once(builder.metadata()), <[u32]>::len).clamp(1, 65_536);
+    let mut builder = builder.with_projection(mask).with_batch_size(batch_rows);
     if let Some(rows) = rows {
         let mut selectors = Vec::with_capacity(rows.len() * 2);
         let mut at = 0usize;
@@ -389,6 +456,13 @@ fn reader<T: parquet::file::reader::ChunkReader + 'static>(
             Error::new(codes::TG020, format!("cannot read the data file \"{name}\"")).with_source(e)
         })
     })))
+}
+
+/// So many rows of a file take no more than [`BATCH_BYTES`], about.
+fn rows_at_once(meta: &parquet::file::metadata::ParquetMetaData) -> usize {
+    let bytes: i64 = meta.row_groups().iter().map(|group| group.total_byte_size()).sum();
+    let each = bytes / meta.file_metadata().num_rows().max(1);
+    BATCH_BYTES / usize::try_from(each).unwrap_or(1).max(1)
 }
 
 /// Reads the vectors that have not been read yet.
@@ -431,6 +505,11 @@ fn percent_encode(path: &str) -> String {
         }
     }
     out
+}
+
+/// The name on storage of a path in the log.
+pub(super) fn data_name(path: &str) -> String {
+    percent_decode(path)
 }
 
 fn percent_decode(path: &str) -> String {

@@ -5,12 +5,16 @@ use super::*;
 use crate::error::Error;
 use crate::event::{Before, Op, TxnRun};
 use crate::position::{Lineage, Lsn, Witness};
+use crate::schema::change::ChangePolicy;
 use crate::schema::{Column, ColumnKind, TableId, TableName};
 use crate::sink::StoppedTable;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::Int64Type;
 use std::collections::BTreeMap;
+
+mod keep;
+mod model;
 
 type Row = (Option<String>, Option<String>);
 
@@ -97,10 +101,13 @@ fn batch(schema: &Arc<TableSchema>, changes: &[Change]) -> ChangeBatch {
 
 /// Content through log and deletion vectors.
 async fn content(files: &TableFiles, ids: &log::AppIds) -> BTreeMap<i64, Row> {
-    let mut loaded = load(files, ids).await.unwrap();
-    read_vectors(files, loaded.files.iter_mut()).await.unwrap();
+    rows_of_files(files, load(files, ids).await.unwrap().files).await
+}
+
+async fn rows_of_files(files: &TableFiles, mut data: Vec<table::DataFile>) -> BTreeMap<i64, Row> {
+    read_vectors(files, data.iter_mut()).await.unwrap();
     let mut rows = BTreeMap::new();
-    for file in &loaded.files {
+    for file in &data {
         let mut number = 0;
         let columns = ["id", "name", "big"].map(String::from);
         for batch in read_columns(files, &file.name(), &columns, None).await.unwrap() {
@@ -141,7 +148,10 @@ fn lake() -> Lake {
 impl Lake {
     async fn open(&self, schema: &Arc<TableSchema>) -> (DeltaTable, TableRecord) {
         let (lease, _) = self.sink.take_over().await.unwrap();
-        self.sink.open_table(&lease, schema.clone(), OpenFor::Continue, None).await.unwrap()
+        self.sink
+            .open_table(&lease, schema.clone(), OpenFor::Continue(ChangePolicy::default()), None)
+            .await
+            .unwrap()
     }
 }
 
@@ -325,7 +335,10 @@ async fn commits_after_the_cut_are_examined_at_open() {
     let cut = CutTable { id: schema.id, name: schema.name.clone(), target_id, version: 1, position: at(10) };
     foreign(&lake, 2, r#"{"add":{"path":"x","partitionValues":{},"size":1,"modificationTime":1,"dataChange":true,"stats":"{\"numRecords\":1}"}}"#)
         .await;
-    let refused = lake.sink.open_table(&lease, schema.clone(), OpenFor::Continue, Some(&cut)).await;
+    let refused = lake
+        .sink
+        .open_table(&lease, schema.clone(), OpenFor::Continue(ChangePolicy::default()), Some(&cut))
+        .await;
     assert_eq!(refused.err().map(code), Some("TG012"));
 }
 

@@ -302,7 +302,8 @@ impl<K: Key> Unit<K> {
     }
 
     async fn write(&mut self, rows: &RecordBatch, schema: &TableSchema, files: &TableFiles) -> Result<()> {
-        if self.writer.as_ref().is_some_and(|w| w.size() >= TARGET_FILE_BYTES) {
+        // A file holds the columns of its time: another schema, another file.
+        if self.writer.as_ref().is_some_and(|w| w.size() >= TARGET_FILE_BYTES || !w.takes(rows)) {
             self.close_file().await?;
         }
         let mut writer = match self.writer.take() {
@@ -375,7 +376,7 @@ impl<K: Key> Unit<K> {
     /// Brings the index up to the committed unit. `numbers` gives the table's number of each unit file.
     pub(super) fn publish(&self, index: &mut KeyMap<K>, numbers: &[u32]) {
         if self.truncated {
-            *index = KeyMap::default();
+            index.clear();
         }
         for entry in &self.entries {
             match entry.now {

@@ -5,9 +5,11 @@
 
 use super::commit::{Core, PutEnd, loosened};
 use super::dv::VectorFile;
-use super::index::{KeyMap, Place};
+use super::index::{Builder, KeyMap, Place};
 use super::keys::{self, Key};
 use super::log::{self, Action, Add};
+use super::moves::Moved;
+use super::saved;
 use super::table::{DataFile, now_ms, read_columns, read_vectors};
 use super::unit::{Onto, Unit};
 use crate::error::{Error, Result, codes};
@@ -16,17 +18,27 @@ use crate::position::landing::Planned;
 use crate::position::{CommitLsn, Interval};
 use crate::sink::{CommitOutcome, table_error};
 use roaring::RoaringBitmap;
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+
+/// Shards of the index that a commit corrects after files were rewritten.
+const SWEPT: usize = 2;
+
+/// The index is saved at most so often.
+const SAVE_EVERY: Duration = Duration::from_secs(300);
 
 /// Index and open unit.
 pub(super) struct Upsert<K> {
     /// `None`: not built yet, or in doubt.
     index: Option<KeyMap<K>>,
     unit: Unit<K>,
+    saving: Option<JoinHandle<()>>,
+    save_at: Option<Instant>,
 }
 
 impl<K: Key> Default for Upsert<K> {
     fn default() -> Self {
-        Upsert { index: None, unit: Unit::default() }
+        Upsert { index: None, unit: Unit::default(), saving: None, save_at: None }
     }
 }
 
@@ -48,9 +60,12 @@ impl<K: Key> Upsert<K> {
         let Some(index) = &self.index else {
             return Err(Error::new(codes::RT001, "the index was not built"));
         };
-        let names = |file: u32| core.slots.get(file as usize)?.as_ref().map(DataFile::name);
+        let names = |file: u32| core.slots.get(file).map(DataFile::name);
         let onto = Onto { files: &core.files, names: &names, index, strict: core.state.complete };
-        self.unit.stage(batch, &onto).await
+        let staged = self.unit.stage(batch, &onto).await;
+        // An index that failed may have said anything.
+        index.check()?;
+        staged
     }
 
     /// Commits what was staged.
@@ -62,11 +77,17 @@ impl<K: Key> Upsert<K> {
         self.build_index(core).await?;
         loop {
             let planned = Planned { version: core.version, epoch: core.epoch, interval };
+            if let Some(index) = &self.index {
+                index.check()?;
+            }
             let plan = self.plan(core, planned).await?;
             match core.put(planned, plan.bytes.into()).await? {
                 PutEnd::Landed => {
                     self.publish(core, plan.changed, plan.added);
                     core.advance(interval.to);
+                    if let Some(index) = &mut self.index {
+                        index.sweep(SWEPT);
+                    }
                     return Ok(CommitOutcome::Committed { version: core.version });
                 }
                 PutEnd::Fenced { by } => return Ok(CommitOutcome::Fenced { by }),
@@ -74,14 +95,35 @@ impl<K: Key> Upsert<K> {
                     if let Some(by) = core.reload().await? {
                         return Ok(CommitOutcome::Fenced { by });
                     }
-                    self.index = None;
-                    self.build_index(core).await?;
-                    if let Some(index) = &self.index {
-                        self.unit.rebase(index);
-                    }
+                    self.index_again(core).await?;
                 }
             }
         }
+    }
+
+    /// Somebody else rewrote files: the index is built on what is there, and the open unit stands on it.
+    ///
+    /// # Errors
+    /// Those of building the index.
+    pub(super) async fn index_again(&mut self, core: &mut Core) -> Result<()> {
+        let had_index = self.index.take().is_some();
+        if !had_index {
+            return Ok(());
+        }
+        self.build_index(core).await?;
+        if let Some(index) = &self.index {
+            self.unit.rebase(index);
+        }
+        Ok(())
+    }
+
+    /// We rewrote files: entries and the open unit are led on.
+    pub(super) fn lead_on(&mut self, moved: Vec<(u32, Moved)>) {
+        let Some(index) = &mut self.index else { return };
+        for (file, moved) in moved {
+            index.lead_on(file, moved);
+        }
+        self.unit.rebase(index);
     }
 
     /// Forgets what was staged.
@@ -114,7 +156,7 @@ impl<K: Key> Upsert<K> {
             touched.sort_unstable_by_key(|(number, _)| *number);
             for (number, rows) in touched {
                 let after = without(core, number, &rows, &mut vectors)?;
-                let before = core.slots.get(number as usize).and_then(Option::as_ref);
+                let before = core.slots.get(number);
                 actions.extend(before.map(|file| Action::Remove(file.remove(now, true))));
                 actions.extend(after.as_ref().map(|file| Action::Add(file.add.clone())));
                 changed.push((number, after));
@@ -147,14 +189,11 @@ impl<K: Key> Upsert<K> {
         added: Vec<Option<DataFile>>,
     ) {
         for (number, file) in changed {
-            if let Some(slot) = core.slots.get_mut(number as usize) {
-                *slot = file;
-            }
+            core.slots.set(number, file);
         }
         let mut numbers = Vec::with_capacity(added.len());
         for file in added {
-            numbers.push(u32::try_from(core.slots.len()).unwrap_or(u32::MAX));
-            core.slots.push(file);
+            numbers.push(core.slots.push(file));
         }
         let unit = std::mem::take(&mut self.unit);
         if let Some(index) = &mut self.index {
@@ -168,44 +207,94 @@ impl<K: Key> Upsert<K> {
     /// `TG016` for a key that stands twice; `TG020`, `TG001`.
     pub(super) async fn build_index(&mut self, core: &mut Core) -> Result<()> {
         if self.index.is_none() {
-            self.index = Some(build(core).await?);
+            let (index, was_saved) = build(core).await?;
+            self.index = Some(index);
+            self.save_at = Some(Instant::now() + if was_saved { SAVE_EVERY } else { Duration::ZERO });
         }
         Ok(())
     }
+
+    /// Saves the index beside the commits, when it is time.
+    pub(super) fn save(&mut self, core: &Core) {
+        let is_saving = self.saving.as_ref().is_some_and(|task| !task.is_finished());
+        let Some(index) = &self.index else { return };
+        if is_saving || self.save_at.is_none_or(|at| Instant::now() < at) {
+            return;
+        }
+        let Some(plan) = saved::plan(core, index.len(), || index.snapshot()) else { return };
+        self.save_at = Some(Instant::now() + SAVE_EVERY);
+        let name = core.schema.name.to_string();
+        self.saving = Some(tokio::task::spawn_blocking(move || match plan.write() {
+            Ok(bytes) => tracing::debug!(table = %name, bytes, "index saved"),
+            Err(e) => tracing::warn!(table = %name, "the index was not saved: {e}"),
+        }));
+    }
 }
 
-async fn build<K: Key>(core: &mut Core) -> Result<KeyMap<K>> {
-    let started = std::time::Instant::now();
-    read_vectors(&core.files, core.slots.iter_mut().flatten()).await?;
+/// The index of what is there, and whether a saved one served.
+async fn build<K: Key>(core: &mut Core) -> Result<(KeyMap<K>, bool)> {
+    let started = Instant::now();
+    read_vectors(&core.files, core.slots.iter_mut()).await?;
     let live = |f: &DataFile| u64::from(f.rows) - f.deleted.as_ref().map_or(0, RoaringBitmap::len);
     let rows: u64 = core.live_files().map(|(_, f)| live(f)).sum();
-    let mut index = KeyMap::with_capacity(usize::try_from(rows).unwrap_or(0));
+    let room = usize::try_from(rows).unwrap_or(0);
+    if let Some(found) = tokio::task::block_in_place(|| saved::load::<K>(core, room)) {
+        let mut builder = found.builder;
+        let read = read_keys(core, &mut builder, |number| !found.covered.contains(&number)).await?;
+        let index = tokio::task::block_in_place(|| builder.finish())?;
+        if let Some(index) = index.filter(|_| found.entries + read == rows) {
+            tracing::debug!(
+                table = %core.schema.name, keys = index.len(), bytes = index.bytes(), read,
+                ms = started.elapsed().as_millis(), "index loaded"
+            );
+            return Ok((index, true));
+        }
+        tracing::warn!(table = %core.schema.name, "the saved index does not fit the table; it is built anew");
+    }
+    let mut builder = Builder::new(room, core.budget.clone());
+    read_keys(core, &mut builder, |_| true).await?;
+    let index = tokio::task::block_in_place(|| builder.finish())?.ok_or_else(|| {
+        table_error(&core.schema.name, codes::TG016, "a key stands in it twice")
+            .with_try(format!("strandline resync \"{}\" --yes", core.schema.name))
+    })?;
+    tracing::debug!(
+        table = %core.schema.name, keys = index.len(), bytes = index.bytes(),
+        ms = started.elapsed().as_millis(), "index built"
+    );
+    Ok((index, false))
+}
+
+/// Reads the keys of live rows of the wanted files; how many.
+async fn read_keys<K: Key>(
+    core: &Core,
+    builder: &mut Builder<K>,
+    wanted: impl Fn(u32) -> bool,
+) -> Result<u64> {
+    let mut read = 0;
     let columns: Vec<String> = core.schema.key.iter().map(|&i| core.schema.columns[i].name.clone()).collect();
-    for (number, file) in core.live_files() {
+    for (number, file) in core.live_files().filter(|(number, _)| wanted(*number)) {
         let mut row = 0u32;
-        let deleted = file.deleted.clone().unwrap_or_default();
+        let none = RoaringBitmap::new();
+        let deleted = file.deleted.as_ref().unwrap_or(&none);
         let mut batches = read_columns(&core.files, &file.name(), &columns, None).await?;
         while let Some(batch) = tokio::task::block_in_place(|| batches.next()) {
             let batch = batch?;
             // The reader gives columns in the file's order; find each key column by its name.
             let at = key_positions(&batch, &columns, core)?;
-            let alive = |i: usize| !deleted.contains(row + u32::try_from(i).unwrap_or(u32::MAX));
-            let found = keys::extract::<K>(&core.schema, &at, &batch, alive)?;
-            for (i, key) in found.into_iter().enumerate() {
-                let place = Place { file: number, row: row + u32::try_from(i).unwrap_or(u32::MAX) };
-                if !deleted.contains(place.row) && index.insert(key, place).is_some() {
-                    return Err(table_error(&core.schema.name, codes::TG016, "a key stands in it twice")
-                        .with_try(format!("strandline resync \"{}\" --yes", core.schema.name)));
-                }
+            let end = row + u32::try_from(batch.num_rows()).unwrap_or(u32::MAX);
+            let mut alive = vec![true; batch.num_rows()];
+            for gone in deleted.range(row..end) {
+                alive[(gone - row) as usize] = false;
             }
-            row += u32::try_from(batch.num_rows()).unwrap_or(u32::MAX);
+            let found = keys::extract::<K>(&core.schema, &at, &batch, |i| alive[i])?;
+            for ((row, key), _) in (row..).zip(found).zip(&alive).filter(|(_, alive)| **alive) {
+                builder.push(key, Place { file: number, row });
+                read += 1;
+            }
+            row = end;
         }
     }
-    tracing::debug!(
-        table = %core.schema.name, keys = index.len(), bytes = index.bytes(),
-        ms = started.elapsed().as_millis(), "index built"
-    );
-    Ok(index)
+    Ok(read)
 }
 
 fn key_positions(
@@ -232,8 +321,7 @@ fn without(
 ) -> Result<Option<DataFile>> {
     let file = core
         .slots
-        .get(number as usize)
-        .and_then(Option::as_ref)
+        .get(number)
         .ok_or_else(|| Error::new(codes::RT001, "the index points at a file that is not in the table"))?;
     let before =
         file.deleted.as_ref().ok_or_else(|| Error::new(codes::RT001, "a deletion vector was not read"))?;
@@ -245,6 +333,7 @@ fn without(
         return Ok(None);
     }
     let mut add = file.add.clone();
+    add.data_change = true;
     add.stats = Some(loosened(add.stats.as_deref(), file.rows));
     add.deletion_vector = Some(vectors.push(&deleted)?);
     Ok(Some(DataFile { add, rows: file.rows, deleted: Some(deleted) }))

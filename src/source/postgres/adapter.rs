@@ -22,7 +22,7 @@ use crate::source::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 
@@ -54,12 +54,22 @@ pub struct PgSource {
     settings: PgSettings,
     sql: Mutex<Option<Arc<Sql>>>,
     tables: Mutex<BTreeMap<TableId, CatalogTable>>,
+    /// As the catalogue was last found.
+    text_stream: Arc<AtomicBool>,
+    /// Codes of warnings that were given.
+    told: Mutex<BTreeSet<&'static str>>,
 }
 
 impl PgSource {
     /// With these settings; connects when it is asked for something.
     pub fn new(settings: PgSettings) -> Self {
-        PgSource { settings, sql: Mutex::new(None), tables: Mutex::new(BTreeMap::new()) }
+        PgSource {
+            settings,
+            sql: Mutex::new(None),
+            tables: Mutex::default(),
+            text_stream: Arc::default(),
+            told: Mutex::default(),
+        }
     }
 
     /// A connection that answers, the old one or a new one.
@@ -113,9 +123,14 @@ impl Source for PgSource {
         if let Some(error) = preflight::stopping(&findings) {
             return Err(error);
         }
+        let mut told = self.told.lock().await;
         for finding in findings.iter().filter(|f| f.verdict == preflight::Verdict::Warning) {
-            tracing::warn!(code = %finding.code, "{}", finding.found);
+            // Each once: the source is looked at again and again. Who holds the slot, taking it will say.
+            if finding.code != codes::PG011 && told.insert(finding.code.id) {
+                tracing::warn!(code = %finding.code, "{}", finding.found);
+            }
         }
+        drop(told);
         let point = slot::identify(options).await?;
         let slot = self.slot_state(&sql).await?;
         let tables = catalog
@@ -123,6 +138,7 @@ impl Source for PgSource {
             .iter()
             .map(|t| SourceTable { schema: Arc::clone(&t.schema), estimated_rows: t.rows_estimate })
             .collect();
+        self.text_stream.store(catalog.text_stream, Ordering::Relaxed);
         *self.tables.lock().await = catalog.tables.into_iter().map(|t| (t.id(), t)).collect();
         let refused = catalog
             .rejected
@@ -163,7 +179,24 @@ impl Source for PgSource {
         let covered = publication::covered(&sql, &self.publications()).await?;
         let ids: Vec<TableId> = tables.iter().map(|t| t.id).collect();
         let found = catalog::forms(&sql, &ids).await?;
-        Ok(tables.iter().filter_map(|t| Some((t.id, standing(t, found.get(&t.id), &covered)?))).collect())
+        let mut standings = Vec::new();
+        let mut changed = Vec::new();
+        for table in tables {
+            match lost(table, found.get(&table.id), &covered) {
+                Some(error) => standings.push((table.id, Standing::Lost(error))),
+                None if found.get(&table.id).is_some_and(|(_, form)| *form != table.form) => {
+                    changed.push(table.id);
+                }
+                None => {}
+            }
+        }
+        if changed.is_empty() {
+            return Ok(standings);
+        }
+        let catalog = catalog::load_by_id(&sql, &changed, &self.settings.policies).await?;
+        standings.extend(catalog.tables.into_iter().map(|t| (t.id(), Standing::Changed(t.schema))));
+        standings.extend(catalog.rejected.into_iter().map(|r| (r.id, Standing::Lost(r.error))));
+        Ok(standings)
     }
 
     async fn create_slot(&self) -> Result<PgCopy> {
@@ -192,9 +225,11 @@ impl Source for PgSource {
         let missing = publication::missing(&sql, &publications).await?;
         // The first must be there; the second only where tables without a key were met in time.
         publications.retain(|name| *name == self.settings.options.publication || !missing.contains(name));
+        let is_text = self.text_stream.load(Ordering::Relaxed);
         let start = StreamStart {
             publications,
             policies: self.settings.policies,
+            text: is_text,
             stop_before: None,
             guard: None,
             acknowledged,
@@ -212,7 +247,17 @@ impl Source for PgSource {
             )
         })?;
         let point = slot::identify(options).await?;
-        Ok(HeldStream { stream: PgChanges { stream: Some(stream), told, open: None }, slot, point })
+        Ok(HeldStream {
+            stream: PgChanges {
+                stream: Some(stream),
+                told,
+                open: None,
+                is_text,
+                text_stream: Arc::clone(&self.text_stream),
+            },
+            slot,
+            point,
+        })
     }
 
     async fn end_of_log(&self) -> Result<Lsn> {
@@ -226,32 +271,22 @@ impl Source for PgSource {
     }
 }
 
-/// `None`: as its schema says.
-fn standing(
+/// Why the stream does not hold the table's changes any more; `None`: it does.
+fn lost(
     table: &TableSchema,
     found: Option<&(TableName, TableForm)>,
     covered: &BTreeSet<TableName>,
-) -> Option<Standing> {
-    let lost = |code, what: &str| {
-        let again = format!("strandline resync \"{}\" --yes", table.name);
-        Some(Standing::Lost(table_error(&table.name, code, what).with_try(again)))
-    };
-    match found {
-        None => lost(codes::PG025, "it was dropped in the source"),
-        Some((name, _)) if *name != table.name => {
-            lost(codes::PG025, &format!("it was renamed to \"{name}\" in the source"))
+) -> Option<Error> {
+    let what = match found {
+        None => "it was dropped in the source".to_owned(),
+        Some((name, _)) if *name != table.name => format!("it was renamed to \"{name}\" in the source"),
+        Some(_) if !covered.contains(&table.name) => {
+            "it is not in the publication any more: changes since then are not in the stream".to_owned()
         }
-        Some(_) if !covered.contains(&table.name) => lost(
-            codes::PG025,
-            "it is not in the publication any more: changes since then are not in the stream",
-        ),
-        Some((_, form)) if table.form.may_be_rewritten(*form) => lost(
-            codes::PG022,
-            "a column of it was altered and its rows were rewritten in the source, of which the log does not tell",
-        ),
-        Some((_, form)) if table.form != *form => Some(Standing::Stored(*form)),
-        Some(_) => None,
-    }
+        Some(_) => return None,
+    };
+    let again = format!("strandline resync \"{}\" --yes", table.name);
+    Some(table_error(&table.name, codes::PG025, what).with_try(again))
 }
 
 /// The stream behind its trait.
@@ -259,6 +294,10 @@ pub struct PgChanges {
     stream: Option<PgStream>,
     told: watch::Sender<CommitLsn>,
     open: Option<Txn>,
+    /// It was asked for in text form.
+    is_text: bool,
+    /// It should be: a table may be made while it runs.
+    text_stream: Arc<AtomicBool>,
 }
 
 impl PgChanges {
@@ -269,6 +308,12 @@ impl PgChanges {
 
 impl ChangeStream for PgChanges {
     async fn next(&mut self, budget: Budget) -> Result<Burst> {
+        if !self.is_text && self.text_stream.load(Ordering::Relaxed) {
+            return Err(Error::new(
+                codes::PG006,
+                "the stream begins again, in text form, for a type that came",
+            ));
+        }
         let budget = super::stream::Budget { rows: budget.rows, bytes: budget.bytes };
         let stream = self.stream()?;
         let before = stream.spilled_bytes();

@@ -10,13 +10,14 @@
 //! handed on as a half-received transaction: [`Assembler::apply`] moves about a slice at each call, and the
 //! last one ends it.
 
+use super::announced::Announced;
 use super::spill::Spill;
 use super::streamed::{Applied, Applying, Fate, Streamed, changed};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, Txn};
 use crate::pgoutput::{
-    BatchBuilder, Begin, Commit, Message, Policies, Relation, ReplicaIdentity, ReplicationFrame,
-    StreamCommit, Truncate, ValueError, decode,
+    BatchBuilder, Begin, Commit, Message, Policies, Relation, ReplicationFrame, StreamCommit, Truncate,
+    ValueError, decode,
 };
 use crate::position::{CommitLsn, Lsn, Witness};
 use crate::schema::{TableId, TableName, TableSchema};
@@ -88,6 +89,8 @@ pub enum Progress {
     },
     /// The stop bound.
     Stopped,
+    /// A table was announced otherwise than it is followed: the caller should look at it before it goes on.
+    Announced,
 }
 
 struct Table {
@@ -112,17 +115,6 @@ impl Table {
     fn bytes(&self) -> usize {
         self.builder.bytes() + self.ready.iter().map(|(_, bytes)| bytes).sum::<usize>()
     }
-}
-
-/// What the last Relation message on this connection said of a table.
-pub(super) enum Announced {
-    /// None came.
-    Not,
-    /// It is what rows are decoded with.
-    Agrees,
-    /// It differs, and how. An error only when a row comes that is to be taken: transactions that the table
-    /// holds already may be of an older form.
-    Differs(String),
 }
 
 struct Open {
@@ -366,17 +358,25 @@ impl Assembler {
             self.streamed.came(size)?;
         }
         match decode(bytes, in_block)? {
-            Message::Insert(m) => self.change(m.xid, m.relation, |b, n| b.push_insert(&m.new, n, size)),
-            Message::Update(m) => {
-                self.change(m.xid, m.relation, |b, n| b.push_update(m.old.as_ref(), &m.new, n, size))
-            }
-            Message::Delete(m) => self.change(m.xid, m.relation, |b, n| b.push_delete(&m.old, n, size)),
+            Message::Insert(m) => self.change(m.xid, m.relation, |b, n, map| match map {
+                None => b.push_insert(&m.new, n, size),
+                Some(map) => b.push_insert(&m.new.arranged(map, &mut Vec::new()), n, size),
+            }),
+            Message::Update(m) => self.change(m.xid, m.relation, |b, n, map| match map {
+                None => b.push_update(m.old.as_ref(), &m.new, n, size),
+                Some(map) => {
+                    let (mut new, mut old) = (Vec::new(), Vec::new());
+                    let old = m.old.as_ref().map(|row| row.arranged(map, &mut old));
+                    b.push_update(old.as_ref(), &m.new.arranged(map, &mut new), n, size)
+                }
+            }),
+            Message::Delete(m) => self.change(m.xid, m.relation, |b, n, map| match map {
+                None => b.push_delete(&m.old, n, size),
+                Some(map) => b.push_delete(&m.old.arranged(map, &mut Vec::new()), n, size),
+            }),
             Message::Begin(begin) => self.begin(begin),
             Message::Commit(commit) => self.commit(commit),
-            Message::Relation(relation) => {
-                self.relation(&relation, bytes);
-                Ok(Progress::Within)
-            }
+            Message::Relation(relation) => Ok(self.relation(&relation, bytes)),
             Message::Truncate(truncate) => self.truncate(&truncate, size),
             Message::Logical(message) => {
                 self.burst.heartbeats += u64::from(message.prefix == HEARTBEAT_PREFIX);
@@ -566,7 +566,7 @@ impl Assembler {
         &mut self,
         streamed: Option<u32>,
         id: TableId,
-        push: impl FnOnce(&mut BatchBuilder, u64) -> Result<(), ValueError>,
+        push: impl FnOnce(&mut BatchBuilder, u64, Option<&[Option<usize>]>) -> Result<(), ValueError>,
     ) -> Result<Progress> {
         if let Some(xid) = streamed {
             let table = self.index.get(&id).and_then(|&place| self.tables.get(place));
@@ -583,16 +583,17 @@ impl Assembler {
         if table.failed || open.txn.held_at(table.skip_until) {
             return Ok(Progress::Within);
         }
-        match &table.announced {
-            Announced::Agrees => {}
+        let map = match &table.announced {
+            Announced::Agrees => None,
+            Announced::Mapped(map) => Some(map.as_slice()),
             Announced::Not => return Err(doubtful("a change of a table that was not announced")),
             Announced::Differs(what) => {
                 let error = changed(&table.schema, what);
                 self.fail(id, error);
                 return Ok(Progress::Within);
             }
-        }
-        match push(&mut table.builder, ordinal) {
+        };
+        match push(&mut table.builder, ordinal, map) {
             Ok(()) => {
                 if !table.dirty {
                     table.dirty = true;
@@ -610,7 +611,7 @@ impl Assembler {
 
     fn truncate(&mut self, truncate: &Truncate, size: usize) -> Result<Progress> {
         for &id in &truncate.relations {
-            self.change(truncate.xid, id, |builder, ordinal| builder.push_truncate(ordinal, size))?;
+            self.change(truncate.xid, id, |builder, ordinal, _| builder.push_truncate(ordinal, size))?;
         }
         Ok(Progress::Within)
     }
@@ -627,16 +628,20 @@ impl Assembler {
     }
 
     /// A table's columns as the server will send them from now on; in a block, of that transaction.
-    fn relation(&mut self, relation: &Relation<'_>, bytes: &[u8]) {
+    fn relation(&mut self, relation: &Relation<'_>, bytes: &[u8]) -> Progress {
         self.arrivals += 1;
         if self.streamed.in_block() {
-            return self.streamed.relation(self.arrivals, relation, bytes);
+            self.streamed.relation(self.arrivals, relation, bytes);
+            return Progress::Within;
         }
         self.relations.insert(relation.id, (self.arrivals, false, bytes.to_vec()));
-        if let Some(table) = self.table(relation.id) {
-            table.announced = Announced::of(&table.schema, relation);
-            self.burst.announced.push(relation.id);
-        }
+        let Some(table) = self.table(relation.id).filter(|table| !table.failed) else {
+            return Progress::Within;
+        };
+        table.announced = Announced::of(&table.schema, relation);
+        let agrees = matches!(table.announced, Announced::Agrees);
+        self.burst.announced.push(relation.id);
+        if agrees { Progress::Within } else { Progress::Announced }
     }
 
     /// The same for what a streamed transaction that has committed said of a table.
@@ -657,41 +662,6 @@ fn joined_within(name: &TableName) -> Error {
 
 fn within((): ()) -> Progress {
     Progress::Within
-}
-
-impl Announced {
-    pub(super) fn of(schema: &TableSchema, relation: &Relation<'_>) -> Self {
-        difference(schema, relation).map_or(Announced::Agrees, Announced::Differs)
-    }
-}
-
-/// What differs, for people; names only.
-fn difference(schema: &TableSchema, relation: &Relation<'_>) -> Option<String> {
-    let namespace = if relation.namespace.is_empty() { "pg_catalog" } else { relation.namespace };
-    if (namespace, relation.name) != (schema.name.schema.as_str(), schema.name.table.as_str()) {
-        return Some(format!("it was renamed to \"{namespace}.{}\"", relation.name));
-    }
-    let full = relation.identity == ReplicaIdentity::Full;
-    if full != schema.full_before {
-        let now = if full { "FULL" } else { "not FULL" };
-        return Some(format!("its replica identity is now {now}"));
-    }
-    for (i, column) in relation.columns.iter().enumerate() {
-        let Some(own) = schema.columns.get(i) else {
-            return Some(format!("column \"{}\" was added", column.name));
-        };
-        if own.name != column.name {
-            return Some(format!("column \"{}\" is now \"{}\"", own.name, column.name));
-        }
-        if (own.type_oid, own.type_modifier) != (column.type_oid, column.type_modifier) {
-            return Some(format!("column \"{}\" has another type than {}", own.name, own.type_name));
-        }
-        if !full && schema.key.contains(&i) != column.key {
-            return Some(format!("column \"{}\" joined or left the key", own.name));
-        }
-    }
-    let dropped = schema.columns.get(relation.columns.len())?;
-    Some(format!("column \"{}\" was dropped", dropped.name))
 }
 
 pub(super) fn doubtful(what: &str) -> Error {

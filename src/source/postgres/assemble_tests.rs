@@ -1,6 +1,8 @@
 use super::*;
 use crate::event::Op;
-use crate::schema::{Column, ColumnKind, TableName};
+use crate::schema::{Column, ColumnKind, Past, TableName};
+use arrow::array::AsArray;
+use arrow::datatypes::Int32Type;
 
 fn frame(message: &[u8]) -> Vec<u8> {
     let mut out = vec![b'w'];
@@ -190,7 +192,7 @@ fn a_table_skips_what_it_holds_even_in_an_older_form() {
     feed(&mut a, &[begin(40, 3), old_form, insert(1, 3), insert(1, 4), commit(40, 50)]).unwrap();
     let burst = a.take_burst();
     assert_eq!(burst.table_errors.len(), 1, "once");
-    assert!(burst.table_errors[0].1.message().contains("\"gone\" was added"));
+    assert!(burst.table_errors[0].1.message().contains("\"gone\" is not known"));
     assert_eq!(burst.through, Some(position(50)), "the stream goes on");
 }
 
@@ -198,21 +200,53 @@ fn a_table_skips_what_it_holds_even_in_an_older_form() {
 fn each_difference_is_named() {
     let schema = schema(1, "t");
     for (columns, name, word) in [
-        (vec![("id", 23, true), ("x", 23, false)], "t", "\"x\" was added"),
-        (vec![], "t", "\"id\" was dropped"),
-        (vec![("id2", 23, true)], "t", "now \"id2\""),
+        (vec![("id", 23, true), ("x", 23, false)], "t", "\"x\" is not known"),
+        (vec![], "t", "\"id\" is not there"),
+        (vec![("id2", 23, true)], "t", "\"id2\" is not known"),
         (vec![("id", 20, true)], "t", "another type than int4"),
         (vec![("id", 23, false)], "t", "joined or left the key"),
         (vec![("id", 23, true)], "t2", "renamed to \"public.t2\""),
     ] {
         let bytes = relation(1, name, &columns);
         let Ok(Message::Relation(relation)) = decode(&bytes[25..], false) else { panic!("{word}") };
-        let found = difference(&schema, &relation).unwrap_or_default();
+        let Announced::Differs(found) = Announced::of(&schema, &relation) else { panic!("{word}") };
         assert!(found.contains(word), "{word}: {found}");
     }
     let bytes = relation(1, "t", &[ID]);
     let Ok(Message::Relation(same)) = decode(&bytes[25..], false) else { panic!() };
-    assert_eq!(difference(&schema, &same), None);
+    assert!(matches!(Announced::of(&schema, &same), Announced::Agrees));
+}
+
+/// Rows that were announced before a column was added, or before one was dropped, are of the followed table.
+#[test]
+fn rows_of_an_older_form_are_arranged() {
+    let past = Past { added: vec!["b".into()], dropped: vec!["gone".into()] };
+    let column =
+        |name: &str, attnum| Column { name: name.into(), attnum, ..schema(1, "t").columns[0].clone() };
+    let columns = vec![column("id", 1), column("b", 3)];
+    let now =
+        TableSchema::new(TableId(1), TableName::new("public", "t"), columns, vec![0], false).with_past(past);
+    let mut a = Assembler::new(Policies::default(), None, None);
+    a.add(Arc::new(now), CommitLsn::ZERO).unwrap();
+    let value = |v: i32| [&[b'b', 0, 0, 0, 4][..], &v.to_be_bytes()].concat();
+    let row = |values: &[i32]| {
+        let mut m = vec![b'I', 0, 0, 0, 1, b'N', 0, u8::try_from(values.len()).unwrap()];
+        m.extend(values.iter().flat_map(|v| value(*v)));
+        frame(&m)
+    };
+    let old = relation(1, "t", &[("gone", 23, false), ("id", 23, true)]);
+    let new = relation(1, "t", &[("id", 23, true), ("b", 23, false)]);
+    let other = relation(1, "t", &[("id", 23, true), ("c", 23, false)]);
+    assert_eq!(feed(&mut a, &[begin(10, 1), old]).unwrap(), Progress::Announced);
+    assert_eq!(feed(&mut a, &[row(&[7, 1]), new]).unwrap(), Progress::Within);
+    feed(&mut a, &[row(&[2, 8]), commit(10, 20)]).unwrap();
+    let batch = a.take(TableId(1)).unwrap().unwrap();
+    let ints = |i: usize| batch.after.column(i).as_primitive::<Int32Type>().iter().collect::<Vec<_>>();
+    assert_eq!((ints(0), ints(1)), (vec![Some(1), Some(2)], vec![None, Some(8)]));
+    assert_eq!(a.take_burst().announced, [TableId(1), TableId(1)]);
+    assert_eq!(feed(&mut a, &[begin(30, 2), other]).unwrap(), Progress::Announced);
+    feed(&mut a, &[row(&[3, 4]), commit(30, 40)]).unwrap();
+    assert_eq!(a.take_burst().table_errors.len(), 1, "what nobody explained stops the table");
 }
 
 #[test]

@@ -14,10 +14,11 @@
 use super::fault::table_error;
 use super::pattern::Selection;
 use super::sql::{Sql, field, text, truth};
+use super::wire::{Purpose, Wire};
 use crate::error::{Error, Result, codes};
-use crate::pgoutput::{Policies, ReplicaIdentity, TypeInfo, resolve, type_name};
-use crate::schema::{Column, TableForm, TableId, TableName, TableSchema};
-use std::collections::{BTreeMap, HashMap};
+use crate::pgoutput::{CatalogType, Policies, ReplicaIdentity, TypeCatalog, TypeInfo, type_name};
+use crate::schema::{Column, ColumnKind, TableForm, TableId, TableName, TableSchema};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// One table that can be replicated.
@@ -81,6 +82,9 @@ pub struct Catalog {
     pub tables: Vec<SourceTable>,
     /// Tables that match and cannot be.
     pub rejected: Vec<Rejected>,
+    /// The stream must be asked for in text: some column has no binary form that the server can send and we can
+    /// read. Such a column of a *rejected* table counts too, since the server sends what the publication holds.
+    pub text_stream: bool,
 }
 
 /// Reads the catalogue.
@@ -114,18 +118,20 @@ async fn describe(sql: &Sql, found: Vec<RawTable>, policies: &Policies) -> Resul
     let columns = columns(sql, &ids).await?;
     let keys = keys(sql, &ids).await?;
     let leaves = leaves(sql, &found).await?;
-    let types = types(sql).await?;
+    let types = types(sql, &ids).await?;
     let forms = forms(sql, &ids).await?;
     for table in found {
         let id = table.id;
         let form = forms.get(&id).map(|(_, form)| *form).unwrap_or_default();
         let own = columns.get(&id).map_or(&[][..], Vec::as_slice);
+        catalog.text_stream |= own.iter().any(|column| column.needs_text_stream(&types, policies));
         let index = keys.get(&id).map_or(&[][..], Vec::as_slice);
         let parts = leaves.get(&id).map_or(&[][..], Vec::as_slice);
         let name = table.name.clone();
         match table.build(own, index, parts, &types, policies) {
             Ok(table) => {
-                let schema = Arc::new(TableSchema::clone(&table.schema).with_form(form));
+                let filled = own.iter().filter(|c| c.filled).map(|c| c.attnum).collect();
+                let schema = Arc::new(TableSchema { form, filled, ..TableSchema::clone(&table.schema) });
                 catalog.tables.push(SourceTable { schema, ..table });
             }
             Err(error) => catalog.rejected.push(Rejected { id, name, error }),
@@ -137,7 +143,8 @@ async fn describe(sql: &Sql, found: Vec<RawTable>, policies: &Policies) -> Resul
 /// Names and forms of these tables as they are now. One that is gone is not in it.
 ///
 /// *Files* are those of the table and of all its leaves; *columns* are the transactions that last wrote the
-/// columns' rows of `pg_attribute`, which stay what they are until an `ALTER` of that very column.
+/// columns' rows of `pg_attribute`, which stay what they are until an `ALTER` of that very column; *identity* is
+/// the replica identity and the keys that it may mean.
 pub async fn forms(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, (TableName, TableForm)>> {
     if ids.is_empty() {
         return Ok(HashMap::new());
@@ -147,7 +154,11 @@ pub async fn forms(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, (Table
          (SELECT string_agg(pg_catalog.pg_relation_filenode(f.oid)::text, ',' ORDER BY f.oid) \
           FROM (SELECT c.oid UNION SELECT t.relid FROM pg_catalog.pg_partition_tree(c.oid) t) f(oid)), \
          (SELECT string_agg(a.attnum::text || ':' || a.xmin::text, ',' ORDER BY a.attnum) \
-          FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0) \
+          FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0), \
+         c.relreplident::text || coalesce((SELECT string_agg(concat_ws(':', i.indkey, i.indnkeyatts, \
+           i.indisprimary, i.indisreplident, i.indimmediate), ',' ORDER BY i.indisprimary, i.indkey::text) \
+          FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid \
+          AND (i.indisprimary OR i.indisreplident)), '') \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.oid IN ({})",
         list(ids)
@@ -156,10 +167,8 @@ pub async fn forms(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, (Table
     let mut found = HashMap::new();
     for row in &sql.rows(&query).await? {
         let name = TableName::new(field::<String>(row, 1)?, field::<String>(row, 2)?);
-        found.insert(
-            TableId(field(row, 0)?),
-            (name, TableForm { files: digest(row, 3), columns: digest(row, 4) }),
-        );
+        let form = TableForm { files: digest(row, 3), columns: digest(row, 4), identity: digest(row, 5) };
+        found.insert(TableId(field(row, 0)?), (name, form));
     }
     Ok(found)
 }
@@ -305,32 +314,49 @@ struct RawColumn {
     type_oid: u32,
     type_modifier: i32,
     generated: bool,
+    /// `atthasmissing`: rows from before it have a value that is stored in the catalogue only.
+    filled: bool,
     /// The type's name with modifier, by the server.
     formatted: String,
 }
 
 impl RawColumn {
+    fn kind(&self, types: &Types, policies: &Policies) -> Option<ColumnKind> {
+        types.all.kind(self.type_oid, self.type_modifier, policies)
+    }
+
+    fn needs_text_stream(&self, types: &Types, policies: &Policies) -> bool {
+        !self.generated && types.all.needs_text_stream(self.type_oid, self.kind(types, policies).as_ref())
+    }
+
     fn resolve(&self, table: &TableName, types: &Types, policies: &Policies) -> Result<Column> {
-        let own = types.all.get(&self.type_oid);
-        let (base_oid, base_modifier, base) = types.base(self.type_oid, self.type_modifier);
-        let kind =
-            base.and_then(|info| resolve(base_oid, base_modifier, info, policies)).ok_or_else(|| {
-                let what =
-                    format!("column \"{}\" has type {}, which is not supported", self.name, self.formatted);
-                table_error(table, codes::PG020, what)
-                    .with_try("leave the table out (tables.exclude), or add a column of a supported type")
-            })?;
+        let kind = self.kind(types, policies).ok_or_else(|| {
+            let what =
+                format!("column \"{}\" has type {}, which is not known", self.name, self.formatted);
+            table_error(table, codes::PG020, what)
+                .with_try("take the server's text for it (sink.unknown_types: text), or leave the table out (tables.exclude)")
+        })?;
         Ok(Column {
             name: self.name.clone(),
             attnum: self.attnum,
             type_oid: self.type_oid,
             type_modifier: self.type_modifier,
-            type_name: own.map_or_else(
-                || self.formatted.clone(),
-                |t| type_name(self.type_oid, self.type_modifier, &t.info),
-            ),
+            type_name: self.type_name(types),
             kind,
         })
+    }
+
+    /// Short names where we know them, else the server's.
+    fn type_name(&self, types: &Types) -> String {
+        match types.all.get(self.type_oid) {
+            Some(found) if matches!(found.info.typtype, 'b' | 'r' | 'm') && found.element == 0 => {
+                let short = type_name(self.type_oid, self.type_modifier, &found.info);
+                let has_modifier = self.formatted.ends_with(')');
+                if has_modifier && !short.ends_with(')') { self.formatted.clone() } else { short }
+            }
+            Some(found) if matches!(found.info.typtype, 'e' | 'd') => found.info.name.clone(),
+            _ => self.formatted.clone(),
+        }
     }
 }
 
@@ -341,7 +367,7 @@ fn list(ids: &[TableId]) -> String {
 async fn columns(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, Vec<RawColumn>>> {
     let query = format!(
         "SELECT attrelid, attnum, attname, atttypid, atttypmod, attgenerated <> '', \
-         pg_catalog.format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute \
+         pg_catalog.format_type(atttypid, atttypmod), atthasmissing FROM pg_catalog.pg_attribute \
          WHERE attrelid IN ({}) AND attnum > 0 AND NOT attisdropped ORDER BY attrelid, attnum",
         list(ids)
     );
@@ -354,6 +380,7 @@ async fn columns(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, Vec<RawC
             type_modifier: field(row, 4)?,
             generated: truth(row, 5),
             formatted: field(row, 6)?,
+            filled: truth(row, 7),
         });
     }
     Ok(map)
@@ -464,39 +491,66 @@ async fn leaves(sql: &Sql, tables: &[RawTable]) -> Result<HashMap<TableId, Vec<L
     Ok(map)
 }
 
-struct OneType {
-    info: TypeInfo,
-    base: u32,
-    modifier: i32,
-}
-
 struct Types {
     user: String,
-    all: BTreeMap<u32, OneType>,
+    all: TypeCatalog,
 }
 
-impl Types {
-    /// Follows domains to the type that their values have on the wire.
-    fn base(&self, mut oid: u32, mut modifier: i32) -> (u32, i32, Option<&TypeInfo>) {
-        // Domains nest finitely; the bound is against a damaged catalogue.
-        for _ in 0..64 {
-            match self.all.get(&oid) {
-                Some(t) if t.info.typtype == 'd' => (oid, modifier) = (t.base, t.modifier),
-                other => return (oid, modifier, other.map(|t| &t.info)),
-            }
-        }
-        (oid, modifier, None)
-    }
-}
-
-async fn types(sql: &Sql) -> Result<Types> {
-    // Row types of tables (`c`) are never supported and would be most of the rows.
-    let query = "SELECT oid, typname, typtype, typcategory, typbasetype, typtypmod \
-                 FROM pg_catalog.pg_type WHERE typtype <> 'c'";
-    let mut all = BTreeMap::new();
-    for row in &sql.rows(query).await? {
+/// The types of these tables' columns, and those that they are made of.
+async fn types(sql: &Sql, ids: &[TableId]) -> Result<Types> {
+    let mut all = TypeCatalog::new(sql.major());
+    for row in &sql.rows(&TYPES.replace("$1", &list(ids))).await? {
         let info = TypeInfo { name: field(row, 1)?, typtype: field(row, 2)?, category: field(row, 3)? };
-        all.insert(field(row, 0)?, OneType { info, base: field(row, 4)?, modifier: field(row, 5)? });
+        let fields = text(row, 9).unwrap_or_default().split(' ').filter(|oid| !oid.is_empty());
+        let found = CatalogType {
+            info,
+            extension: text(row, 10).map(str::to_owned),
+            base: field(row, 4)?,
+            modifier: field(row, 5)?,
+            element: field(row, 6)?,
+            delimiter: text(row, 7).and_then(|text| text.bytes().next()).unwrap_or(b','),
+            subtype: field(row, 8)?,
+            fields: fields.map(|oid| oid.parse().map_err(super::fault::protocol)).collect::<Result<_>>()?,
+            has_send: truth(row, 11),
+        };
+        all.insert(field(row, 0)?, found);
+    }
+    if all.has_money() {
+        all.set_money_scale(money_scale(sql).await?);
     }
     Ok(Types { user: sql.options().user.clone(), all })
+}
+
+/// The closure of the columns' types over domains, elements, ranges and fields. An array is what the server
+/// itself calls one: `point` and others have elements as well, and are none.
+const TYPES: &str = "WITH RECURSIVE used(oid) AS (\
+     SELECT atttypid FROM pg_catalog.pg_attribute WHERE attrelid IN ($1) AND attnum > 0 AND NOT attisdropped \
+     UNION SELECT part.oid FROM used JOIN pg_catalog.pg_type t ON t.oid = used.oid CROSS JOIN LATERAL (\
+         SELECT t.typbasetype UNION ALL \
+         SELECT t.typelem WHERE t.typsubscript = 'pg_catalog.array_subscript_handler'::pg_catalog.regproc UNION ALL \
+         SELECT rngsubtype FROM pg_catalog.pg_range WHERE rngtypid = t.oid UNION ALL \
+         SELECT rngtypid FROM pg_catalog.pg_range WHERE rngmultitypid = t.oid UNION ALL \
+         SELECT atttypid FROM pg_catalog.pg_attribute \
+         WHERE attrelid = t.typrelid AND t.typtype = 'c' AND attnum > 0 AND NOT attisdropped\
+     ) part(oid) WHERE part.oid <> 0) \
+     SELECT t.oid, t.typname, t.typtype, t.typcategory, t.typbasetype, t.typtypmod, \
+     CASE WHEN t.typsubscript = 'pg_catalog.array_subscript_handler'::pg_catalog.regproc \
+     THEN t.typelem ELSE 0 END, t.typdelim, \
+     coalesce((SELECT rngsubtype FROM pg_catalog.pg_range WHERE rngtypid = t.oid), \
+     (SELECT rngtypid FROM pg_catalog.pg_range WHERE rngmultitypid = t.oid), 0), \
+     (SELECT pg_catalog.string_agg(atttypid::pg_catalog.text, ' ' ORDER BY attnum) FROM pg_catalog.pg_attribute \
+     WHERE attrelid = t.typrelid AND t.typtype = 'c' AND attnum > 0 AND NOT attisdropped), \
+     (SELECT e.extname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid \
+     WHERE d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND d.objid = t.oid AND d.deptype = 'e' \
+     AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass LIMIT 1), \
+     t.typsend <> 0 FROM used JOIN pg_catalog.pg_type t ON t.oid = used.oid";
+
+/// How many digits of fraction the database's currency has. `money` is a whole number of its smallest unit;
+/// which unit that is, only `lc_monetary` says. A connection of its own, since ours pin it.
+async fn money_scale(sql: &Sql) -> Result<u8> {
+    let mut wire = Wire::connect(sql.options(), Purpose::Money).await?;
+    let query = "SELECT pg_catalog.scale('0'::pg_catalog.money::pg_catalog.numeric)";
+    let rows = wire.simple_query(query).await?;
+    wire.close().await;
+    rows.first().map_or_else(|| Err(super::fault::protocol("no scale of money")), |row| field(row, 0))
 }

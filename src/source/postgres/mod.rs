@@ -1,6 +1,7 @@
 //! PostgreSQL as a source: our own replication client, catalogue, snapshot and stream.
 
 pub mod adapter;
+mod announced;
 pub mod assemble;
 pub mod auth;
 pub mod catalog;

@@ -18,7 +18,7 @@ use super::wire::{CopyNext, Purpose, Wire};
 use crate::error::{Error, Result, codes};
 use crate::event::ChangeBatch;
 use crate::pgoutput::{BatchBuilder, CopyDecoder, Policies};
-use crate::schema::TableName;
+use crate::schema::{Column, ColumnKind, TableName};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -256,7 +256,8 @@ fn cut(relation: &str, pages: u64, step: u64) -> Vec<Range> {
 
 impl Range {
     fn statement(&self, table: &SourceTable) -> String {
-        let columns = quote::identifiers(table.schema.columns.iter().map(|c| c.name.as_str()));
+        let columns: Vec<String> = table.schema.columns.iter().map(selected).collect();
+        let columns = columns.join(", ");
         let relation = &self.relation;
         let predicate = match self.pages {
             None => String::new(),
@@ -266,6 +267,18 @@ impl Range {
             }
         };
         format!("COPY (SELECT {columns} FROM {relation}{predicate}) TO STDOUT (FORMAT binary)")
+    }
+}
+
+/// A column in the select list. What is known by its text only is written by its type's output function, as in
+/// the stream; a cast to text may be another thing. `IS NULL` would hold for a composite value of nulls, too.
+fn selected(column: &Column) -> String {
+    let name = quote::identifier(&column.name);
+    match column.kind {
+        ColumnKind::Unknown => format!(
+            "CASE WHEN {name} IS NOT DISTINCT FROM NULL THEN NULL ELSE pg_catalog.format('%s', {name}) END"
+        ),
+        _ => name,
     }
 }
 

@@ -40,6 +40,12 @@ const LEAN_NAPS: u32 = 2;
 const NO_NAP: usize = 64 * 1024;
 /// How long to let bytes gather; tokio's timer adds up to a millisecond.
 const NAP: Duration = Duration::from_millis(1);
+/// A server that answers sooner is near: a small window does not hold it back.
+const NEAR: Duration = Duration::from_millis(1);
+/// Receive buffer for a server that is near, bytes. What does not fit into the window waits with the sender, where
+/// small messages become one segment; each that is delivered by itself costs the walsender a pass through the
+/// whole network stack.
+const NEAR_BUFFER: usize = 256 * 1024;
 /// Buffer between the socket and TLS, bytes.
 const TLS_BUFFER: usize = 256 * 1024;
 
@@ -51,8 +57,9 @@ pub async fn connect(options: &PgOptions, endpoint: &Endpoint) -> Result<Raw> {
     let attempt = async {
         match endpoint {
             Endpoint::Tcp { host, port } => {
+                let began = Instant::now();
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                prepare(&stream)?;
+                prepare(&stream, began.elapsed())?;
                 Ok(Raw::Tcp(stream))
             }
             Endpoint::Unix { .. } => match endpoint.socket_path() {
@@ -69,8 +76,8 @@ pub async fn connect(options: &PgOptions, endpoint: &Endpoint) -> Result<Raw> {
 }
 
 /// A peer that is gone without a word is noticed: while idle by keepalive (10 s, then 3 times 5 s), while
-/// sending by `TCP_USER_TIMEOUT` (30 s).
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+/// sending by `TCP_USER_TIMEOUT` (30 s). `near`: how long connecting took.
+fn prepare(stream: &TcpStream, near: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new()
@@ -80,6 +87,9 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))?;
+    if near < NEAR {
+        socket.set_recv_buffer_size(NEAR_BUFFER)?;
+    }
     Ok(())
 }
 

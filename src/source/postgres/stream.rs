@@ -41,6 +41,8 @@ pub struct StreamStart {
     pub publications: Vec<String>,
     /// The operator's choices about values.
     pub policies: Policies,
+    /// Values in text form: [`super::catalog::Catalog::text_stream`].
+    pub text: bool,
     /// Transactions from here on are not taken and end the stream.
     pub stop_before: Option<Lsn>,
     /// Report replayed transactions that are held at this position.
@@ -127,10 +129,11 @@ impl PgStream {
         let timeout = sender_timeout(&mut wire).await?;
         // Zero: where the slot was acknowledged.
         let command = format!(
-            "START_REPLICATION SLOT {} LOGICAL 0/0 ({}, publication_names {}, binary 'true', messages 'true')",
+            "START_REPLICATION SLOT {} LOGICAL 0/0 ({}, publication_names {}, binary '{}', messages 'true')",
             identifier(slot),
             protocol_options(sql.major(), start.streaming, start.origin)?,
-            literal(&identifiers(start.publications.iter().map(String::as_str)))
+            literal(&identifiers(start.publications.iter().map(String::as_str))),
+            !start.text
         );
         let (reader, writer) = wire.start_replication(&command).await?;
         let feedback = Feedback::start(writer, start.acknowledged.clone(), timeout);
@@ -261,6 +264,8 @@ impl PgStream {
             match progress {
                 Ok(Progress::Within) if self.assembler.is_applying() => return Ok(true),
                 Ok(Progress::Within) => {}
+                // Its next rows wait until somebody has looked.
+                Ok(Progress::Announced) => return Ok(true),
                 Ok(Progress::Keepalive { reply }) => {
                     if reply {
                         self.feedback.reply_now();

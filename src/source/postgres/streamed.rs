@@ -29,7 +29,9 @@
 //!   was aborted. Each stretch of changes of one (sub)transaction is a [`Segment`]: its first ordinal and its
 //!   id. Stream Abort marks segments; rows are taken out when the transaction is applied, wherever they are.
 //! - *Errors* of a row (a value that cannot be represented, changed columns) wait with the ordinal of their
-//!   row. Those of aborted rows are never seen.
+//!   row. Those of aborted rows are never seen. The catalogue cannot explain changed columns before the commit,
+//!   so that rows behind an `ALTER TABLE` of the same streamed transaction are not decoded: the table is copied
+//!   again (or stops, where the operator has said so).
 //! - *Relation messages* in a block hold for that transaction, and for all from its commit on. The one that
 //!   arrived last is the newest: one of an ordinary transaction that came after it stays.
 //! - *Tables that join* (a copy that ended) while a transaction is open have not had their first rows kept. If
@@ -60,7 +62,8 @@
 //! each table; then what is in memory. The rest of the program sees a transaction that is half received, as it
 //! does when an ordinary one is large, and nothing is read from the socket meanwhile.
 
-use super::assemble::{Announced, doubtful};
+use super::announced::Announced;
+use super::assemble::doubtful;
 use super::fault::table_error;
 use super::spill::{Slice, Spill, SpillDir, SpillFile, filtered};
 use crate::error::{Error, Result, codes};
@@ -604,7 +607,7 @@ impl Streamed {
         xid: u32,
         id: TableId,
         schema: Option<&Arc<TableSchema>>,
-        push: impl FnOnce(&mut BatchBuilder, u64) -> Result<(), ValueError>,
+        push: impl FnOnce(&mut BatchBuilder, u64, Option<&[Option<usize>]>) -> Result<(), ValueError>,
     ) -> Result<()> {
         let policies = self.policies;
         let Some(txn) = &mut self.block else { return Err(doubtful("a streamed change outside of a block")) };
@@ -614,18 +617,19 @@ impl Streamed {
             return Ok(());
         };
         let rows = txn.table(id, schema, policies)?;
-        let error = match &rows.announced {
-            Announced::Agrees => match push(&mut rows.builder, ordinal) {
-                Ok(()) => {
-                    rows.ordinals =
-                        (if rows.builder.rows() == 1 { ordinal } else { rows.ordinals.0 }, ordinal);
-                    rows.is_dirty = true;
-                    return Ok(());
-                }
-                Err(error) => error.into_error(&rows.schema),
-            },
+        let map = match &rows.announced {
+            Announced::Agrees => Ok(None),
+            Announced::Mapped(map) => Ok(Some(map.as_slice())),
             Announced::Not => return Err(doubtful("a change of a table that was not announced")),
-            Announced::Differs(what) => changed(&rows.schema, what),
+            Announced::Differs(what) => Err(changed(&rows.schema, what)),
+        };
+        let pushed = map.and_then(|map| {
+            push(&mut rows.builder, ordinal, map).map_err(|error| error.into_error(&rows.schema))
+        });
+        let Err(error) = pushed else {
+            rows.ordinals = (if rows.builder.rows() == 1 { ordinal } else { rows.ordinals.0 }, ordinal);
+            rows.is_dirty = true;
+            return Ok(());
         };
         txn.fault(id, ordinal, error);
         Ok(())

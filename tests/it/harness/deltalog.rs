@@ -7,6 +7,8 @@ use std::path::Path;
 /// One commit.
 #[derive(Clone, Debug)]
 pub(crate) struct Commit {
+    /// Its version.
+    pub(crate) version: i64,
     /// Its actions.
     pub(crate) actions: Vec<Value>,
 }
@@ -67,5 +69,5 @@ fn commit(table: &Path, version: i64) -> Option<Commit> {
     let path = table.join(format!("_delta_log/{version:020}.json"));
     let text = std::fs::read_to_string(&path).ok()?;
     let parse = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    Some(Commit { actions: text.lines().map(parse).collect() })
+    Some(Commit { version, actions: text.lines().map(parse).collect() })
 }

@@ -79,6 +79,8 @@ pub(crate) struct Config {
     pub(crate) lake: String,
     pub(crate) interval: String,
     pub(crate) listen: String,
+    /// Lines of the section `sink`, indented.
+    pub(crate) sink: String,
     /// Lines at the end, as they are.
     pub(crate) more: String,
 }
@@ -88,7 +90,7 @@ impl Config {
         let include: Vec<String> = self.include.iter().map(|p| format!("{p:?}")).collect();
         format!(
             "version: 1\nname: {}\nsource:\n  type: postgres\n  url: {:?}\n  slot: {}\n  publication: {}\n\
-             tables:\n  include: [{}]\nsink:\n  type: delta\n  uri: {:?}\n  commit: {{interval: {}}}\n\
+             tables:\n  include: [{}]\nsink:\n  type: delta\n  uri: {:?}\n  commit: {{interval: {}}}\n{}\
              http:\n  listen: {:?}\n{}",
             self.name,
             self.url,
@@ -97,6 +99,7 @@ impl Config {
             include.join(", "),
             self.lake,
             self.interval,
+            self.sink,
             self.listen,
             self.more
         )
@@ -139,6 +142,7 @@ impl Scene {
             lake: format!("file://{}", dir.join("lake").display()),
             interval: "200ms".into(),
             listen: format!("127.0.0.1:{}", http.number()),
+            sink: String::new(),
             more: String::new(),
         };
         Scene { pg, config, dir, readers: None, starts: AtomicUsize::new(0), _http: http, _permit: permit }

@@ -94,6 +94,11 @@ impl Readers {
         self.ask(&json!({ "op": "make_foreign", "path": table })).expect("the table can be written");
     }
 
+    /// Does something to a table as somebody else, with delta-rs. An error says that delta-rs refused.
+    pub(crate) fn foreign(&mut self, table: &Path, kind: &str) -> Result<(), String> {
+        self.ask(&json!({ "op": "foreign", "path": table, "kind": kind })).map(|_| ())
+    }
+
     /// What delta-rs' `to_pyarrow_table` says.
     pub(crate) fn read_as_pyarrow(&mut self, table: &Path) -> Result<(), String> {
         self.ask(&json!({ "op": "to_pyarrow_table", "path": table })).map(|_| ())

@@ -1,0 +1,362 @@
+//! What became of a table's columns, and what may follow from it.
+//!
+//! Columns are told apart by attribute number, which a rename keeps and a column that is dropped and added
+//! again under its name does not. The catalogue proves what happened; where it cannot (values rewritten in
+//! place), the table is copied again and nothing is guessed.
+
+use super::TableSchema;
+use std::fmt;
+
+/// A table's columns and key, as far as a change of them is told.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Shape {
+    /// The columns in order.
+    pub columns: Vec<ShapeColumn>,
+    /// Names of the key columns, in key order.
+    pub key: Vec<String>,
+}
+
+/// A column of a [`Shape`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ShapeColumn {
+    /// The identity that a rename keeps.
+    pub attnum: i16,
+    /// Name.
+    pub name: String,
+    /// The source's name of the type.
+    pub source_type: String,
+    /// Rows that were there when the column was added have a value in it (`ADD COLUMN … DEFAULT`).
+    pub filled: bool,
+}
+
+impl Shape {
+    /// Of a schema.
+    pub fn of(schema: &TableSchema) -> Self {
+        let columns = schema.columns.iter().map(|c| ShapeColumn {
+            attnum: c.attnum,
+            name: c.name.clone(),
+            source_type: c.source_type(),
+            filled: schema.filled.contains(&c.attnum),
+        });
+        let key = schema.key.iter().filter_map(|&i| schema.columns.get(i)).map(|c| c.name.clone());
+        Shape { columns: columns.collect(), key: key.collect() }
+    }
+
+    fn by_attnum(&self, attnum: i16) -> Option<&ShapeColumn> {
+        self.columns.iter().find(|c| c.attnum == attnum)
+    }
+
+    fn by_name(&self, name: &str) -> Option<&ShapeColumn> {
+        self.columns.iter().find(|c| c.name == name)
+    }
+}
+
+/// One change of a table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// A column was added.
+    Added {
+        /// Name.
+        column: String,
+        /// Rows that were there before have a value in it.
+        filled: bool,
+    },
+    /// A column was dropped.
+    Dropped {
+        /// Name.
+        column: String,
+    },
+    /// A column has another name.
+    Renamed {
+        /// The old name.
+        from: String,
+        /// The new one.
+        to: String,
+    },
+    /// A column has a type that holds every value of the old one, in the same form.
+    Widened {
+        /// Name.
+        column: String,
+        /// The old type.
+        from: String,
+        /// The new one.
+        to: String,
+    },
+    /// A column has another type.
+    Retyped {
+        /// Name.
+        column: String,
+        /// The old type.
+        from: String,
+        /// The new one.
+        to: String,
+    },
+    /// A column was dropped, and another one was added under its name.
+    Replaced {
+        /// Name.
+        column: String,
+    },
+    /// The key has other columns.
+    Key,
+    /// A column was altered and the rows were rewritten, of which the log does not tell.
+    Rewritten,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Change::Added { column, filled: false } => write!(f, "column \"{column}\" was added"),
+            Change::Added { column, filled: true } => {
+                write!(f, "column \"{column}\" was added with a value for every row")
+            }
+            Change::Dropped { column } => write!(f, "column \"{column}\" was dropped"),
+            Change::Renamed { from, to } => write!(f, "column \"{from}\" was renamed to \"{to}\""),
+            Change::Widened { column, from, to } | Change::Retyped { column, from, to } => {
+                write!(f, "column \"{column}\" was {from} and is {to}")
+            }
+            Change::Replaced { column } => write!(f, "column \"{column}\" was dropped and added again"),
+            Change::Key => f.write_str("its key has other columns"),
+            Change::Rewritten => f.write_str("a column was altered and its rows were rewritten"),
+        }
+    }
+}
+
+/// What changed between two shapes; empty when nothing did. `rewritten`: [`super::TableForm`] says that the
+/// values may be others.
+pub fn changes(then: &Shape, now: &Shape, rewritten: bool) -> Vec<Change> {
+    let mut found = Vec::new();
+    for column in &then.columns {
+        match now.by_attnum(column.attnum) {
+            None if now.by_name(&column.name).is_some() => {
+                found.push(Change::Replaced { column: column.name.clone() });
+            }
+            None => found.push(Change::Dropped { column: column.name.clone() }),
+            Some(new) => {
+                if new.name != column.name {
+                    found.push(Change::Renamed { from: column.name.clone(), to: new.name.clone() });
+                }
+                if new.source_type != column.source_type {
+                    found.push(retyped(column, new));
+                }
+            }
+        }
+    }
+    for column in &now.columns {
+        // One that took another's name is told already.
+        if then.by_attnum(column.attnum).is_none() && then.by_name(&column.name).is_none() {
+            found.push(Change::Added { column: column.name.clone(), filled: column.filled });
+        }
+    }
+    if key_columns(then) != key_columns(now) {
+        found.push(Change::Key);
+    }
+    if rewritten {
+        found.push(Change::Rewritten);
+    }
+    found
+}
+
+fn key_columns(shape: &Shape) -> Vec<Option<i16>> {
+    shape.key.iter().map(|name| shape.by_name(name).map(|c| c.attnum)).collect()
+}
+
+fn retyped(then: &ShapeColumn, now: &ShapeColumn) -> Change {
+    let (column, from, to) = (now.name.clone(), then.source_type.clone(), now.source_type.clone());
+    if is_wider(&from, &to) {
+        Change::Widened { column, from, to }
+    } else {
+        Change::Retyped { column, from, to }
+    }
+}
+
+/// Whether every value of `from` is a value of `to`, in the same form in the target.
+fn is_wider(from: &str, to: &str) -> bool {
+    const LADDERS: [&[&str]; 2] = [&["int2", "int4", "int8"], &["float4", "float8"]];
+    let on_ladder = LADDERS.iter().any(|ladder| {
+        let at = |name| ladder.iter().position(|step| *step == name);
+        matches!((at(from), at(to)), (Some(from), Some(to)) if from < to)
+    });
+    on_ladder
+        || both_text(from, to)
+        || match (split_type(from), split_type(to)) {
+            (("numeric", from), ("numeric", to)) => {
+                matches!((&from[..], &to[..]), ([p1, s1], [p2, s2]) if s2 >= s1 && p2 - s2 >= p1 - s1)
+            }
+            _ => false,
+        }
+}
+
+/// Texts of any length: what is there stays what it is (where it does not, the rows are rewritten).
+fn both_text(from: &str, to: &str) -> bool {
+    let is_text = |name: &str| ["varchar", "text"].contains(&split_type(name).0);
+    is_text(from) && is_text(to)
+}
+
+/// `numeric(12,2)` as its name and its numbers.
+fn split_type(text: &str) -> (&str, Vec<i64>) {
+    let Some((name, rest)) = text.split_once('(') else { return (text, Vec::new()) };
+    let args = rest.trim_end_matches(')').split(',').filter_map(|n| n.trim().parse().ok());
+    (name.trim(), args.collect())
+}
+
+/// What to do with a kind of change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Choice {
+    /// Follow it.
+    Apply,
+    /// The table stops.
+    Quarantine,
+}
+
+/// The operator's choices about changes of a table's columns (`sink.schema_changes`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ChangePolicy {
+    /// Columns that are added.
+    pub add_column: Choice,
+    /// Columns that are dropped: kept in the target, null from then on.
+    pub drop_column: Choice,
+    /// Columns that are renamed.
+    pub rename_column: Choice,
+    /// Types that hold every value of the old one.
+    pub widen: Choice,
+    /// Everything else that the catalogue tells: other types, another key.
+    /// `Apply` is a new copy of the table.
+    pub other: Choice,
+}
+
+impl Default for ChangePolicy {
+    fn default() -> Self {
+        ChangePolicy {
+            add_column: Choice::Apply,
+            drop_column: Choice::Apply,
+            rename_column: Choice::Apply,
+            widen: Choice::Apply,
+            other: Choice::Quarantine,
+        }
+    }
+}
+
+/// How a table follows what changed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Remedy {
+    /// Columns are added to the target, or no longer filled: nothing is read again.
+    InPlace,
+    /// The table is copied again, and replaced in one commit.
+    Copy,
+    /// It stops: the operator wants to decide.
+    Stop,
+}
+
+impl ChangePolicy {
+    /// The remedy for all of these changes together; [`Remedy::InPlace`] for none.
+    pub fn remedy(&self, changes: &[Change]) -> Remedy {
+        changes.iter().map(|change| self.remedy_of(change)).max().unwrap_or(Remedy::InPlace)
+    }
+
+    fn remedy_of(&self, change: &Change) -> Remedy {
+        let (choice, remedy) = match change {
+            Change::Added { filled: false, .. } => (self.add_column, Remedy::InPlace),
+            Change::Added { filled: true, .. } => (self.add_column, Remedy::Copy),
+            Change::Dropped { .. } => (self.drop_column, Remedy::InPlace),
+            Change::Renamed { .. } => (self.rename_column, Remedy::Copy),
+            Change::Widened { from, to, .. } if both_text(from, to) => (self.widen, Remedy::InPlace),
+            Change::Widened { .. } => (self.widen, Remedy::Copy),
+            Change::Replaced { .. } if self.drop_column == Choice::Apply => (self.add_column, Remedy::Copy),
+            Change::Retyped { .. } | Change::Replaced { .. } | Change::Key => (self.other, Remedy::Copy),
+            // No choice: the columns are those that were wanted, only the values are unknown.
+            Change::Rewritten => return Remedy::Copy,
+        };
+        if choice == Choice::Apply { remedy } else { Remedy::Stop }
+    }
+}
+
+/// What changed, in one sentence.
+pub fn told(changes: &[Change]) -> String {
+    changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(columns: &[(i16, &str, &str)], key: &[&str]) -> Shape {
+        let column = |&(attnum, name, kind): &(i16, &str, &str)| ShapeColumn {
+            attnum,
+            name: name.into(),
+            source_type: kind.trim_end_matches('!').into(),
+            filled: kind.ends_with('!'),
+        };
+        Shape { columns: columns.iter().map(column).collect(), key: key.iter().map(|&k| k.into()).collect() }
+    }
+
+    #[test]
+    fn each_change_is_told_by_attribute_number() {
+        let then = shape(&[(1, "id", "int4"), (2, "a", "int4"), (3, "b", "text")], &["id"]);
+        let tell =
+            |columns: &[(i16, &str, &str)], key: &[&str]| told(&changes(&then, &shape(columns, key), false));
+        let id = (1, "id", "int4");
+        assert_eq!(tell(&[id, (2, "a", "int4"), (3, "b", "text")], &["id"]), "");
+        assert_eq!(
+            tell(&[id, (2, "a", "int4"), (3, "b", "text"), (4, "c", "text")], &["id"]),
+            "column \"c\" was added"
+        );
+        assert_eq!(tell(&[id, (3, "b", "text")], &["id"]), "column \"a\" was dropped");
+        assert_eq!(
+            tell(&[id, (2, "b", "int4"), (3, "a", "text")], &["id"]),
+            "column \"a\" was renamed to \"b\"; column \"b\" was renamed to \"a\""
+        );
+        assert_eq!(
+            tell(&[id, (3, "b", "text"), (4, "a", "int4")], &["id"]),
+            "column \"a\" was dropped and added again"
+        );
+        assert_eq!(
+            tell(&[id, (2, "a", "int8"), (3, "b", "text")], &["id"]),
+            "column \"a\" was int4 and is int8"
+        );
+        assert_eq!(tell(&[id, (2, "a", "int4"), (3, "b", "text")], &["a"]), "its key has other columns");
+    }
+
+    #[test]
+    fn the_gravest_change_decides() {
+        let policy = ChangePolicy::default();
+        let remedy = |now: &Shape, rewritten| {
+            let then = shape(&[(1, "id", "int4"), (2, "a", "int4")], &["id"]);
+            policy.remedy(&changes(&then, now, rewritten))
+        };
+        let id = (1, "id", "int4");
+        let a = (2, "a", "int4");
+        assert_eq!(remedy(&shape(&[id, a, (3, "c", "text")], &["id"]), false), Remedy::InPlace);
+        assert_eq!(remedy(&shape(&[id], &["id"]), false), Remedy::InPlace);
+        assert_eq!(remedy(&shape(&[id, a, (3, "c", "text!")], &["id"]), false), Remedy::Copy);
+        assert_eq!(remedy(&shape(&[id, (2, "a", "int8")], &["id"]), true), Remedy::Copy);
+        assert_eq!(remedy(&shape(&[id, a], &["id"]), true), Remedy::Copy);
+        assert_eq!(remedy(&shape(&[id, (2, "a", "text"), (3, "c", "text")], &["id"]), true), Remedy::Stop);
+        assert_eq!(remedy(&shape(&[id, a], &["a"]), false), Remedy::Stop);
+        let strict = ChangePolicy { add_column: Choice::Quarantine, ..policy };
+        let then = shape(&[id], &["id"]);
+        let now = shape(&[id, (3, "c", "text")], &["id"]);
+        assert_eq!(strict.remedy(&changes(&then, &now, false)), Remedy::Stop);
+    }
+
+    #[test]
+    fn wider_means_every_value_fits() {
+        for (from, to) in [
+            ("int2", "int8"),
+            ("float4", "float8"),
+            ("numeric(10,2)", "numeric(12,2)"),
+            ("numeric(10,2)", "numeric(14,4)"),
+        ] {
+            assert!(is_wider(from, to), "{from} {to}");
+            assert!(!is_wider(to, from), "{to} {from}");
+        }
+        for (from, to) in [
+            ("numeric(10,2)", "numeric(10,4)"),
+            ("numeric(10,2)", "numeric"),
+            ("int4", "text"),
+            ("int4", "float4"),
+        ] {
+            assert!(!is_wider(from, to), "{from} {to}");
+        }
+        assert!(is_wider("varchar(10)", "text") && is_wider("varchar(20)", "varchar(10)"));
+    }
+}

@@ -1,0 +1,641 @@
+//! Compaction: small files and much-deleted files become few whole ones; no row changes.
+//!
+//! *Which*: files are small below [`Policy::small_bytes`] of live data and fall into classes by powers of
+//! [`Policy::fan_out`]. As soon as a class is full, it is merged with everything smaller, so a row is
+//! rewritten once per class on its way up. A file of any size is rewritten when [`Policy::dead_percent`] of
+//! its rows are gone. Files of full size are otherwise left alone.
+//!
+//! *How*: a job reads its files as they were when it was planned and writes the live rows in order. It runs
+//! beside the table's commits, one job at a time in a process, some rows at a time, at a bounded rate.
+//! The table's committer then *lands* it between two units: every delete since the job's read is mapped onto
+//! the new files and committed with them, `dataChange=false`. From there on the index is led on
+//! ([`super::moves`]).
+//!
+//! Who dies where, and what is on storage then:
+//!
+//! | moment | on storage | afterwards |
+//! |---|---|---|
+//! | job runs, or waits to land | files that no version names | vacuum's business; the table is as it was |
+//! | vectors of the landing written, log not | the same | the same |
+//! | put landed, we die | the new files in the version, position and rows as before | the next start builds its index on them |
+//! | reply of the put lost | the version, or nothing yet | [`Core::put`] reads: the same bytes are recognised |
+//! | a unit commits while the job runs | old files with more rows gone, or without one of them | mapped at landing; a file that left has all its rows gone |
+//! | the table is opened again or copied anew while the job runs | other numbers | the generation differs: the job is void, its files are vacuum's business |
+//! | somebody else commits before the landing | their version where ours was to go | examined, opened again: void as above |
+//! | a newer writer takes over | its epoch commit where ours was to go | `Fenced` |
+
+use super::append::table_schema;
+use super::commit::{Core, PutEnd, loosened};
+use super::dv::VectorFile;
+use super::encode::{FileWriter, FinishedFile, keep};
+use super::log::{self, Action, MetaData};
+use super::moves::{Moved, locate};
+use super::slots::Slots;
+use super::state::Mode;
+use super::storage::TableFiles;
+use super::table::{DataFile, columns_of, now_ms, read_columns};
+use super::unit::TARGET_FILE_BYTES;
+use super::upsert::{added, start_of};
+use crate::error::{Error, Result, codes};
+use crate::position::landing::Planned;
+use crate::position::{Epoch, Interval};
+use arrow::array::{RecordBatch, new_null_array};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use roaring::RoaringBitmap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// The smallest class: everything below is in it.
+const CLASSES: usize = 5;
+
+/// What is compacted, and how fast.
+#[derive(Clone, Debug)]
+pub(super) struct Policy {
+    /// A file with less live data is small.
+    pub small_bytes: u64,
+    /// So many files of a class are merged.
+    pub fan_out: usize,
+    /// A file with so many of its rows gone is rewritten, together with others.
+    pub dead_percent: u64,
+    /// A file with so many of its rows gone is rewritten alone.
+    pub very_dead_percent: u64,
+    /// Live bytes of one job.
+    pub job_bytes: u64,
+    /// A file is closed at this size.
+    pub target_bytes: usize,
+    /// Bytes read and written per second, at most.
+    pub rate: u64,
+    /// The share of the time that a job works while nothing is urgent.
+    pub work_percent: u32,
+    /// With so many small files a job no longer rests.
+    pub crowd: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            small_bytes: 16 << 20,
+            fan_out: 8,
+            dead_percent: 40,
+            very_dead_percent: 65,
+            job_bytes: 256 << 20,
+            target_bytes: TARGET_FILE_BYTES,
+            rate: 128 << 20,
+            work_percent: 50,
+            crowd: 24,
+        }
+    }
+}
+
+/// What a file weighs.
+struct Weight {
+    number: u32,
+    live_bytes: u64,
+    dead_percent: u64,
+    class: usize,
+}
+
+impl Policy {
+    fn class(&self, live_bytes: u64) -> usize {
+        let mut class = 0;
+        let mut bytes = live_bytes.max(1);
+        while bytes < self.small_bytes && class < CLASSES {
+            bytes = bytes.saturating_mul(self.fan_out as u64);
+            class += 1;
+        }
+        class
+    }
+
+    fn weigh(&self, slots: &Slots) -> Vec<Weight> {
+        let weight = |(number, file): (u32, &DataFile)| {
+            let gone = file.deleted.as_ref()?.len();
+            let rows = u64::from(file.rows).max(1);
+            let size = u64::try_from(file.add.size).unwrap_or(0);
+            let live_bytes =
+                u64::try_from(u128::from(size) * u128::from(rows - gone.min(rows)) / u128::from(rows))
+                    .ok()?;
+            Some(Weight {
+                number,
+                live_bytes,
+                dead_percent: gone * 100 / rows,
+                class: self.class(live_bytes),
+            })
+        };
+        slots.iter().filter_map(weight).collect()
+    }
+
+    /// The files of the next job. Empty: nothing to do.
+    fn choose(&self, slots: &Slots) -> Vec<u32> {
+        let weights = self.weigh(slots);
+        let mut first_class = CLASSES + 1;
+        let mut merged = 0u64;
+        for class in (1..=CLASSES).rev() {
+            // What the smaller classes become counts where it will belong.
+            let more = usize::from(merged > 0 && self.class(merged) <= class);
+            if weights.iter().filter(|w| w.class == class).count() + more >= self.fan_out {
+                first_class = class;
+                merged = weights.iter().filter(|w| w.class >= class).map(|w| w.live_bytes).sum();
+            }
+        }
+        let dead = |w: &&Weight| w.dead_percent >= self.dead_percent;
+        let dead_bytes: u64 = weights.iter().filter(dead).map(|w| w.live_bytes).sum();
+        let take_dead = dead_bytes >= self.small_bytes
+            || weights.iter().any(|w| w.dead_percent >= self.very_dead_percent);
+        let mut chosen: Vec<&Weight> =
+            weights.iter().filter(|w| w.class >= first_class || (take_dead && dead(w))).collect();
+        // The deadest and smallest first: that frees most for what it costs.
+        chosen.sort_by_key(|w| (std::cmp::Reverse(w.dead_percent >= self.dead_percent), w.live_bytes));
+        let mut bytes = 0;
+        let mut numbers = Vec::new();
+        for weight in chosen {
+            bytes += weight.live_bytes;
+            if !numbers.is_empty() && bytes > self.job_bytes {
+                break;
+            }
+            numbers.push(weight.number);
+        }
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// How many small files there are.
+    pub(super) fn small_files(&self, slots: &Slots) -> usize {
+        self.weigh(slots).iter().filter(|w| w.class > 0).count()
+    }
+}
+
+/// A file of a job, as it was when the job was planned.
+struct Input {
+    number: u32,
+    name: String,
+    rows: u32,
+    bytes: u64,
+    gone: RoaringBitmap,
+}
+
+/// A planned compaction.
+pub(super) struct Job {
+    files: TableFiles,
+    /// The source's columns as they are now, and ours in a change log.
+    schema: SchemaRef,
+    /// Names of the key columns.
+    key: Vec<String>,
+    /// All columns of the table, those that the source has no more included.
+    columns: Vec<String>,
+    generation: u64,
+    inputs: Vec<Input>,
+    policy: Policy,
+    hurry: Arc<AtomicBool>,
+}
+
+/// A file that was rewritten.
+struct Rewritten {
+    number: u32,
+    rows: u32,
+    gone: RoaringBitmap,
+    first: u64,
+}
+
+/// A finished job, not yet in any version.
+pub(super) struct Compacted {
+    generation: u64,
+    inputs: Vec<Rewritten>,
+    /// New files, each with its first row's number in the whole output.
+    outputs: Vec<(u64, FinishedFile)>,
+    /// Bytes of the files that were read.
+    pub read: u64,
+    /// Bytes written.
+    pub written: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// What became of a finished job.
+pub(super) enum Landed {
+    /// It is in the table; these files' rows went there.
+    Moved(Vec<(u32, Moved)>),
+    /// It is void; the table is as it was.
+    Void,
+    /// Void: somebody else committed, and the table was opened again.
+    Reloaded,
+    /// A newer writer owns the table.
+    Fenced(Epoch),
+}
+
+impl Job {
+    /// Plans the next job, when there is something to do.
+    pub(super) fn plan(core: &Core, policy: &Policy, hurry: Arc<AtomicBool>) -> Option<Job> {
+        core.position.filter(|_| core.state.first_live_version.is_some())?;
+        let inputs: Vec<Input> = policy
+            .choose(&core.slots)
+            .iter()
+            .filter_map(|&number| {
+                let file = core.slots.get(number)?;
+                Some(Input {
+                    number,
+                    name: file.name(),
+                    rows: file.rows,
+                    bytes: u64::try_from(file.add.size).unwrap_or(0),
+                    gone: file.deleted.clone()?,
+                })
+            })
+            .collect();
+        if inputs.is_empty() || (inputs.len() == 1 && inputs.iter().all(|i| i.gone.is_empty())) {
+            return None;
+        }
+        let schema = match core.state.mode {
+            Mode::Upsert => Arc::clone(&core.schema.arrow),
+            Mode::Append => table_schema(&core.schema),
+        };
+        Some(Job {
+            files: core.files.clone(),
+            schema,
+            key: core.schema.key.iter().map(|&i| core.schema.columns[i].name.clone()).collect(),
+            columns: column_names(&core.metadata)?,
+            generation: core.slots.generation(),
+            inputs,
+            policy: policy.clone(),
+            hurry,
+        })
+    }
+
+    /// Reads and writes.
+    ///
+    /// # Errors
+    /// `TG020` for a damaged file; `TG001` to `TG003` from storage.
+    pub(super) async fn run(self) -> Result<Compacted> {
+        let schema = self.output_schema().await?;
+        let mut output = Output {
+            key: self.key.iter().filter_map(|name| schema.index_of(name).ok()).collect(),
+            schema,
+            pace: Pace { began: Instant::now(), bytes: 0 },
+            job: &self,
+            writer: None,
+            rows: 0,
+            finished: Vec::new(),
+        };
+        let mut inputs = Vec::with_capacity(self.inputs.len());
+        for input in &self.inputs {
+            inputs.push(Rewritten {
+                number: input.number,
+                rows: input.rows,
+                gone: input.gone.clone(),
+                first: output.rows,
+            });
+            output.copy(input).await?;
+        }
+        output.close().await?;
+        let (outputs, took) = (output.finished, output.pace.began.elapsed());
+        self.files.sync_names()?;
+        Ok(Compacted {
+            generation: self.generation,
+            inputs,
+            read: self.inputs.iter().map(|i| i.bytes).sum(),
+            written: outputs.iter().map(|(_, f)| f.size).sum(),
+            outputs,
+            took,
+        })
+    }
+
+    /// The columns that any of the files has. A file holds the columns of its own time: those that were added
+    /// since read as null, and those that the source has no more keep their values.
+    async fn output_schema(&self) -> Result<SchemaRef> {
+        let mut fields: Vec<Option<FieldRef>> = vec![None; self.columns.len()];
+        for input in &self.inputs {
+            let found = columns_of(&self.files, &input.name).await?;
+            for (field, name) in fields.iter_mut().zip(&self.columns) {
+                if field.is_none()
+                    && let Ok(theirs) = found.field_with_name(name)
+                {
+                    let ours = self.schema.field_with_name(name);
+                    let kind = ours.map_or_else(|_| theirs.data_type(), |ours| ours.data_type());
+                    *field = Some(Arc::new(Field::new(name, kind.clone(), true)));
+                }
+            }
+        }
+        Ok(Arc::new(Schema::new(fields.into_iter().flatten().collect::<Vec<_>>())))
+    }
+}
+
+/// Names of the table's columns. `None`: the schema cannot be read.
+fn column_names(metadata: &MetaData) -> Option<Vec<String>> {
+    let schema: serde_json::Value = serde_json::from_str(&metadata.schema_string).ok()?;
+    let fields = schema.get("fields")?.as_array()?;
+    fields.iter().map(|field| Some(field.get("name")?.as_str()?.to_owned())).collect()
+}
+
+/// The files that a job writes.
+struct Output<'a> {
+    job: &'a Job,
+    schema: SchemaRef,
+    key: Vec<usize>,
+    pace: Pace,
+    writer: Option<FileWriter>,
+    /// Rows in all files.
+    rows: u64,
+    finished: Vec<(u64, FinishedFile)>,
+}
+
+impl Output<'_> {
+    async fn copy(&mut self, input: &Input) -> Result<()> {
+        let found = columns_of(&self.job.files, &input.name).await?;
+        let names: Vec<String> = self
+            .schema
+            .fields()
+            .iter()
+            .map(|f| f.name().clone())
+            .filter(|name| found.index_of(name).is_ok())
+            .collect();
+        let mut gone = input.gone.iter().peekable();
+        let mut row = 0u32;
+        let mut batches = read_columns(&self.job.files, &input.name, &names, None).await?;
+        loop {
+            let began = Instant::now();
+            let Some(batch) = tokio::task::block_in_place(|| batches.next()) else { break };
+            let batch = conform(&batch?, &self.schema)?;
+            let end = row + u32::try_from(batch.num_rows()).unwrap_or(u32::MAX);
+            let mut live = vec![true; batch.num_rows()];
+            while let Some(at) = gone.next_if(|&at| at < end) {
+                live[(at - row) as usize] = false;
+            }
+            row = end;
+            let rows = keep(&batch, &live)?;
+            if rows.num_rows() > 0 {
+                self.write(&rows).await?;
+            }
+            let share = u64::from(input.rows).max(1);
+            self.pace.rest(self.job, began.elapsed(), input.bytes * batch.num_rows() as u64 / share).await;
+        }
+        if row != input.rows {
+            let what =
+                format!("the data file \"{}\" has {row} rows, the log says {}", input.name, input.rows);
+            return Err(Error::new(codes::TG020, what));
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        if self.writer.as_ref().is_some_and(|w| w.size() >= self.job.policy.target_bytes) {
+            self.close().await?;
+        }
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => FileWriter::create(&self.job.files, Arc::clone(&self.schema), &self.key, rows)?,
+        };
+        tokio::task::block_in_place(|| writer.write(rows))?;
+        self.rows += rows.num_rows() as u64;
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        if let Some(writer) = self.writer.take() {
+            let finished = writer.finish().await?;
+            self.finished.push((self.rows - u64::from(finished.rows), finished));
+        }
+        Ok(())
+    }
+}
+
+/// A batch as the output has it: other files hold other columns, orders and Arrow types.
+fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let failed = |e: arrow::error::ArrowError| {
+        Error::new(codes::TG020, "a data file's columns do not fit the table").with_source(e)
+    };
+    let exact = CastOptions { safe: false, ..CastOptions::default() };
+    let mut columns = Vec::with_capacity(schema.fields().len());
+    for field in schema.fields() {
+        columns.push(match batch.column_by_name(field.name()) {
+            Some(column) => cast_with_options(column, field.data_type(), &exact).map_err(failed)?,
+            None => new_null_array(field.data_type(), batch.num_rows()),
+        });
+    }
+    RecordBatch::try_new(Arc::clone(schema), columns).map_err(failed)
+}
+
+/// Work and rest.
+struct Pace {
+    began: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    async fn rest(&mut self, job: &Job, worked: Duration, bytes: u64) {
+        self.bytes += bytes;
+        let share = job.policy.work_percent.clamp(1, 100);
+        let by_work = worked * (100 - share) / share;
+        let due = Duration::from_millis(self.bytes.saturating_mul(1000) / job.policy.rate.max(1));
+        let by_rate = due.saturating_sub(self.began.elapsed());
+        let pause = by_work.max(by_rate);
+        if pause >= Duration::from_millis(1) && !job.hurry.load(Ordering::Relaxed) {
+            tokio::time::sleep(pause).await;
+        } else {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// A landing as it would be committed.
+struct Plan {
+    bytes: Vec<u8>,
+    added: Vec<Option<DataFile>>,
+}
+
+impl Compacted {
+    /// Commits it as the table's next version.
+    ///
+    /// # Errors
+    /// As [`Core::put`] and [`Core::reload`].
+    pub(super) async fn land(self, core: &mut Core) -> Result<Landed> {
+        if self.generation != core.slots.generation() {
+            return Ok(Landed::Void);
+        }
+        let position = start_of(core.position);
+        let interval = Interval { from: position, to: position };
+        let planned = Planned { version: core.version, epoch: core.epoch, interval };
+        let Some(plan) = self.plan(core, planned).await? else { return Ok(Landed::Void) };
+        match core.put(planned, plan.bytes.into()).await? {
+            PutEnd::Landed => {}
+            PutEnd::Fenced { by } => return Ok(Landed::Fenced(by)),
+            PutEnd::PlanAgain => {
+                return Ok(core.reload().await?.map_or(Landed::Reloaded, Landed::Fenced));
+            }
+        }
+        for input in &self.inputs {
+            core.slots.set(input.number, None);
+        }
+        let mut to = Vec::with_capacity(plan.added.len());
+        for (file, (first, _)) in plan.added.into_iter().zip(&self.outputs) {
+            to.push((*first, core.slots.push(file)));
+        }
+        core.advance(position);
+        let to: Arc<[(u64, u32)]> = to.into();
+        let moved = self
+            .inputs
+            .into_iter()
+            .map(|input| (input.number, Moved { gone: input.gone, first: input.first, to: Arc::clone(&to) }));
+        Ok(Landed::Moved(moved.collect()))
+    }
+
+    /// `None`: no row of it is left.
+    async fn plan(&self, core: &Core, planned: Planned) -> Result<Option<Plan>> {
+        let now = now_ms();
+        let gone = self.gone_since(&core.slots)?;
+        let is_left =
+            |((_, file), gone): &(&(u64, FinishedFile), &RoaringBitmap)| gone.len() < u64::from(file.rows);
+        if !self.outputs.iter().zip(&gone).any(|pair| is_left(&pair)) {
+            return Ok(None);
+        }
+        let mut actions = core.head("OPTIMIZE", planned, now)?;
+        for input in &self.inputs {
+            actions.extend(core.slots.get(input.number).map(|f| Action::Remove(f.remove(now, false))));
+        }
+        let mut vectors = VectorFile::new();
+        let mut files = Vec::with_capacity(self.outputs.len());
+        for ((_, finished), gone) in self.outputs.iter().zip(gone) {
+            if gone.len() == u64::from(finished.rows) {
+                files.push(None);
+                continue;
+            }
+            let mut add = added(finished, now);
+            if !gone.is_empty() {
+                add.stats = Some(loosened(add.stats.as_deref(), finished.rows));
+                add.deletion_vector = Some(vectors.push(&gone)?);
+            }
+            let mut moved = add.clone();
+            moved.data_change = false;
+            actions.push(Action::Add(moved));
+            files.push(Some(DataFile { add, rows: finished.rows, deleted: Some(gone) }));
+        }
+        if !vectors.is_empty() {
+            let name = vectors.name();
+            core.files.put(&name, vectors.into_bytes()).await?;
+            core.files.sync_names()?;
+        }
+        Ok(Some(Plan { bytes: log::encode(&actions)?, added: files }))
+    }
+
+    /// For each new file, its rows that were deleted since the job read them.
+    fn gone_since(&self, slots: &Slots) -> Result<Vec<RoaringBitmap>> {
+        let unread = || Error::new(codes::RT001, "a deletion vector was not read");
+        let to: Vec<(u64, u32)> = (0u32..).zip(&self.outputs).map(|(i, (first, _))| (*first, i)).collect();
+        let mut gone = vec![RoaringBitmap::new(); self.outputs.len()];
+        let mut lose = |at: u64| {
+            let place = locate(&to, at);
+            if let Some(rows) = gone.get_mut(place.file as usize) {
+                rows.insert(place.row);
+            }
+        };
+        for input in &self.inputs {
+            match slots.get(input.number) {
+                // It left: none of its rows is in the table any more.
+                None => {
+                    (input.first..input.first + u64::from(input.rows) - input.gone.len()).for_each(&mut lose)
+                }
+                Some(file) => {
+                    let since = file.deleted.as_ref().ok_or_else(unread)? - &input.gone;
+                    let mut before = input.gone.iter().peekable();
+                    let mut skipped = 0u64;
+                    for row in since {
+                        while before.next_if(|&gone| gone < row).is_some() {
+                            skipped += 1;
+                        }
+                        lose(input.first + u64::from(row) - skipped);
+                    }
+                }
+            }
+        }
+        Ok(gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::log::Add;
+    use super::*;
+
+    fn file(bytes: i64, rows: u32, gone: u32) -> DataFile {
+        DataFile {
+            add: Add {
+                path: "x".into(),
+                partition_values: std::collections::BTreeMap::new(),
+                size: bytes,
+                modification_time: 0,
+                data_change: true,
+                stats: None,
+                deletion_vector: None,
+            },
+            rows,
+            deleted: Some((0..gone).collect()),
+        }
+    }
+
+    fn chosen(files: Vec<DataFile>) -> Vec<u32> {
+        let mut slots = Slots::default();
+        slots.replace(files);
+        Policy::default().choose(&slots)
+    }
+
+    const MB: i64 = 1 << 20;
+
+    #[test]
+    fn a_full_class_is_merged_with_everything_smaller() {
+        assert!(chosen((0..7).map(|_| file(MB, 100, 0)).collect()).is_empty());
+        let mut files: Vec<_> = (0..8).map(|_| file(MB, 100, 0)).collect();
+        files.push(file(100 * MB, 100, 10));
+        files.push(file(1000, 100, 0));
+        assert_eq!(chosen(files), [0, 1, 2, 3, 4, 5, 6, 7, 9]);
+        // What eight small ones become makes the next class full: one job, not two.
+        let mut files: Vec<_> = (0..7).map(|_| file(8 * MB, 100, 0)).collect();
+        files.extend((0..8).map(|_| file(MB, 100, 0)));
+        assert_eq!(chosen(files).len(), 15);
+    }
+
+    #[test]
+    fn much_deleted_files_are_rewritten() {
+        assert!(chosen(vec![file(100 * MB, 100, 39)]).is_empty());
+        assert_eq!(chosen(vec![file(100 * MB, 100, 40), file(100 * MB, 100, 0)]), [0]);
+        assert!(chosen(vec![file(MB, 100, 50)]).is_empty(), "too little to be worth it");
+        assert_eq!(chosen(vec![file(MB, 100, 70)]), [0]);
+    }
+
+    #[test]
+    fn a_job_is_bounded() {
+        let numbers = chosen((0..100).map(|_| file(100 * MB, 100, 50)).collect());
+        assert_eq!(numbers.len(), 5);
+    }
+
+    #[test]
+    fn deletes_since_the_read_are_mapped() {
+        let finished = |rows| FinishedFile { path: String::new(), size: 1, rows, stats: String::new() };
+        let rewritten = |number, rows, gone: &[u32], first| Rewritten {
+            number,
+            rows,
+            gone: gone.iter().copied().collect(),
+            first,
+        };
+        let compacted = Compacted {
+            generation: 1,
+            inputs: vec![rewritten(0, 6, &[1, 4], 0), rewritten(1, 3, &[], 4), rewritten(2, 2, &[0], 7)],
+            outputs: vec![(0, finished(5)), (5, finished(3))],
+            read: 0,
+            written: 0,
+            took: Duration::ZERO,
+        };
+        let mut slots = Slots::default();
+        slots.replace([file(1, 6, 0), file(1, 3, 0), file(1, 2, 0)]);
+        let mut now = file(1, 6, 0);
+        now.deleted = Some([1, 3, 4, 5].into_iter().collect());
+        slots.set(0, Some(now));
+        slots.set(1, None);
+        let mut last = file(1, 2, 1);
+        last.deleted = Some([0].into_iter().collect());
+        slots.set(2, Some(last));
+        let gone = compacted.gone_since(&slots).unwrap();
+        // Live when read: rows 0 2 3 5 of the first, 0 1 2 of the second, 1 of the third.
+        assert_eq!(gone[0].iter().collect::<Vec<_>>(), [2, 3, 4]);
+        assert_eq!(gone[1].iter().collect::<Vec<_>>(), [0, 1]);
+    }
+}

@@ -1,0 +1,139 @@
+//! Following the source's columns in place: what is added to the target or no longer filled.
+//!
+//! Nothing is read and nothing is written but metadata, in the commit that brings the next unit, or in the
+//! one that raises the epoch at the start. A column that is added stands at the end of the Delta schema; files
+//! from before it lack it, which reads as null. A column that is dropped in the source stays in the Delta
+//! schema; files from then on lack it. So a file needs no more than the columns of its own time.
+
+use super::commit::Core;
+use super::log::{MetaData, Protocol};
+use super::state::{self, TableState};
+use super::table;
+use crate::error::{Error, Result, codes};
+use crate::schema::TableSchema;
+use crate::schema::change::{Change, ChangePolicy, Remedy, told};
+use crate::sink::table_error;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// What the next commit brings with it.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    /// The state document.
+    pub state: TableState,
+    /// The metadata that holds it.
+    pub metadata: MetaData,
+    /// A protocol with more features, where a new column needs one.
+    pub protocol: Option<Protocol>,
+}
+
+/// How the table follows its source.
+#[derive(Debug)]
+pub(super) enum Follow {
+    /// It is as the source has it.
+    Same,
+    /// In place.
+    InPlace(Box<Pending>),
+    /// By a new copy, and why.
+    Copy(String),
+}
+
+/// Compares the table with the source's schema.
+///
+/// # Errors
+/// `PG022` when the operator's policy is to stop, or the configuration gives the columns other types;
+/// `TG020` when the Delta schema cannot be read.
+pub(super) fn follow(core: &Core, schema: &TableSchema, policy: ChangePolicy) -> Result<Follow> {
+    let changes = core.state.changes(schema);
+    match policy.remedy(&changes) {
+        Remedy::Stop => Err(table_error(&schema.name, codes::PG022, told(&changes)).with_try(format!(
+            "strandline resync \"{}\" --yes   (or allow it: sink.schema_changes)",
+            schema.name
+        ))),
+        Remedy::Copy => Ok(Follow::Copy(told(&changes))),
+        Remedy::InPlace => in_place(core, schema, &changes),
+    }
+}
+
+fn in_place(core: &Core, schema: &TableSchema, changes: &[Change]) -> Result<Follow> {
+    let unreadable = |e: serde_json::Error| {
+        table_error(&schema.name, codes::TG020, "its Delta schema cannot be read").with_source(e)
+    };
+    let mut delta: Value = serde_json::from_str(&core.metadata.schema_string).map_err(unreadable)?;
+    let Some(fields) = delta.get_mut("fields").and_then(Value::as_array_mut) else {
+        return Err(table_error(&schema.name, codes::TG020, "its Delta schema has no fields"));
+    };
+    let added =
+        |name: &str| changes.iter().any(|c| matches!(c, Change::Added { column, .. } if column == name));
+    let name_of = |field: &Value| field.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    for column in &schema.columns {
+        let same = fields.iter().find(|field| name_of(field) == column.name);
+        match same {
+            Some(_) if added(&column.name) => {
+                return Ok(Follow::Copy(format!(
+                    "column \"{}\" was there before, and was dropped",
+                    column.name
+                )));
+            }
+            Some(field) if field.get("type") != Some(&json!(column.kind.delta())) => {
+                let what =
+                    "its columns have other types in the target: the configuration or the source changed";
+                return Err(table_error(&schema.name, codes::PG022, what)
+                    .with_try(format!("strandline resync \"{}\" --yes", schema.name)));
+            }
+            Some(_) => {}
+            None if fields.iter().any(|f| name_of(f).to_lowercase() == column.name.to_lowercase()) => {
+                let what = format!("column \"{}\" differs from a dropped one only in case", column.name);
+                return Ok(Follow::Copy(what));
+            }
+            None => fields.push(table::field(column)),
+        }
+    }
+    let state = core.state.evolved(schema, changes);
+    if state == core.state {
+        return Ok(Follow::Same);
+    }
+    let document = serde_json::to_string(&state)
+        .map_err(|e| Error::new(codes::RT001, "cannot encode a table's state").with_source(e))?;
+    let mut metadata = core.metadata.clone();
+    metadata.schema_string = delta.to_string();
+    metadata.configuration.insert(state::KEY.into(), document);
+    let protocol = super::copy::wider(&core.protocol, &table::protocol_for(schema));
+    let protocol = Some(protocol).filter(|protocol| *protocol != core.protocol);
+    Ok(Follow::InPlace(Box::new(Pending { state, metadata, protocol })))
+}
+
+impl Core {
+    /// Follows the source's schema in place, with the next commit.
+    ///
+    /// # Errors
+    /// `PG022` when that cannot be.
+    pub(super) fn evolve(&mut self, schema: Arc<TableSchema>) -> Result<()> {
+        // Several changes may wait for one commit: the last stands on the one before. What is committed stays
+        // what it is, to be compared with what is found.
+        let committed = (self.state.clone(), self.metadata.clone());
+        if let Some(pending) = &self.pending {
+            (self.state, self.metadata) = (pending.state.clone(), pending.metadata.clone());
+        }
+        let followed = follow(self, &schema, ChangePolicy::default());
+        (self.state, self.metadata) = committed;
+        match followed? {
+            Follow::Same => {}
+            Follow::InPlace(pending) => self.pending = Some(*pending),
+            Follow::Copy(why) => return Err(table_error(&schema.name, codes::PG022, why)),
+        }
+        self.schema = schema;
+        Ok(())
+    }
+
+    /// What waits for the next commit, on the metadata as somebody else left them.
+    ///
+    /// # Errors
+    /// `PG022` when that cannot be.
+    pub(super) fn evolve_again(&mut self) -> Result<()> {
+        if self.pending.take().is_some() {
+            self.evolve(Arc::clone(&self.schema))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,66 @@
+//! The table's files by number.
+//!
+//! Numbers are ours: the index points with them. A number is never given twice, so an entry that points at
+//! a file that left can never meet another file. Each time all numbers lose their meaning (the table was
+//! opened again, or copied anew) the *generation* rises: what was prepared on an older one is void.
+
+use super::table::DataFile;
+use std::collections::BTreeMap;
+
+/// Number → file.
+#[derive(Default)]
+pub(super) struct Slots {
+    files: BTreeMap<u32, DataFile>,
+    next: u32,
+    generation: u64,
+}
+
+impl Slots {
+    /// Forgets everything and numbers these files.
+    pub(super) fn replace(&mut self, files: impl IntoIterator<Item = DataFile>) {
+        self.files.clear();
+        self.next = 0;
+        self.generation += 1;
+        for file in files {
+            self.push(Some(file));
+        }
+    }
+
+    /// Gives a number to a file; or to one that is empty already and has no place in the table.
+    pub(super) fn push(&mut self, file: Option<DataFile>) -> u32 {
+        let number = self.next;
+        self.next += 1;
+        if let Some(file) = file {
+            self.files.insert(number, file);
+        }
+        number
+    }
+
+    /// The file of that number.
+    pub(super) fn get(&self, number: u32) -> Option<&DataFile> {
+        self.files.get(&number)
+    }
+
+    /// What became of a file: it has another deletion vector, or left.
+    pub(super) fn set(&mut self, number: u32, file: Option<DataFile>) {
+        match file {
+            Some(file) => self.files.insert(number, file),
+            None => self.files.remove(&number),
+        };
+    }
+
+    /// All files, with their numbers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &DataFile)> {
+        self.files.iter().map(|(number, file)| (*number, file))
+    }
+
+    /// All files.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut DataFile> {
+        self.files.values_mut()
+    }
+
+    /// Rises whenever numbers lose their meaning.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+}

@@ -1,0 +1,174 @@
+//! Cleaning and the saved index.
+
+use super::super::clean::{Cleaned, Retention, clean};
+use super::super::table::{data_files, now_ms};
+use super::*;
+
+async fn commit(table: &mut DeltaTable, schema: &Arc<TableSchema>, n: u64, changes: &[Change]) {
+    table.stage(batch(schema, changes)).await.unwrap();
+    table.commit(Interval { from: at(10 + n), to: at(11 + n) }).await.unwrap();
+}
+
+async fn content_at(lake: &Lake, version: i64) -> Result<BTreeMap<i64, Row>> {
+    let mut delta = lake.files.delta()?;
+    let failed = |e: deltalake::DeltaTableError| Error::new(codes::TG020, "version").with_source(e);
+    delta.load_version(u64::try_from(version).unwrap()).await.map_err(failed)?;
+    Ok(rows_of_files(&lake.files, data_files(&lake.files, &delta).await?).await)
+}
+
+async fn written_at(lake: &Lake, version: i64) -> i64 {
+    let name = log::commit_name(version);
+    lake.files.list_log().await.unwrap().into_iter().find(|f| f.name == name).unwrap().modified_ms
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_version_within_the_retention_needs_stays() {
+    let lake = lake();
+    let schema = schema(&[0]);
+    let mut table = started(&lake, &schema).await;
+    table.upkeep.policy = None;
+    let (mut random, mut model, mut history) = (Random(3), BTreeMap::new(), BTreeMap::new());
+    for n in 0..24 {
+        let changes: Vec<Change> = (0..30).map(|_| change(&mut random, &mut model)).collect();
+        commit(&mut table, &schema, n, &changes).await;
+        history.insert(table.core.version, model.clone());
+        tokio::time::sleep(std::time::Duration::from_millis(4)).await;
+    }
+    let base = *history.keys().nth(12).unwrap();
+    let before = lake.files.list_data().await.unwrap().len();
+    let retention = Retention { files_ms: 0, log_ms: 0 };
+    // In use: a file of ours that no version names yet, however old it is.
+    let in_use = clean(&lake.files, retention, written_at(&lake, base).await, 0).await.unwrap();
+    assert_eq!(in_use, Cleaned::default());
+    let done = clean(&lake.files, retention, written_at(&lake, base).await, i64::MAX).await.unwrap();
+    assert!(done.files > 0 && done.files < before, "{done:?} of {before}");
+    for (&version, model) in history.range(base..) {
+        assert_eq!(&content_at(&lake, version).await.unwrap(), model, "version {version}");
+    }
+    // Everything but the newest version.
+    clean(&lake.files, retention, now_ms() + 10_000, i64::MAX).await.unwrap();
+    assert_eq!(content(&lake.files, &lake.ids).await, model);
+    for n in 24..30 {
+        let changes: Vec<Change> = (0..30).map(|_| change(&mut random, &mut model)).collect();
+        commit(&mut table, &schema, n, &changes).await;
+    }
+    assert_eq!(content(&lake.files, &lake.ids).await, model);
+}
+
+async fn checkpointed(files: &TableFiles, version: i64) {
+    let name = format!("_delta_log/{version:020}.checkpoint.parquet");
+    let path = files.local_path(&name).unwrap();
+    for _ in 0..1000 {
+        if path.exists() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("no checkpoint of version {version}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pipelines_record_does_not_grow_without_bound() {
+    let lake = lake();
+    let (lease, _) = lake.sink.take_over().await.unwrap();
+    let mut cut = Cut { position: at(1), witness: None, tables: BTreeMap::new() };
+    let files = Storage::open(&lake.uri).unwrap().table(&["_strandline", "shop"]).unwrap();
+    for position in 1..=230 {
+        cut.position = at(position);
+        lake.sink.commit_cut(&lease, cut.clone()).await.unwrap();
+        if position % 100 == 0 {
+            checkpointed(&files, i64::try_from(position).unwrap()).await;
+        }
+    }
+    let everything = Retention { files_ms: 0, log_ms: 0 };
+    let done = clean(&files, everything, now_ms() + 10_000, i64::MAX).await.unwrap();
+    assert!(done.files >= 228 && done.log_files >= 200, "{done:?}");
+    assert_eq!(files.list_data().await.unwrap().len(), 2);
+    assert!(files.list_log().await.unwrap().len() < 40);
+    lake.sink.commit_cut(&lease, cut.clone()).await.unwrap();
+    let (_, record) = lake.sink.take_over().await.unwrap();
+    assert_eq!(record.cut, Some(cut));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saved_index_is_used_only_where_it_holds() {
+    let mut lake = lake();
+    let cache = tempfile::tempdir().unwrap();
+    lake.sink = DeltaSink::open(&lake.uri, "shop").unwrap().with_cache(cache.path().to_owned(), usize::MAX);
+    let schema = schema(&[0]);
+    let mut table = started(&lake, &schema).await;
+    let (mut random, mut model, mut n) = (Random(11), BTreeMap::new(), 0);
+    for round in 0..6 {
+        for _ in 0..4 {
+            let changes: Vec<Change> = (0..25).map(|_| change(&mut random, &mut model)).collect();
+            commit(&mut table, &schema, n, &changes).await;
+            n += 1;
+        }
+        if round == 5 {
+            break;
+        }
+        let saved = || {
+            std::fs::read_dir(cache.path())
+                .unwrap()
+                .flatten()
+                .find(|f| f.path().extension().is_some_and(|e| e == "index"))
+        };
+        for _ in 0..500 {
+            if saved().is_some() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let saved = saved().unwrap().path();
+        match round {
+            // Damaged, cut short, gone: built anew.
+            1 => {
+                let mut bytes = std::fs::read(&saved).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                std::fs::write(&saved, bytes).unwrap();
+            }
+            3 => std::fs::write(&saved, b"SLINDEX1").unwrap(),
+            4 => std::fs::remove_file(&saved).unwrap(),
+            _ => {}
+        }
+        table = lake.open(&schema).await.0;
+    }
+    assert_eq!(content(&lake.files, &lake.ids).await, model);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_log_is_compacted() {
+    let lake = lake();
+    let schema = schema(&[]);
+    let mut table = started(&lake, &schema).await;
+    table.upkeep.policy = Some(model::policy());
+    for n in 0..40 {
+        let changes = [Change::Insert(n as i64, (Some("a".into()), None)), Change::Delete(n as i64)];
+        commit(&mut table, &schema, n, &changes).await;
+        table.upkeep.settle(&schema.name).await;
+        assert_eq!(table.upkeep().await.unwrap(), None);
+    }
+    let loaded = load(&lake.files, &lake.ids).await.unwrap();
+    assert!(
+        table.tally().jobs > 3 && loaded.files.len() < 20,
+        "{:?}, {} files",
+        table.tally(),
+        loaded.files.len()
+    );
+    let mut found = Vec::new();
+    let columns = ["_strandline_lsn", "_strandline_op", "id"].map(String::from);
+    for file in &loaded.files {
+        for batch in read_columns(&lake.files, &file.name(), &columns, None).await.unwrap() {
+            let batch = batch.unwrap();
+            let id = batch.column_by_name("id").unwrap().as_primitive::<Int64Type>().clone();
+            let op = batch.column_by_name("_strandline_op").unwrap().as_string::<i32>().clone();
+            found.extend(
+                (0..batch.num_rows()).map(|i| (id.is_valid(i).then(|| id.value(i)), op.value(i).to_owned())),
+            );
+        }
+    }
+    found.sort();
+    assert_eq!(found.len(), 80);
+    assert_eq!(found.iter().filter(|(_, op)| op == "c").count(), 40);
+}

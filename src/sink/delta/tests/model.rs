@@ -1,0 +1,378 @@
+//! The writer against a model: random units, compactions, other people's commits, cleaning, lost replies,
+//! and death between any two file operations. After each step the table holds exactly the model's rows, and
+//! after death it holds the rows of one whole unit more or none.
+//!
+//! A failure names its seed: `STRANDLINE_MODEL_SEEDS=17 cargo test --lib model` runs it again,
+//! `STRANDLINE_MODEL_SEEDS=1000..3000` runs many.
+
+use super::super::clean::{self, Retention};
+use super::super::compact::{Compacted, Job, Policy};
+use super::super::encode::FileWriter;
+use super::super::faults::Faults;
+use super::super::table::{DataFile, data_files, now_ms};
+use super::super::upsert::added;
+use super::*;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::AtomicBool;
+
+pub(super) fn policy() -> Policy {
+    Policy {
+        small_bytes: 12_000,
+        fan_out: 3,
+        dead_percent: 30,
+        very_dead_percent: 50,
+        job_bytes: 40_000,
+        target_bytes: 1_200,
+        rate: u64::MAX,
+        work_percent: 100,
+        crowd: 100,
+    }
+}
+
+struct World {
+    lake: Lake,
+    schema: Arc<TableSchema>,
+    faults: Arc<Faults>,
+    random: Random,
+    table: Option<DeltaTable>,
+    job: Option<Job>,
+    compacted: Option<Compacted>,
+    model: BTreeMap<i64, Row>,
+    position: u64,
+    /// What stood in some versions.
+    history: VecDeque<(i64, BTreeMap<i64, Row>)>,
+    landed: usize,
+    deaths: usize,
+}
+
+fn shared_memory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+impl World {
+    async fn new(seed: u64) -> World {
+        let dir = shared_memory();
+        let uri = format!("file://{}", dir.path().display());
+        let faults = Arc::new(Faults::new(seed));
+        let mut sink = DeltaSink::open(&uri, "shop").unwrap();
+        sink.storage.set_faults(&faults);
+        // Of some seeds the whole index stands beyond its budget.
+        sink = sink.with_cache(dir.path().join("cache"), if seed.is_multiple_of(4) { 0 } else { usize::MAX });
+        let files = Storage::open(&uri).unwrap().table(&["public", "t"]).unwrap();
+        let lake = Lake { _dir: dir, uri, sink, files, ids: log::AppIds::new("shop") };
+        let schema = schema(&[0]);
+        let (mut table, _) = lake.open(&schema).await;
+        table.upkeep.policy = None;
+        table.commit_copy(at(10), vec![], Base::Copied).await.unwrap();
+        let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        if random.below(3) == 0 {
+            faults.lose_replies(4);
+        }
+        World {
+            lake,
+            schema,
+            faults,
+            random,
+            table: Some(table),
+            job: None,
+            compacted: None,
+            model: BTreeMap::new(),
+            position: 10,
+            history: VecDeque::new(),
+            landed: 0,
+            deaths: 0,
+        }
+    }
+
+    fn table(&mut self) -> &mut DeltaTable {
+        self.table.as_mut().unwrap()
+    }
+
+    /// A new process, until one lives long enough to open the table.
+    async fn reopen(&mut self) -> CommitLsn {
+        self.table = None;
+        (self.job, self.compacted) = (None, None);
+        loop {
+            self.faults.live();
+            if self.random.below(4) == 0 {
+                self.faults.die_after(self.random.below(12) as i64);
+            }
+            let opened = async {
+                let (lease, _) = self.lake.sink.take_over().await?;
+                self.lake.sink.open_table(&lease, self.schema.clone(), OpenFor::Continue, None).await
+            };
+            match opened.await {
+                Ok((mut table, record)) => {
+                    self.faults.live();
+                    table.upkeep.policy = None;
+                    self.table = Some(table);
+                    return record.position.unwrap();
+                }
+                Err(error) => assert!(self.faults.is_dead() || error.code() == codes::TG001, "{error:?}"),
+            }
+        }
+    }
+
+    async fn check(&mut self, what: &str) {
+        let loaded = load(&self.lake.files, &self.lake.ids).await.unwrap();
+        let found = rows_of_files(&self.lake.files, loaded.files).await;
+        assert_eq!(found, self.model, "after {what}");
+        self.history.push_back((loaded.version, self.model.clone()));
+        while self.history.len() > 8 {
+            self.history.pop_front();
+        }
+    }
+
+    /// A unit; jobs are planned, run and landed between its slices.
+    async fn unit(&mut self) {
+        let mut next = self.model.clone();
+        let to = self.position + 5;
+        let outcome = self.attempt(&mut next, to).await;
+        match outcome {
+            Ok(CommitOutcome::Committed { .. }) => (self.model, self.position) = (next, to),
+            Ok(CommitOutcome::Fenced { by }) => panic!("fenced by {by}"),
+            Err(error) => {
+                assert!(self.faults.is_dead(), "{error:?}");
+                self.deaths += 1;
+                let position = self.reopen().await;
+                if position == at(to) {
+                    (self.model, self.position) = (next, to);
+                } else {
+                    assert_eq!(position, at(self.position));
+                }
+            }
+        }
+        self.check("a unit").await;
+    }
+
+    async fn attempt(&mut self, next: &mut BTreeMap<i64, Row>, to: u64) -> Result<CommitOutcome> {
+        for _ in 0..=self.random.below(3) {
+            let changes: Vec<Change> =
+                (0..=self.random.below(40)).map(|_| change(&mut self.random, next)).collect();
+            let batch = batch(&self.schema, &changes);
+            self.table().stage(batch).await?;
+            if self.random.below(3) == 0 {
+                self.upkeep().await?;
+            }
+        }
+        let interval = Interval { from: at(self.position), to: at(to) };
+        self.table().commit(interval).await
+    }
+
+    /// The next step of a compaction.
+    async fn upkeep(&mut self) -> Result<()> {
+        if let Some(compacted) = self.compacted.take() {
+            assert_eq!(self.table().land(compacted).await?, None);
+            self.landed += 1;
+        } else if let Some(job) = self.job.take() {
+            self.compacted = Some(job.run().await?);
+        } else {
+            // As after a commit: what is planned stands on the newest version.
+            if !self.table().is_open {
+                self.table().catch_up().await?;
+            }
+            self.job = Job::plan(&self.table().core, &policy(), Arc::new(AtomicBool::new(false)));
+        }
+        Ok(())
+    }
+
+    async fn upkeep_or_death(&mut self) {
+        if let Err(error) = self.upkeep().await {
+            assert!(self.faults.is_dead(), "{error:?}");
+            self.deaths += 1;
+            assert_eq!(self.reopen().await, at(self.position));
+        }
+        self.check("upkeep").await;
+    }
+
+    /// Somebody else's OPTIMIZE of some files, all of them correctly.
+    async fn foreign_optimize(&mut self) {
+        let (files, ids) = (&self.lake.files, &self.lake.ids);
+        let loaded = load(files, ids).await.unwrap();
+        let line = optimize(files, &self.schema, loaded.files).await;
+        let name = log::commit_name(loaded.version + 1);
+        assert_eq!(files.put_if_absent(&name, line.into()).await.unwrap(), Put::Written);
+    }
+
+    async fn foreign_property(&mut self) {
+        let loaded = load(&self.lake.files, &self.lake.ids).await.unwrap();
+        let mut metadata = loaded.metadata;
+        metadata.configuration.insert("foreign.note".into(), loaded.version.to_string());
+        let line = log::encode(&[log::Action::MetaData(metadata)]).unwrap();
+        let name = log::commit_name(loaded.version + 1);
+        self.lake.files.put_if_absent(&name, line.into()).await.unwrap();
+    }
+
+    /// Everything that only older versions name goes; also what died on the way.
+    async fn clean(&mut self) {
+        if self.job.is_some() || self.compacted.is_some() {
+            return;
+        }
+        let everything = Retention { files_ms: 0, log_ms: 0 };
+        let now = now_ms() + 10_000;
+        clean::clean(&self.lake.files, everything, now, i64::MAX).await.unwrap();
+        let data = self.lake.files.list_data().await.unwrap();
+        let loaded = load(&self.lake.files, &self.lake.ids).await.unwrap();
+        let vector = |f: &DataFile| match f.add.deletion_vector.as_ref()?.location().unwrap() {
+            dv::Location::Relative(name) => Some(name),
+            dv::Location::Inline(_) => None,
+        };
+        let vectors: BTreeSet<String> = loaded.files.iter().filter_map(vector).collect();
+        assert_eq!(data.len(), loaded.files.len() + vectors.len(), "what nobody names is gone");
+        self.history.clear();
+        self.check("cleaning").await;
+    }
+
+    async fn step(&mut self) {
+        if self.random.below(5) == 0 {
+            self.faults.die_after(self.random.below(45) as i64);
+        }
+        match self.random.below(16) {
+            0..8 => self.unit().await,
+            8..13 => self.upkeep_or_death().await,
+            13 => {
+                if self.random.below(2) == 0 {
+                    self.foreign_optimize().await;
+                } else {
+                    self.foreign_property().await;
+                }
+            }
+            14 => {
+                self.faults.live();
+                assert_eq!(self.reopen().await, at(self.position));
+            }
+            _ => self.clean().await,
+        }
+    }
+
+    /// Older versions still read as they were.
+    async fn time_travel(&mut self) {
+        for (version, model) in std::mem::take(&mut self.history) {
+            let mut delta = self.lake.files.delta().unwrap();
+            delta.load_version(u64::try_from(version).unwrap()).await.unwrap();
+            let data = data_files(&self.lake.files, &delta).await.unwrap();
+            assert_eq!(rows_of_files(&self.lake.files, data).await, model, "version {version}");
+        }
+    }
+}
+
+/// An OPTIMIZE as somebody else writes it: their file with the live rows of `read`, no `txn` of ours.
+async fn optimize(files: &TableFiles, schema: &Arc<TableSchema>, mut read: Vec<DataFile>) -> Vec<u8> {
+    read_vectors(files, read.iter_mut()).await.unwrap();
+    let names = ["id", "name", "big"].map(String::from);
+    let mut writer: Option<FileWriter> = None;
+    for file in &read {
+        let gone = file.deleted.as_ref().unwrap();
+        let mut row = 0;
+        for batch in read_columns(files, &file.name(), &names, None).await.unwrap() {
+            let batch = batch.unwrap();
+            let live: Vec<bool> = (row..row + batch.num_rows() as u32).map(|r| !gone.contains(r)).collect();
+            row += batch.num_rows() as u32;
+            let kept = encode::keep(&batch, &live).unwrap();
+            let kept = RecordBatch::try_new(schema.arrow.clone(), kept.columns().to_vec()).unwrap();
+            if writer.is_none() {
+                writer = Some(FileWriter::create(files, schema.arrow.clone(), &[0], &kept).unwrap());
+            }
+            writer.as_mut().unwrap().write(&kept).unwrap();
+        }
+    }
+    let mut actions = vec![table::commit_info("OPTIMIZE", 0, serde_json::json!({}))];
+    actions.extend(read.iter().map(|f| log::Action::Remove(f.remove(1, false))));
+    if let Some(writer) = writer {
+        let mut add = added(&writer.finish().await.unwrap(), 1);
+        add.data_change = false;
+        actions.push(log::Action::Add(add));
+    }
+    log::encode(&actions).unwrap()
+}
+
+async fn history(seed: u64) -> (usize, usize) {
+    let mut world = World::new(seed).await;
+    for _ in 0..14 {
+        world.step().await;
+    }
+    world.faults.live();
+    world.unit().await;
+    world.time_travel().await;
+    (world.landed, world.deaths)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_history_with_faults_ends_as_the_model() {
+    let given = std::env::var("STRANDLINE_MODEL_SEEDS").unwrap_or_else(|_| "1..120".into());
+    let (from, to) = match given.split_once("..") {
+        Some((from, to)) => (from.parse::<u64>().unwrap(), to.parse::<u64>().unwrap()),
+        None => (given.parse().unwrap(), given.parse::<u64>().unwrap() + 1),
+    };
+    let (mut landed, mut deaths) = (0, 0);
+    for seed in from..to {
+        let (l, d) = match tokio::spawn(history(seed)).await {
+            Ok(found) => found,
+            Err(panic) => panic!("seed {seed}: {panic:?}"),
+        };
+        landed += l;
+        deaths += d;
+    }
+    println!("{} seeds: {landed} compactions landed, {deaths} deaths", to - from);
+    if to - from > 50 {
+        assert!(landed > 20 && deaths > 20, "{landed} compactions, {deaths} deaths: it proves too little");
+    }
+}
+
+/// An OPTIMIZE that read an older version and was put after ours brings deleted rows back: never taken in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_optimize_of_somebody_else_stops_the_table() {
+    let lake = lake();
+    let schema = schema(&[0]);
+    let mut table = started(&lake, &schema).await;
+    let rows: Vec<Change> = (0..20).map(|i| Change::Insert(i, (Some("a".into()), None))).collect();
+    table.stage(batch(&schema, &rows)).await.unwrap();
+    table.commit(Interval { from: at(10), to: at(20) }).await.unwrap();
+    let read = load(&lake.files, &lake.ids).await.unwrap();
+    table.stage(batch(&schema, &[Change::Delete(3)])).await.unwrap();
+    table.commit(Interval { from: at(20), to: at(30) }).await.unwrap();
+    let stale = optimize(&lake.files, &schema, read.files).await;
+    foreign(&lake, read.version + 2, std::str::from_utf8(&stale).unwrap()).await;
+    let refused = table.stage(batch(&schema, &[Change::Delete(4)])).await.unwrap_err();
+    assert_eq!(code(refused), "TG012");
+}
+
+/// `RESTORE` puts rows and properties back, not the position.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_we_say_of_a_table_set_back_stops_it() {
+    let lake = lake();
+    let schema = schema(&[0]);
+    let mut table = started(&lake, &schema).await;
+    let loaded = load(&lake.files, &lake.ids).await.unwrap();
+    let mut metadata = loaded.metadata;
+    let mut state = TableState::new("shop", &schema);
+    state.first_live_version = None;
+    metadata.configuration.insert(state::KEY.into(), serde_json::to_string(&state).unwrap());
+    let line = log::encode(&[log::Action::MetaData(metadata)]).unwrap();
+    foreign(&lake, loaded.version + 1, std::str::from_utf8(&line).unwrap()).await;
+    let refused = table.stage(batch(&schema, &[Change::Insert(1, (None, None))])).await.unwrap_err();
+    assert_eq!(code(refused), "TG011");
+}
+
+/// A running pipeline's way: jobs in tasks, landed when they are ready; files stay few.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_stay_few() {
+    let lake = lake();
+    let schema = schema(&[0]);
+    let mut table = started(&lake, &schema).await;
+    table.upkeep.policy = Some(Policy { crowd: 12, ..policy() });
+    let (mut random, mut model, mut most) = (Random(5), BTreeMap::new(), 0);
+    for unit in 0..150 {
+        let changes: Vec<Change> = (0..10).map(|_| change(&mut random, &mut model)).collect();
+        table.stage(batch(&schema, &changes)).await.unwrap();
+        table.commit(Interval { from: at(10 + unit), to: at(11 + unit) }).await.unwrap();
+        if table.upkeep.is_due() {
+            table.upkeep_ready().await;
+            table.upkeep().await.unwrap();
+        }
+        most = most.max(table.core.slots.iter().count());
+    }
+    assert_eq!(content(&lake.files, &lake.ids).await, model);
+    assert!(most < 60, "{most} files");
+    assert!(table.tally().jobs > 3, "{:?}", table.tally());
+}
