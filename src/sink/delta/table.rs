@@ -269,11 +269,7 @@ pub(super) fn metadata_for(
     old: Option<&MetaData>,
     now_ms: i64,
 ) -> Result<MetaData> {
-    let mut fields: Vec<_> = schema
-        .columns
-        .iter()
-        .map(field)
-        .collect();
+    let mut fields: Vec<_> = schema.columns.iter().map(field).collect();
     if state.mode == state::Mode::Append {
         fields.extend(
             APPEND_COLUMNS
