@@ -15,12 +15,13 @@ import sys
 
 import catchup
 import commit
+import giant
 import latency
 import snapshot
 import sustained
 from harness import DIR, PG_BIN, REPS, SCALE, STRANDLINE, WORK, Postgres, Report, fresh, print_table, say
 
-ITEMS = {"catchup": catchup, "snapshot": snapshot, "commit": commit, "sustained": sustained, "latency": latency}
+ITEMS = {"catchup": catchup, "snapshot": snapshot, "commit": commit, "giant": giant, "sustained": sustained, "latency": latency}
 
 
 class Tee:

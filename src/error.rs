@@ -112,6 +112,7 @@ codes! {
     PG046 HaltPipeline 1 "the server has discarded WAL that the slot needs"
     RT001 Bug 1 "an internal check failed"
     RT002 HaltPipeline 1 "the HTTP address cannot be used"
+    RT003 HaltPipeline 1 "large transactions cannot be put on disk"
     TG001 Retry 1 "the target cannot be reached"
     TG002 HaltPipeline 1 "the target is full"
     TG003 HaltPipeline 3 "the target cannot be written"

@@ -16,7 +16,9 @@ use crate::source::postgres::adapter::{PgSettings, PgSource};
 use crate::source::postgres::catalog;
 use crate::source::postgres::options::{Endpoint, PgOptions, Secret, TlsMode};
 use crate::source::postgres::pattern::Selection;
+use crate::source::postgres::spill::Spill;
 use crate::source::postgres::sql::Sql;
+use crate::source::postgres::stream::OriginFilter;
 use crate::source::postgres::{setup as pg_setup, slot};
 use crate::telemetry::status::{OfflineStatus, PositionText, TableState, TableStatus};
 use crate::telemetry::{Metrics, Status, StatusBoard};
@@ -132,7 +134,23 @@ async fn pg_settings(cfg: &Config) -> Result<PgSettings> {
         selection: Selection::parse(&patterns(&cfg.tables.include), &patterns(&cfg.tables.exclude))?,
         policies: policies(cfg),
         create_if_missing: cfg.source.create_if_missing,
+        spill: spill(cfg),
+        origin: match cfg.source.origin {
+            model::OriginChoice::Any => OriginFilter::Any,
+            model::OriginChoice::None => OriginFilter::None,
+        },
     })
+}
+
+/// A quarter of the memory is for transactions that have not committed.
+fn spill(cfg: &Config) -> Spill {
+    let default = Spill::default();
+    let memory = cfg.limits.memory.map_or(default.memory, |_| memory_limit(cfg) / 4);
+    Spill {
+        memory,
+        slice: default.slice.min(memory / 8),
+        dir: cfg.limits.spill_dir.clone().unwrap_or(default.dir),
+    }
 }
 
 async fn pg_options(cfg: &Config) -> Result<PgOptions> {

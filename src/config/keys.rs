@@ -36,6 +36,7 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "publication",
             "create_if_missing",
             "heartbeat",
+            "origin",
         ],
         later: &["failover_slot", "on_position_lost", "wal_budget", "server_id", "gtid", "mode"],
     },
@@ -78,7 +79,7 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     },
     SectionKeys { path: "sink.commit", built: &["interval", "max_rows", "max_bytes"], later: &[] },
     SectionKeys { path: "errors", built: &["bad_row"], later: &["table_error", "retry", "dlq_max_rows"] },
-    SectionKeys { path: "limits", built: &["memory"], later: &["cpu", "spill_dir"] },
+    SectionKeys { path: "limits", built: &["memory", "spill_dir"], later: &["cpu"] },
     SectionKeys { path: "http", built: &["listen"], later: &["ui", "token", "read_only"] },
     SectionKeys { path: "log", built: &["level", "format"], later: &[] },
 ];

@@ -93,6 +93,17 @@ pub struct SourceConfig {
     pub create_if_missing: bool,
     /// How often an idle database is touched so that the slot moves on. `None`: never.
     pub heartbeat: Option<Duration>,
+    /// Which transactions are replicated, by where they came from.
+    pub origin: OriginChoice,
+}
+
+/// Which transactions are replicated, by where they came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OriginChoice {
+    /// All.
+    Any,
+    /// Only those that were made in the source: not what another replication brought there.
+    None,
 }
 
 /// Encryption of the connection to the source.
@@ -284,8 +295,10 @@ pub enum BadRow {
 /// Limits of this process.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LimitsConfig {
-    /// Bytes that buffers may hold. `None`: derived from the machine's or the cgroup's memory.
+    /// Bytes that buffers may hold.
     pub memory: Option<u64>,
+    /// Where large transactions wait until they commit. `None`: below the system's directory for such files.
+    pub spill_dir: Option<PathBuf>,
 }
 
 /// The HTTP server. Its endpoints only read.

@@ -4,8 +4,9 @@ use super::Overrides;
 use super::address::{DEFAULT_PORT, ParsedSource, parse_port, parse_sink, parse_source};
 use super::model::{
     BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
-    LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, SinkConfig, SinkTarget, SnapshotConfig,
-    SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode, UnknownTypesPolicy, WriteMode,
+    LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, SinkConfig, SinkTarget,
+    SnapshotConfig, SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode, UnknownTypesPolicy,
+    WriteMode,
 };
 use super::pattern::TablePattern;
 use super::problem::{Refusal, Show};
@@ -237,6 +238,9 @@ fn read_source(
     let heartbeat = or_default(reader, section, "heartbeat", DEFAULT_HEARTBEAT, |reader, section, key| {
         reader.duration(section, key, Duration::ZERO..=HOUR)
     });
+    let origin = or_default(reader, section, "origin", OriginChoice::Any, |reader, section, key| {
+        reader.choice(section, key, &[("any", OriginChoice::Any), ("none", OriginChoice::None)], &[])
+    });
     let Connection { address, password, tls } = connection?;
     Some(SourceConfig {
         address,
@@ -246,6 +250,7 @@ fn read_source(
         publication: publication?,
         create_if_missing: create_if_missing?,
         heartbeat: heartbeat.map(|every| (!every.is_zero()).then_some(every))?,
+        origin: origin?,
     })
 }
 
@@ -482,10 +487,22 @@ fn read_errors(reader: &mut Reader<'_>, top: Section<'_>) -> Option<ErrorsConfig
 fn read_limits(reader: &mut Reader<'_>, top: Section<'_>) -> Option<LimitsConfig> {
     let section = reader.section(top.entry("limits").map(|e| &e.value), "limits");
     let memory = match section.entry("memory") {
-        None => None,
-        Some(_) => Some(reader.size(section, "memory", 64 * MEBIBYTE..=1024 * 1024 * MEBIBYTE)?),
+        None => Some(None),
+        Some(_) => reader.size(section, "memory", 64 * MEBIBYTE..=1024 * 1024 * MEBIBYTE).map(Some),
     };
-    Some(LimitsConfig { memory })
+    let spill_dir = match section.entry("spill_dir") {
+        None => Some(None),
+        Some(_) => reader.parsed(section, "spill_dir", Repeat::Value, parse_directory).map(Some),
+    };
+    Some(LimitsConfig { memory: memory?, spill_dir: spill_dir? })
+}
+
+fn parse_directory(text: &str) -> Result<PathBuf, Refusal> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    Err(Refusal::new("is not an absolute path", "write \"/var/lib/strandline\""))
 }
 
 fn read_http(reader: &mut Reader<'_>, top: Section<'_>) -> Option<Option<HttpConfig>> {

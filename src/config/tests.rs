@@ -4,6 +4,7 @@ use super::*;
 use crate::error::codes;
 use crate::schema::TableName;
 use proptest::prelude::*;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The file of the documentation.
@@ -82,6 +83,7 @@ fn what_is_not_written_has_its_default() {
     assert_eq!(config.sink.infinity, InfinityPolicy::Stop);
     assert_eq!(config.sink.unknown_types, UnknownTypesPolicy::Stop);
     assert_eq!((config.limits.memory, config.http), (None, None));
+    assert_eq!((config.limits.spill_dir, config.source.origin), (None, OriginChoice::Any));
     assert_eq!((config.log.level, config.log.format), (LogLevel::Info, LogFormat::Auto));
 }
 
@@ -114,7 +116,7 @@ sink:
   infinity: null
   unknown_types: text
 errors: {bad_row: stop}
-limits: {memory: 512MiB}
+limits: {memory: 512MiB, spill_dir: /var/lib/strandline}
 http: {listen: "[::]:9187"}
 log: {level: debug, format: json}
 "#,
@@ -132,6 +134,7 @@ log: {level: debug, format: json}
     assert_eq!(config.sink.infinity, InfinityPolicy::Null);
     assert_eq!(config.sink.unknown_types, UnknownTypesPolicy::Text);
     assert_eq!(config.limits.memory, Some(512 << 20));
+    assert_eq!(config.limits.spill_dir, Some(PathBuf::from("/var/lib/strandline")));
     assert_eq!((config.log.level, config.log.format), (LogLevel::Debug, LogFormat::Json));
 }
 
@@ -184,6 +187,7 @@ fn advice_says_what_to_write() {
     assert_eq!(advice(&with("uri: x")), "the key belongs in another section: sink.uri");
     assert!(advice(&with("log: {level: inf}")).starts_with("did you mean \"info\"? allowed: error, warn"));
     assert!(advice(&with("limits: {memory: 512}")).starts_with("write 512MiB"));
+    assert!(advice(&with("limits: {spill_dir: tmp}")).starts_with("write \"/var"));
     assert!(advice(&with("snapshot: {workers: 0}")).starts_with("allowed: 1 to 64"));
     assert!(advice(&with("http: {listen: 9187}")).contains("127.0.0.1:9187"));
     assert!(advice(&with("http: {}")).contains("127.0.0.1:9187"));

@@ -3,6 +3,7 @@
 use crate::event::{ChangeBatch, Op};
 use crate::schema::{TableId, TableName};
 use crate::sink::Written;
+use crate::source::Burst;
 use crate::telemetry::{Metrics, TableMetrics};
 use std::collections::BTreeMap;
 
@@ -46,6 +47,13 @@ pub(super) struct Meters {
 impl Meters {
     pub(super) fn new(metrics: Metrics, seen: Written) -> Self {
         Meters { metrics, tables: BTreeMap::new(), seen }
+    }
+
+    /// Counts transactions, and what those take that have not committed.
+    pub(super) fn transactions(&self, burst: &Burst) {
+        self.metrics.transactions().inc_by(burst.transactions);
+        self.metrics.open_bytes().set(i64::try_from(burst.open_bytes).unwrap_or(i64::MAX));
+        self.metrics.spilled_bytes().inc_by(burst.spilled_bytes);
     }
 
     /// Counts the changes of a batch that goes to the sink.

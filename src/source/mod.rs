@@ -107,6 +107,10 @@ pub struct Burst {
     pub stopped: Vec<(TableId, Error)>,
     /// Transactions with changes that the guard wants, in order, each with the start of its commit record.
     pub replayed: Vec<(Lsn, Witness)>,
+    /// Bytes in memory of transactions that have not committed.
+    pub open_bytes: usize,
+    /// Bytes of such transactions that were put on disk since the last call.
+    pub spilled_bytes: u64,
     /// The bound was reached: nothing more will come.
     pub is_end: bool,
 }
@@ -126,7 +130,8 @@ pub trait ChangeStream: Send {
     /// Follows it no longer; what is in its builder is dropped.
     fn unfollow(&mut self, table: TableId);
 
-    /// Takes out everything in the table's builder, a half-received transaction's rows too.
+    /// Takes rows out of the table's builder, a half-received transaction's too; to be called until there
+    /// are none.
     ///
     /// # Errors
     /// `PG021` when a column's values cannot be represented: the table must stop.

@@ -44,6 +44,8 @@ struct Inner {
     snapshot_rows: Family<Labels, Counter>,
     named_tables: Mutex<BTreeSet<String>>,
     transactions: Counter,
+    open_bytes: Gauge,
+    spilled_bytes: Counter,
     commit_ok: Counter,
     commit_fenced: Counter,
     commit_error: Counter,
@@ -95,6 +97,11 @@ impl Metrics {
         registry.register(names::SNAPSHOT_ROWS, "Rows read by first copies", snapshot_rows.clone());
         let transactions = Counter::default();
         registry.register(names::TRANSACTIONS, "Transactions received whole", transactions.clone());
+        let (open_bytes, spilled_bytes) = (Gauge::default(), Counter::default());
+        let help = "Bytes in memory of transactions that have not committed";
+        registry.register(names::TRANSACTION_OPEN_BYTES, help, open_bytes.clone());
+        let help = "Bytes of transactions that had not committed, put on disk";
+        registry.register(names::TRANSACTION_SPILLED_BYTES, help, spilled_bytes.clone());
         let commits = Family::<Labels, Counter>::default();
         registry.register(names::SINK_COMMITS, "Commits to target tables, by result", commits.clone());
         let commit_seconds = Histogram::new(COMMIT_SECONDS);
@@ -132,6 +139,8 @@ impl Metrics {
             snapshot_rows,
             named_tables: Mutex::default(),
             transactions,
+            open_bytes,
+            spilled_bytes,
             commit_seconds,
             files,
             bytes,
@@ -169,6 +178,16 @@ impl Metrics {
     /// Transactions received whole.
     pub fn transactions(&self) -> &Counter {
         &self.0.transactions
+    }
+
+    /// Bytes in memory of transactions that have not committed.
+    pub fn open_bytes(&self) -> &Gauge {
+        &self.0.open_bytes
+    }
+
+    /// Bytes of such transactions that were put on disk.
+    pub fn spilled_bytes(&self) -> &Counter {
+        &self.0.spilled_bytes
     }
 
     /// Counts a commit to a target table and how long it took.
@@ -309,6 +328,8 @@ mod tests {
         metrics.rows().delete.inc_by(2);
         metrics.error(codes::PG022);
         metrics.buffer_bytes().set(11);
+        metrics.open_bytes().set(5);
+        metrics.spilled_bytes().inc_by(6);
         let text = metrics.encode().unwrap();
         for line in [
             "strandline_events_total{table=\"public.orders\",op=\"c\"} 4",
@@ -319,6 +340,8 @@ mod tests {
             "strandline_sink_rows_total{op=\"delete\"} 2",
             "strandline_errors_total{code=\"PG022\"} 1",
             "strandline_buffer_bytes 11",
+            "strandline_transaction_open_bytes 5",
+            "strandline_transaction_spilled_bytes_total 6",
             "strandline_up_state{state=\"starting\"} 1",
             "strandline_up_state{state=\"streaming\"} 0",
             "strandline_tables{state=\"live\"} 0",

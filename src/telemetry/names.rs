@@ -30,6 +30,10 @@ pub const TABLES: &str = "tables";
 pub const EVENTS: &str = "events";
 /// Counter: transactions received whole.
 pub const TRANSACTIONS: &str = "transactions";
+/// Gauge: bytes in memory of transactions that have not committed.
+pub const TRANSACTION_OPEN_BYTES: &str = "transaction_open_bytes";
+/// Counter: bytes of such transactions that were put on disk.
+pub const TRANSACTION_SPILLED_BYTES: &str = "transaction_spilled_bytes";
 /// Counter: `result` of a commit to a target table.
 pub const SINK_COMMITS: &str = "sink_commits";
 /// Histogram: how long a commit to a target table took.

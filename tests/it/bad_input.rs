@@ -118,7 +118,7 @@ fn a_second_instance() {
 #[test]
 fn a_full_disk() {
     let mut scene = scene_with_a_table("bad-disk");
-    let Some(disk) = SmallDisk::mount(&scene, 4) else {
+    let Some(disk) = SmallDisk::mount(&scene, "lake", 4) else {
         println!("SKIPPED: a small file system can be mounted only as root or with sudo");
         return;
     };
@@ -138,16 +138,40 @@ fn a_full_disk() {
     scene.assert_equal(&["public.orders"]);
 }
 
-/// A file system in memory, of some megabytes, where the lake is.
+/// A transaction larger than the memory for it, and than the disk on which it is to wait.
+#[test]
+fn a_full_disk_for_large_transactions() {
+    let mut scene = scene_with_a_table("bad-spill");
+    let Some(disk) = SmallDisk::mount(&scene, "spill", 4) else {
+        println!("SKIPPED: a small file system can be mounted only as root or with sudo");
+        return;
+    };
+    scene.sql().exec("alter system set logical_decoding_work_mem = '64kB'");
+    scene.sql().exec("select pg_reload_conf()");
+    scene.config.more = format!(
+        "limits: {{memory: 64MiB, spill_dir: {:?}}}\n",
+        scene.dir().join("spill").display().to_string()
+    );
+    scene.drain();
+    scene.sql().exec(
+        "insert into orders select i, md5(i::text) || md5((-i)::text) from generate_series(1000, 600000) i",
+    );
+    scene.run(&["--until-caught-up"]).expect_code(1).expect_error("RT003");
+    disk.grow(400);
+    scene.drain();
+    scene.assert_equal(&["public.orders"]);
+}
+
+/// A file system in memory, of some megabytes, below the run directory.
 struct SmallDisk(std::path::PathBuf);
 
 impl SmallDisk {
-    fn mount(scene: &Scene, megabytes: u32) -> Option<SmallDisk> {
-        let lake = scene.dir().join("lake");
-        std::fs::create_dir_all(&lake).expect("the run directory can be written");
+    fn mount(scene: &Scene, name: &str, megabytes: u32) -> Option<SmallDisk> {
+        let path = scene.dir().join(name);
+        std::fs::create_dir_all(&path).expect("the run directory can be written");
         let size = format!("size={megabytes}m,mode=0777");
-        let mounted = as_root(&["mount", "-t", "tmpfs", "-o", &size, "strandline-test", lake.to_str()?]);
-        mounted.then_some(SmallDisk(lake))
+        let mounted = as_root(&["mount", "-t", "tmpfs", "-o", &size, "strandline-test", path.to_str()?]);
+        mounted.then_some(SmallDisk(path))
     }
 
     fn grow(&self, megabytes: u32) {

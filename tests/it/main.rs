@@ -15,6 +15,7 @@ mod foreign;
 mod harness;
 mod keyless;
 mod kill;
+mod large;
 mod loss;
 mod readers;
 mod resync;

@@ -15,8 +15,9 @@ use strandline::source::postgres::pattern::Selection;
 use strandline::source::postgres::publication;
 use strandline::source::postgres::slot::{self, SlotKind};
 use strandline::source::postgres::snapshot::{CopyJob, CopyProgress, CopySink, copy_table};
+use strandline::source::postgres::spill::Spill;
 use strandline::source::postgres::sql::{Sql, field};
-use strandline::source::postgres::stream::{Budget, PgStream, StreamStart};
+use strandline::source::postgres::stream::{Budget, OriginFilter, PgStream, StreamStart};
 use tokio::sync::watch;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -86,6 +87,9 @@ pub(crate) fn stream_start(
         guard: None,
         acknowledged,
         patience: PATIENCE,
+        streaming: true,
+        spill: Spill::default(),
+        origin: OriginFilter::Any,
     }
 }
 

@@ -5,6 +5,7 @@ mod copying;
 #[expect(dead_code, reason = "shared with tests/it, which uses all of it")]
 #[path = "../it/harness/mod.rs"]
 mod harness;
+mod large;
 mod login;
 mod prepare;
 mod server;

@@ -174,3 +174,69 @@ async fn speed_of_the_stream() {
         }
     }
 }
+
+/// Bytes of memory at the peak since the last call.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("the kernel tells");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    std::fs::write("/proc/self/clear_refs", "5").expect("the peak can be set back");
+    kib * 1024
+}
+
+/// `ROWS` (default 1 M) in one transaction, in blocks and whole.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn speed_of_one_giant_transaction() {
+    let rows = std::env::var("ROWS").map_or(1_000_000, |n| n.parse::<u64>().expect("ROWS is a number"));
+    let server = Server::start("shared_buffers=1GB\nmax_wal_size=16GB\nwal_sender_timeout=60s");
+    server.sql(TABLE);
+    let options = server.options();
+    let sql = sql(&options).await;
+    let found = catalog(&sql, &["public.*"]).await;
+    let published =
+        publication::ensure(&sql, &options, &found.tables, publication::Second::Make).await.told();
+    for slot_name in ["blocks", "whole"] {
+        server.sql(&format!("select pg_create_logical_replication_slot('{slot_name}', 'pgoutput')"));
+    }
+    server.sql(&format!("insert into t select {ROW} from generate_series(1, {rows}) i"));
+    server.sql("select pg_switch_wal(); select pg_logical_emit_message(true, 'strandline', '')");
+    let mut senders = Vec::new();
+    for (slot_name, streaming) in [("blocks", true), ("whole", false)] {
+        let mut ours = options.clone();
+        ours.slot = slot_name.to_owned();
+        let (_ack, acknowledged) = watch::channel(CommitLsn::ZERO);
+        let mut start = stream_start(published.names.clone(), acknowledged);
+        start.streaming = streaming;
+        peak_memory();
+        let (started, cpu) = (Instant::now(), own_cpu());
+        let mut stream = PgStream::start(&ours, &sql, start).await.told();
+        stream.add_table(Arc::clone(&found.tables[0].schema), CommitLsn::ZERO).told();
+        let sender: u32 = server.sql("select pid from pg_stat_replication").parse().unwrap();
+        let reading = tokio::spawn(async move {
+            let (mut taken, mut heartbeats) = (0, 0);
+            while heartbeats == 0 {
+                let burst = stream.next(Budget { rows: 65_536, bytes: 16 << 20 }).await.told();
+                heartbeats += burst.heartbeats;
+                if stream.held_bytes() > 8 << 20 || heartbeats > 0 {
+                    taken += stream.take_all().into_iter().map(|(_, b)| b.told().len() as u64).sum::<u64>();
+                }
+            }
+            (stream, taken)
+        });
+        let (stream, taken) = reading.await.unwrap();
+        assert_eq!(taken, rows);
+        let sender_cpu = Server::cpu_seconds(sender);
+        println!(
+            "{rows} rows in one transaction, {slot_name}: {:.1} s, {:.2} CPU-s, walsender {sender_cpu:.2} CPU-s, \
+             peak memory {} MB, {} MB through the disk",
+            started.elapsed().as_secs_f64(),
+            own_cpu() - cpu,
+            peak_memory() / 1_000_000,
+            stream.spilled_bytes() / 1_000_000,
+        );
+        senders.push(sender_cpu);
+        stream.finish(PATIENCE).await.told();
+    }
+    println!("walsender, whole / blocks: {:.2}", senders[1] / senders[0]);
+}

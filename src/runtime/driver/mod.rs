@@ -363,6 +363,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
     }
 
     async fn burst(&mut self, burst: Burst) -> Result<()> {
+        self.meters.transactions(&burst);
         // All of it at once: a unit that is closed holds everything whole that is in the builders.
         let mut inputs = Vec::new();
         // Nothing of a table is handed on before it is known that it is still the one that was copied.
@@ -381,7 +382,6 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 transactions: burst.transactions,
             });
         }
-        self.meters.metrics.transactions().inc_by(burst.transactions);
         self.flushed = self.flushed.max(burst.server_end.unwrap_or_default());
         if let Some(end) = burst.keepalive {
             self.flushed = self.flushed.max(end);
@@ -431,10 +431,11 @@ impl<S: Source, K: Sink> Driver<S, K> {
     async fn stage(&mut self, table: TableId) -> Result<()> {
         let open = self.stream.open_transaction();
         let mut parts = self.carried.remove(&table).unwrap_or_default();
-        match self.stream.take(table) {
-            Ok(Some(batch)) => parts.push_back(batch),
-            Ok(None) => {}
-            Err(error) => return Box::pin(self.stop_table(table, &error)).await,
+        while let Some(taken) = self.stream.take(table).transpose() {
+            match taken {
+                Ok(batch) => parts.push_back(batch),
+                Err(error) => return Box::pin(self.stop_table(table, &error)).await,
+            }
         }
         let mut rest = VecDeque::new();
         for part in parts {

@@ -8,8 +8,9 @@ use super::preflight;
 use super::publication::{self, Second};
 use super::slot::{self, SlotKind, SnapshotSlot};
 use super::snapshot::{CopyJob, CopyProgress, CopySink, copy_table};
+use super::spill::Spill;
 use super::sql::{Sql, field};
-use super::stream::{PgStream, StreamStart};
+use super::stream::{OriginFilter, PgStream, StreamStart};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, Txn};
 use crate::pgoutput::Policies;
@@ -42,6 +43,10 @@ pub struct PgSettings {
     pub policies: Policies,
     /// Slot and publication are made when they are missing.
     pub create_if_missing: bool,
+    /// Where large transactions wait until they commit.
+    pub spill: Spill,
+    /// Which transactions are wanted.
+    pub origin: OriginFilter,
 }
 
 /// A PostgreSQL database.
@@ -229,6 +234,9 @@ impl Source for PgSource {
             guard: None,
             acknowledged,
             patience: SLOT_PATIENCE,
+            streaming: true,
+            spill: self.settings.spill.clone(),
+            origin: self.settings.origin,
         };
         let options = &self.settings.options;
         let stream = PgStream::start(options, &sql, start).await?;
@@ -307,7 +315,10 @@ impl ChangeStream for PgChanges {
             ));
         }
         let budget = super::stream::Budget { rows: budget.rows, bytes: budget.bytes };
-        let burst = self.stream()?.next(budget).await?;
+        let stream = self.stream()?;
+        let before = stream.spilled_bytes();
+        let burst = stream.next(budget).await?;
+        let (open_bytes, spilled_bytes) = (stream.uncommitted_bytes(), stream.spilled_bytes() - before);
         self.open = burst.open;
         Ok(Burst {
             through: burst.through,
@@ -321,6 +332,8 @@ impl ChangeStream for PgChanges {
             announced: burst.announced,
             stopped: burst.table_errors,
             replayed: burst.replayed,
+            open_bytes,
+            spilled_bytes,
             is_end: burst.stopped,
         })
     }

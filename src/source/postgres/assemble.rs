@@ -1,21 +1,28 @@
 //! From messages of the stream to rows in per-table builders, and to what a caller must know beside them.
 //!
-//! Pure: no IO, no clock. One table's trouble (a value, a change of its columns) stops that table and lets the
+//! No clock, and no IO but that of [`super::spill`]. One table's trouble (a value, a change of its columns) stops that table and lets the
 //! others go on; anything that makes the stream itself doubtful is an error of the whole.
 //!
 //! Positions: a transaction is known by the *start* of its commit record from Begin on, and ends a burst by
 //! its *end*. Event positions are not looked at: they repeat and go backwards.
+//!
+//! Transactions that are sent before they commit wait in [`super::streamed`]. From Stream Commit on they are
+//! handed on as a half-received transaction: [`Assembler::apply`] moves about a slice at each call, and the
+//! last one ends it.
 
-use super::fault::table_error;
+use super::announced::Announced;
+use super::spill::Spill;
+use super::streamed::{Applied, Applying, Fate, Streamed, changed};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, Txn};
 use crate::pgoutput::{
-    BatchBuilder, Begin, Commit, Message, Policies, Relation, RelationColumn, ReplicaIdentity,
-    ReplicationFrame, Truncate, ValueError, decode,
+    BatchBuilder, Begin, Commit, Message, Policies, Relation, ReplicationFrame, StreamCommit, Truncate,
+    ValueError, decode,
 };
 use crate::position::{CommitLsn, Lsn, Witness};
-use crate::schema::{Column, TableId, TableSchema};
+use crate::schema::{TableId, TableName, TableSchema};
 use hashbrown::HashMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// The prefix of our own logical messages.
@@ -88,6 +95,8 @@ pub enum Progress {
 
 struct Table {
     schema: Arc<TableSchema>,
+    /// Finished batches and the bytes of each, before what is in `builder`.
+    ready: VecDeque<(ChangeBatch, usize)>,
     builder: BatchBuilder,
     skip_until: CommitLsn,
     announced: Announced,
@@ -98,17 +107,14 @@ struct Table {
     failed: bool,
 }
 
-/// What the last Relation message on this connection said of a table.
-enum Announced {
-    /// None came.
-    Not,
-    /// It is what rows are decoded with.
-    Agrees,
-    /// Rows have other columns, which is known and followed: for each of ours, its place in them.
-    Mapped(Vec<Option<usize>>),
-    /// It differs, and how. An error only when a row comes that is to be taken: transactions that the table
-    /// holds already may be of an older form.
-    Differs(String),
+impl Table {
+    fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.builder.is_empty()
+    }
+
+    fn bytes(&self) -> usize {
+        self.builder.bytes() + self.ready.iter().map(|(_, bytes)| bytes).sum::<usize>()
+    }
 }
 
 struct Open {
@@ -124,9 +130,14 @@ pub struct Assembler {
     policies: Policies,
     tables: Vec<Table>,
     index: HashMap<TableId, usize>,
-    /// The last Relation message of each relation, as received: the server does not repeat it for a table
-    /// that is added later.
-    relations: HashMap<TableId, Vec<u8>>,
+    /// The last Relation message of each relation, as received, with the number of its arrival and whether it
+    /// came in a block: the server does not repeat it for a table that is added later.
+    relations: HashMap<TableId, (u64, bool, Vec<u8>)>,
+    /// Relation messages so far.
+    arrivals: u64,
+    streamed: Streamed,
+    /// A streamed transaction that has committed, and the end of its commit record.
+    applying: Option<(Box<Applying>, CommitLsn)>,
     /// Tables with rows of the open transaction.
     dirty: Vec<usize>,
     open: Option<Open>,
@@ -144,6 +155,9 @@ impl Assembler {
             tables: Vec::new(),
             index: HashMap::new(),
             relations: HashMap::new(),
+            arrivals: 0,
+            streamed: Streamed::new(policies, Spill::default()),
+            applying: None,
             dirty: Vec::new(),
             open: None,
             last_end: CommitLsn::ZERO,
@@ -151,6 +165,13 @@ impl Assembler {
             guard,
             burst: Burst::default(),
         }
+    }
+
+    /// Bounds the memory of transactions that have not committed. Before the first frame.
+    #[must_use]
+    pub fn with_spill(mut self, spill: Spill) -> Self {
+        self.streamed = Streamed::new(self.policies, spill);
+        self
     }
 
     /// Reports transactions with changes up to `guard` from now on, or no longer.
@@ -164,18 +185,30 @@ impl Assembler {
     }
 
     /// Takes a table's changes from now on, but for transactions that `skip_until` holds already. Rows of a
-    /// former registration are dropped.
+    /// former registration are dropped; where they are of a transaction that has not ended, its commit asks
+    /// for a new connection.
     ///
     /// Errors: PG024 when what was announced of it cannot be read again.
     pub fn add(&mut self, schema: Arc<TableSchema>, skip_until: CommitLsn) -> Result<()> {
         let id = schema.id;
-        let announced = match self.relations.get(&id).map(|bytes| decode(bytes, false)).transpose()? {
+        let last = self.relations.get(&id);
+        let announced = match last.map(|(_, in_block, bytes)| decode(bytes, *in_block)).transpose()? {
             Some(Message::Relation(relation)) => Announced::of(&schema, &relation),
             _ => Announced::Not,
         };
+        self.streamed.drop_table(id);
         let builder = BatchBuilder::new(Arc::clone(&schema), self.policies);
-        let mut table =
-            Table { builder, skip_until, announced, dirty: false, touched: false, failed: false, schema };
+        let ready = VecDeque::new();
+        let mut table = Table {
+            ready,
+            builder,
+            skip_until,
+            announced,
+            dirty: false,
+            touched: false,
+            failed: false,
+            schema,
+        };
         match self.table(id) {
             Some(old) => {
                 table.dirty = old.dirty;
@@ -191,6 +224,7 @@ impl Assembler {
 
     /// Takes a table's changes no more; its rows are dropped.
     pub fn remove(&mut self, id: TableId) {
+        self.streamed.drop_table(id);
         if let Some(table) = self.table(id) {
             table.failed = true;
         }
@@ -202,15 +236,19 @@ impl Assembler {
         let policies = self.policies;
         if let Some(table) = self.table(id) {
             table.builder = BatchBuilder::new(Arc::clone(&table.schema), policies);
+            table.ready.clear();
         }
     }
 
-    /// The rows of a table so far, also within a transaction.
+    /// Rows of a table so far, also within a transaction; to be called until there are none.
     ///
     /// Errors: PG021 for text that is not UTF-8; the table has stopped then.
     pub fn take(&mut self, id: TableId) -> Result<Option<ChangeBatch>> {
         let open = self.open.as_ref().map(|open| open.txn);
         let Some(table) = self.table(id) else { return Ok(None) };
+        if let Some((batch, _)) = table.ready.pop_front() {
+            return Ok(Some(batch));
+        }
         if table.builder.is_empty() {
             return Ok(None);
         }
@@ -227,17 +265,32 @@ impl Assembler {
 
     /// Bytes of memory that a table's rows take.
     pub fn bytes_of(&self, id: TableId) -> usize {
-        self.index.get(&id).and_then(|&i| self.tables.get(i)).map_or(0, |t| t.builder.bytes())
+        self.index.get(&id).and_then(|&i| self.tables.get(i)).map_or(0, Table::bytes)
     }
 
-    /// Bytes of memory that all rows take.
+    /// Bytes of memory that all rows take which can be taken.
     pub fn bytes(&self) -> usize {
-        self.tables.iter().map(|t| t.builder.bytes()).sum()
+        self.tables.iter().map(Table::bytes).sum()
+    }
+
+    /// Bytes of memory that rows take whose transactions have not committed.
+    pub fn uncommitted_bytes(&self) -> usize {
+        self.streamed.held()
+    }
+
+    /// Bytes of such rows that were put on disk so far.
+    pub fn spilled_bytes(&self) -> u64 {
+        self.streamed.spilled()
+    }
+
+    /// Streamed transactions that have not ended.
+    pub fn uncommitted(&self) -> usize {
+        self.streamed.open()
     }
 
     /// Tables with rows.
     pub fn tables_with_rows(&self) -> Vec<TableId> {
-        self.tables.iter().filter(|t| !t.builder.is_empty()).map(|t| t.schema.id).collect()
+        self.tables.iter().filter(|t| !t.is_empty()).map(|t| t.schema.id).collect()
     }
 
     /// What came since the last call.
@@ -271,7 +324,7 @@ impl Assembler {
             ReplicationFrame::Keepalive(keepalive) => {
                 self.burst.server_time = Some(keepalive.time);
                 self.burst.server_end = Some(keepalive.end);
-                if self.open.is_none() {
+                if self.open.is_none() && !self.streamed.in_block() {
                     self.burst.keepalive = Some(keepalive.end);
                     if self.stop_before.is_some_and(|bound| keepalive.end >= bound) {
                         self.burst.stopped = true;
@@ -292,16 +345,24 @@ impl Assembler {
     }
 
     fn on_message(&mut self, bytes: &[u8]) -> Result<Progress> {
+        // A caller that did not go on with it has room for all of it.
+        while self.is_applying() {
+            self.apply()?;
+        }
         let size = bytes.len();
+        let in_block = self.streamed.in_block();
         if let Some(open) = &mut self.open {
             open.bytes += size as u64;
         }
-        match decode(bytes, false)? {
-            Message::Insert(m) => self.change(m.relation, |b, n, map| match map {
+        if in_block {
+            self.streamed.came(size)?;
+        }
+        match decode(bytes, in_block)? {
+            Message::Insert(m) => self.change(m.xid, m.relation, |b, n, map| match map {
                 None => b.push_insert(&m.new, n, size),
                 Some(map) => b.push_insert(&m.new.arranged(map, &mut Vec::new()), n, size),
             }),
-            Message::Update(m) => self.change(m.relation, |b, n, map| match map {
+            Message::Update(m) => self.change(m.xid, m.relation, |b, n, map| match map {
                 None => b.push_update(m.old.as_ref(), &m.new, n, size),
                 Some(map) => {
                     let (mut new, mut old) = (Vec::new(), Vec::new());
@@ -309,7 +370,7 @@ impl Assembler {
                     b.push_update(old.as_ref(), &m.new.arranged(map, &mut new), n, size)
                 }
             }),
-            Message::Delete(m) => self.change(m.relation, |b, n, map| match map {
+            Message::Delete(m) => self.change(m.xid, m.relation, |b, n, map| match map {
                 None => b.push_delete(&m.old, n, size),
                 Some(map) => b.push_delete(&m.old.arranged(map, &mut Vec::new()), n, size),
             }),
@@ -323,11 +384,18 @@ impl Assembler {
             }
             // The name of a type, and of the server that a transaction came from: of no use to us.
             Message::Type(_) | Message::Origin(_) => Ok(Progress::Within),
-            Message::StreamStart(_)
-            | Message::StreamStop
-            | Message::StreamCommit(_)
-            | Message::StreamAbort(_)
-            | Message::BeginPrepare(_)
+            Message::StreamStart(m) if self.open.is_none() => {
+                self.streamed.start(m.xid, m.first_segment).map(within)
+            }
+            Message::StreamStop => self.streamed.stop().map(within),
+            Message::StreamAbort(m) if self.open.is_none() => {
+                self.streamed.abort(m.xid, m.subxid).map(within)
+            }
+            Message::StreamCommit(m) => self.stream_commit(m),
+            Message::StreamStart(_) | Message::StreamAbort(_) => {
+                Err(doubtful("a streamed transaction within an ordinary one"))
+            }
+            Message::BeginPrepare(_)
             | Message::Prepare(_)
             | Message::CommitPrepared(_)
             | Message::RollbackPrepared(_)
@@ -336,20 +404,25 @@ impl Assembler {
     }
 
     fn begin(&mut self, begin: Begin) -> Result<Progress> {
-        if self.open.is_some() {
+        let txn = Txn { commit_start: begin.final_lsn, xid: begin.xid, commit_time: begin.commit_time };
+        if self.open(txn)? { Ok(Progress::Within) } else { Ok(Progress::Stopped) }
+    }
+
+    /// Opens a transaction, unless the bound is before it.
+    fn open(&mut self, txn: Txn) -> Result<bool> {
+        if self.open.is_some() || self.streamed.in_block() {
             return Err(doubtful("a transaction begins within another"));
         }
-        if self.last_end.lsn() > begin.final_lsn {
+        if self.last_end.lsn() > txn.commit_start {
             return Err(doubtful("transactions are not in the order of their commits"));
         }
-        if self.stop_before.is_some_and(|bound| begin.final_lsn >= bound) {
+        if self.stop_before.is_some_and(|bound| txn.commit_start >= bound) {
             self.burst.stopped = true;
-            return Ok(Progress::Stopped);
+            return Ok(false);
         }
-        let txn = Txn { commit_start: begin.final_lsn, xid: begin.xid, commit_time: begin.commit_time };
         self.open = Some(Open { txn, ordinal: 0, changes: 0, rows: 0, bytes: 0 });
         self.burst.keepalive = None;
-        Ok(Progress::Within)
+        Ok(true)
     }
 
     fn commit(&mut self, commit: Commit) -> Result<Progress> {
@@ -357,6 +430,12 @@ impl Assembler {
         if commit.commit_lsn != open.txn.commit_start || commit.end.lsn() <= commit.commit_lsn {
             return Err(doubtful("a commit that does not belong to its beginning"));
         }
+        self.ended(open, commit.end);
+        Ok(Progress::Boundary)
+    }
+
+    /// A transaction is whole.
+    fn ended(&mut self, open: Open, end: CommitLsn) {
         for place in self.dirty.drain(..) {
             if let Some(table) = self.tables.get_mut(place) {
                 table.dirty = false;
@@ -364,29 +443,136 @@ impl Assembler {
                 table.builder.end_transaction(open.txn);
             }
         }
-        self.last_end = commit.end;
-        self.burst.through = Some(commit.end);
+        self.last_end = end;
+        self.burst.through = Some(end);
         self.burst.transactions += 1;
         self.burst.rows += open.rows;
         self.burst.bytes += open.bytes;
         if open.changes > 0 {
-            let witness = open.txn.witness(commit.end);
+            let witness = open.txn.witness(end);
             self.burst.last_nonempty = Some(witness);
             if self.guard.is_some_and(|guard| open.txn.held_at(guard)) {
                 self.burst.replayed.push((open.txn.commit_start, witness));
             }
         }
+    }
+
+    /// A streamed transaction has committed: it is opened as Begin would, and handed on from here.
+    fn stream_commit(&mut self, commit: StreamCommit) -> Result<Progress> {
+        if commit.end.lsn() <= commit.commit_lsn {
+            return Err(doubtful("a commit that ends before it begins"));
+        }
+        let mut streamed = self.streamed.take(commit.xid)?;
+        let txn = Txn { commit_start: commit.commit_lsn, xid: commit.xid, commit_time: commit.commit_time };
+        if !self.open(txn)? {
+            return Ok(Progress::Stopped);
+        }
+        for (id, (arrival, bytes)) in streamed.take_relations() {
+            if self.index.contains_key(&id) {
+                self.burst.announced.push(id);
+            }
+            if self.relations.get(&id).is_none_or(|(known, ..)| *known < arrival) {
+                self.announce(id, arrival, true, bytes)?;
+            }
+        }
+        for id in streamed.passed() {
+            let Some(table) = self.index.get(&id).and_then(|&place| self.tables.get(place)) else { continue };
+            if !table.failed && !txn.held_at(table.skip_until) {
+                return Err(joined_within(&table.schema.name));
+            }
+        }
+        let bytes = streamed.bytes();
+        let (applying, failed) =
+            streamed.apply(|id| match self.index.get(&id).and_then(|&p| self.tables.get(p)) {
+                Some(table) if !table.failed && !txn.held_at(table.skip_until) => Fate::Take,
+                _ => Fate::Skip,
+            });
+        for (id, error) in failed {
+            self.fail(id, error);
+        }
+        if let Some(open) = &mut self.open {
+            (open.changes, open.bytes) = (applying.changes(), bytes);
+        }
+        self.applying = Some((Box::new(applying), commit.end));
+        self.apply()
+    }
+
+    /// Whether a streamed transaction is being handed on: [`Assembler::apply`] goes on before any frame.
+    pub fn is_applying(&self) -> bool {
+        self.applying.is_some()
+    }
+
+    /// Hands on about a slice of the streamed transaction that has committed.
+    ///
+    /// Errors: RT003 when what was put on disk cannot be read.
+    pub fn apply(&mut self) -> Result<Progress> {
+        let Some((mut applying, end)) = self.applying.take() else { return Ok(Progress::Within) };
+        let mut moved = 0;
+        while moved < self.streamed.slice() && !applying.is_done() {
+            let table = applying.table().and_then(|(id, schema)| {
+                let table = self.index.get(&id).and_then(|&place| self.tables.get(place))?;
+                Some((!table.failed, Arc::ptr_eq(&table.schema, schema), &table.schema.name))
+            });
+            let wanted = match table {
+                // Half of its rows went to the registration before.
+                Some((true, false, name)) => return Err(joined_within(name)),
+                Some((true, true, _)) => true,
+                _ => false,
+            };
+            if let Some(Applied { table, batch, bytes }) = applying.next(wanted)? {
+                moved += bytes;
+                if let Some(batch) = batch {
+                    self.hand_on(table, batch, bytes);
+                }
+            }
+        }
+        if !applying.is_done() {
+            self.applying = Some((applying, end));
+            return Ok(Progress::Within);
+        }
+        if let Some(open) = self.open.take() {
+            self.ended(open, end);
+        }
         Ok(Progress::Boundary)
     }
 
-    /// One change of one table. Every change counts for the ordinal, taken or not, so that it does not
-    /// depend on which tables are replicated.
+    /// A batch of the open transaction, behind everything that the table has.
+    fn hand_on(&mut self, id: TableId, mut batch: ChangeBatch, bytes: usize) {
+        let Some(&place) = self.index.get(&id) else { return };
+        let (Some(open), Some(table)) = (&mut self.open, self.tables.get_mut(place)) else { return };
+        if !table.builder.is_empty() {
+            let bytes = table.builder.bytes();
+            match table.builder.take(None) {
+                Ok(before) => table.ready.push_back((before, bytes)),
+                Err(error) => {
+                    let error = error.into_error(&table.schema);
+                    return self.fail(id, error);
+                }
+            }
+        }
+        batch.stamp(open.txn);
+        open.rows += batch.len() as u64;
+        table.ready.push_back((batch, bytes));
+        if !table.dirty {
+            table.dirty = true;
+            self.dirty.push(place);
+        }
+    }
+
+    /// One change of one table, in a block with its (sub)transaction. Every change counts for the ordinal,
+    /// taken or not, so that it does not depend on which tables are replicated.
     #[inline]
     fn change(
         &mut self,
+        streamed: Option<u32>,
         id: TableId,
         push: impl FnOnce(&mut BatchBuilder, u64, Option<&[Option<usize>]>) -> Result<(), ValueError>,
     ) -> Result<Progress> {
+        if let Some(xid) = streamed {
+            let table = self.index.get(&id).and_then(|&place| self.tables.get(place));
+            let schema = table.filter(|table| !table.failed).map(|table| &table.schema);
+            return self.streamed.change(xid, id, schema, push).map(within);
+        }
         let Some(open) = &mut self.open else { return Err(doubtful("a change outside of a transaction")) };
         let ordinal = open.ordinal;
         open.ordinal += 1;
@@ -402,9 +588,7 @@ impl Assembler {
             Announced::Mapped(map) => Some(map.as_slice()),
             Announced::Not => return Err(doubtful("a change of a table that was not announced")),
             Announced::Differs(what) => {
-                let name = table.schema.name.clone();
-                let error = table_error(&name, codes::PG022, what)
-                    .with_try(format!("strandline resync {name} --yes"));
+                let error = changed(&table.schema, what);
                 self.fail(id, error);
                 return Ok(Progress::Within);
             }
@@ -427,7 +611,7 @@ impl Assembler {
 
     fn truncate(&mut self, truncate: &Truncate, size: usize) -> Result<Progress> {
         for &id in &truncate.relations {
-            self.change(id, |builder, ordinal, _| builder.push_truncate(ordinal, size))?;
+            self.change(truncate.xid, id, |builder, ordinal, _| builder.push_truncate(ordinal, size))?;
         }
         Ok(Progress::Within)
     }
@@ -438,13 +622,19 @@ impl Assembler {
             table.failed = true;
             table.touched = false;
         }
+        self.streamed.drop_table(id);
         self.discard(id);
         self.burst.table_errors.push((id, error));
     }
 
-    /// A table's columns as the server will send them from now on.
+    /// A table's columns as the server will send them from now on; in a block, of that transaction.
     fn relation(&mut self, relation: &Relation<'_>, bytes: &[u8]) -> Progress {
-        self.relations.insert(relation.id, bytes.to_vec());
+        self.arrivals += 1;
+        if self.streamed.in_block() {
+            self.streamed.relation(self.arrivals, relation, bytes);
+            return Progress::Within;
+        }
+        self.relations.insert(relation.id, (self.arrivals, false, bytes.to_vec()));
         let Some(table) = self.table(relation.id).filter(|table| !table.failed) else {
             return Progress::Within;
         };
@@ -453,63 +643,28 @@ impl Assembler {
         self.burst.announced.push(relation.id);
         if agrees { Progress::Within } else { Progress::Announced }
     }
-}
 
-impl Announced {
-    fn of(schema: &TableSchema, relation: &Relation<'_>) -> Self {
-        if let Some(what) = other_table(schema, relation) {
-            return Announced::Differs(what);
+    /// The same for what a streamed transaction that has committed said of a table.
+    fn announce(&mut self, id: TableId, arrival: u64, in_block: bool, bytes: Vec<u8>) -> Result<()> {
+        if let (Some(table), Message::Relation(relation)) = (self.table(id), decode(&bytes, in_block)?) {
+            table.announced = Announced::of(&table.schema, &relation);
         }
-        let mut map = vec![None; schema.columns.len()];
-        for (place, column) in relation.columns.iter().enumerate() {
-            let Some(at) = schema.columns.iter().position(|own| own.name == column.name) else {
-                if schema.past.dropped.iter().any(|dropped| dropped == column.name) {
-                    continue;
-                }
-                return Announced::Differs(format!("column \"{}\" is not known", column.name));
-            };
-            let Some(own) = schema.columns.get(at) else { continue };
-            if !same_values(own, column) {
-                let what = format!("column \"{}\" has another type than {}", own.name, own.type_name);
-                return Announced::Differs(what);
-            }
-            if relation.identity != ReplicaIdentity::Full && schema.key.contains(&at) != column.key {
-                return Announced::Differs(format!("column \"{}\" joined or left the key", own.name));
-            }
-            if let Some(slot) = map.get_mut(at) {
-                *slot = Some(place);
-            }
-        }
-        for (own, place) in schema.columns.iter().zip(&map) {
-            if place.is_none() && !schema.past.added.contains(&own.name) {
-                return Announced::Differs(format!("column \"{}\" is not there", own.name));
-            }
-        }
-        let is_identity = map.len() == relation.columns.len()
-            && map.iter().enumerate().all(|(at, place)| *place == Some(at));
-        if is_identity { Announced::Agrees } else { Announced::Mapped(map) }
+        self.relations.insert(id, (arrival, in_block, bytes));
+        Ok(())
     }
 }
 
-/// Whether a value announced like this is one of the column. Texts of any length are.
-fn same_values(own: &Column, announced: &RelationColumn<'_>) -> bool {
-    const TEXTS: [u32; 2] = [25, 1043];
-    (own.type_oid, own.type_modifier) == (announced.type_oid, announced.type_modifier)
-        || (TEXTS.contains(&own.type_oid) && TEXTS.contains(&announced.type_oid))
+/// Temporary: the connection is made again, and the server sends the transaction from its beginning.
+fn joined_within(name: &TableName) -> Error {
+    let what = format!("\"{name}\" joined within a large transaction, which is asked for again");
+    Error::new(codes::PG006, what)
 }
 
-/// What speaks against its being the table that is followed, columns apart; for people.
-fn other_table(schema: &TableSchema, relation: &Relation<'_>) -> Option<String> {
-    let namespace = if relation.namespace.is_empty() { "pg_catalog" } else { relation.namespace };
-    if (namespace, relation.name) != (schema.name.schema.as_str(), schema.name.table.as_str()) {
-        return Some(format!("it was renamed to \"{namespace}.{}\"", relation.name));
-    }
-    // Whole old rows serve where keys do; the reverse is not so.
-    (schema.full_before && relation.identity != ReplicaIdentity::Full)
-        .then(|| "its replica identity is not FULL any more".to_owned())
+fn within((): ()) -> Progress {
+    Progress::Within
 }
 
-fn doubtful(what: &str) -> Error {
+pub(super) fn doubtful(what: &str) -> Error {
     Error::new(codes::PG024, format!("the replication stream: {what}"))
 }
 

@@ -149,7 +149,7 @@ fn what_makes_no_sense_is_an_error() {
         ("outside of a transaction", vec![insert(1, 1)]),
         ("not announced", vec![begin(10, 1), insert(1, 1)]),
         ("order of their commits", vec![begin(10, 1), commit(10, 20), begin(15, 2)]),
-        ("not asked for", vec![frame(b"E")]),
+        ("has not begun", vec![frame(b"E")]),
     ];
     for (word, frames) in cases {
         let error = feed(&mut assembler(), &frames).unwrap_err();

@@ -1,6 +1,7 @@
 //! PostgreSQL as a source: our own replication client, catalogue, snapshot and stream.
 
 pub mod adapter;
+mod announced;
 pub mod assemble;
 pub mod auth;
 pub mod catalog;
@@ -16,7 +17,9 @@ pub mod setup;
 pub mod slot;
 pub mod snapshot;
 pub mod socket;
+pub mod spill;
 pub mod sql;
 pub mod stream;
+mod streamed;
 pub mod tls;
 pub mod wire;

@@ -11,6 +11,7 @@ use super::options::PgOptions;
 use super::publication;
 use super::quote::{identifier, identifiers, literal};
 use super::slot;
+use super::spill::Spill;
 use super::sql::Sql;
 use super::wire::{Purpose, Wire, WireReader};
 use crate::error::{Error, Result, codes};
@@ -23,6 +24,16 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, warn};
+
+/// Which transactions are wanted, by where they came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OriginFilter {
+    /// All.
+    #[default]
+    Any,
+    /// Only those that were made here: not what another replication brought.
+    None,
+}
 
 /// How to stream.
 pub struct StreamStart {
@@ -40,6 +51,12 @@ pub struct StreamStart {
     pub acknowledged: watch::Receiver<CommitLsn>,
     /// How long to wait for a slot that somebody else holds.
     pub patience: Duration,
+    /// Large transactions are sent before they commit.
+    pub streaming: bool,
+    /// Where they wait until then.
+    pub spill: Spill,
+    /// Which transactions are wanted.
+    pub origin: OriginFilter,
 }
 
 /// When a call ends although more is at hand: at the first end of a transaction from here on.
@@ -112,15 +129,16 @@ impl PgStream {
         let timeout = sender_timeout(&mut wire).await?;
         // Zero: where the slot was acknowledged.
         let command = format!(
-            "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {}, binary '{}', \
-             messages 'true')",
+            "START_REPLICATION SLOT {} LOGICAL 0/0 ({}, publication_names {}, binary '{}', messages 'true')",
             identifier(slot),
+            protocol_options(sql.major(), start.streaming, start.origin)?,
             literal(&identifiers(start.publications.iter().map(String::as_str))),
             !start.text
         );
         let (reader, writer) = wire.start_replication(&command).await?;
         let feedback = Feedback::start(writer, start.acknowledged.clone(), timeout);
-        let assembler = Assembler::new(start.policies, start.stop_before, start.guard);
+        let assembler =
+            Assembler::new(start.policies, start.stop_before, start.guard).with_spill(start.spill.clone());
         Ok(PgStream { reader, feedback, assembler, point, stopped: false, failed: None })
     }
 
@@ -149,18 +167,22 @@ impl PgStream {
         self.assembler.remove(id);
     }
 
-    /// The rows of a table so far, also within a transaction. `None`: there are none.
+    /// Rows of a table so far, also within a transaction. `None`: there are none, or no more.
     ///
     /// Errors: PG021 when a text is not UTF-8; the table has stopped then.
     pub fn take(&mut self, id: TableId) -> Result<Option<ChangeBatch>> {
         self.assembler.take(id)
     }
 
-    /// The rows of all tables, each with its own outcome.
+    /// The rows of all tables, each batch with its own outcome.
     pub fn take_all(&mut self) -> Vec<(TableId, Result<ChangeBatch>)> {
-        let ids = self.assembler.tables_with_rows();
-        let taken = ids.into_iter().filter_map(|id| Some((id, self.assembler.take(id).transpose()?)));
-        taken.collect()
+        let mut taken = Vec::new();
+        for id in self.assembler.tables_with_rows() {
+            while let Some(batch) = self.assembler.take(id).transpose() {
+                taken.push((id, batch));
+            }
+        }
+        taken
     }
 
     /// Drops the rows of a table that were not taken.
@@ -178,9 +200,19 @@ impl PgStream {
         self.assembler.bytes_of(id)
     }
 
+    /// Bytes of memory that rows take whose transactions have not committed.
+    pub fn uncommitted_bytes(&self) -> usize {
+        self.assembler.uncommitted_bytes()
+    }
+
+    /// Bytes of such rows that were put on disk so far.
+    pub fn spilled_bytes(&self) -> u64 {
+        self.assembler.spilled_bytes()
+    }
+
     /// Takes what is at hand, or waits for it. Returns at the end of a transaction once the budget is reached,
-    /// else when no complete message is left, which may be within a transaction ([`Burst::open`]).
-    /// Cancel-safe.
+    /// else when no complete message is left, which may be within a transaction ([`Burst::open`]), or with
+    /// each slice of a large one that is handed on. Cancel-safe.
     ///
     /// Errors: PG006 when the connection is lost, PG024 when the stream cannot be understood, PG046 and others
     /// by what the server says. After an error only [`PgStream::finish`] is of use; what came before it was
@@ -214,6 +246,9 @@ impl PgStream {
     /// Whether any message was taken. An error comes with the same.
     fn take_buffered(&mut self, budget: Budget) -> Result<bool, (Error, bool)> {
         let mut progressed = false;
+        if self.assembler.is_applying() {
+            return self.assembler.apply().map(|_| true).map_err(|error| (error, false));
+        }
         loop {
             let frame = match self.reader.try_frame() {
                 Ok(Some(frame)) => frame,
@@ -227,6 +262,7 @@ impl PgStream {
                 tag => Err(protocol(format!("kind {:?} in the replication stream", char::from(tag)))),
             };
             match progress {
+                Ok(Progress::Within) if self.assembler.is_applying() => return Ok(true),
                 Ok(Progress::Within) => {}
                 // Its next rows wait until somebody has looked.
                 Ok(Progress::Announced) => return Ok(true),
@@ -274,10 +310,45 @@ impl PgStream {
     }
 }
 
+/// The options that depend on the server's version.
+fn protocol_options(major: u32, streaming: bool, origin: OriginFilter) -> Result<String> {
+    let mut options = match (streaming, major) {
+        (false, _) => "proto_version '1'".to_owned(),
+        (true, ..16) => "proto_version '2', streaming 'on'".to_owned(),
+        (true, _) => "proto_version '4', streaming 'on'".to_owned(),
+    };
+    match (origin, major) {
+        (OriginFilter::Any, _) => {}
+        (OriginFilter::None, 16..) => options.push_str(", origin 'none'"),
+        (OriginFilter::None, _) => {
+            let what = format!("PostgreSQL {major} cannot leave out what other replication brought");
+            return Err(
+                Error::new(codes::PG012, what).with_try("source.origin: any, or PostgreSQL 16 or newer")
+            );
+        }
+    }
+    Ok(options)
+}
+
 /// The server's `wal_sender_timeout`; zero: none.
 async fn sender_timeout(wire: &mut Wire) -> Result<Duration> {
     let query = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'";
     let rows = wire.simple_query(query).await?;
     let row = rows.first().ok_or_else(|| protocol("no wal_sender_timeout"))?;
     super::sql::field(row, 0).map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_protocol_is_the_newest_that_the_server_has() {
+        let options = |major, streaming, origin| protocol_options(major, streaming, origin).unwrap();
+        assert_eq!(options(14, true, OriginFilter::Any), "proto_version '2', streaming 'on'");
+        assert_eq!(options(16, true, OriginFilter::Any), "proto_version '4', streaming 'on'");
+        assert_eq!(options(18, false, OriginFilter::None), "proto_version '1', origin 'none'");
+        let error = protocol_options(15, true, OriginFilter::None).unwrap_err();
+        assert_eq!(error.code(), codes::PG012);
+    }
 }

@@ -12,6 +12,7 @@ use super::super::faults::Faults;
 use super::super::table::{DataFile, data_files, now_ms};
 use super::super::upsert::added;
 use super::*;
+use crate::schema::change::ChangePolicy;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::AtomicBool;
 
@@ -99,7 +100,10 @@ impl World {
             }
             let opened = async {
                 let (lease, _) = self.lake.sink.take_over().await?;
-                self.lake.sink.open_table(&lease, self.schema.clone(), OpenFor::Continue, None).await
+                self.lake
+                    .sink
+                    .open_table(&lease, self.schema.clone(), OpenFor::Continue(ChangePolicy::default()), None)
+                    .await
             };
             match opened.await {
                 Ok((mut table, record)) => {
