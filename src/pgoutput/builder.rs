@@ -301,7 +301,8 @@ impl BatchBuilder {
             OldRow::Key(tuple) => (tuple, false),
             OldRow::Full(tuple) => (tuple, true),
         };
-        if self.schema.full_before && !whole {
+        // With a key, rows from before the table logged whole ones may still come.
+        if self.schema.full_before && !self.schema.has_key() && !whole {
             return Err(ValueError::row(Reason::OldRowNotWhole));
         }
         let (schema, policies) = (&self.schema, &self.policies);

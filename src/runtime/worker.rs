@@ -122,6 +122,17 @@ async fn serve<T: TableSink>(
     id: TableId,
     generation: u64,
     mut table: T,
+    work: mpsc::Receiver<Work>,
+    events: mpsc::UnboundedSender<TableEvent>,
+) {
+    work_through(id, generation, &mut table, work, events).await;
+    table.close().await;
+}
+
+async fn work_through<T: TableSink>(
+    id: TableId,
+    generation: u64,
+    table: &mut T,
     mut work: mpsc::Receiver<Work>,
     events: mpsc::UnboundedSender<TableEvent>,
 ) {

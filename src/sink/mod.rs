@@ -243,6 +243,11 @@ pub trait TableSink: Send + 'static {
         std::future::pending()
     }
 
+    /// Ends the work beside the commits; what it had not finished is void.
+    fn close(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// Makes visible what was done beside the commits; no row changes. The epoch of a newer owner, if one
     /// is met.
     fn upkeep(&mut self) -> impl Future<Output = Result<Option<Epoch>>> + Send {

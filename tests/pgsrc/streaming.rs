@@ -173,7 +173,7 @@ async fn a_table_that_changes_stops_and_the_others_go_on() {
     assert_eq!(codes, [(a, codes::PG022), (d, codes::PG021)]);
     let report = all.table_errors[0].1.report();
     assert!(
-        report.contains("\"w\" was added") && report.contains("strandline resync public.a --yes"),
+        report.contains("\"w\" is not known") && report.contains("strandline resync public.a --yes"),
         "{report}"
     );
     assert!(!all.table_errors[1].1.report().contains("4711"));

@@ -186,8 +186,11 @@ fn count(found: u16) -> ValueError {
 }
 
 #[test]
-fn a_key_alone_is_refused_where_whole_rows_are_logged() {
-    let mut builder = builder(&table(KEYED, &[0], true));
+fn a_key_alone_is_refused_where_there_is_none() {
+    let key_row = || row(&["1", "null", "null"]);
+    let mut keyed = builder(&table(KEYED, &[0], true));
+    keyed.push_delete(&key_only(&key_row()), 0, 0).unwrap();
+    let mut builder = builder(&table(KEYED, &[], true));
     let error = builder.push_delete(&key_only(&row(&["1", "null", "null"])), 0, 0).unwrap_err();
     assert_eq!(error.reason, Reason::OldRowNotWhole);
     assert!(builder.is_empty());

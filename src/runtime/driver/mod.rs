@@ -44,6 +44,8 @@ const LONGEST_RECONNECT: Duration = Duration::from_secs(5);
 const CHECK_EVERY: Duration = Duration::from_secs(15);
 /// A graceful stop takes no longer than this (systemd and Kubernetes kill after 30 s).
 const STOP_WITHIN: Duration = Duration::from_secs(25);
+/// Tables have so long to end what they do beside the commits.
+const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 /// Why a copy that was asked for is put off.
 const COPY_LATER: [Code; 4] = [codes::PG004, codes::PG005, codes::PG006, codes::PG013];
 const KIB: usize = 1024;
@@ -189,6 +191,18 @@ impl<S: Source, K: Sink> Driver<S, K> {
     /// # Errors
     /// What ends the session.
     pub(super) async fn run(mut self, stop: &mut StopSignal) -> Result<()> {
+        let result = Box::pin(self.drive(stop)).await;
+        self.show(true);
+        let closing = std::mem::take(&mut self.workers).into_values().map(Worker::close);
+        let closed = futures_util::future::join_all(closing);
+        if tokio::time::timeout(CLOSE_WITHIN, closed).await.is_err() {
+            tracing::debug!("a table was not closed in time");
+        }
+        result?;
+        self.stream.finish().await
+    }
+
+    async fn drive(&mut self, stop: &mut StopSignal) -> Result<()> {
         if let Some((from, target, answered)) = self.start.take() {
             if !answered.is_empty() {
                 self.tell(Entry::Resumed { tables: Vec::new(), answered })?;
@@ -260,8 +274,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
             self.admit().await?;
             self.show(false);
         }
-        self.show(true);
-        self.stream.finish().await
+        Ok(())
     }
 
     fn now(&self) -> Millis {

@@ -440,6 +440,10 @@ impl TableSink for DeltaTable {
         Ok(outcome)
     }
 
+    async fn close(&mut self) {
+        self.upkeep.close().await;
+    }
+
     async fn upkeep_ready(&mut self) {
         self.upkeep.ready(&self.core.schema.name).await;
     }

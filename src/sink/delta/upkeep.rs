@@ -164,6 +164,20 @@ impl Upkeep {
         (self.job.is_some() || self.finished.is_some()) && self.policy.as_ref().is_some_and(crowded)
     }
 
+    /// Ends what is under way, and waits until it has ended: a task must not outlive the runtime's timers.
+    pub(super) async fn close(&mut self) {
+        self.hurry.store(true, Ordering::Relaxed);
+        self.finished = None;
+        if let Some(mut job) = self.job.take() {
+            job.0.abort();
+            let _aborted = (&mut job.0).await;
+        }
+        if let Some(mut cleaning) = self.cleaning.take() {
+            cleaning.0.abort();
+            let _aborted = (&mut cleaning.0).await;
+        }
+    }
+
     /// What is under way is void.
     pub(super) fn abandon(&mut self) {
         self.job = None;

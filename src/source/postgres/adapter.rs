@@ -56,6 +56,9 @@ pub struct PgSource {
     tables: Mutex<BTreeMap<TableId, CatalogTable>>,
     /// As the catalogue was last found.
     text_stream: Arc<AtomicBool>,
+    /// The server could not send a value in binary form: so for good, since a table that is published and not
+    /// ours can have such a column.
+    text_forced: Arc<AtomicBool>,
     /// Codes of warnings that were given.
     told: Mutex<BTreeSet<&'static str>>,
 }
@@ -68,6 +71,7 @@ impl PgSource {
             sql: Mutex::new(None),
             tables: Mutex::default(),
             text_stream: Arc::default(),
+            text_forced: Arc::default(),
             told: Mutex::default(),
         }
     }
@@ -138,7 +142,8 @@ impl Source for PgSource {
             .iter()
             .map(|t| SourceTable { schema: Arc::clone(&t.schema), estimated_rows: t.rows_estimate })
             .collect();
-        self.text_stream.store(catalog.text_stream, Ordering::Relaxed);
+        let needs_text = catalog.text_stream || self.text_forced.load(Ordering::Relaxed);
+        self.text_stream.store(needs_text, Ordering::Relaxed);
         *self.tables.lock().await = catalog.tables.into_iter().map(|t| (t.id(), t)).collect();
         let refused = catalog
             .rejected
@@ -254,6 +259,7 @@ impl Source for PgSource {
                 open: None,
                 is_text,
                 text_stream: Arc::clone(&self.text_stream),
+                text_forced: Arc::clone(&self.text_forced),
             },
             slot,
             point,
@@ -298,6 +304,12 @@ pub struct PgChanges {
     is_text: bool,
     /// It should be: a table may be made while it runs.
     text_stream: Arc<AtomicBool>,
+    text_forced: Arc<AtomicBool>,
+}
+
+/// The server came to a value of a type without a send function (42883, undefined function).
+fn has_no_binary_form(error: &Error) -> bool {
+    error.code() == codes::PG014 && error.message().contains(" 42883 ")
 }
 
 impl PgChanges {
@@ -317,7 +329,15 @@ impl ChangeStream for PgChanges {
         let budget = super::stream::Budget { rows: budget.rows, bytes: budget.bytes };
         let stream = self.stream()?;
         let before = stream.spilled_bytes();
-        let burst = stream.next(budget).await?;
+        let burst = match stream.next(budget).await {
+            Err(error) if !self.is_text && has_no_binary_form(&error) => {
+                self.text_forced.store(true, Ordering::Relaxed);
+                self.text_stream.store(true, Ordering::Relaxed);
+                let what = "the stream begins again, in text form, for a type that has no other";
+                return Err(Error::new(codes::PG006, what).with_source(error));
+            }
+            other => other?,
+        };
         let (open_bytes, spilled_bytes) = (stream.uncommitted_bytes(), stream.spilled_bytes() - before);
         self.open = burst.open;
         Ok(Burst {

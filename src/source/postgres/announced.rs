@@ -67,6 +67,6 @@ fn other_table(schema: &TableSchema, relation: &Relation<'_>) -> Option<String> 
         return Some(format!("it was renamed to \"{namespace}.{}\"", relation.name));
     }
     // Whole old rows serve where keys do; the reverse is not so.
-    (schema.full_before && relation.identity != ReplicaIdentity::Full)
+    (schema.full_before && !schema.has_key() && relation.identity != ReplicaIdentity::Full)
         .then(|| "its replica identity is not FULL any more".to_owned())
 }
