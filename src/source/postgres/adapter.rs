@@ -327,10 +327,11 @@ impl ChangeStream for PgChanges {
             ));
         }
         let budget = super::stream::Budget { rows: budget.rows, bytes: budget.bytes };
+        let is_text = self.is_text;
         let stream = self.stream()?;
         let before = stream.spilled_bytes();
         let burst = match stream.next(budget).await {
-            Err(error) if !self.is_text && has_no_binary_form(&error) => {
+            Err(error) if !is_text && has_no_binary_form(&error) => {
                 self.text_forced.store(true, Ordering::Relaxed);
                 self.text_stream.store(true, Ordering::Relaxed);
                 let what = "the stream begins again, in text form, for a type that has no other";
