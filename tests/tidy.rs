@@ -648,7 +648,7 @@ fn named_tests(text: &str) -> Vec<String> {
 fn test_names() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut files = files_with("tests", &["rs"]);
-    files.extend(sources());
+    files.extend(files_with("src", &["rs"]));
     for (path, text) in files {
         let stem = path.trim_end_matches(".rs").trim_end_matches("/mod").trim_end_matches("/tests");
         let file = stem.rsplit('/').next().unwrap_or_default();
