@@ -17,7 +17,7 @@ from harness import STRANDLINE, WORK, duckdb, fresh, measure, middle, percentile
 COMMITS = int(os.environ.get("SUSTAINED_COMMITS", "200"))
 EDGE = 20
 SCANS = 5
-SCAN = "select count(*), sum(a), sum(b), sum(c), sum(d), max(e), max(f), count(*) filter (where g) from delta_scan('{}')"
+SCAN = "select count(*), sum(a), sum(b), sum(c), sum(d), max(e), max(epoch_us(f)), count(*) filter (where g) from delta_scan('{}')"
 
 
 def run(postgres, report):

@@ -6,7 +6,7 @@
 
 use crate::harness::reader::Engine;
 use crate::harness::sql::Sql;
-use crate::harness::{NEWEST, OLDEST, Scene, compare};
+use crate::harness::{LONG, NEWEST, OLDEST, Scene, compare, until};
 use std::collections::BTreeMap;
 
 /// Types and values, one table.
@@ -811,6 +811,38 @@ fn a_type_without_a_binary_form_is_text_by_itself() {
     sql.exec("update plain set s = '<3', r = '=r/postgres' where id = 4");
     scene.drain();
     scene.assert_equal(&["public.plain"]);
+}
+
+/// A type that is not known may come while it runs: then the stream begins again, in text form.
+#[test]
+fn an_unknown_type_that_comes_later_is_text_too() {
+    let mut scene = Scene::new("every-type-later");
+    scene.config.sink = "  unknown_types: text\n".into();
+    scene.sql().exec(
+        "create extension cube; create table good (id int primary key, v interval); insert into good values (1, '1 day')",
+    );
+    scene.drain();
+    let mut running = scene.start_run(&[]);
+    let mut wait_for = |scene: &mut Scene| {
+        until(LONG, "both tables are equal", || {
+            assert!(running.is_running(), "it ended:\n{}", running.stderr());
+            ["public.late", "public.good"].iter().all(|table| {
+                scene.table(table).join("_delta_log").exists()
+                    && scene.difference(table, Engine::DuckDb).is_none()
+            })
+        });
+    };
+    scene.sql().exec(
+        "create table late (id int primary key, c cube, a aclitem[]); insert into late values (1, '(1,2)', '{=r/postgres}')",
+    );
+    wait_for(&mut scene);
+    scene.sql().exec(
+        "insert into late values (2, '(0.1)', null); update late set c = '(3)' where id = 1;
+         insert into good values (2, '-1 mon')",
+    );
+    wait_for(&mut scene);
+    running.terminate();
+    running.wait(LONG).expect_code(0);
 }
 
 /// Values that a composite type of another form has are not written as if it had the old one.

@@ -155,7 +155,17 @@ impl FileWriter {
     ///
     /// # Errors
     /// As [`FileWriter::write`].
-    pub(super) async fn finish(mut self) -> Result<FinishedFile> {
+    pub(super) async fn finish(self) -> Result<FinishedFile> {
+        let (finished, file) = self.finish_apart()?;
+        file.finish().await?;
+        Ok(finished)
+    }
+
+    /// Closes the file. It is whole once the second part is finished, too: no commit may name it before.
+    ///
+    /// # Errors
+    /// As [`FileWriter::write`].
+    pub(super) fn finish_apart(mut self) -> Result<(FinishedFile, NewFile)> {
         let metadata = self.writer.finish().map_err(|e| self.failed(e))?;
         let FileWriter { writer, file, schema, stats_columns, has_nan, rows } = self;
         // Its buffer was flushed by `finish`; what is left holds only the handle.
@@ -167,8 +177,7 @@ impl FileWriter {
             rows,
             stats: statistics(&metadata, &schema, &stats_columns, &has_nan, rows),
         };
-        file.finish().await?;
-        Ok(finished)
+        Ok((finished, file))
     }
 
     fn failed(&self, e: parquet::errors::ParquetError) -> Error {

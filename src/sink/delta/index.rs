@@ -2,9 +2,10 @@
 //!
 //! A cache. It is rebuilt from the key columns whenever the table is opened or in doubt, and can be lost
 //! at any time without losing anything. Most entries stand in *bases*: arrays without a gap, in the order of
-//! buckets by hash, with a directory of where each bucket begins. What changed since stands in a small hash
-//! map in front. Split into shards: one shard at a time is folded (base and front become a new base), a
-//! little with each commit, so that no commit waits for the whole, and the peak stays near the steady size.
+//! buckets by hash, with a directory of where each bucket begins. A key that is there already is changed in
+//! its place; new ones stand in a small hash map in front. Split into shards: one shard at a time is folded
+//! (base and front become a new base), so that no commit waits for the whole, and the peak stays near the
+//! steady size.
 //! A key of up to 8 bytes takes about 16.5 bytes in a base, a longer one 24.5. Beyond the memory budget a
 //! base's entries stand in a file ([`super::spill`]) and only its directory in memory, half a byte a key.
 //!
@@ -33,7 +34,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// In the front: the key's entry in the base counts no more.
+    /// The key is not there any more. In the front: nor does its entry in the base count.
     pub(super) const GONE: Place = Place { file: u32::MAX, row: u32::MAX };
 }
 
@@ -209,7 +210,15 @@ impl<K: Key> Base<K> {
         }
     }
 
-    /// The entries.
+    /// The key's place, to be changed. `None`: it has none, or none that can be changed.
+    fn place_mut(&mut self, key: K) -> Option<&mut Place> {
+        let bucket = Self::bucket(key, self.bits);
+        let (from, to) = (*self.starts.get(bucket)? as usize, *self.starts.get(bucket + 1)? as usize);
+        let Entries::Memory(entries) = &mut self.entries else { return None };
+        entries.get_mut(from..to)?.iter_mut().find(|entry| entry.0 == key).map(|entry| &mut entry.1)
+    }
+
+    /// The entries, those that are gone included.
     ///
     /// # Errors
     /// Of the file that they are in.
@@ -243,7 +252,7 @@ impl<K: Key> Shard<K> {
         match self.front.find(key.mix(), |entry| entry.0 == key) {
             Some((_, Place::GONE)) => Ok(None),
             Some((_, place)) => Ok(Some(*place)),
-            None => self.base.find(key),
+            None => Ok(self.base.find(key)?.filter(|&place| place != Place::GONE)),
         }
     }
 
@@ -251,9 +260,25 @@ impl<K: Key> Shard<K> {
         match self.front.find_mut(key.mix(), |entry| entry.0 == key) {
             Some(entry) => entry.1 = place,
             None => {
+                // Not while it is being saved.
+                if let Some(there) = Arc::get_mut(&mut self.base).and_then(|base| base.place_mut(key)) {
+                    *there = place;
+                    return;
+                }
                 self.front.insert_unique(key.mix(), (key, place), |entry| entry.0.mix());
             }
         }
+    }
+
+    /// Every entry is led on.
+    fn lead_on(&mut self, moves: &Moves, store: &mut Store) -> io::Result<()> {
+        let Some(Base { entries: Entries::Memory(entries), .. }) = Arc::get_mut(&mut self.base) else {
+            return self.fold(moves, store);
+        };
+        for (_, place) in entries.iter_mut().chain(self.front.iter_mut()) {
+            *place = moves.resolve(*place);
+        }
+        Ok(())
     }
 
     /// Base and front become a new base, led on.
@@ -261,7 +286,9 @@ impl<K: Key> Shard<K> {
         let base = self.base.entries()?;
         let mut entries = Vec::with_capacity(base.len() + self.front.len());
         for &(key, place) in base.iter() {
-            if self.front.find(key.mix(), |entry| entry.0 == key).is_none() {
+            if place != Place::GONE
+                && (self.front.is_empty() || self.front.find(key.mix(), |entry| entry.0 == key).is_none())
+            {
                 entries.push((key, moves.resolve(place)));
             }
         }
@@ -387,8 +414,8 @@ impl<K: Key> KeyMap<K> {
                 return;
             }
             if let Some(shard) = self.shards.get_mut(self.next_swept) {
-                let folded = shard.fold(&self.moves, &mut self.store);
-                self.note(folded);
+                let led_on = shard.lead_on(&self.moves, &mut self.store);
+                self.note(led_on);
             }
             self.next_swept += 1;
             if self.next_swept == self.shards.len() {

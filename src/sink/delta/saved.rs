@@ -156,7 +156,7 @@ impl<K: Key> Plan<K> {
             buffer.clear();
             let base = base.entries()?;
             let front: HashMap<K, Place> = front.iter().copied().collect();
-            let base = base.iter().filter(|(key, _)| !front.contains_key(key));
+            let base = base.iter().filter(|(key, place)| *place != Place::GONE && !front.contains_key(key));
             let front = front.iter().filter(|(_, place)| **place != Place::GONE);
             for (key, place) in base.copied().chain(front.map(|(key, place)| (*key, *place))) {
                 let place = moves.resolve(place);

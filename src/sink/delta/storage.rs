@@ -182,7 +182,6 @@ impl TableFiles {
     }
 
     #[cfg(not(test))]
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "a test puts faults here")]
     fn step(&self) -> Result<()> {
         Ok(())
     }

@@ -16,7 +16,7 @@ use super::encode::{FileWriter, FinishedFile, keep};
 use super::fetch::{self, Fetch, Origin};
 use super::index::{KeyMap, Place};
 use super::keys::{self, Key};
-use super::storage::TableFiles;
+use super::storage::{NewFile, TableFiles};
 use crate::error::{Error, Result, codes};
 use crate::event::{Before, ChangeBatch, Op};
 use crate::schema::TableSchema;
@@ -347,6 +347,19 @@ impl<K: Key> Unit<K> {
             }
         }
         Ok(())
+    }
+
+    /// Closes the open file, if there is one. It is whole once what is returned is finished.
+    ///
+    /// # Errors
+    /// `TG001` to `TG003`.
+    pub(super) fn close_file_apart(&mut self) -> Result<Option<NewFile>> {
+        let Some(writer) = self.writer.take() else { return Ok(None) };
+        let (finished, file) = tokio::task::block_in_place(|| writer.finish_apart())?;
+        if let Some(last) = self.files.last_mut() {
+            last.finished = Some(finished);
+        }
+        Ok(Some(file))
     }
 
     /// Looks every base up again: the index was rebuilt under the unit.

@@ -73,14 +73,21 @@ impl<K: Key> Upsert<K> {
     /// # Errors
     /// As [`Core::put`].
     pub(super) async fn commit(&mut self, core: &mut Core, interval: Interval) -> Result<CommitOutcome> {
-        self.unit.close_file().await?;
+        // The data file is synced while the deletion vectors are written.
+        let mut syncing = self.unit.close_file_apart()?.map(|file| tokio::spawn(file.finish()));
+        if cfg!(test) {
+            // There the steps are counted.
+            whole(syncing.take()).await?;
+        }
         self.build_index(core).await?;
         loop {
             let planned = Planned { version: core.version, epoch: core.epoch, interval };
             if let Some(index) = &self.index {
                 index.check()?;
             }
-            let plan = self.plan(core, planned).await?;
+            let plan = self.plan(core, planned).await;
+            whole(syncing.take()).await?;
+            let plan = plan?;
             match core.put(planned, plan.bytes.into()).await? {
                 PutEnd::Landed => {
                     self.publish(core, plan.changed, plan.added);
@@ -228,6 +235,16 @@ impl<K: Key> Upsert<K> {
             Ok(bytes) => tracing::debug!(table = %name, bytes, "index saved"),
             Err(e) => tracing::warn!(table = %name, "the index was not saved: {e}"),
         }));
+    }
+}
+
+/// Waits until a file is whole.
+async fn whole(syncing: Option<JoinHandle<Result<()>>>) -> Result<()> {
+    match syncing {
+        None => Ok(()),
+        Some(task) => {
+            task.await.map_err(|e| Error::new(codes::RT001, "syncing a data file broke").with_source(e))?
+        }
     }
 }
 

@@ -172,3 +172,47 @@ async fn a_change_log_is_compacted() {
     assert_eq!(found.len(), 80);
     assert_eq!(found.iter().filter(|(_, op)| op == "c").count(), 40);
 }
+
+/// A column that came later is null in older rows, one that the source dropped keeps its older values: also
+/// after files from before and after are merged.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_several_schemas_are_compacted_together() {
+    let lake = lake();
+    let old = schema(&[0]);
+    let mut columns = old.columns.clone();
+    let dropped = columns.pop().unwrap();
+    columns.push(Column { name: "extra".into(), attnum: 4, ..dropped });
+    let new = Arc::new(TableSchema::new(old.id, old.name.clone(), columns, vec![0], false));
+    let mut table = started(&lake, &old).await;
+    let row = |id: i64| Change::Insert(id, (Some("name".into()), Some(format!("value {id}"))));
+    for n in 0..4 {
+        commit(&mut table, &old, n, &[row(2 * n as i64), row(2 * n as i64 + 1)]).await;
+    }
+    table.evolve(new.clone()).unwrap();
+    for n in 4..9 {
+        table.upkeep.policy = (n == 8).then(model::policy);
+        commit(&mut table, &new, n, &[row(2 * n as i64), row(2 * n as i64 + 1)]).await;
+    }
+    table.upkeep.settle(&new.name).await;
+    assert_eq!(table.upkeep().await.unwrap(), None);
+    assert_eq!(table.tally().jobs, 1);
+    let loaded = load(&lake.files, &lake.ids).await.unwrap();
+    let mut found = BTreeMap::new();
+    for file in &loaded.files {
+        let names = ["id", "big", "extra"].map(String::from);
+        for batch in read_columns(&lake.files, &file.name(), &names, None).await.unwrap() {
+            let batch = batch.unwrap();
+            let text = |name: &str, i: usize| {
+                let column = batch.column_by_name(name).unwrap().as_string::<i32>();
+                column.is_valid(i).then(|| column.value(i).to_owned())
+            };
+            let ids = batch.column_by_name("id").unwrap().as_primitive::<Int64Type>();
+            for i in 0..batch.num_rows() {
+                found.insert(ids.value(i), (text("big", i), text("extra", i)));
+            }
+        }
+    }
+    let value = |id: i64| Some(format!("value {id}"));
+    let wanted = (0..18).map(|id| (id, if id < 8 { (value(id), None) } else { (None, value(id)) })).collect();
+    assert_eq!(found, wanted);
+}
