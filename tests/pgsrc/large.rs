@@ -133,7 +133,7 @@ async fn in_blocks_and_whole_are_the_same() {
     let sent = "select stream_txns > 3 from pg_stat_replication_slots where slot_name = 'blocks'";
     assert_eq!(server.sql(sent), "t", "nothing was sent in blocks");
     let (whole, rest) = all.split_first().expect("three");
-    assert!(whole.count > 13_000 && whole.replayed.len() > 8, "{} {}", whole.count, whole.replayed.len());
+    assert!(whole.count > 10_000 && whole.replayed.len() > 8, "{} {}", whole.count, whole.replayed.len());
     for said in rest {
         for (table, rows) in &whole.rows {
             let found = &said.rows[table];
