@@ -85,6 +85,8 @@ pub(super) enum Command {
     Status,
     /// Copy tables again from the source
     Resync(ResyncArgs),
+    /// Take away what strandline made on the source: slot and publications
+    Teardown(TeardownArgs),
     /// Say what an error code means and what to do
     Explain(ExplainArgs),
     /// Print the version
@@ -145,6 +147,16 @@ pub(super) struct ResyncArgs {
     #[arg(required = true, value_name = "TABLE")]
     pub(super) tables: Vec<String>,
     /// Do it; without this the plan is printed
+    #[arg(long)]
+    pub(super) yes: bool,
+}
+
+#[derive(Args)]
+pub(super) struct TeardownArgs {
+    /// Print what would be done
+    #[arg(long)]
+    pub(super) plan: bool,
+    /// Do it
     #[arg(long)]
     pub(super) yes: bool,
 }

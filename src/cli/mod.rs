@@ -13,6 +13,7 @@ mod resync;
 mod run;
 mod signals;
 mod status;
+mod teardown;
 mod validate;
 pub mod wire;
 
@@ -61,6 +62,7 @@ fn dispatch(cli: Cli) -> Outcome {
         }
         Command::Status => status::command(&global),
         Command::Resync(args) => resync::command(&global, args),
+        Command::Teardown(args) => teardown::command(&global, &args),
         Command::Explain(args) => explain::command(global.output, &args.code),
         Command::Version => {
             version(global.output);

@@ -19,6 +19,7 @@ use crate::source::postgres::pattern::Selection;
 use crate::source::postgres::spill::Spill;
 use crate::source::postgres::sql::Sql;
 use crate::source::postgres::stream::OriginFilter;
+use crate::source::postgres::teardown::{self as pg_teardown, Teardown};
 use crate::source::postgres::{setup as pg_setup, slot};
 use crate::telemetry::status::{OfflineStatus, PositionText, TableState, TableStatus};
 use crate::telemetry::{Metrics, Status, StatusBoard};
@@ -122,7 +123,7 @@ fn runtime_options(cfg: &Config, opts: RunOptions) -> runtime::Options {
         changes: cfg.sink.schema_changes,
         new_tables: cfg.tables.on_new_table == model::NewTable::Snapshot,
         resync: BTreeSet::new(),
-        may_replace_slot: false,
+        may_replace_slot: cfg.source.on_position_lost == model::PositionLost::Resync,
     }
 }
 
@@ -217,6 +218,20 @@ pub async fn setup(cfg: Config, print: bool) -> Result<()> {
         return Ok(());
     }
     pg_setup::run(&sql, &steps).await
+}
+
+/// What strandline made on the source; it is taken away when `yes`.
+///
+/// # Errors
+/// Those of the connection; `PG011` while somebody reads from the slot.
+pub async fn teardown(cfg: &Config, yes: bool) -> Result<Teardown> {
+    let settings = pg_settings(cfg).await?;
+    let sql = Sql::connect(&settings.options).await?;
+    let found = pg_teardown::plan(&sql, &settings.options).await?;
+    if yes {
+        pg_teardown::run(&sql, &found).await?;
+    }
+    Ok(found)
 }
 
 /// Copies these tables again: by the process that runs, or here.

@@ -29,9 +29,9 @@ pub(crate) use lookup::none_found;
 pub use lookup::{Found, Wanted, find};
 pub use model::{
     BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
-    LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, SinkConfig, SinkTarget,
-    SnapshotConfig, SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode, UnknownTypesPolicy,
-    WriteMode,
+    LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost, SinkConfig,
+    SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode,
+    UnknownTypesPolicy, WriteMode,
 };
 pub use pattern::TablePattern;
 pub use problem::{ConfigError, Mark, Place, Problem, Refusal, Show};

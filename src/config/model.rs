@@ -91,6 +91,8 @@ pub struct SourceConfig {
     pub publication: String,
     /// Whether slot and publication are made when they are missing.
     pub create_if_missing: bool,
+    /// What happens when the source's history cannot be joined to what the tables hold.
+    pub on_position_lost: PositionLost,
     /// How often an idle database is touched so that the slot moves on. `None`: never.
     pub heartbeat: Option<Duration>,
     /// Which transactions are replicated, by where they came from.
@@ -177,6 +179,15 @@ impl TablesConfig {
     pub fn covers(&self, name: &TableName) -> bool {
         self.include.iter().any(|p| p.matches(name)) && !self.exclude.iter().any(|p| p.matches(name))
     }
+}
+
+/// What happens when the slot, its WAL or the server's history is not what the tables were filled from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PositionLost {
+    /// strandline stops with the code of the loss.
+    Stop,
+    /// The slot is made anew and every table is copied again; targets keep their content until then.
+    Resync,
 }
 
 /// How the first copy of a table is made.

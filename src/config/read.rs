@@ -4,9 +4,9 @@ use super::Overrides;
 use super::address::{DEFAULT_PORT, ParsedSource, parse_port, parse_sink, parse_source};
 use super::model::{
     BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
-    LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, SinkConfig, SinkTarget,
-    SnapshotConfig, SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode, UnknownTypesPolicy,
-    WriteMode,
+    LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost, SinkConfig,
+    SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode,
+    UnknownTypesPolicy, WriteMode,
 };
 use super::pattern::TablePattern;
 use super::problem::{Refusal, Show};
@@ -232,6 +232,11 @@ fn read_source(
         (None, Some(_)) => from_file,
         (None, None) => Some(DEFAULT_PUBLICATION.to_owned()),
     };
+    let choices = [("stop", PositionLost::Stop), ("resync", PositionLost::Resync)];
+    let on_position_lost =
+        or_default(reader, section, "on_position_lost", PositionLost::Stop, |reader, section, key| {
+            reader.choice(section, key, &choices, &[])
+        });
     let create_if_missing = or_default(reader, section, "create_if_missing", true, |reader, section, key| {
         reader.boolean(section, key)
     });
@@ -249,6 +254,7 @@ fn read_source(
         slot: slot?,
         publication: publication?,
         create_if_missing: create_if_missing?,
+        on_position_lost: on_position_lost?,
         heartbeat: heartbeat.map(|every| (!every.is_zero()).then_some(every))?,
         origin: origin?,
     })

@@ -171,6 +171,8 @@ impl<S: Source, K: Sink> Session<S, K> {
             answered: record.requests.into_iter().map(|request| request.id).collect(),
         };
         self.board.clear_retrying();
+        // Everything is copied: the next loss is another one.
+        goal.replace_all = false;
         Ok(Driver::new(self, start, stream, live))
     }
 

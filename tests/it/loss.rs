@@ -4,6 +4,7 @@
 //! source, and starts it again: it must end with the right code, and the tables must not have moved.
 
 use crate::harness::postgres::{Postgres, copy};
+use crate::harness::reader::Engine;
 use crate::harness::{LONG, Scene, deltalog, places, until};
 use std::path::Path;
 use std::time::Duration;
@@ -83,6 +84,37 @@ fn a_slot_dropped_while_it_runs() {
     let after = held(&scene);
     assert_eq!((after.data_commits, after.position), (before.data_commits, before.position));
     assert!(after.cut <= Some(gap), "the cut {:?} is past the slot's end {gap}", after.cut);
+}
+
+/// Where the operator has asked for it, a loss is mended by itself, at the start and while it runs.
+#[test]
+fn a_lost_position_is_copied_again_where_that_was_asked_for() {
+    let mut scene = caught_up("loss-resync");
+    scene.config.source = "  on_position_lost: resync\n".into();
+    scene.sql().exec("select pg_drop_replication_slot('strandline_shop')");
+    scene.sql().exec("delete from orders where id % 2 = 0; insert into orders values (1000, 'in the gap')");
+    scene.drain();
+    scene.assert_equal(&["public.orders"]);
+    let mut running = scene.start_run(&[]);
+    let mut sql = scene.sql();
+    until(LONG, "the slot is dropped", || {
+        sql.exec(
+            "select pg_terminate_backend(active_pid) from pg_replication_slots where active_pid is not null",
+        );
+        sql.try_exec("select pg_drop_replication_slot('strandline_shop')").is_ok()
+    });
+    sql.exec("delete from orders where id % 3 = 0; insert into orders values (1001, 'in the second gap')");
+    until(LONG, "the table is equal again", || {
+        assert!(running.is_running(), "it ended:\n{}", running.stderr());
+        scene.difference("public.orders", Engine::DuckDb).is_none()
+    });
+    sql.exec("insert into orders values (1002, 'after it')");
+    until(LONG, "the stream goes on", || {
+        assert!(running.is_running(), "it ended:\n{}", running.stderr());
+        scene.difference("public.orders", Engine::DuckDb).is_none()
+    });
+    running.terminate();
+    running.wait(LONG).expect_code(0);
 }
 
 #[test]

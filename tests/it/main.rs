@@ -20,6 +20,7 @@ mod loss;
 mod readers;
 mod resync;
 mod selftest;
+mod teardown;
 mod types;
 mod until;
 mod wire_ack;

@@ -21,5 +21,6 @@ pub mod spill;
 pub mod sql;
 pub mod stream;
 mod streamed;
+pub mod teardown;
 pub mod tls;
 pub mod wire;

@@ -79,6 +79,8 @@ pub(crate) struct Config {
     pub(crate) lake: String,
     pub(crate) interval: String,
     pub(crate) listen: String,
+    /// Lines of the section `source`, indented.
+    pub(crate) source: String,
     /// Lines of the section `sink`, indented.
     pub(crate) sink: String,
     /// Lines at the end, as they are.
@@ -89,13 +91,14 @@ impl Config {
     fn text(&self) -> String {
         let include: Vec<String> = self.include.iter().map(|p| format!("{p:?}")).collect();
         format!(
-            "version: 1\nname: {}\nsource:\n  type: postgres\n  url: {:?}\n  slot: {}\n  publication: {}\n\
+            "version: 1\nname: {}\nsource:\n  type: postgres\n  url: {:?}\n  slot: {}\n  publication: {}\n{}\
              tables:\n  include: [{}]\nsink:\n  type: delta\n  uri: {:?}\n  commit: {{interval: {}}}\n{}\
              http:\n  listen: {:?}\n{}",
             self.name,
             self.url,
             self.slot,
             self.publication,
+            self.source,
             include.join(", "),
             self.lake,
             self.interval,
@@ -142,6 +145,7 @@ impl Scene {
             lake: format!("file://{}", dir.join("lake").display()),
             interval: "200ms".into(),
             listen: format!("127.0.0.1:{}", http.number()),
+            source: String::new(),
             sink: String::new(),
             more: String::new(),
         };
