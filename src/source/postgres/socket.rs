@@ -36,8 +36,8 @@ const MANY_WITHIN: Duration = Duration::from_millis(10);
 const LITTLE: usize = 4 * 1024;
 /// So many naps in a row with little gathered: caught up.
 const LEAN_NAPS: u32 = 2;
-/// After a read of at least this much the next follows without a nap, bytes.
-const NO_NAP: usize = 64 * 1024;
+/// After a read of at least this much the next follows without a nap, bytes: the window was full, and the walsender waits.
+const NO_NAP: usize = 192 * 1024;
 /// How long to let bytes gather; tokio's timer adds up to a millisecond.
 const NAP: Duration = Duration::from_millis(1);
 /// A server that answers sooner is near: a small window does not hold it back.
