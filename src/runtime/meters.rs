@@ -19,9 +19,8 @@ pub(super) struct Tally {
 impl Tally {
     /// Of one batch.
     pub(super) fn of(batch: &ChangeBatch) -> Self {
-        let deletes = batch.ops.iter().filter(|op| **op == Op::Delete).count() as u64;
-        let truncates = batch.ops.iter().filter(|op| **op == Op::Truncate).count() as u64;
-        Tally { upserts: batch.len() as u64 - deletes - truncates, deletes }
+        let [read, create, update, deletes, _truncates] = by_op(batch);
+        Tally { upserts: read + create + update, deletes }
     }
 
     /// Adds another.
@@ -34,6 +33,22 @@ impl Tally {
     pub(super) fn rows(self) -> u64 {
         self.upserts + self.deletes
     }
+}
+
+/// How often each operation stands in the batch: `r`, `c`, `u`, `d`, `t`.
+fn by_op(batch: &ChangeBatch) -> [u64; 5] {
+    let mut counts = [0; 5];
+    for op in &batch.ops {
+        let place = match op {
+            Op::Read => 0,
+            Op::Create => 1,
+            Op::Update => 2,
+            Op::Delete => 3,
+            Op::Truncate => 4,
+        };
+        counts[place] += 1;
+    }
+    counts
 }
 
 /// The counters of a session.
@@ -59,12 +74,8 @@ impl Meters {
     /// Counts the changes of a batch that goes to the sink.
     pub(super) fn staged(&mut self, id: TableId, name: &TableName, batch: &ChangeBatch) {
         let table = self.tables.entry(id).or_insert_with(|| self.metrics.table(&name.to_string()));
-        let mut counts = [0u64; 5];
-        for op in &batch.ops {
-            counts[*op as usize] += 1;
-        }
         let counters = [&table.read, &table.create, &table.update, &table.delete, &table.truncate];
-        for (counter, count) in counters.into_iter().zip(counts) {
+        for (counter, count) in counters.into_iter().zip(by_op(batch)) {
             counter.inc_by(count);
         }
     }

@@ -9,16 +9,16 @@ use std::fmt;
 
 /// A table's columns and key, as far as a change of them is told.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Shape {
+pub struct Outline {
     /// The columns in order.
-    pub columns: Vec<ShapeColumn>,
+    pub columns: Vec<OutlineColumn>,
     /// Names of the key columns, in key order.
     pub key: Vec<String>,
 }
 
-/// A column of a [`Shape`].
+/// A column of a [`Outline`].
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ShapeColumn {
+pub struct OutlineColumn {
     /// The identity that a rename keeps.
     pub attnum: i16,
     /// Name.
@@ -29,24 +29,24 @@ pub struct ShapeColumn {
     pub filled: bool,
 }
 
-impl Shape {
+impl Outline {
     /// Of a schema.
     pub fn of(schema: &TableSchema) -> Self {
-        let columns = schema.columns.iter().map(|c| ShapeColumn {
+        let columns = schema.columns.iter().map(|c| OutlineColumn {
             attnum: c.attnum,
             name: c.name.clone(),
             source_type: c.source_type(),
             filled: schema.filled.contains(&c.attnum),
         });
         let key = schema.key.iter().filter_map(|&i| schema.columns.get(i)).map(|c| c.name.clone());
-        Shape { columns: columns.collect(), key: key.collect() }
+        Outline { columns: columns.collect(), key: key.collect() }
     }
 
-    fn by_attnum(&self, attnum: i16) -> Option<&ShapeColumn> {
+    fn by_attnum(&self, attnum: i16) -> Option<&OutlineColumn> {
         self.columns.iter().find(|c| c.attnum == attnum)
     }
 
-    fn by_name(&self, name: &str) -> Option<&ShapeColumn> {
+    fn by_name(&self, name: &str) -> Option<&OutlineColumn> {
         self.columns.iter().find(|c| c.name == name)
     }
 }
@@ -121,9 +121,9 @@ impl fmt::Display for Change {
     }
 }
 
-/// What changed between two shapes; empty when nothing did. `rewritten`: [`super::TableForm`] says that the
+/// What changed between two outlines; empty when nothing did. `rewritten`: [`super::TableForm`] says that the
 /// values may be others.
-pub fn changes(then: &Shape, now: &Shape, rewritten: bool) -> Vec<Change> {
+pub fn changes(then: &Outline, now: &Outline, rewritten: bool) -> Vec<Change> {
     let mut found = Vec::new();
     for column in &then.columns {
         match now.by_attnum(column.attnum) {
@@ -156,11 +156,11 @@ pub fn changes(then: &Shape, now: &Shape, rewritten: bool) -> Vec<Change> {
     found
 }
 
-fn key_columns(shape: &Shape) -> Vec<Option<i16>> {
-    shape.key.iter().map(|name| shape.by_name(name).map(|c| c.attnum)).collect()
+fn key_columns(outline: &Outline) -> Vec<Option<i16>> {
+    outline.key.iter().map(|name| outline.by_name(name).map(|c| c.attnum)).collect()
 }
 
-fn retyped(then: &ShapeColumn, now: &ShapeColumn) -> Change {
+fn retyped(then: &OutlineColumn, now: &OutlineColumn) -> Change {
     let (column, from, to) = (now.name.clone(), then.source_type.clone(), now.source_type.clone());
     if is_wider(&from, &to) {
         Change::Widened { column, from, to }
@@ -279,21 +279,25 @@ pub fn told(changes: &[Change]) -> String {
 mod tests {
     use super::*;
 
-    fn shape(columns: &[(i16, &str, &str)], key: &[&str]) -> Shape {
-        let column = |&(attnum, name, kind): &(i16, &str, &str)| ShapeColumn {
+    fn outline(columns: &[(i16, &str, &str)], key: &[&str]) -> Outline {
+        let column = |&(attnum, name, kind): &(i16, &str, &str)| OutlineColumn {
             attnum,
             name: name.into(),
             source_type: kind.trim_end_matches('!').into(),
             filled: kind.ends_with('!'),
         };
-        Shape { columns: columns.iter().map(column).collect(), key: key.iter().map(|&k| k.into()).collect() }
+        Outline {
+            columns: columns.iter().map(column).collect(),
+            key: key.iter().map(|&k| k.into()).collect(),
+        }
     }
 
     #[test]
     fn each_change_is_told_by_attribute_number() {
-        let then = shape(&[(1, "id", "int4"), (2, "a", "int4"), (3, "b", "text")], &["id"]);
-        let tell =
-            |columns: &[(i16, &str, &str)], key: &[&str]| told(&changes(&then, &shape(columns, key), false));
+        let then = outline(&[(1, "id", "int4"), (2, "a", "int4"), (3, "b", "text")], &["id"]);
+        let tell = |columns: &[(i16, &str, &str)], key: &[&str]| {
+            told(&changes(&then, &outline(columns, key), false))
+        };
         let id = (1, "id", "int4");
         assert_eq!(tell(&[id, (2, "a", "int4"), (3, "b", "text")], &["id"]), "");
         assert_eq!(
@@ -319,22 +323,22 @@ mod tests {
     #[test]
     fn the_gravest_change_decides() {
         let policy = ChangePolicy::default();
-        let remedy = |now: &Shape, rewritten| {
-            let then = shape(&[(1, "id", "int4"), (2, "a", "int4")], &["id"]);
+        let remedy = |now: &Outline, rewritten| {
+            let then = outline(&[(1, "id", "int4"), (2, "a", "int4")], &["id"]);
             policy.remedy(&changes(&then, now, rewritten))
         };
         let id = (1, "id", "int4");
         let a = (2, "a", "int4");
-        assert_eq!(remedy(&shape(&[id, a, (3, "c", "text")], &["id"]), false), Remedy::InPlace);
-        assert_eq!(remedy(&shape(&[id], &["id"]), false), Remedy::InPlace);
-        assert_eq!(remedy(&shape(&[id, a, (3, "c", "text!")], &["id"]), false), Remedy::Copy);
-        assert_eq!(remedy(&shape(&[id, (2, "a", "int8")], &["id"]), true), Remedy::Copy);
-        assert_eq!(remedy(&shape(&[id, a], &["id"]), true), Remedy::Copy);
-        assert_eq!(remedy(&shape(&[id, (2, "a", "text"), (3, "c", "text")], &["id"]), true), Remedy::Stop);
-        assert_eq!(remedy(&shape(&[id, a], &["a"]), false), Remedy::Stop);
+        assert_eq!(remedy(&outline(&[id, a, (3, "c", "text")], &["id"]), false), Remedy::InPlace);
+        assert_eq!(remedy(&outline(&[id], &["id"]), false), Remedy::InPlace);
+        assert_eq!(remedy(&outline(&[id, a, (3, "c", "text!")], &["id"]), false), Remedy::Copy);
+        assert_eq!(remedy(&outline(&[id, (2, "a", "int8")], &["id"]), true), Remedy::Copy);
+        assert_eq!(remedy(&outline(&[id, a], &["id"]), true), Remedy::Copy);
+        assert_eq!(remedy(&outline(&[id, (2, "a", "text"), (3, "c", "text")], &["id"]), true), Remedy::Stop);
+        assert_eq!(remedy(&outline(&[id, a], &["a"]), false), Remedy::Stop);
         let strict = ChangePolicy { add_column: Choice::Quarantine, ..policy };
-        let then = shape(&[id], &["id"]);
-        let now = shape(&[id, (3, "c", "text")], &["id"]);
+        let then = outline(&[id], &["id"]);
+        let now = outline(&[id, (3, "c", "text")], &["id"]);
         assert_eq!(strict.remedy(&changes(&then, &now, false)), Remedy::Stop);
     }
 

@@ -175,11 +175,6 @@ impl TableSchema {
         }
     }
 
-    /// The same, stored like this.
-    pub fn with_form(self, form: TableForm) -> Self {
-        TableSchema { form, ..self }
-    }
-
     /// The same, with what it has been.
     pub fn with_past(self, past: Past) -> Self {
         TableSchema { past, ..self }

@@ -5,10 +5,10 @@
 //! pipeline's epoch, then [`Sink::open_table`] writes the epoch to the table *and only then* reads its
 //! position.
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter};
 use crate::position::{CommitLsn, Epoch, Interval, Lineage, Witness};
-use crate::schema::change::ChangePolicy;
+use crate::schema::change::{Change, ChangePolicy, told};
 use crate::schema::{Past, TableId, TableName, TableSchema};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -253,6 +253,12 @@ pub trait TableSink: Send + 'static {
     fn upkeep(&mut self) -> impl Future<Output = Result<Option<Epoch>>> + Send {
         std::future::ready(Ok(None))
     }
+}
+
+/// The operator's policy is to stop at these changes: `PG022`.
+pub fn change_refused(name: &TableName, changes: &[Change]) -> Error {
+    table_error(name, codes::PG022, told(changes))
+        .with_try(format!("strandline resync \"{name}\" --yes   (or allow it: sink.schema_changes)"))
 }
 
 /// Shorthand for a table error with its name in front.

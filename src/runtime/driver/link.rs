@@ -7,9 +7,9 @@ use super::{Driver, FIRST_RECONNECT, LONGEST_RECONNECT};
 use crate::error::{Disposition, Error, Result, codes};
 use crate::position::CommitLsn;
 use crate::replication::Input;
-use crate::schema::change::{Remedy, Shape, changes, told};
+use crate::schema::change::{Outline, Remedy, changes, told};
 use crate::schema::{TableId, TableSchema};
-use crate::sink::Sink;
+use crate::sink::{Sink, change_refused};
 use crate::source::{ChangeStream, Source, SourceView, Standing};
 use crate::telemetry::status::TableState;
 use std::sync::Arc;
@@ -90,8 +90,8 @@ impl<S: Source, K: Sink> Driver<S, K> {
     }
 
     /// Looks at the source's tables: one that somebody took out of the publication, dropped or altered must
-    /// not look live, even when nothing comes in the stream; and new ones are to be copied. The catalogue is
-    /// read beside the loop.
+    /// not look live, even when nothing comes in the stream; and new ones, which are
+    /// looked for beside the loop, are to be copied.
     pub(super) async fn check_all(&mut self) -> Result<()> {
         let live: Vec<TableId> = self.schemas.keys().copied().collect();
         match self.stand(&live).await {
@@ -181,14 +181,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
     async fn follow_change(&mut self, id: TableId, now: Arc<TableSchema>) -> Result<Option<Lost>> {
         let Some(then) = self.schemas.get(&id).cloned() else { return Ok(None) };
         let rewritten = then.form.may_be_rewritten(now.form);
-        let changes = changes(&Shape::of(&then), &Shape::of(&now), rewritten);
+        let changes = changes(&Outline::of(&then), &Outline::of(&now), rewritten);
         match self.options.changes.remedy(&changes) {
-            Remedy::Stop => {
-                let advice =
-                    format!("strandline resync \"{}\" --yes   (or allow it: sink.schema_changes)", now.name);
-                let error = crate::sink::table_error(&now.name, codes::PG022, told(&changes));
-                return Ok(Some(Lost::Stop(error.with_try(advice))));
-            }
+            Remedy::Stop => return Ok(Some(Lost::Stop(change_refused(&now.name, &changes)))),
             Remedy::Copy => return Ok(Some(Lost::Copy(told(&changes)))),
             Remedy::InPlace => {}
         }

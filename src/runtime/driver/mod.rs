@@ -60,7 +60,7 @@ pub(super) struct Start {
     pub(super) target: Option<Lsn>,
     /// Nothing at or after this is taken.
     pub(super) end: Option<Lsn>,
-    /// Tables that are recorded as stopped.
+    /// Tables that are known and do not follow the stream: stopped, or refused from the start.
     pub(super) stopped: BTreeMap<TableId, TableName>,
     /// Requests that the session has answered by its copies.
     pub(super) answered: Vec<String>,
@@ -98,7 +98,7 @@ pub(super) struct Driver<S: Source, K: Sink> {
     /// Tables that are to be copied by themselves, and why.
     wanted: BTreeMap<TableName, String>,
     copied: BTreeMap<TableName, LastCopy>,
-    /// Tables that are recorded as stopped.
+    /// Tables that are known and do not follow the stream: stopped, or refused from the start.
     stopped: BTreeMap<TableId, TableName>,
     /// A look at the source's tables that is under way.
     look: Option<JoinHandle<Result<SourceView>>>,

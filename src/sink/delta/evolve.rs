@@ -12,7 +12,7 @@ use super::table;
 use crate::error::{Error, Result, codes};
 use crate::schema::TableSchema;
 use crate::schema::change::{Change, ChangePolicy, Remedy, told};
-use crate::sink::table_error;
+use crate::sink::{change_refused, table_error};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -46,10 +46,7 @@ pub(super) enum Follow {
 pub(super) fn follow(core: &Core, schema: &TableSchema, policy: ChangePolicy) -> Result<Follow> {
     let changes = core.state.changes(schema);
     match policy.remedy(&changes) {
-        Remedy::Stop => Err(table_error(&schema.name, codes::PG022, told(&changes)).with_try(format!(
-            "strandline resync \"{}\" --yes   (or allow it: sink.schema_changes)",
-            schema.name
-        ))),
+        Remedy::Stop => Err(change_refused(&schema.name, &changes)),
         Remedy::Copy => Ok(Follow::Copy(told(&changes))),
         Remedy::InPlace => in_place(core, schema, &changes),
     }

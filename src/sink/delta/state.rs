@@ -4,7 +4,7 @@
 //! not here but in `txn` actions. The format carries a number; a newer one is refused.
 
 use crate::error::{Result, codes};
-use crate::schema::change::{Change, Shape, ShapeColumn, changes};
+use crate::schema::change::{Change, Outline, OutlineColumn, changes};
 use crate::schema::{Past, TableForm, TableId, TableSchema};
 use crate::sink::table_error;
 use serde::{Deserialize, Serialize};
@@ -114,15 +114,15 @@ impl TableState {
 
     /// What changed in the source since the table was written.
     pub(super) fn changes(&self, schema: &TableSchema) -> Vec<Change> {
-        let columns = self.columns.iter().map(|c| ShapeColumn {
+        let columns = self.columns.iter().map(|c| OutlineColumn {
             attnum: c.attnum,
             name: c.name.clone(),
             source_type: c.source_type.clone(),
             filled: false,
         });
-        let then = Shape { columns: columns.collect(), key: self.key.clone() };
+        let then = Outline { columns: columns.collect(), key: self.key.clone() };
         let rewritten = self.form.is_some_and(|form| form.may_be_rewritten(schema.form));
-        changes(&then, &Shape::of(schema), rewritten)
+        changes(&then, &Outline::of(schema), rewritten)
     }
 
     /// The state once these changes are followed in place.
