@@ -63,7 +63,11 @@ pub(super) struct Compiled {
 }
 
 /// `None`: a type that Debezium does not know, and that is not wanted.
-pub(super) fn compile(column: &Column, declared: Option<&DeclaredColumn>, options: &Options) -> Option<Compiled> {
+pub(super) fn compile(
+    column: &Column,
+    declared: Option<&DeclaredColumn>,
+    options: &Options,
+) -> Option<Compiled> {
     let found = match declared {
         Some(declared) => declared.declared_type.clone(),
         None => DeclaredType {
@@ -112,7 +116,9 @@ impl DefaultValue {
 /// Types whose defaults Debezium reads.
 fn shows_default(found: &DeclaredType) -> bool {
     match found.oid {
-        oid::BOOL | oid::CHAR | oid::INT8 | oid::INT2 | oid::INT4 | oid::TEXT | oid::JSON | oid::JSONB => true,
+        oid::BOOL | oid::CHAR | oid::INT8 | oid::INT2 | oid::INT4 | oid::TEXT | oid::JSON | oid::JSONB => {
+            true
+        }
         oid::FLOAT4 | oid::FLOAT8 | oid::BPCHAR | oid::VARCHAR | oid::UUID | oid::INTERVAL => true,
         oid::DATE | oid::TIME | oid::TIMESTAMP | oid::TIMESTAMPTZ | oid::BIT | oid::VARBIT => true,
         oid::NUMERIC => found.modifier >= 0,
@@ -215,8 +221,8 @@ fn array(element: &DeclaredType, options: &Options) -> Option<(Schema, Conv)> {
         return None;
     }
     let (schema, conv) = known(element, options)?;
-    let is_required =
-        element.labels.is_some() || matches!(conv, Conv::DoubleVector | Conv::FloatVector | Conv::SparseVector);
+    let is_required = element.labels.is_some()
+        || matches!(conv, Conv::DoubleVector | Conv::FloatVector | Conv::SparseVector);
     let nullness = if is_required { Nullness::Required } else { Nullness::Optional };
     let schema = Schema::array(schema.nullable(!is_required));
     Some((schema, Conv::Array { item: Box::new(conv), nullness, delimiter: b',' }))

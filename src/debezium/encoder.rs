@@ -206,6 +206,9 @@ pub struct Encoder {
     headers: Arc<SharedHeaders>,
 }
 
+/// A row of an image, if there is one.
+type RowOf<'a> = Option<(&'a Rows<'a>, usize)>;
+
 /// Where a written key stands: as a whole, and as bare JSON for headers.
 struct Key {
     whole: Range<usize>,
@@ -344,7 +347,7 @@ impl Encoder {
     fn encode_row(
         &self,
         change: &Change,
-        old: Option<(&Rows<'_>, usize)>,
+        old: RowOf<'_>,
         after: &Rows<'_>,
         out: &mut Records,
     ) -> Result<(), Fault> {
@@ -377,7 +380,7 @@ impl Encoder {
         &self,
         change: &Change,
         (old_key, old): (&Key, (&Rows<'_>, usize)),
-        (key, new): (&Key, Option<(&Rows<'_>, usize)>),
+        (key, new): (&Key, RowOf<'_>),
         out: &mut Records,
     ) -> Result<(), Fault> {
         let header = self.bare(key, new, out)?;
@@ -391,7 +394,7 @@ impl Encoder {
         change: &Change,
         key: Option<&Key>,
         header: KeyHeader,
-        old: Option<(&Rows<'_>, usize)>,
+        old: RowOf<'_>,
         out: &mut Records,
     ) -> Result<(), Fault> {
         if self.skips(Op::Delete) {
@@ -433,7 +436,7 @@ impl Encoder {
         op: Op,
         key: Option<&Key>,
         key_header: KeyHeader,
-        (before, after): (Option<(&Rows<'_>, usize)>, Option<(&Rows<'_>, usize)>),
+        (before, after): (RowOf<'_>, RowOf<'_>),
         out: &mut Records,
     ) -> Result<(), Fault> {
         if self.skips(op) || (op == Op::Truncate && matches!(self.form, Form::Flat(_))) {
@@ -480,7 +483,7 @@ impl Encoder {
     }
 
     /// Writes a row's key; `None` for a table without one.
-    fn write_key(&self, row: Option<(&Rows<'_>, usize)>, out: &mut Records) -> Result<Option<Key>, Fault> {
+    fn write_key(&self, row: RowOf<'_>, out: &mut Records) -> Result<Option<Key>, Fault> {
         let (Some(image), Some((rows, row))) = (&self.key, row) else { return Ok(None) };
         let start = out.bytes.len();
         out.bytes.extend_from_slice(&self.key_frame.open);
@@ -500,12 +503,7 @@ impl Encoder {
     }
 
     /// The key as bare JSON, for a header.
-    fn bare(
-        &self,
-        key: &Key,
-        row: Option<(&Rows<'_>, usize)>,
-        out: &mut Records,
-    ) -> Result<Range<usize>, Fault> {
+    fn bare(&self, key: &Key, row: RowOf<'_>, out: &mut Records) -> Result<Range<usize>, Fault> {
         if let Some(bare) = &key.bare {
             return Ok(bare.clone());
         }

@@ -127,7 +127,8 @@ fn java(is_negative: bool, magnitude: &impl LowerExp, out: &mut Vec<u8>) {
     }
     let at = text.iter().position(|&byte| byte == b'e').unwrap_or(text.len());
     let (mantissa, exponent) = text.split_at(at);
-    let exponent: i32 = std::str::from_utf8(exponent).ok().and_then(|e| e.get(1..)?.parse().ok()).unwrap_or(0);
+    let exponent: i32 =
+        std::str::from_utf8(exponent).ok().and_then(|e| e.get(1..)?.parse().ok()).unwrap_or(0);
     let mut shortest = [0u8; 20];
     let mut count = 0;
     for (slot, digit) in shortest.iter_mut().zip(mantissa.iter().filter(|byte| byte.is_ascii_digit())) {

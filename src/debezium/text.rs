@@ -142,8 +142,12 @@ impl Interval {
         let (seconds, fraction) = (self.micros / 1_000_000, self.micros % 1_000_000);
         let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
         let sign = if self.micros < 0 && seconds == 0 && fraction != 0 { "-" } else { "" };
-        let mut text =
-            format!("P{}Y{}M{}DT{hours}H{minutes}M{sign}{seconds}", self.months / 12, self.months % 12, self.days);
+        let mut text = format!(
+            "P{}Y{}M{}DT{hours}H{minutes}M{sign}{seconds}",
+            self.months / 12,
+            self.months % 12,
+            self.days
+        );
         if fraction != 0 {
             text.push('.');
             text.push_str(format!("{:06}", fraction.abs()).trim_end_matches('0'));

@@ -41,7 +41,9 @@ pub(super) enum Conv {
     Float,
     Double,
     /// Connect's `Decimal` of this scale.
-    Decimal { scale: i32 },
+    Decimal {
+        scale: i32,
+    },
     /// Scale and unscaled number.
     VariableDecimal,
     /// Plain digits; with this scale, if it is fixed.
@@ -68,7 +70,11 @@ pub(super) enum Conv {
     DoubleVector,
     FloatVector,
     SparseVector,
-    Array { item: Box<Conv>, nullness: Nullness, delimiter: u8 },
+    Array {
+        item: Box<Conv>,
+        nullness: Nullness,
+        delimiter: u8,
+    },
     /// `1 2 3`.
     Blanks,
 }
@@ -98,7 +104,9 @@ impl Trouble {
             Trouble::Range => "a moment beyond the range of this form",
             Trouble::Dimensions => "an array of several dimensions, which a schema of one cannot hold",
             Trouble::Form => "a value that is not of its type's text form",
-            Trouble::Unchanged => "an unchanged value that the log does not repeat, of a type without a placeholder",
+            Trouble::Unchanged => {
+                "an unchanged value that the log does not repeat, of a type without a placeholder"
+            }
         }
     }
 }
@@ -388,7 +396,11 @@ fn octets<O: Out>(mode: BinaryMode, bytes: &[u8], out: &mut O) {
 }
 
 fn hex_of(bytes: &[u8]) -> String {
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|d| char::from_digit(d.into(), 16)).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|d| char::from_digit(d.into(), 16))
+        .collect()
 }
 
 fn hex_digits(text: &str) -> Option<Vec<u8>> {
