@@ -4,6 +4,7 @@
 
 use super::pattern::TablePattern;
 use super::secret::SecretSource;
+use crate::debezium::Options;
 use crate::schema::TableName;
 use crate::schema::change::ChangePolicy;
 pub use crate::telemetry::logging::{LogFormat, LogLevel};
@@ -46,6 +47,8 @@ pub struct Config {
     pub snapshot: SnapshotConfig,
     /// Where the tables go.
     pub sink: SinkConfig,
+    /// How events look, for sinks that write events.
+    pub format: Options,
     /// What happens with rows that cannot be represented.
     pub errors: ErrorsConfig,
     /// Limits.
@@ -224,6 +227,8 @@ pub enum SinkTarget {
         /// The root, without a slash at its end.
         uri: Url,
     },
+    /// Lines of JSON on standard output.
+    Stdout,
     /// Nothing is kept: for measuring the source.
     Discard,
 }
@@ -232,6 +237,7 @@ impl fmt::Display for SinkTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SinkTarget::Delta { uri } => write!(f, "{uri} (delta)"),
+            SinkTarget::Stdout => f.write_str("stdout"),
             SinkTarget::Discard => f.write_str("discard"),
         }
     }

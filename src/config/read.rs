@@ -2,6 +2,7 @@
 
 use super::Overrides;
 use super::address::{DEFAULT_PORT, ParsedSource, parse_port, parse_sink, parse_source};
+use super::format::read_format as read_event_format;
 use super::model::{
     BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
     LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost, SinkConfig,
@@ -58,6 +59,7 @@ pub(super) fn read_config(
     let tables = read_tables(reader, top, overrides);
     let snapshot = read_snapshot(reader, top);
     let sink = read_sink(reader, top, overrides);
+    let format = read_event_format(reader, top);
     let errors = read_errors(reader, top);
     let limits = read_limits(reader, top);
     let http = read_http(reader, top);
@@ -69,6 +71,7 @@ pub(super) fn read_config(
         tables: tables?,
         snapshot: snapshot?,
         sink: sink?,
+        format: format?,
         errors: errors?,
         limits: limits?,
         http: http?,
@@ -415,13 +418,14 @@ fn read_schema_changes(reader: &mut Reader<'_>, sink: Section<'_>) -> Option<Cha
 #[derive(Clone, Copy)]
 enum SinkType {
     Delta,
+    Stdout,
     Discard,
 }
 
 fn read_target(reader: &mut Reader<'_>, section: Section<'_>, overrides: &Overrides) -> Option<SinkTarget> {
-    let allowed = [("delta", SinkType::Delta), ("discard", SinkType::Discard)];
+    let allowed = [("delta", SinkType::Delta), ("stdout", SinkType::Stdout), ("discard", SinkType::Discard)];
     let kind = or_default(reader, section, "type", SinkType::Delta, |reader, section, key| {
-        reader.choice(section, key, &allowed, &["kafka", "stdout"])
+        reader.choice(section, key, &allowed, &["kafka"])
     });
     let from_file = reader.parsed(section, "uri", Repeat::Never, parse_sink);
     if let Some(uri) = &overrides.sink_uri {
@@ -434,6 +438,7 @@ fn read_target(reader: &mut Reader<'_>, section: Section<'_>, overrides: &Overri
         };
     }
     match (kind?, section.entry("uri")) {
+        (SinkType::Stdout, _) => Some(SinkTarget::Stdout),
         (SinkType::Discard, _) => Some(SinkTarget::Discard),
         (SinkType::Delta, Some(_)) => from_file,
         (SinkType::Delta, None) => {
