@@ -13,6 +13,8 @@
 //! | 1 | [`pgoutput`] | codecs: bytes to types; never panic on input |
 //! | 0 | [`position`] [`schema`] [`event`] [`error`] | vocabulary |
 
+#![forbid(unsafe_code)]
+
 pub mod cli;
 pub mod config;
 pub mod error;
