@@ -15,7 +15,7 @@ use super::commit::Core;
 use super::layout::Form;
 use super::{DeltaTable, copy};
 use crate::error::{Error, Result, codes};
-use crate::event::{ChangeBatch, CopyPart, CopyWriter};
+use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint};
 use crate::position::{CommitLsn, Epoch, Interval};
 use crate::schema::{TableName, TableSchema};
 use crate::sink::write::{WriteMode, WriteOptions};
@@ -171,7 +171,7 @@ impl TableSink for DeltaTable {
         self.discard_one();
     }
 
-    fn copy_writer(&self) -> Result<Box<dyn CopyWriter>> {
+    fn copy_writer(&self, _point: &SnapshotPoint) -> Result<Box<dyn CopyWriter>> {
         Ok(match &self.beside {
             None => Box::new(self.writer()),
             Some(log) => Box::new(PairWriter { main: self.writer(), log: log.writer() }),
