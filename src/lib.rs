@@ -14,6 +14,15 @@
 //! | 0 | [`position`] [`schema`] [`event`] [`error`] | vocabulary |
 
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    expect(
+        clippy::cast_possible_truncation,
+        clippy::clone_on_ref_ptr,
+        clippy::let_underscore_must_use,
+        reason = "small numbers, and results that only must not panic"
+    )
+)]
 
 pub mod cli;
 pub mod config;
