@@ -1,9 +1,9 @@
 //! The configuration as a whole: what is taken, what is refused, and what people read then.
 
 use super::*;
-use crate::sink::write::{Deletes, Images, MetaColumns, Truncates, WriteChoices, WriteMode};
 use crate::error::codes;
 use crate::schema::TableName;
+use crate::sink::write::{Deletes, Images, MetaColumns, Truncates, WriteChoices, WriteMode};
 use proptest::prelude::*;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -413,7 +413,10 @@ fn tables_are_written_as_it_is_said() {
     assert_eq!((of("x").deletes, of("x").truncates), (Deletes::Soft, Truncates::Soft));
     assert_eq!((of("a").write, of("a").images), (WriteMode::Append, Images::Both));
     let b = of("b");
-    assert_eq!((b.write, b.truncates, b.meta), (WriteMode::CopyOnWrite, Truncates::Apply, MetaColumns::Debezium));
+    assert_eq!(
+        (b.write, b.truncates, b.meta),
+        (WriteMode::CopyOnWrite, Truncates::Apply, MetaColumns::Debezium)
+    );
     for (sink, overrides, problem) in [
         (", truncates: soft", "{}", "truncates marks rows that deletes: hard has no mark for"),
         (", write: append, deletes: soft", "{}", "deletes means nothing to a change log"),

@@ -6,9 +6,7 @@ use super::reader::{Reader, Section};
 use super::tree::{Entry, Value};
 use crate::error::codes;
 use crate::schema::TableName;
-use crate::sink::write::{
-    Deletes, Images, MetaColumns, Truncates, WriteChoices, WriteMode, WriteOptions,
-};
+use crate::sink::write::{Deletes, Images, MetaColumns, Truncates, WriteChoices, WriteMode, WriteOptions};
 use std::collections::BTreeMap;
 
 /// Reads both.
@@ -77,8 +75,7 @@ fn read_options(
             ("both", WriteMode::Both),
         ],
     );
-    let deletes =
-        read.one("deletes", default.deletes, &[("hard", Deletes::Hard), ("soft", Deletes::Soft)]);
+    let deletes = read.one("deletes", default.deletes, &[("hard", Deletes::Hard), ("soft", Deletes::Soft)]);
     let truncates = [("apply", Truncates::Apply), ("soft", Truncates::Soft), ("stop", Truncates::Stop)];
     // A TRUNCATE is so many deletes, unless something else is said.
     let usual = match (default.truncates, deletes) {
@@ -104,7 +101,11 @@ fn read_options(
             read.refuse(key, "means nothing to a change log", advice);
         }
     } else if write != WriteMode::Both {
-        read.refuse("images", "means something only to a change log", "set write: append or both, or remove it");
+        read.refuse(
+            "images",
+            "means something only to a change log",
+            "set write: append or both, or remove it",
+        );
     }
     read.is_right.then_some(WriteOptions { write, deletes, truncates, meta, images })
 }

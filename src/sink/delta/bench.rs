@@ -111,8 +111,11 @@ impl MergeBench {
         core.state.first_live_version = Some(0);
         let policy = upkeep.then(Policy::default);
         let upkeep = Upkeep::new(policy, Arc::new(tokio::sync::Semaphore::new(1)));
-        let mut bench =
-            MergeBench { table: DeltaTable { core, applied, upkeep, is_open: false, shaped: None, beside: None }, schema, position };
+        let mut bench = MergeBench {
+            table: DeltaTable { core, applied, upkeep, is_open: false, shaped: None, beside: None },
+            schema,
+            position,
+        };
         match &mut bench.table.applied {
             Applied::Narrow(upsert) => upsert.build_index(&mut bench.table.core).await?,
             Applied::Wide(upsert) => upsert.build_index(&mut bench.table.core).await?,

@@ -257,17 +257,11 @@ impl Job {
     ///
     /// # Errors
     /// `TG020` when the table's schema cannot be read.
-    pub(super) fn of(
-        core: &Core,
-        inputs: Vec<Input>,
-        policy: Policy,
-        hurry: Arc<AtomicBool>,
-    ) -> Result<Job> {
+    pub(super) fn of(core: &Core, inputs: Vec<Input>, policy: Policy, hurry: Arc<AtomicBool>) -> Result<Job> {
         // What the next commit brings may have more columns.
         let metadata = core.pending.as_ref().map_or(&core.metadata, |pending| &pending.metadata);
-        let columns = column_names(metadata).ok_or_else(|| {
-            table_error(&core.schema.name, codes::TG020, "its Delta schema cannot be read")
-        })?;
+        let columns = column_names(metadata)
+            .ok_or_else(|| table_error(&core.schema.name, codes::TG020, "its Delta schema cannot be read"))?;
         Ok(Job {
             files: core.files.clone(),
             schema: Arc::clone(&core.schema.arrow),

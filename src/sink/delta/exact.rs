@@ -76,10 +76,8 @@ pub(super) async fn rewrite(
     }
     let any = !inputs.is_empty();
     for (i, file) in (0u32..).zip(unit) {
-        let finished = file
-            .finished
-            .as_ref()
-            .ok_or_else(|| Error::new(codes::RT001, "a unit's file is still open"))?;
+        let finished =
+            file.finished.as_ref().ok_or_else(|| Error::new(codes::RT001, "a unit's file is still open"))?;
         if !file.masked.is_empty() || (any && finished.size < SMALL) {
             own.push(i);
             inputs.push(Input {

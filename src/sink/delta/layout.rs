@@ -12,9 +12,7 @@ use crate::event::{Before, ChangeBatch, Op, TxnRun};
 use crate::schema::{Column, ColumnKind, TableSchema};
 use crate::sink::table_error;
 use crate::sink::write::{Deletes, Images, MetaColumns, Truncates, WriteMode, WriteOptions};
-use arrow::array::{
-    ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::interleave;
 use serde::{Deserialize, Serialize};
@@ -189,8 +187,7 @@ impl Form {
             kind: holds.kind(),
         }));
         let key = if self.mode == Mode::Append { Vec::new() } else { source.key.clone() };
-        let made =
-            TableSchema::new(source.id, source.name.clone(), columns, key.clone(), source.full_before);
+        let made = TableSchema::new(source.id, source.name.clone(), columns, key.clone(), source.full_before);
         Arc::new(TableSchema { columns: made.columns, key, arrow: made.arrow, ..TableSchema::clone(source) })
     }
 
@@ -316,15 +313,13 @@ impl Form {
                 rows.iter().map(|row| time(row).map(|us| us.div_euclid(1000))),
             )),
             Holds::Synced => stamps(vec![Some(now_us); rows.len()]),
-            Holds::Deleted => {
-                Arc::new(BooleanArray::from_iter(rows.iter().map(|row| Some(row.deleted))))
-            }
+            Holds::Deleted => Arc::new(BooleanArray::from_iter(rows.iter().map(|row| Some(row.deleted)))),
             Holds::DeletedText => Arc::new(StringArray::from_iter_values(
                 rows.iter().map(|row| if row.deleted { "true" } else { "false" }),
             )),
-            Holds::Unchanged => Arc::new(StringArray::from_iter(
-                (0..rows.len()).map(|at| names_of(batch, unchanged, at)),
-            )),
+            Holds::Unchanged => {
+                Arc::new(StringArray::from_iter((0..rows.len()).map(|at| names_of(batch, unchanged, at))))
+            }
             Holds::Image => Arc::new(StringArray::from_iter_values(
                 rows.iter().map(|row| if row.is_before { "before" } else { "after" }),
             )),

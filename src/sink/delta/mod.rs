@@ -46,13 +46,13 @@ use crate::error::{Result, codes};
 use crate::event::{ChangeBatch, CopyPart, Txn};
 use crate::position::{CommitLsn, Epoch, Interval};
 use crate::schema::{TableName, TableSchema};
+use crate::sink::write::WriteChoices;
 use crate::sink::{
     Base, CommitOutcome, Cut, CutTable, OpenFor, PipelineRecord, RecordChange, Request, Sink, TableRecord,
     WriterLease, Written, table_error,
 };
 use commit::Core;
 use compact::{Landed, Policy};
-use crate::sink::write::WriteChoices;
 use keys::KeyWidth;
 use layout::Form;
 use state::{Mode, TableState};
@@ -194,8 +194,7 @@ impl Sink for DeltaSink {
     ) -> Result<(DeltaTable, TableRecord)> {
         let options = self.choices.of(&schema.name);
         let form = Form::of(options, &schema);
-        let (mut table, record) =
-            self.open_one(lease, &schema, &schema.name, form, purpose, cut).await?;
+        let (mut table, record) = self.open_one(lease, &schema, &schema.name, form, purpose, cut).await?;
         let Some((name, form)) = pair::log_of(options, &schema) else { return Ok((table, record)) };
         let (log, found) = self.open_one(lease, &schema, &name, form, purpose, None).await?;
         table.beside = Some(Box::new(log));

@@ -52,8 +52,9 @@ pub(super) fn joined(main: TableRecord, log: &TableRecord, name: &TableName) -> 
     let position = match (main.position, log.position) {
         (Some(main), Some(log)) if log < main => {
             let what = format!("its change log is at {log}, behind the table at {main}: it was set back");
-            return Err(table_error(name, codes::TG011, what)
-                .with_try(format!("strandline resync \"{name}\" --yes")));
+            return Err(
+                table_error(name, codes::TG011, what).with_try(format!("strandline resync \"{name}\" --yes"))
+            );
         }
         (main, Some(_)) => main,
         (_, None) => None,

@@ -71,7 +71,8 @@ impl<K: Key> Upsert<K> {
     async fn mark_file(&mut self, core: &Core, source: &Source, truncate: &ChangeBatch) -> Result<()> {
         let schema = &truncate.schema;
         let found = columns_of(&core.files, &source.name).await?;
-        let wanted = schema.columns.iter().map(|c| c.name.clone()).filter(|name| found.index_of(name).is_ok());
+        let wanted =
+            schema.columns.iter().map(|c| c.name.clone()).filter(|name| found.index_of(name).is_ok());
         let names: Vec<String> = wanted.collect();
         let mark = core.form.mark().unwrap_or_default();
         let mut first = 0u32;

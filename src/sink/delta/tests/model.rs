@@ -57,7 +57,8 @@ struct World {
 async fn replayed(log: &TableFiles, ids: &log::AppIds) -> BTreeMap<i64, Row> {
     let data = load(log, ids).await.unwrap().files;
     let names = ["id", "name", "big", "_strandline_op", "_strandline_ordinal", "_strandline_unchanged"];
-    let columns = [&names[..], &["_strandline_image"]].concat().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let columns =
+        [&names[..], &["_strandline_image"]].concat().iter().map(ToString::to_string).collect::<Vec<_>>();
     let mut changes = BTreeMap::new();
     for file in &data {
         for batch in read_columns(log, &file.name(), &columns, None).await.unwrap() {
@@ -72,7 +73,13 @@ async fn replayed(log: &TableFiles, ids: &log::AppIds) -> BTreeMap<i64, Row> {
                     column.is_valid(row).then(|| column.value(row))
                 };
                 let image = text("_strandline_image").unwrap();
-                let change = (number("id"), text("name"), text("big"), text("_strandline_op"), text("_strandline_unchanged"));
+                let change = (
+                    number("id"),
+                    text("name"),
+                    text("big"),
+                    text("_strandline_op"),
+                    text("_strandline_unchanged"),
+                );
                 let at = (number("_strandline_ordinal").unwrap(), image);
                 assert!(changes.insert(at.clone(), change).is_none(), "{at:?} stands twice");
             }
@@ -105,12 +112,7 @@ fn options(seed: u64) -> WriteOptions {
     let (exact, soft) = (WriteMode::CopyOnWrite, Deletes::Soft);
     match seed % 6 {
         2 => WriteOptions { write: exact, meta: MetaColumns::Fivetran, ..plain },
-        3 => WriteOptions {
-            deletes: soft,
-            truncates: Truncates::Soft,
-            meta: MetaColumns::Debezium,
-            ..plain
-        },
+        3 => WriteOptions { deletes: soft, truncates: Truncates::Soft, meta: MetaColumns::Debezium, ..plain },
         4 => WriteOptions { write: exact, deletes: soft, meta: MetaColumns::Strandline, ..plain },
         5 => WriteOptions { write: WriteMode::Both, images: Images::Both, ..plain },
         _ => plain,
@@ -219,7 +221,8 @@ impl World {
     async fn unit(&mut self) {
         let mut next = (self.model.clone(), self.dead.clone());
         let to = self.position + 5;
-        let slices: Vec<ChangeBatch> = (0..=self.random.below(3)).map(|_| self.slice(&mut next, to)).collect();
+        let slices: Vec<ChangeBatch> =
+            (0..=self.random.below(3)).map(|_| self.slice(&mut next, to)).collect();
         let mut outcome = self.attempt(&slices, to).await;
         // A change log beside a table may hold the unit already: what comes again is the same.
         while self.log.is_some() && outcome.is_err() {
@@ -250,11 +253,7 @@ impl World {
         self.check("a unit").await;
     }
 
-    fn slice(
-        &mut self,
-        (next, dead): &mut (BTreeMap<i64, Row>, BTreeMap<i64, Row>),
-        to: u64,
-    ) -> ChangeBatch {
+    fn slice(&mut self, (next, dead): &mut (BTreeMap<i64, Row>, BTreeMap<i64, Row>), to: u64) -> ChangeBatch {
         let mut changes = Vec::new();
         for _ in 0..=self.random.below(40) {
             let before = next.clone();
