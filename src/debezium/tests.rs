@@ -103,7 +103,9 @@ fn an_insert_byte_for_byte() {
     let mut value = Vec::new();
     assert!(record.with_transaction(&block, false, &mut value));
     let with_block = text(Some(&value));
-    assert!(with_block.contains(r#""transaction":{"id":"7:100","total_order":3,"data_collection_order":2},"op""#));
+    assert!(
+        with_block.contains(r#""transaction":{"id":"7:100","total_order":3,"data_collection_order":2},"op""#)
+    );
     assert!(value.ends_with(b"\"ts_ns\":1000000001}"));
 }
 
@@ -114,18 +116,20 @@ fn another_key_is_a_delete_and_a_create() {
     batch.before = Some(Before { rows: rows(&schema, vec![Some(1)], &[vec![None]]), index: vec![0] });
     let records = encoded(&options(|o| o.extended_headers = false), &batch);
     let all: Vec<_> = records.iter().collect();
-    assert_eq!(all.iter().map(|r| (r.op(), text(r.key()))).collect::<Vec<_>>(), [
-        (Op::Delete, r#"{"id":1}"#),
-        (Op::Delete, r#"{"id":1}"#),
-        (Op::Create, r#"{"id":2}"#)
-    ]);
+    assert_eq!(
+        all.iter().map(|r| (r.op(), text(r.key()))).collect::<Vec<_>>(),
+        [(Op::Delete, r#"{"id":1}"#), (Op::Delete, r#"{"id":1}"#), (Op::Create, r#"{"id":2}"#)]
+    );
     assert_eq!(all.iter().map(Record::is_tombstone).collect::<Vec<_>>(), [false, true, false]);
     let headers: Vec<_> = all.iter().flat_map(Record::headers).map(|(n, v)| (n, text(Some(v)))).collect();
-    assert_eq!(headers, [
-        ("__debezium.newkey", r#"{"id":2}"#),
-        ("__debezium.newkey", r#"{"id":2}"#),
-        ("__debezium.oldkey", r#"{"id":1}"#)
-    ]);
+    assert_eq!(
+        headers,
+        [
+            ("__debezium.newkey", r#"{"id":2}"#),
+            ("__debezium.newkey", r#"{"id":2}"#),
+            ("__debezium.oldkey", r#"{"id":1}"#)
+        ]
+    );
 }
 
 /// As recorded in the case `pg18_vector`, for which tests have no extension.
@@ -133,7 +137,12 @@ fn another_key_is_a_delete_and_a_create() {
 fn vectors() {
     let vector = |name: &str| named(0, name, Some("vector"));
     let array = DeclaredType { element: Some(Box::new(vector("vector"))), ..named(0, "_vector", None) };
-    let schema = schema(&[("v", vector("vector")), ("h", vector("halfvec")), ("s", vector("sparsevec")), ("a", array)]);
+    let schema = schema(&[
+        ("v", vector("vector")),
+        ("h", vector("halfvec")),
+        ("s", vector("sparsevec")),
+        ("a", array),
+    ]);
     let texts = ["[1e10,1e-07]", "[1,2.5,-3]", "{1:1.5,3:2}/5", "{\"[1,2]\"}"].map(|t| vec![Some(t)]);
     let batch = batch(&schema, &[Op::Create], rows(&schema, vec![Some(1)], &texts));
     let records = encoded(&options(|_| {}), &batch);
@@ -159,7 +168,8 @@ fn what_cannot_be_written_stops_and_leaves_nothing() {
     let after = rows(&schema, vec![Some(1), Some(2)], &[vec![Some("1.5"), Some("NaN")]]);
     let mut records = Records::new();
     let encoder = Encoder::new(&schema, &options(|_| {})).unwrap();
-    let error = encoder.encode(&batch(&schema, &[Op::Create; 2], after), &occasion, &mut records).unwrap_err();
+    let error =
+        encoder.encode(&batch(&schema, &[Op::Create; 2], after), &occasion, &mut records).unwrap_err();
     assert_eq!((error.code(), records.len(), records.bytes()), (codes::PG021, 0, 0));
     let after = rows(&schema, vec![Some(1)], &[vec![None]]);
     let mut unchanged = batch(&schema, &[Op::Update], after);
@@ -207,7 +217,9 @@ fn avro_of_a_key_and_a_value() {
     let schemas = encoder.avro_schemas().unwrap();
     assert_eq!(
         schemas.key.as_deref(),
-        Some(r#"{"type":"record","name":"Key","namespace":"app.public.t","fields":[{"name":"id","type":"int"}],"connect.name":"app.public.t.Key"}"#)
+        Some(
+            r#"{"type":"record","name":"Key","namespace":"app.public.t","fields":[{"name":"id","type":"int"}],"connect.name":"app.public.t.Key"}"#
+        )
     );
     assert_eq!(
         schemas.value,
@@ -218,7 +230,8 @@ fn avro_of_a_key_and_a_value() {
     let mut records = Records::new();
     let occasion = Occasion { now_ns: 0, snapshot: None };
     encoder.encode(&batch(&schema, &[Op::Create; 2], after), &occasion, &mut records).unwrap();
-    let all: Vec<_> = records.iter().map(|r| (r.key().unwrap().to_vec(), r.value().unwrap().to_vec())).collect();
+    let all: Vec<_> =
+        records.iter().map(|r| (r.key().unwrap().to_vec(), r.value().unwrap().to_vec())).collect();
     assert_eq!(all[0], (vec![0, 0, 0, 0, 1, 1], vec![0, 0, 0, 1, 2, 1, 2, 4, b'h', b'i']));
     assert_eq!(all[1], (vec![0, 0, 0, 0, 1, 0x80, 1], vec![0, 0, 0, 1, 2, 0x80, 1, 0]));
 }
@@ -237,7 +250,8 @@ fn avro_of_an_envelope_takes_a_transaction_block() {
     // The branch, the length of the id, the id, two numbers: in the place of one byte.
     assert_eq!(value.len(), plain.len() + 6);
     let json: serde_json::Value =
-        serde_json::from_str(&Encoder::new(&schema, &options).unwrap().avro_schemas().unwrap().value).unwrap();
+        serde_json::from_str(&Encoder::new(&schema, &options).unwrap().avro_schemas().unwrap().value)
+            .unwrap();
     let fields = json["fields"].as_array().unwrap();
     assert_eq!(fields.len(), 8);
     assert_eq!(fields[1]["type"][1], "app.public.t.Value", "a record that is known stands there by its name");
@@ -260,7 +274,10 @@ fn records_beside_the_tables() {
         r#"{"status":"END","id":"7:210","event_count":2,"data_collections":[{"data_collection":"public.t","event_count":2}],"ts_ms":946684800000}"#
     );
     let beat = control.heartbeat(5);
-    assert_eq!((text(Some(&beat.key)), text(Some(&beat.value))), (r#"{"serverName":"app"}"#, r#"{"ts_ms":5}"#));
+    assert_eq!(
+        (text(Some(&beat.key)), text(Some(&beat.value))),
+        (r#"{"serverName":"app"}"#, r#"{"ts_ms":5}"#)
+    );
     assert_eq!(control.heartbeat_topic(), "__debezium-heartbeat.app");
 }
 

@@ -89,8 +89,9 @@ const HARMLESS: [(&str, &str); 12] = [
 /// `CF001` for what is neither.
 pub(super) fn options(text: &str) -> Result<BTreeMap<String, String>> {
     if text.trim_start().starts_with('{') {
-        let value: Value = serde_json::from_str(text)
-            .map_err(|e| Error::new(codes::CF001, "the connector's configuration is no JSON").with_source(e))?;
+        let value: Value = serde_json::from_str(text).map_err(|e| {
+            Error::new(codes::CF001, "the connector's configuration is no JSON").with_source(e)
+        })?;
         let inner = value.get("config").unwrap_or(&value);
         let Value::Object(map) = inner else {
             return Err(Error::new(codes::CF001, "the connector's configuration has no options"));
@@ -105,7 +106,8 @@ pub(super) fn options(text: &str) -> Result<BTreeMap<String, String>> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|line| {
-            pair(line).ok_or_else(|| Error::new(codes::CF001, format!("\"{line}\" is not an option and its value")))
+            pair(line)
+                .ok_or_else(|| Error::new(codes::CF001, format!("\"{line}\" is not an option and its value")))
         })
         .collect()
 }
@@ -124,7 +126,9 @@ pub(super) fn import(connector: &str, offsets: Option<&str>) -> Result<Imported>
         "MariaDbConnector" => "mariadb",
         other => {
             let what = format!("\"{other}\" is not a connector for PostgreSQL, MySQL or MariaDB");
-            return Err(Error::new(codes::CF003, what).with_try("give the configuration of a Debezium connector"));
+            return Err(
+                Error::new(codes::CF003, what).with_try("give the configuration of a Debezium connector")
+            );
         }
     };
     let mut work = Work { left: options, done: Imported::default(), sections: Sections::default() };
@@ -215,7 +219,9 @@ impl Work {
         match self.take("heartbeat.interval.ms") {
             None => {}
             Some(value) if value == "0" => {
-                self.done.ignored.push(("heartbeat.interval.ms".to_owned(), "strandline has heartbeats by default"));
+                self.done
+                    .ignored
+                    .push(("heartbeat.interval.ms".to_owned(), "strandline has heartbeats by default"));
             }
             Some(value) => {
                 self.sections.source.push(format!("heartbeat: {value}ms"));
@@ -227,7 +233,9 @@ impl Work {
     fn postgres(&mut self) {
         if !self.done.mapped.iter().any(|(from, _)| from == "slot.name") {
             self.sections.source.push("slot: debezium".to_owned());
-            self.done.notes.push("the connector names no slot: Debezium's default \"debezium\" is taken".to_owned());
+            self.done
+                .notes
+                .push("the connector names no slot: Debezium's default \"debezium\" is taken".to_owned());
         }
         if !self.done.mapped.iter().any(|(from, _)| from == "publication.name") {
             self.sections.source.push("publication: dbz_publication".to_owned());
@@ -236,7 +244,8 @@ impl Work {
             Some("pgoutput") => self.mapped("plugin.name", "nothing: pgoutput is what is read"),
             other => {
                 let plugin = other.unwrap_or("decoderbufs, Debezium's default");
-                let what = format!("the slot uses {plugin}: it cannot be read, name another slot and copy anew");
+                let what =
+                    format!("the slot uses {plugin}: it cannot be read, name another slot and copy anew");
                 self.unsupported("plugin.name", what);
             }
         }
@@ -277,7 +286,9 @@ impl Work {
                 match pattern(part) {
                     Some(pattern) if exclude => self.sections.exclude.push(pattern),
                     Some(pattern) => self.sections.include.push(pattern),
-                    None => self.unsupported(&from, format!("the regular expression {part}: name the tables")),
+                    None => {
+                        self.unsupported(&from, format!("the regular expression {part}: name the tables"))
+                    }
                 }
             }
             self.mapped(&from, if exclude { "tables.exclude" } else { "tables.include" });
@@ -302,7 +313,8 @@ impl Work {
         for from in SAME {
             if let Some(value) = self.take(from) {
                 let key = from.replace('.', "_");
-                let is_word = value == "true" || value == "false" || value.bytes().all(|b| b.is_ascii_digit());
+                let is_word =
+                    value == "true" || value == "false" || value.bytes().all(|b| b.is_ascii_digit());
                 let value = if is_word { value } else { quoted(&value) };
                 self.sections.debezium.push(format!("{key}: {value}"));
                 self.mapped(from, format!("format.debezium.{key}"));
@@ -355,7 +367,10 @@ impl Work {
         }
         let replace = self.take("value.converter.replace.null.with.default");
         if replace.is_some() {
-            self.mapped("value.converter.replace.null.with.default", "format.debezium.replace_null_with_default");
+            self.mapped(
+                "value.converter.replace.null.with.default",
+                "format.debezium.replace_null_with_default",
+            );
         }
         let replace = replace.is_none_or(|value| value == "true");
         self.sections.debezium.push(format!("replace_null_with_default: {replace}"));
@@ -423,7 +438,9 @@ impl Work {
     fn snapshot(&mut self) {
         let Some(mode) = self.take("snapshot.mode") else { return };
         match mode.as_str() {
-            "initial" | "when_needed" => self.mapped("snapshot.mode", "nothing: tables without a copy are copied"),
+            "initial" | "when_needed" => {
+                self.mapped("snapshot.mode", "nothing: tables without a copy are copied")
+            }
             "never" | "no_data" | "schema_only" => {
                 self.mapped("snapshot.mode", "strandline run --no-snapshot");
                 self.done.notes.push("start with: strandline run --no-snapshot".to_owned());
@@ -438,7 +455,9 @@ impl Work {
 
     /// What nobody asked for by name.
     fn rest(&mut self) {
-        for key in ["schema.history.internal.kafka.bootstrap.servers", "database.history.kafka.bootstrap.servers"] {
+        for key in
+            ["schema.history.internal.kafka.bootstrap.servers", "database.history.kafka.bootstrap.servers"]
+        {
             if let Some(servers) = self.take(key) {
                 self.mapped(key, "sink.brokers");
                 self.sections.brokers.get_or_insert(servers);
@@ -446,7 +465,8 @@ impl Work {
         }
         for (key, value) in std::mem::take(&mut self.left) {
             let harmless = HARMLESS.iter().any(|(name, with)| *name == key && *with == value);
-            let ignored = IGNORED.iter().find(|(name, _)| key == *name || key.starts_with(&format!("{name}.")));
+            let ignored =
+                IGNORED.iter().find(|(name, _)| key == *name || key.starts_with(&format!("{name}.")));
             match (harmless, ignored) {
                 (true, _) => self.done.ignored.push((key, "its value changes nothing")),
                 (false, Some((_, why))) => self.done.ignored.push((key, why)),
@@ -463,10 +483,12 @@ impl Work {
         let is_set = |key: &str| offset.get(key).is_some_and(|v| !v.is_null() && *v != Value::Bool(false));
         if is_set("snapshot") && !is_set("snapshot_completed") && !is_set("last_snapshot_record") {
             let what = "Debezium's offset stands within its snapshot, which had not ended";
-            return Err(Error::new(codes::CF003, what)
-                .with_try("let the connector finish its snapshot, or start without --offsets: tables are copied anew"));
+            return Err(Error::new(codes::CF003, what).with_try(
+                "let the connector finish its snapshot, or start without --offsets: tables are copied anew",
+            ));
         }
-        let position = offset.get("lsn_commit").or_else(|| offset.get("lsn_proc")).or_else(|| offset.get("lsn"));
+        let position =
+            offset.get("lsn_commit").or_else(|| offset.get("lsn_proc")).or_else(|| offset.get("lsn"));
         match position.and_then(Value::as_u64) {
             Some(lsn) => {
                 let lsn = crate::position::Lsn::new(lsn);
@@ -482,19 +504,23 @@ impl Work {
     }
 
     fn finish(mut self, kind: &str) -> Imported {
-        let name: String = self.sections.prefix.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+        let name: String =
+            self.sections.prefix.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
         let name = if name.is_empty() { kind.to_owned() } else { name };
         let mut yaml = format!("version: 1\nname: {name}\n");
         section(&mut yaml, "source", 0, &self.sections.source);
         if !self.sections.include.is_empty() || !self.sections.exclude.is_empty() {
-            let list = |items: &[String]| items.iter().map(|item| quoted(item)).collect::<Vec<_>>().join(", ");
+            let list =
+                |items: &[String]| items.iter().map(|item| quoted(item)).collect::<Vec<_>>().join(", ");
             yaml.push_str(&format!("tables:\n  include: [{}]\n", list(&self.include())));
             if !self.sections.exclude.is_empty() {
                 yaml.push_str(&format!("  exclude: [{}]\n", list(&self.sections.exclude)));
             }
         }
         let brokers = self.sections.brokers.clone().unwrap_or_else(|| {
-            self.done.notes.push("sink.brokers: the connector does not say where its worker's brokers are".to_owned());
+            self.done
+                .notes
+                .push("sink.brokers: the connector does not say where its worker's brokers are".to_owned());
             "localhost:9092".to_owned()
         });
         let brokers: Vec<String> = brokers.split(',').map(|broker| quoted(broker.trim())).collect();
@@ -533,7 +559,8 @@ fn section(yaml: &mut String, name: &str, depth: usize, lines: &[String]) {
 fn pattern(regex: &str) -> Option<String> {
     let plain = regex.trim_start_matches('^').trim_end_matches('$').replace("\\.", ".");
     let (schema, table) = plain.split_once('.')?;
-    let is_name = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+    let is_name =
+        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
     let table_ok = match table.strip_suffix(".*") {
         Some(start) => start.is_empty() || is_name(start),
         None => table == "*" || is_name(table),

@@ -103,6 +103,11 @@ impl Case {
             Mode::WithSchema => ("schemas", true),
         };
         let url = scene.pg.url("postgres", "shop");
+        // A publication that the case makes itself.
+        let publication = match self.option("publication.autocreate.mode") {
+            Some("disabled") => "dbz_publication".to_owned(),
+            _ => format!("pub_{name}"),
+        };
         let include =
             if self.option("table.include.list").is_some() { "[\"public.p\"]" } else { "[\"*.*\"]" };
         let text = format!(
