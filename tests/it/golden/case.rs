@@ -266,11 +266,11 @@ fn run_all(sql: &mut Sql, script: &str) {
         let (before, copy) = rest.split_at(at + "from stdin".len());
         let (data, behind) = copy[";\n".len()..].split_once("\\.\n").expect("an end of the copy's data");
         let start = before.rfind("copy ").expect("a copy");
-        statements(&before[..start]).iter().for_each(|statement| drop(sql.exec(statement)));
+        statements(&before[..start]).iter().for_each(|statement| sql.exec(statement));
         sql.copy_in(&before[start..], data);
         rest = behind;
     }
-    statements(rest).iter().for_each(|statement| drop(sql.exec(statement)));
+    statements(rest).iter().for_each(|statement| sql.exec(statement));
 }
 
 /// Splits at semicolons outside of quotes.

@@ -44,6 +44,7 @@ pub(super) const ALL: &[Deviation] = &[
     of("D06", "replica_identity_index", Kind::Recorded),
     of("D07", "types_text", Kind::Recorded),
     of("D08", "decimal_negative_scale", Kind::Recorded),
+    of("D08", "decimal_negative_scale_string", Kind::Recorded),
     of("D09", "timetz_offset_seconds", Kind::Recorded),
     of("D10", "tx_metadata", Kind::Without("app.message")),
     of(
@@ -70,6 +71,7 @@ pub(super) const ALL: &[Deviation] = &[
     of("D17", "toast", Kind::Stops("PG023", None)),
     of("D18", "types_unsupported_included", Kind::Recorded),
     of("D18", "types_unsupported", Kind::Recorded),
+    of("D19", "publication_columns", Kind::Stops("PG007", None)),
 ];
 
 fn of_case(case: &str) -> impl Iterator<Item = Kind> {
