@@ -125,22 +125,13 @@ impl Codec {
         let text = || text().ok_or(column.collation);
         let wide = |length: u16| Extent::Prefixed(if length > 255 { 2 } else { 1 });
         let blob = Extent::Prefixed(column.meta[0].into());
-        let fraction = column.meta[0];
-        if fraction > 6
-            && matches!(of, SqlType::Time { .. } | SqlType::DateTime { .. } | SqlType::Timestamp { .. })
-        {
-            return Err(None);
-        }
-        let part = usize::from(fraction).div_ceil(2);
-        let packed = Era::Packed;
-        let digits = Era::Digits;
         Ok(match column.field_type {
-            FieldType::TIME2 => (Extent::Fixed(3 + part), Codec::Time { fraction, era: packed }),
-            FieldType::DATETIME2 => (Extent::Fixed(5 + part), Codec::DateTime { fraction, era: packed }),
-            FieldType::TIMESTAMP2 => (Extent::Fixed(4 + part), Codec::Timestamp { fraction, era: packed }),
-            FieldType::TIME => (Extent::Fixed(3), Codec::Time { fraction: 0, era: digits }),
-            FieldType::DATETIME => (Extent::Fixed(8), Codec::DateTime { fraction: 0, era: digits }),
-            FieldType::TIMESTAMP => (Extent::Fixed(4), Codec::Timestamp { fraction: 0, era: digits }),
+            FieldType::TIME2
+            | FieldType::DATETIME2
+            | FieldType::TIMESTAMP2
+            | FieldType::TIME
+            | FieldType::DATETIME
+            | FieldType::TIMESTAMP => Codec::of_time(column.field_type, column.meta[0])?,
             FieldType::STRING => {
                 let length = string_length(column.meta);
                 let codec = match of {
@@ -202,6 +193,23 @@ impl Codec {
                 };
                 (Extent::Fixed(length), codec)
             }
+        })
+    }
+
+    fn of_time(field_type: FieldType, fraction: u8) -> Result<(Extent, Codec), Option<u16>> {
+        let part = match fraction {
+            0..=6 => usize::from(fraction).div_ceil(2),
+            _ => return Err(None),
+        };
+        let (packed, digits) = (Era::Packed, Era::Digits);
+        Ok(match field_type {
+            FieldType::TIME2 => (Extent::Fixed(3 + part), Codec::Time { fraction, era: packed }),
+            FieldType::DATETIME2 => (Extent::Fixed(5 + part), Codec::DateTime { fraction, era: packed }),
+            FieldType::TIMESTAMP2 => (Extent::Fixed(4 + part), Codec::Timestamp { fraction, era: packed }),
+            FieldType::TIME => (Extent::Fixed(3), Codec::Time { fraction: 0, era: digits }),
+            FieldType::DATETIME => (Extent::Fixed(8), Codec::DateTime { fraction: 0, era: digits }),
+            FieldType::TIMESTAMP => (Extent::Fixed(4), Codec::Timestamp { fraction: 0, era: digits }),
+            _ => return Err(None),
         })
     }
 
