@@ -183,17 +183,22 @@ impl Codec {
             }
             _ => {
                 let codec = Codec::of_result(of, charset::BINARY)?;
-                let length = match codec {
-                    Codec::Int { width, .. } => width.into(),
-                    Codec::Float => 4,
-                    Codec::Double => 8,
-                    Codec::Year => 1,
-                    Codec::Date => 3,
-                    _ => return Err(None),
-                };
+                let length = codec.fixed_length().ok_or(None)?;
                 (Extent::Fixed(length), codec)
             }
         })
+    }
+
+    /// Bytes of a value in a row image, of types that are all of one length.
+    fn fixed_length(&self) -> Option<usize> {
+        match self {
+            Codec::Int { width, .. } => Some((*width).into()),
+            Codec::Float => Some(4),
+            Codec::Double => Some(8),
+            Codec::Year => Some(1),
+            Codec::Date => Some(3),
+            _ => None,
+        }
     }
 
     fn of_time(field_type: FieldType, fraction: u8) -> Result<(Extent, Codec), Option<u16>> {
