@@ -374,9 +374,9 @@ impl Codec {
             (Codec::Int { unsigned: true, .. }, Cell::Bytes(text)) => column.push_unsigned(number(text)?),
             (Codec::Int { .. } | Codec::Year, Cell::Bytes(text)) => column.push_int(number(text)?),
             (Codec::Float, Cell::Float(value)) => column.push_f32(value),
-            (Codec::Float, _) => Err(Reason::Lossy),
             (Codec::Double, Cell::Double(value)) => column.push_f64(value),
-            (Codec::Double, Cell::Bytes(text)) => column.push_f64(number(text)?),
+            // `float` has six digits in text, `double(10,2)` two behind the point.
+            (Codec::Float | Codec::Double, _) => Err(Reason::Lossy),
             (Codec::Decimal(layout), Cell::Bytes(text)) => layout.push_text(text, column),
             (Codec::Bool, Cell::Bytes([value @ 0..=1])) => column.push_bool(row, *value == 1),
             (Codec::Bits(bits), Cell::Bytes(bytes)) => {
