@@ -16,6 +16,7 @@ mod status;
 mod teardown;
 mod validate;
 pub mod wire;
+mod wire_kafka;
 
 pub use http_client::http_get;
 pub use options::{RunOptions, Snapshot, StopSender, StopSignal, Until};

@@ -193,7 +193,7 @@ pub(super) fn parse_sink(text: &str) -> Result<SinkTarget, Refusal> {
             Some(host) if !host.is_empty() => Ok(SinkTarget::Delta { uri: without_slash(uri) }),
             _ => Err(Refusal::new("names no bucket", SINK_FORMS)),
         },
-        "kafka" | "stdout" => Err(Refusal::not_built(
+        "stdout" => Err(Refusal::not_built(
             format!("names a {} sink, which is not built yet", uri.scheme()),
             SINK_FORMS,
         )),

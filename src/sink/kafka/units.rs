@@ -52,14 +52,11 @@ impl<S> Units<S> {
 
     /// A table hands its share in. `Err`: nobody announced it.
     pub(super) fn hand_in(&mut self, table: TableId, to: CommitLsn, share: S) -> Result<Vec<Complete<S>>, S> {
-        let unit = self.pending.iter_mut().find(|unit| unit.to == to);
-        match unit {
-            Some(unit) if unit.waiting.remove(&table) => {
-                unit.shares.push((table, share));
-                Ok(self.complete())
-            }
-            _ => Err(share),
-        }
+        let announced = |unit: &&mut Pending<S>| unit.to == to && unit.waiting.contains(&table);
+        let Some(unit) = self.pending.iter_mut().find(announced) else { return Err(share) };
+        unit.waiting.remove(&table);
+        unit.shares.push((table, share));
+        Ok(self.complete())
     }
 
     /// A table has ended.

@@ -33,7 +33,6 @@ use super::units::Complete;
 use crate::debezium::{Record, Records};
 use crate::error::{Error, Result, codes};
 use crate::position::Epoch;
-use crate::schema::TableId;
 use crate::sink::{CommitOutcome, Cut};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};

@@ -109,6 +109,13 @@ impl Broker {
         });
     }
 
+    /// Starts it unless it runs.
+    pub(crate) fn restart_if_down(&mut self) {
+        if self.child.is_none() {
+            self.restart();
+        }
+    }
+
     /// kill -9.
     pub(crate) fn crash(&mut self) {
         let Some(mut child) = self.child.take() else { return };
@@ -166,7 +173,10 @@ impl Broker {
             }
         }
         consumer.assign(&all).expect("they can be assigned");
-        Reader { consumer }
+        // A consumer that reads committed records only is told the end of these.
+        let mut all = self.client();
+        all.set("group.id", "harness").set("isolation.level", "read_uncommitted");
+        Reader { consumer, ends: all.create().expect("a consumer") }
     }
 
     /// Everything that is committed in these topics, up to their ends as they are now.
@@ -185,6 +195,7 @@ impl Drop for Broker {
 /// Reads on and on.
 pub(crate) struct Reader {
     consumer: BaseConsumer,
+    ends: BaseConsumer,
 }
 
 impl Reader {
@@ -228,7 +239,7 @@ impl Reader {
         let mut ends = Vec::new();
         for element in assigned.elements() {
             let (topic, partition) = (element.topic().to_owned(), element.partition());
-            let (_, high) = self.consumer.fetch_watermarks(&topic, partition, ASK).expect("the broker answers");
+            let (_, high) = self.ends.fetch_watermarks(&topic, partition, ASK).expect("the broker answers");
             ends.push((topic, partition, high));
         }
         let mut records = Vec::new();
