@@ -1,7 +1,7 @@
 //! The one place that names concrete adapters: PostgreSQL, Delta, Kafka, discard.
 
-use super::wire_kafka::kafka_options;
 use super::options::{RunOptions, Snapshot, StopSignal, Until};
+use super::wire_kafka::kafka_options;
 use crate::config::{self as model, Config};
 use crate::error::{Error, Result, codes};
 use crate::pgoutput::{Infinity, NumericUnbounded, Policies, UnknownTypes};

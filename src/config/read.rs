@@ -1,8 +1,8 @@
 //! From the tree and the command line's flags to a [`Config`].
 
 use super::Overrides;
-use super::kafka;
 use super::address::{DEFAULT_PORT, ParsedSource, parse_port, parse_sink, parse_source};
+use super::kafka;
 use super::model::{
     BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
     LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost, SinkConfig,

@@ -28,7 +28,10 @@ fn told(record: &Record) -> String {
     match value(record) {
         None => format!("{key} tombstone"),
         Some(value) => {
-            format!("{key} {} {} -> {} {}", value["op"], value["before"], value["after"], value["source"]["snapshot"])
+            format!(
+                "{key} {} {} -> {} {}",
+                value["op"], value["before"], value["after"], value["source"]["snapshot"]
+            )
         }
     }
 }
@@ -74,7 +77,9 @@ fn tables_of_one_transaction_become_visible_together() {
     let scene = scene("kafka-together", broker);
     scene.sql().exec("create table a(id int primary key); create table b(id int primary key)");
     scene.drain();
-    scene.sql().exec("begin; insert into a values (1); insert into b values (1); insert into a values (2); commit");
+    scene
+        .sql()
+        .exec("begin; insert into a values (1); insert into b values (1); insert into a values (2); commit");
     scene.drain();
     let records = broker.read_all(&["kafka-together.public.a", "kafka-together.public.b"]);
     let of = |topic: &str| records.iter().filter(|r| r.topic.ends_with(topic)).map(told).collect::<Vec<_>>();
@@ -101,7 +106,8 @@ fn count(sql: &mut Sql, random: &mut Random) -> Result<(), SqlError> {
         script.push_str(&format!("update counters set n = n + 1 where id = {id};"));
     }
     let n = random.between(1, 9);
-    script.push_str(&format!("insert into things (what) select repeat('x', 50) from generate_series(1, {n});"));
+    script
+        .push_str(&format!("insert into things (what) select repeat('x', 50) from generate_series(1, {n});"));
     if random.between(0, 4) == 0 {
         script.push_str("delete from things where id = (select min(id) from things where id % 3 = 0);");
     }
@@ -122,7 +128,13 @@ fn check_counters(scene: &Scene, broker: &Broker) -> usize {
         let streamed = value["op"] == "u";
         match last.get(&id) {
             Some(&(before, _)) if streamed => {
-                assert_eq!(n, before + 1, "counter {id} at {}@{}: {before} is followed by {n}", record.partition, record.offset);
+                assert_eq!(
+                    n,
+                    before + 1,
+                    "counter {id} at {}@{}: {before} is followed by {n}",
+                    record.partition,
+                    record.offset
+                );
             }
             Some(&(_, was_streamed)) => assert!(!was_streamed, "counter {id} is read after it was streamed"),
             None => assert!(!streamed, "counter {id} was never read"),
@@ -143,7 +155,10 @@ fn check_counters(scene: &Scene, broker: &Broker) -> usize {
         let reads = ops.iter().take_while(|op| *op == "r").count();
         ops.drain(..reads.saturating_sub(1));
         assert!(
-            matches!(ops.iter().map(String::as_str).collect::<Vec<_>>()[..], ["r" | "c"] | ["r" | "c", "d", "tombstone"]),
+            matches!(
+                ops.iter().map(String::as_str).collect::<Vec<_>>()[..],
+                ["r" | "c"] | ["r" | "c", "d", "tombstone"]
+            ),
             "{key}: {ops:?}"
         );
         alive += usize::from(ops.len() == 1);
@@ -187,7 +202,10 @@ fn every_event_comes_once_and_in_order_through_kills() {
     let turns = clients.stop();
     scene.drain();
     let events = check_counters(&scene, &broker);
-    println!("{kills} kills, {broker_kills} of the broker, {turns} transactions, {events} events, {:?}", started.elapsed());
+    println!(
+        "{kills} kills, {broker_kills} of the broker, {turns} transactions, {events} events, {:?}",
+        started.elapsed()
+    );
     assert!(turns > 10 * kills, "the workload did too little to prove anything: {turns} transactions");
     assert!(broker_kills >= 2, "too few kills of the broker");
 }

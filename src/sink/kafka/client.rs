@@ -163,11 +163,15 @@ pub(super) fn settle(sender: &Sender) {
 pub(super) fn explain(error: KafkaError, what: &str) -> Error {
     if let KafkaError::ClientConfig(_, description, key, _) = &error {
         let text = format!("the Kafka client does not take the property \"{key}\": {description}");
-        return Error::new(codes::KF004, text).with_try("check sink.properties, and librdkafka's CONFIGURATION.md");
+        return Error::new(codes::KF004, text)
+            .with_try("check sink.properties, and librdkafka's CONFIGURATION.md");
     }
     if let KafkaError::ClientCreation(description) = &error {
-        return Error::new(codes::KF004, format!("no Kafka client can be made of this configuration: {description}"))
-            .with_try("check the section sink");
+        return Error::new(
+            codes::KF004,
+            format!("no Kafka client can be made of this configuration: {description}"),
+        )
+        .with_try("check the section sink");
     }
     let code = code_of(&error);
     let text = format!("Kafka: {what}");

@@ -88,14 +88,16 @@ impl Lane {
         if let Some((code, topic)) = self.sender.context().take_failure() {
             return Err(explain_code(code, &format!("the topic \"{topic}\" did not take a row ({code})")));
         }
-        while self.is_transactional {
+        if !self.is_transactional {
+            return Ok(());
+        }
+        loop {
             match self.sender.commit_transaction(client::ASK) {
                 Ok(()) => return Ok(()),
                 Err(error) if is_retriable(&error) => {}
                 Err(error) => return Err(explained(error)),
             }
         }
-        Ok(())
     }
 }
 

@@ -34,8 +34,8 @@ use crate::position::{CommitLsn, Epoch};
 use crate::schema::change::{Remedy, told};
 use crate::schema::{Past, TableId, TableSchema};
 use crate::sink::{
-    CommitOutcome, Cut, CutTable, OpenFor, PipelineRecord, RecordChange, Request, Sink, TableRecord, WriterLease,
-    Written, change_refused, table_error,
+    CommitOutcome, Cut, CutTable, OpenFor, PipelineRecord, RecordChange, Request, Sink, TableRecord,
+    WriterLease, Written, change_refused, table_error,
 };
 use copy::Lane;
 use read::Until;
@@ -107,7 +107,9 @@ impl Live {
         let mut units = lock(&self.units);
         match units.hand_in(table, to, share) {
             Ok(complete) => self.give(complete),
-            Err(_) => Err(Error::new(codes::RT001, format!("nobody announced a unit to {to} for table {table}"))),
+            Err(_) => {
+                Err(Error::new(codes::RT001, format!("nobody announced a unit to {to} for table {table}")))
+            }
         }
     }
 
@@ -221,7 +223,8 @@ impl Sink for KafkaSink {
         let names = self.topics.names()?;
         let (jobs, work) = mpsc::channel();
         let options = Arc::clone(&self.options);
-        let writer = Writer { sender, options: Arc::clone(&options), state, counters: Arc::clone(&self.counters) };
+        let writer =
+            Writer { sender, options: Arc::clone(&options), state, counters: Arc::clone(&self.counters) };
         std::thread::Builder::new()
             .name("kafka-writer".into())
             .spawn(move || writer.run(&work))
@@ -239,8 +242,11 @@ impl Sink for KafkaSink {
         match live.change(Box::new(|_| ())).await? {
             CommitOutcome::Committed { .. } => {}
             CommitOutcome::Fenced { by } => {
-                return Err(Error::new(codes::TG013, format!("another process of this pipeline took over with epoch {by}"))
-                    .with_try("run one process of a pipeline at a time"));
+                return Err(Error::new(
+                    codes::TG013,
+                    format!("another process of this pipeline took over with epoch {by}"),
+                )
+                .with_try("run one process of a pipeline at a time"));
             }
         }
         *lock(&self.live) = Some(live);
@@ -261,14 +267,19 @@ impl Sink for KafkaSink {
         }
         let topic = encoder.topic().to_owned();
         let state = live.look().await?;
-        let known = state.tables.get(&schema.id).filter(|table| {
-            table.position.is_some() && matches!(purpose, OpenFor::Continue(_))
-        });
+        let known = state
+            .tables
+            .get(&schema.id)
+            .filter(|table| table.position.is_some() && matches!(purpose, OpenFor::Continue(_)));
         let (mut past, mut outdated) = (Past::default(), None);
         if let Some(known) = known {
             if known.topic == topic && !lock(&live.topics).contains(&topic) {
-                return Err(table_error(&schema.name, codes::KF006, format!("its topic \"{topic}\" is gone"))
-                    .with_try(format!("strandline resync \"{}\" --yes", schema.name)));
+                return Err(table_error(
+                    &schema.name,
+                    codes::KF006,
+                    format!("its topic \"{topic}\" is gone"),
+                )
+                .with_try(format!("strandline resync \"{}\" --yes", schema.name)));
             }
             (past, outdated) = self.follow(&live, known, &schema, purpose, &topic).await?;
         }

@@ -201,7 +201,8 @@ impl State {
         let unreadable = |e: serde_json::Error| damaged().with_source(e);
         let FormatOnly { format } = serde_json::from_slice(value).map_err(unreadable)?;
         if format > FORMAT {
-            let what = format!("the pipeline's checkpoint has format {format}, this program knows up to {FORMAT}");
+            let what =
+                format!("the pipeline's checkpoint has format {format}, this program knows up to {FORMAT}");
             return Err(Error::new(codes::TG018, what).with_try("upgrade strandline"));
         }
         if is_tables {

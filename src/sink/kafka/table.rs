@@ -57,7 +57,12 @@ fn size_of(record: &Record<'_>) -> usize {
 }
 
 /// No record is larger than the broker takes.
-pub(super) fn check_sizes(schema: &TableSchema, records: &Records, limit: usize, policy: &Oversize) -> Result<()> {
+pub(super) fn check_sizes(
+    schema: &TableSchema,
+    records: &Records,
+    limit: usize,
+    policy: &Oversize,
+) -> Result<()> {
     if records.bytes() < limit {
         return Ok(());
     }
@@ -117,7 +122,12 @@ impl TableSink for KafkaTable {
         // Writers of one copy share its point; a copy that begins again has another.
         let run = match current.take().filter(|run| run.point == *point) {
             Some(run) => run,
-            None => Arc::new(CopyRun::new(Arc::clone(&self.live), Arc::clone(&self.schema), &self.events, *point)?),
+            None => Arc::new(CopyRun::new(
+                Arc::clone(&self.live),
+                Arc::clone(&self.schema),
+                &self.events,
+                *point,
+            )?),
         };
         *current = Some(Arc::clone(&run));
         Ok(Box::new(copy::Writer::new(run)))
@@ -131,7 +141,8 @@ impl TableSink for KafkaTable {
     ) -> Result<CommitOutcome> {
         let run = super::lock(&self.run).take();
         if let Some(run) = run {
-            let held = parts.into_iter().filter_map(|part| part.0.downcast::<copy::Held>().ok()).map(|held| *held);
+            let held =
+                parts.into_iter().filter_map(|part| part.0.downcast::<copy::Held>().ok()).map(|held| *held);
             let held: Vec<copy::Held> = held.collect();
             blocking(move || run.finish(held)).await?;
         } else if !parts.is_empty() {
@@ -140,7 +151,8 @@ impl TableSink for KafkaTable {
         let (schema, topic) = (Arc::clone(&self.schema), Arc::clone(&self.topic));
         let change = Box::new(move |state: &mut super::State| {
             let at = Some(stored(position));
-            let table = super::Table { position: at.clone(), copied_at: at, ..super::Table::new(&schema, &topic) };
+            let table =
+                super::Table { position: at.clone(), copied_at: at, ..super::Table::new(&schema, &topic) };
             state.set_table(schema.id, table);
         });
         self.live.change(change).await

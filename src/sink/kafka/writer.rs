@@ -177,11 +177,7 @@ impl Writer {
         })
     }
 
-    fn change(
-        &mut self,
-        change: impl FnOnce(&mut State),
-        reply: Reply,
-    ) -> std::result::Result<(), End> {
+    fn change(&mut self, change: impl FnOnce(&mut State), reply: Reply) -> std::result::Result<(), End> {
         let mut next = self.state.clone();
         change(&mut next);
         self.commit(next, vec![reply], |_| Ok(()))
@@ -253,7 +249,8 @@ impl Writer {
         match self.sender.context().take_failure() {
             None => Ok(()),
             Some((code, topic)) => {
-                let error = explain_code(code, &format!("the topic \"{topic}\" did not take a record ({code})"));
+                let error =
+                    explain_code(code, &format!("the topic \"{topic}\" did not take a record ({code})"));
                 Err(self.failed_with(code, error))
             }
         }
@@ -369,10 +366,7 @@ pub(super) fn send(
     enqueue(sender, base)
 }
 
-fn enqueue(
-    sender: &Sender,
-    mut record: BaseRecord<'_, [u8], [u8]>,
-) -> std::result::Result<(), KafkaError> {
+fn enqueue(sender: &Sender, mut record: BaseRecord<'_, [u8], [u8]>) -> std::result::Result<(), KafkaError> {
     loop {
         match sender.send(record) {
             Ok(()) => return Ok(()),
@@ -398,7 +392,9 @@ impl End {
         match self {
             End::Fenced(by) => Ok(CommitOutcome::Fenced { by: *by }),
             End::Lost(what) => Err(Error::new(codes::KF007, format!("a Kafka transaction was lost: {what}"))
-                .with_try("nothing: the checkpoint says what became of it, and strandline goes on from there")),
+                .with_try(
+                    "nothing: the checkpoint says what became of it, and strandline goes on from there",
+                )),
         }
     }
 }
@@ -410,7 +406,8 @@ fn answer(reply: Reply, outcome: Result<CommitOutcome>) {
 
 /// The first transaction of an owner: its epoch.
 pub(super) fn client_for(options: &KafkaOptions) -> Result<Sender> {
-    let sender = client::producer(options, options.exactly_once.then(|| options.transactional_id()).as_deref())?;
+    let sender =
+        client::producer(options, options.exactly_once.then(|| options.transactional_id()).as_deref())?;
     if options.exactly_once {
         fence(&sender)?;
     }

@@ -182,7 +182,7 @@ impl Broker {
     /// Everything that is committed in these topics, up to their ends as they are now.
     #[track_caller]
     pub(crate) fn read_all(&self, topics: &[&str]) -> Vec<Record> {
-        self.reader(topics).to_the_end()
+        self.reader(topics).rest()
     }
 }
 
@@ -203,28 +203,23 @@ impl Reader {
     pub(crate) fn next(&mut self, within: Duration) -> Option<Record> {
         let deadline = Instant::now() + within;
         loop {
-            match self.consumer.poll(deadline.saturating_duration_since(Instant::now())) {
-                Some(Ok(message)) => {
-                    let text = |bytes: Option<&[u8]>| {
-                        bytes.map(|b| String::from_utf8(b.to_vec()).expect("records of tests are text"))
-                    };
-                    let headers = message.headers().map_or_else(Vec::new, |headers| {
-                        headers
-                            .iter()
-                            .map(|h| (h.key.to_owned(), text(h.value).unwrap_or_default()))
-                            .collect()
-                    });
-                    return Some(Record {
-                        topic: message.topic().to_owned(),
-                        partition: message.partition(),
-                        offset: message.offset(),
-                        key: text(message.key()),
-                        value: text(message.payload()),
-                        headers,
-                    });
-                }
-                // The broker is down, or comes back.
-                Some(Err(_)) | None => {}
+            // An error: the broker is down, or comes back.
+            if let Some(Ok(message)) = self.consumer.poll(deadline.saturating_duration_since(Instant::now()))
+            {
+                let text = |bytes: Option<&[u8]>| {
+                    bytes.map(|b| String::from_utf8(b.to_vec()).expect("records of tests are text"))
+                };
+                let headers = message.headers().map_or_else(Vec::new, |headers| {
+                    headers.iter().map(|h| (h.key.to_owned(), text(h.value).unwrap_or_default())).collect()
+                });
+                return Some(Record {
+                    topic: message.topic().to_owned(),
+                    partition: message.partition(),
+                    offset: message.offset(),
+                    key: text(message.key()),
+                    value: text(message.payload()),
+                    headers,
+                });
             }
             if Instant::now() >= deadline {
                 return None;
@@ -234,7 +229,7 @@ impl Reader {
 
     /// Everything up to the ends as they are now. Waits for open transactions.
     #[track_caller]
-    pub(crate) fn to_the_end(&mut self) -> Vec<Record> {
+    pub(crate) fn rest(&mut self) -> Vec<Record> {
         let assigned = self.consumer.assignment().expect("it is assigned");
         let mut ends = Vec::new();
         for element in assigned.elements() {
