@@ -13,6 +13,7 @@
 //! | 1 | [`pgoutput`] [`debezium`] | codecs: bytes to types and types to bytes; never panic on input |
 //! | 0 | [`position`] [`schema`] [`event`] [`error`] | vocabulary |
 
+#![forbid(unsafe_code)]
 #![cfg_attr(
     test,
     expect(

@@ -1,6 +1,7 @@
 //! Events in Kafka: what a `read_committed` consumer sees is what happened in the source, once, in its order.
 
 use crate::harness::kafka::{Broker, Record, shared};
+use crate::harness::places;
 use crate::harness::random::Random;
 use crate::harness::sql::{Sql, SqlError};
 use crate::harness::{Scene, until};
@@ -70,7 +71,7 @@ fn a_table_is_read_and_then_followed() {
     assert_eq!(broker.read_all(&["kafka-follow.public.orders"]).len(), seen.len());
 }
 
-/// A transaction over tables that share a topic keeps its order in it.
+/// A transaction over several tables is in their topics when any of it is.
 #[test]
 fn tables_of_one_transaction_become_visible_together() {
     let broker = shared();
@@ -234,4 +235,83 @@ fn a_broker_that_was_away_is_waited_for() {
     running.wait(Duration::from_secs(60)).expect_code(0);
     scene.drain();
     check_counters(&scene, &broker);
+}
+
+/// A process that slept through a takeover: nothing of it becomes visible, and it ends.
+#[test]
+fn a_process_that_was_asleep_is_fenced() {
+    let mut random = Random::from_env("kafka-fence");
+    let broker = shared();
+    let mut scene = scene("kafka-fence", broker);
+    make_counters(&mut scene.sql());
+    let url = scene.pg.url("postgres", "shop");
+    let clients = Clients::start(3, &url, &mut random, Duration::from_millis(1), count);
+    let mut first = scene.start_run(&[]);
+    until(Duration::from_secs(60), "the first events", || {
+        assert!(first.is_running(), "it ended:\n{}", first.stderr());
+        first.stderr().matches("table copied").count() == 3
+    });
+    clients.wait_for(300);
+    places::signal("STOP", &[first.pid()]);
+    let held =
+        "select pg_terminate_backend(active_pid) from pg_replication_slots where active_pid is not null";
+    scene.sql().exec(held);
+    scene.config.listen = scene.config.listen.replace("127.0.0.1", "127.0.0.2");
+    let second = scene.start_run(&[]);
+    until(Duration::from_secs(60), "the takeover", || second.stderr().contains("took over"));
+    clients.wait_for(300);
+    places::signal("CONT", &[first.pid()]);
+    first.wait(Duration::from_secs(60)).expect_code(5).expect_error("TG013");
+    clients.wait_for(300);
+    clients.stop();
+    second.terminate();
+    second.wait(Duration::from_secs(60)).expect_code(0);
+    scene.drain();
+    check_counters(&scene, broker);
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let broker = shared();
+    let mut scene = scene("kafka-second", broker);
+    scene.sql().exec("create table t(id int primary key); insert into t values (1)");
+    let mut first = scene.start_run(&[]);
+    until(Duration::from_secs(60), "the first copy", || first.stderr().contains("table copied"));
+    scene.config.listen = scene.config.listen.replace("127.0.0.1", "127.0.0.2");
+    scene.run(&[]).expect_code(5).expect_error("PG011");
+    assert!(first.is_running(), "the first goes on:\n{}", first.stderr());
+    scene.sql().exec("insert into t values (2)");
+    first.terminate();
+    first.wait(Duration::from_secs(60)).expect_code(0);
+    scene.drain();
+    assert_eq!(broker.read_all(&["kafka-second.public.t"]).len(), 2);
+}
+
+/// One transaction of 150,000 rows, five times the memory for it as events, waits on disk and comes as one.
+#[test]
+fn a_transaction_larger_than_memory_comes_whole() {
+    let broker = shared();
+    let mut scene = scene("kafka-large", broker);
+    scene.config.more = "limits: {memory: 64MiB}\n".into();
+    scene.sql().exec("create table a(id int primary key, t text); create table b(id int primary key)");
+    scene.drain();
+    let mut running = scene.start_run(&[]);
+    scene.sql().exec(
+        "begin; insert into a select i, repeat('x', 300) from generate_series(1, 150000) i;
+         insert into b values (1); update a set t = 'y' where id <= 10; commit; insert into b values (2)",
+    );
+    let mut reader = broker.reader(&["kafka-large.public.b"]);
+    let first = reader.next(Duration::from_secs(100));
+    assert!(first.is_some(), "nothing came:\n{}", running.stderr());
+    let peak = running.peak_kib() / 1024;
+    assert!(running.is_running(), "it ended:\n{}", running.stderr());
+    running.terminate();
+    running.wait(Duration::from_secs(60)).expect_code(0);
+    let records = broker.read_all(&["kafka-large.public.a"]);
+    for (id, record) in (1..).zip(records.iter().take(150_000)) {
+        assert_eq!(record.key, Some(format!("{{\"id\":{id}}}")));
+    }
+    assert_eq!(records.len(), 150_010);
+    println!("at most {peak} MiB");
+    assert!(peak < 300, "{peak} MiB");
 }

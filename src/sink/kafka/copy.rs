@@ -9,12 +9,14 @@
 
 use super::client::{self, Sender, code_of, explain, explain_code, settle};
 use super::options::KafkaOptions;
+use super::read::{self, Until};
 use super::table::{check_sizes, ends, now_ns};
-use super::writer::{Counters, fence, is_retriable, send};
-use super::{Live, lock};
+use super::writer::{Counters, fence, is_fence, is_retriable, send};
+use super::{Live, fenced, lock};
 use crate::debezium::{Encoder, Marker, Occasion, Options as EventOptions, Records, SnapshotRows};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint};
+use crate::position::Epoch;
 use crate::schema::TableSchema;
 use rdkafka::producer::Producer;
 use std::sync::{Arc, Mutex};
@@ -32,6 +34,9 @@ pub(super) struct Lane {
     open: Option<(Instant, usize)>,
     /// A transaction was lost: rows of several copies may have been in it.
     is_broken: bool,
+    options: Arc<KafkaOptions>,
+    /// Whose fence it is.
+    pub(super) epoch: Epoch,
 }
 
 impl Lane {
@@ -39,13 +44,14 @@ impl Lane {
     ///
     /// # Errors
     /// `KF001`, `KF002`, `KF004`.
-    pub(super) fn open(options: &KafkaOptions) -> Result<Self> {
+    pub(super) fn open(options: &Arc<KafkaOptions>) -> Result<Self> {
         let id = options.exactly_once.then(|| options.copy_id());
         let sender = client::producer(options, id.as_deref())?;
         if options.exactly_once {
             fence(&sender)?;
         }
-        Ok(Lane { sender, is_transactional: options.exactly_once, open: None, is_broken: false })
+        let (is_transactional, options) = (options.exactly_once, Arc::clone(options));
+        Ok(Lane { sender, is_transactional, open: None, is_broken: false, options, epoch: Epoch::default() })
     }
 
     fn send(&mut self, topic: &str, records: &Records, counters: &Counters) -> Result<()> {
@@ -59,11 +65,11 @@ impl Lane {
 
     fn try_send(&mut self, topic: &str, records: &Records, counters: &Counters) -> Result<()> {
         if self.is_transactional && self.open.is_none() {
-            self.sender.begin_transaction().map_err(explained)?;
+            self.sender.begin_transaction().map_err(|e| self.explained(e))?;
         }
         let (since, bytes) = self.open.unwrap_or_else(|| (Instant::now(), 0));
         for record in records.iter() {
-            send(&self.sender, topic, record, counters).map_err(explained)?;
+            send(&self.sender, topic, record, counters).map_err(|e| self.explained(e))?;
         }
         let bytes = bytes + records.bytes();
         self.open = Some((since, bytes));
@@ -86,7 +92,8 @@ impl Lane {
         }
         settle(&self.sender);
         if let Some((code, topic)) = self.sender.context().take_failure() {
-            return Err(explain_code(code, &format!("the topic \"{topic}\" did not take a row ({code})")));
+            let error = explain_code(code, &format!("the topic \"{topic}\" did not take a row ({code})"));
+            return Err(if is_fence(code) { self.fenced(error) } else { error });
         }
         if !self.is_transactional {
             return Ok(());
@@ -95,21 +102,30 @@ impl Lane {
             match self.sender.commit_transaction(client::ASK) {
                 Ok(()) => return Ok(()),
                 Err(error) if is_retriable(&error) => {}
-                Err(error) => return Err(explained(error)),
+                Err(error) => return Err(self.explained(error)),
             }
         }
     }
-}
 
-fn explained(error: rdkafka::error::KafkaError) -> Error {
-    let code = code_of(&error);
-    let error = explain(error, "a transaction of a copy");
-    match code {
-        // Whoever fenced us is told by the stream's own transaction.
-        Some(_) if error.code() == codes::KF001 => {
-            Error::new(codes::KF007, "a Kafka transaction of a copy was lost").with_source(error)
+    fn explained(&self, error: rdkafka::error::KafkaError) -> Error {
+        let is_fence = code_of(&error).is_some_and(is_fence);
+        let error = explain(error, "a transaction of a copy");
+        match error.code() {
+            _ if is_fence => self.fenced(error),
+            code if code == codes::KF001 => {
+                Error::new(codes::KF007, "a Kafka transaction of a copy was lost").with_source(error)
+            }
+            _ => error,
         }
-        _ => error,
+    }
+
+    /// A newer owner explains it, if there is one.
+    fn fenced(&self, error: Error) -> Error {
+        match read::read(&self.options, Until::End) {
+            Ok(Some(found)) if found.epoch > self.epoch => fenced(found.epoch),
+            Ok(_) => Error::new(codes::KF007, "a Kafka transaction of a copy was lost").with_source(error),
+            Err(unread) => unread,
+        }
     }
 }
 

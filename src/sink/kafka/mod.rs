@@ -11,6 +11,7 @@
 //! | `client` `topics` | librdkafka's clients and their errors; topics |
 //! | `state` `read` | the checkpoint, and reading it |
 //! | `units` `order` | which shares belong together, and in which order their events go: pure |
+//! | `spill` | events that wait, in memory or on disk |
 //! | `writer` | the transactions |
 //! | `table` `copy` | one table's stream, one table's copy |
 
@@ -19,6 +20,7 @@ mod copy;
 mod options;
 mod order;
 mod read;
+mod spill;
 mod state;
 mod table;
 mod topics;
@@ -67,6 +69,8 @@ pub(crate) struct Live {
     topics: Mutex<BTreeSet<String>>,
     options: Arc<KafkaOptions>,
     counters: Arc<Counters>,
+    /// Bytes of staged events.
+    memory: Arc<std::sync::atomic::AtomicUsize>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -124,6 +128,12 @@ impl Live {
         self.send(Job::Look(reply))?;
         state.await.map_err(|_| gone())
     }
+}
+
+/// A newer owner was met.
+fn fenced(by: Epoch) -> Error {
+    Error::new(codes::TG013, format!("another process of this pipeline took over with epoch {by}"))
+        .with_try("run one process of a pipeline at a time")
 }
 
 fn gone() -> Error {
@@ -209,9 +219,10 @@ impl Sink for KafkaSink {
         self.topics.ensure_checkpoints().await?;
         let options = Arc::clone(&self.options);
         // The fences first: what is read after them is what will be built upon.
-        let (sender, lane) = blocking(move || {
+        let (sender, partition, mut lane) = blocking(move || {
             let sender = writer::client_for(&options)?;
-            Ok((sender, Lane::open(&options)?))
+            let partition = read::partition(&sender, &options)?;
+            Ok((sender, partition, Lane::open(&options)?))
         })
         .await?;
         let found = self.read(Until::End).await?;
@@ -220,11 +231,17 @@ impl Sink for KafkaSink {
         state.epoch = state.epoch.next();
         state.owner = uuid::Uuid::new_v4().simple().to_string();
         let (epoch, owner) = (state.epoch, state.owner.clone());
+        lane.epoch = epoch;
         let names = self.topics.names()?;
         let (jobs, work) = mpsc::channel();
         let options = Arc::clone(&self.options);
-        let writer =
-            Writer { sender, options: Arc::clone(&options), state, counters: Arc::clone(&self.counters) };
+        let writer = Writer {
+            sender,
+            options: Arc::clone(&options),
+            state,
+            partition,
+            counters: Arc::clone(&self.counters),
+        };
         std::thread::Builder::new()
             .name("kafka-writer".into())
             .spawn(move || writer.run(&work))
@@ -237,16 +254,13 @@ impl Sink for KafkaSink {
             topics: Mutex::new(names),
             options,
             counters: Arc::clone(&self.counters),
+            memory: Arc::default(),
         });
         // The epoch becomes visible before anything that is written under it.
         match live.change(Box::new(|_| ())).await? {
             CommitOutcome::Committed { .. } => {}
             CommitOutcome::Fenced { by } => {
-                return Err(Error::new(
-                    codes::TG013,
-                    format!("another process of this pipeline took over with epoch {by}"),
-                )
-                .with_try("run one process of a pipeline at a time"));
+                return Err(fenced(by));
             }
         }
         *lock(&self.live) = Some(live);

@@ -67,7 +67,17 @@ pub enum Oversize {
 /// The topic of all pipelines' checkpoints.
 pub const CHECKPOINTS: &str = "__strandline_checkpoints";
 
+/// Its partitions, when we make it. A pipeline that died in a transaction hides what follows in its partition:
+/// with many of them that is nobody's, most of the time.
+pub(super) const CHECKPOINT_PARTITIONS: i32 = 32;
+
 impl KafkaOptions {
+    /// The partition of the pipeline's checkpoint.
+    pub(super) fn partition(&self, partitions: usize) -> i32 {
+        let partitions = u32::try_from(partitions).unwrap_or(1).max(1);
+        i32::try_from(crate::debezium::partition_of(self.pipeline.as_bytes(), partitions)).unwrap_or(0)
+    }
+
     /// The fence of the stream.
     pub(super) fn transactional_id(&self) -> String {
         format!("strandline-{}", self.pipeline)

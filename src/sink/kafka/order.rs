@@ -3,27 +3,27 @@
 //! Each share is in order by itself. Tables may be routed to one topic, and a transaction's events are counted
 //! over all of them: so the shares are merged by place.
 
+use super::spill::Part;
 use crate::debezium::{Place, Record, Records};
+use crate::error::{Error, Result};
 
 /// Calls `each` for every record, with the index of its share, in the order of the source.
 ///
 /// # Errors
-/// The first of `each`.
-pub(super) fn in_order<'a, E>(
-    shares: &'a [Vec<Records>],
-    mut each: impl FnMut(usize, Record<'a>) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut cursors: Vec<Cursor<'a>> = shares.iter().map(|parts| Cursor::new(parts)).collect();
+/// The first of `each`; `RT003` when what waits on disk cannot be read.
+pub(super) fn in_order<E: From<Error>>(
+    shares: &[Vec<Part>],
+    mut each: impl FnMut(usize, Record<'_>) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let mut cursors = shares.iter().map(|parts| Cursor::new(parts)).collect::<Result<Vec<_>>>()?;
     loop {
-        let mut first: Option<(Place, usize)> = None;
-        let mut second: Option<Place> = None;
+        let mut first: Option<((u64, u64), usize)> = None;
+        let mut second: Option<(u64, u64)> = None;
         for (index, cursor) in cursors.iter().enumerate() {
             let Some(place) = cursor.place() else { continue };
             match first {
-                Some((earliest, _)) if order(place) >= order(earliest) => {
-                    if second.is_none_or(|s| order(place) < order(s)) {
-                        second = Some(place);
-                    }
+                Some((earliest, _)) if place >= earliest => {
+                    second = Some(second.map_or(place, |s| s.min(place)))
                 }
                 _ => {
                     second = first.map(|(place, _)| place);
@@ -35,11 +35,11 @@ pub(super) fn in_order<'a, E>(
         let Some(cursor) = cursors.get_mut(index) else { return Ok(()) };
         // As long as it is ahead of the others.
         while let Some(record) = cursor.record() {
-            if second.is_some_and(|second| order(record.place()) > order(second)) {
+            if second.is_some_and(|second| order(record.place()) > second) {
                 break;
             }
             each(index, record)?;
-            cursor.advance();
+            cursor.advance()?;
         }
     }
 }
@@ -49,34 +49,55 @@ fn order(place: Place) -> (u64, u64) {
 }
 
 struct Cursor<'a> {
-    parts: &'a [Records],
+    parts: &'a [Part],
+    /// The first part, when it came from disk.
+    loaded: Option<Records>,
     at: usize,
 }
 
 impl<'a> Cursor<'a> {
-    fn new(parts: &'a [Records]) -> Self {
-        let mut cursor = Cursor { parts, at: 0 };
-        cursor.skip_empty();
-        cursor
+    fn new(parts: &'a [Part]) -> Result<Self> {
+        let mut cursor = Cursor { parts, loaded: None, at: 0 };
+        cursor.settle()?;
+        Ok(cursor)
     }
 
-    fn record(&self) -> Option<Record<'a>> {
-        self.parts.first()?.get(self.at)
+    fn records(&self) -> Option<&Records> {
+        match (&self.loaded, self.parts.first()?) {
+            (Some(loaded), _) => Some(loaded),
+            (None, Part::Memory(records, _)) => Some(records),
+            (None, Part::Disk { .. }) => None,
+        }
     }
 
-    fn place(&self) -> Option<Place> {
-        self.record().map(|record| record.place())
+    fn record(&self) -> Option<Record<'_>> {
+        self.records()?.get(self.at)
     }
 
-    fn advance(&mut self) {
+    fn place(&self) -> Option<(u64, u64)> {
+        self.record().map(|record| order(record.place()))
+    }
+
+    fn advance(&mut self) -> Result<()> {
         self.at += 1;
-        self.skip_empty();
+        self.settle()
     }
 
-    fn skip_empty(&mut self) {
-        while self.parts.first().is_some_and(|part| self.at >= part.len()) {
+    /// To the next record, if there is one.
+    fn settle(&mut self) -> Result<()> {
+        while let Some(part) = self.parts.first() {
+            if self.loaded.is_none()
+                && let Part::Disk { file, at, bytes, form } = part
+            {
+                self.loaded = Some(Part::load(file, *at, *bytes, form)?);
+            }
+            if self.records().is_some_and(|records| self.at < records.len()) {
+                return Ok(());
+            }
             self.parts = self.parts.get(1..).unwrap_or_default();
+            self.loaded = None;
             self.at = 0;
         }
+        Ok(())
     }
 }

@@ -10,11 +10,10 @@ use super::state::State;
 use crate::error::{Error, Result, codes};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
+use rdkafka::producer::Producer;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::time::{Duration, Instant};
 
-/// The topic has one partition.
-const PARTITION: i32 = 0;
 const STEP: Duration = Duration::from_millis(100);
 /// Who waits says so this often.
 const SAY_EVERY: Duration = Duration::from_secs(10);
@@ -28,6 +27,18 @@ pub(super) enum Until {
     Visible,
 }
 
+/// Where the pipeline's checkpoint is. Blocking.
+///
+/// # Errors
+/// `KF001`, `KF002`.
+pub(super) fn partition(sender: &client::Sender, options: &KafkaOptions) -> Result<i32> {
+    let metadata = sender
+        .client()
+        .fetch_metadata(Some(CHECKPOINTS), ASK)
+        .map_err(|e| explain(e, "the partitions of the checkpoints"))?;
+    Ok(options.partition(metadata.topics().first().map_or(0, |topic| topic.partitions().len())))
+}
+
 /// Reads the pipeline's checkpoint. `None`: there is none. Blocking.
 ///
 /// # Errors
@@ -38,20 +49,22 @@ pub(super) fn read(options: &KafkaOptions, until: Until) -> Result<Option<State>
     let ends_of: &BaseConsumer<_> = if until == Until::End { &all } else { &reader };
     let asked = |e| explain(e, "the end of the checkpoints' topic");
     let metadata = ends_of.fetch_metadata(Some(CHECKPOINTS), ASK).map_err(asked)?;
-    if metadata.topics().iter().all(|topic| topic.partitions().is_empty()) {
+    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+    if partitions == 0 {
         return Ok(None);
     }
-    let (_, end) = ends_of.fetch_watermarks(CHECKPOINTS, PARTITION, ASK).map_err(asked)?;
+    let partition = options.partition(partitions);
+    let (_, end) = ends_of.fetch_watermarks(CHECKPOINTS, partition, ASK).map_err(asked)?;
     let mut assigned = TopicPartitionList::new();
     assigned
-        .add_partition_offset(CHECKPOINTS, PARTITION, Offset::Beginning)
+        .add_partition_offset(CHECKPOINTS, partition, Offset::Beginning)
         .and_then(|()| reader.assign(&assigned))
         .map_err(|e| explain(e, "reading the checkpoints"))?;
     let tables_key = format!("{}/tables", options.pipeline);
     let (mut main, mut tables): (Option<Vec<u8>>, Option<Vec<u8>>) = (None, None);
     let mut said = Instant::now();
     let started = Instant::now();
-    while position(&reader) < end {
+    while position(&reader, partition) < end {
         if let Some(message) = reader.poll(STEP) {
             let message = message.map_err(|e| explain(e, "reading the checkpoints"))?;
             let key = message.key().unwrap_or_default();
@@ -84,9 +97,9 @@ pub(super) fn read(options: &KafkaOptions, until: Until) -> Result<Option<State>
 /// The brokers end a transaction that is abandoned after its timeout, 15 minutes at most by default.
 const LONGEST: Duration = Duration::from_secs(16 * 60);
 
-fn position(reader: &BaseConsumer<client::Watch>) -> i64 {
+fn position(reader: &BaseConsumer<client::Watch>, partition: i32) -> i64 {
     let positions = reader.position().ok();
-    let found = positions.as_ref().and_then(|p| p.find_partition(CHECKPOINTS, PARTITION));
+    let found = positions.as_ref().and_then(|p| p.find_partition(CHECKPOINTS, partition));
     match found.map(|p| p.offset()) {
         Some(Offset::Offset(at)) => at,
         _ => 0,

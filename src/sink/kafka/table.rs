@@ -3,6 +3,7 @@
 
 use super::copy::{self, CopyRun};
 use super::options::Oversize;
+use super::spill::{Part, Shelf};
 use super::state::stored;
 use super::writer::{Job, Share};
 use super::{Live, blocking, gone};
@@ -16,6 +17,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 
+/// Rows that become events at once.
+const PIECE: usize = 4096;
+
 /// A table of the sink.
 pub struct KafkaTable {
     live: Arc<Live>,
@@ -24,7 +28,8 @@ pub struct KafkaTable {
     number: u64,
     topic: Arc<str>,
     encoder: Encoder,
-    staged: Vec<Records>,
+    staged: Vec<Part>,
+    shelf: Shelf,
     /// The copy under way.
     run: Mutex<Option<Arc<CopyRun>>>,
 }
@@ -38,7 +43,9 @@ impl KafkaTable {
     ) -> Self {
         let number = super::lock(&live.units).open(schema.id);
         let topic = Arc::from(encoder.topic());
-        KafkaTable { live, schema, events, number, topic, encoder, staged: Vec::new(), run: Mutex::new(None) }
+        let shelf = Shelf::new(Arc::clone(&live.memory), live.options.memory);
+        let (staged, run) = (Vec::new(), Mutex::new(None));
+        KafkaTable { live, schema, events, number, topic, encoder, staged, shelf, run }
     }
 }
 
@@ -82,17 +89,26 @@ impl TableSink for KafkaTable {
         if batch.schema != *self.encoder.schema() {
             self.encoder = Encoder::new(&batch.schema, &self.events)?;
         }
-        let mut records = Records::new();
-        self.encoder.encode(&batch, &Occasion { now_ns: now_ns(), snapshot: None }, &mut records)?;
-        drop(batch);
-        check_sizes(&self.schema, &records, self.live.options.max_record, &self.live.options.oversize)?;
-        self.staged.push(records);
+        let options = Arc::clone(&self.live.options);
+        let occasion = Occasion { now_ns: now_ns(), snapshot: None };
+        // In pieces: events take several times the memory of the rows.
+        for from in (0..batch.len()).step_by(PIECE) {
+            let mut records = Records::new();
+            self.encoder.encode(
+                &batch.slice(from, PIECE.min(batch.len() - from)),
+                &occasion,
+                &mut records,
+            )?;
+            check_sizes(&self.schema, &records, options.max_record, &options.oversize)?;
+            self.staged.push(self.shelf.put(records, &options.spill_dir)?);
+        }
         Ok(())
     }
 
     async fn commit(&mut self, interval: Interval) -> Result<CommitOutcome> {
         let (reply, outcome) = oneshot::channel();
         let parts = std::mem::take(&mut self.staged);
+        self.shelf.next_unit();
         let share = Share { topic: Arc::clone(&self.topic), parts, reply };
         self.live.hand_in(self.schema.id, interval.to, share)?;
         outcome.await.map_err(|_| gone())?
@@ -115,6 +131,7 @@ impl TableSink for KafkaTable {
 
     fn discard_staged(&mut self) {
         self.staged.clear();
+        self.shelf.next_unit();
     }
 
     fn copy_writer(&self, point: &SnapshotPoint) -> Result<Box<dyn CopyWriter>> {

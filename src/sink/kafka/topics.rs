@@ -1,7 +1,7 @@
 //! Topics: making those that are missing, seeing which are there.
 
 use super::client::{ASK, admin_config, explain, explain_code};
-use super::options::{CHECKPOINTS, KafkaOptions, TopicOptions};
+use super::options::{CHECKPOINT_PARTITIONS, CHECKPOINTS, KafkaOptions, TopicOptions};
 use crate::error::{Error, Result, codes};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -53,13 +53,13 @@ impl Topics {
         self.make(topic).await
     }
 
-    /// Makes the checkpoints' topic unless it is there: one partition, compacted.
+    /// Makes the checkpoints' topic unless it is there: compacted.
     ///
     /// # Errors
     /// As [`Topics::ensure`].
     pub(super) async fn ensure_checkpoints(&self) -> Result<()> {
         let replication = TopicReplication::Fixed(self.options.replication.unwrap_or(-1));
-        let topic = NewTopic::new(CHECKPOINTS, 1, replication)
+        let topic = NewTopic::new(CHECKPOINTS, CHECKPOINT_PARTITIONS, replication)
             .set("cleanup.policy", "compact")
             .set("segment.bytes", "16777216")
             .set("min.cleanable.dirty.ratio", "0.1");

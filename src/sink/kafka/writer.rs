@@ -28,10 +28,11 @@ use super::client::{self, ASK, Sender, code_of, explain, explain_code, settle};
 use super::options::{CHECKPOINTS, KafkaOptions};
 use super::order::in_order;
 use super::read::{self, Until};
+use super::spill::Part;
 use super::state::State;
 use super::units::Complete;
-use crate::debezium::{Record, Records};
-use crate::error::{Error, Result, codes};
+use crate::debezium::Record;
+use crate::error::{Code, Error, Result, codes};
 use crate::position::Epoch;
 use crate::sink::{CommitOutcome, Cut};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -57,7 +58,7 @@ pub(super) type Reply = oneshot::Sender<Result<CommitOutcome>>;
 /// One table's part of a unit.
 pub(super) struct Share {
     pub topic: Arc<str>,
-    pub parts: Vec<Records>,
+    pub parts: Vec<Part>,
     pub reply: Reply,
 }
 
@@ -88,6 +89,8 @@ pub(super) struct Writer {
     pub sender: Sender,
     pub options: Arc<KafkaOptions>,
     pub state: State,
+    /// Where the checkpoint goes.
+    pub partition: i32,
     pub counters: Arc<Counters>,
 }
 
@@ -99,12 +102,21 @@ enum Failure {
     Lost(Error),
     /// Another owner has the fence.
     Fenced(Epoch),
+    /// Not Kafka's fault: the session must not try again.
+    Broken(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Broken(error)
+    }
 }
 
 /// What answers every job after the end.
 enum End {
     Fenced(Epoch),
     Lost(String),
+    Broken(Code, String),
 }
 
 impl Writer {
@@ -208,6 +220,7 @@ impl Writer {
                 }
                 Err(Failure::Aborted(error) | Failure::Lost(error)) => break End::Lost(error.cause_line()),
                 Err(Failure::Fenced(by)) => break End::Fenced(by),
+                Err(Failure::Broken(error)) => break End::Broken(error.code(), error.cause_line()),
             }
         };
         for reply in replies {
@@ -221,7 +234,7 @@ impl Writer {
         next: &mut State,
         events: impl Fn(&Self) -> std::result::Result<(), Failure>,
     ) -> std::result::Result<State, Failure> {
-        let checkpoint = next.records().map_err(Failure::Lost)?;
+        let checkpoint = next.records()?;
         if self.options.exactly_once {
             self.sender.begin_transaction().map_err(|e| self.judge(e))?;
         }
@@ -276,6 +289,7 @@ impl Writer {
 
     /// Aborts what is begun. When that cannot be, the producer is of no more use.
     fn give_up(&self, failure: Failure) -> Failure {
+        // A broken one leaves its transaction open: the process ends.
         let Failure::Aborted(error) = failure else { return failure };
         if !self.options.exactly_once {
             return Failure::Aborted(error);
@@ -310,15 +324,9 @@ impl Writer {
 
     /// Aborted, unless this code says that somebody else may have the fence.
     fn failed_with(&self, code: RDKafkaErrorCode, error: Error) -> Failure {
-        let fences = [
-            RDKafkaErrorCode::Fenced,
-            RDKafkaErrorCode::ProducerFenced,
-            RDKafkaErrorCode::InvalidProducerEpoch,
-        ];
-        if !fences.contains(&code) && self.sender.client().fatal_error().is_none() {
+        if !is_fence(code) && self.sender.client().fatal_error().is_none() {
             return Failure::Aborted(error);
         }
-        // The broker that ends a transaction for its age says the same as a fence.
         match read::read(&self.options, Until::End) {
             Ok(Some(found)) if found.epoch > self.state.epoch => Failure::Fenced(found.epoch),
             Ok(_) => Failure::Lost(error),
@@ -328,7 +336,7 @@ impl Writer {
 
     fn checkpoint(&self, suffix: &str, value: &[u8]) -> std::result::Result<(), Failure> {
         let key = format!("{}{suffix}", self.options.pipeline);
-        self.enqueue(BaseRecord::to(CHECKPOINTS).partition(0).key(key.as_bytes()).payload(value))
+        self.enqueue(BaseRecord::to(CHECKPOINTS).partition(self.partition).key(key.as_bytes()).payload(value))
     }
 
     fn send(&self, topic: &str, record: Record<'_>) -> std::result::Result<(), Failure> {
@@ -391,6 +399,7 @@ impl End {
     fn result(&self) -> Result<CommitOutcome> {
         match self {
             End::Fenced(by) => Ok(CommitOutcome::Fenced { by: *by }),
+            End::Broken(code, what) => Err(Error::new(*code, what.clone())),
             End::Lost(what) => Err(Error::new(codes::KF007, format!("a Kafka transaction was lost: {what}"))
                 .with_try(
                     "nothing: the checkpoint says what became of it, and strandline goes on from there",
@@ -404,7 +413,13 @@ fn answer(reply: Reply, outcome: Result<CommitOutcome>) {
     let _gone = reply.send(outcome);
 }
 
-/// The first transaction of an owner: its epoch.
+/// What a fence says; a broker that ends a transaction for its age says the same.
+pub(super) fn is_fence(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Rd;
+    matches!(code, Rd::Fenced | Rd::ProducerFenced | Rd::InvalidProducerEpoch)
+}
+
+/// The producer of the stream, with its fence.
 pub(super) fn client_for(options: &KafkaOptions) -> Result<Sender> {
     let sender =
         client::producer(options, options.exactly_once.then(|| options.transactional_id()).as_deref())?;

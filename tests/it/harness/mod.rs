@@ -84,6 +84,8 @@ pub(crate) struct Config {
     pub(crate) source: String,
     /// The kind of sink and its place: lines of the section `sink`, indented. `None`: a lake at `lake`.
     pub(crate) target: Option<String>,
+    /// Lines of the section `tables`, indented.
+    pub(crate) tables: String,
     /// Lines of the section `sink`, indented.
     pub(crate) sink: String,
     /// Lines at the end, as they are.
@@ -97,7 +99,7 @@ impl Config {
         let target = self.target.clone().unwrap_or_else(lake);
         format!(
             "version: 1\nname: {}\nsource:\n  type: postgres\n  url: {:?}\n  slot: {}\n  publication: {}\n{}\
-             tables:\n  include: [{}]\nsink:\n{}  commit: {{interval: {}}}\n{}\
+             tables:\n  include: [{}]\n{}sink:\n{}  commit: {{interval: {}}}\n{}\
              http:\n  listen: {:?}\n{}",
             self.name,
             self.url,
@@ -105,6 +107,7 @@ impl Config {
             self.publication,
             self.source,
             include.join(", "),
+            self.tables,
             target,
             self.interval,
             self.sink,
@@ -152,6 +155,7 @@ impl Scene {
             listen: format!("127.0.0.1:{}", http.number()),
             source: String::new(),
             target: None,
+            tables: String::new(),
             sink: String::new(),
             more: String::new(),
         };
