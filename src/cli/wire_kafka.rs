@@ -3,7 +3,7 @@
 use crate::config::{self as model, Config, KafkaTarget};
 use crate::debezium::Options as EventOptions;
 use crate::error::Result;
-use crate::sink::kafka::{KafkaOptions, Oversize, TopicOptions};
+use crate::sink::kafka::{KafkaOptions, Oversize, TopicOptions, bench};
 
 /// Events that wait in memory.
 const MEMORY: usize = 64 << 20;
@@ -97,4 +97,28 @@ fn protocol(target: &KafkaTarget) -> &'static str {
         (None, Some(_)) => "sasl_plaintext",
         (Some(_), Some(_)) => "sasl_ssl",
     }
+}
+
+/// Prints the milliseconds of one-record transactions, as JSON.
+///
+/// # Errors
+/// `KF001`.
+pub(super) async fn bench_floor(args: super::args::KafkaFloorArgs) -> Result<()> {
+    let took = bench::floor(&args.brokers, &args.topic, args.transactions)?;
+    super::output::out(&serde_json::json!(took).to_string());
+    Ok(())
+}
+
+/// Prints what a consumer saw, as JSON.
+///
+/// # Errors
+/// `KF001`.
+pub(super) async fn bench_read(args: super::args::KafkaReadArgs) -> Result<()> {
+    let ready = || super::output::err("ready");
+    let seen = bench::read(&args.brokers, &args.topic, args.records, args.from_end, ready)?;
+    let line = serde_json::json!({
+        "records": seen.records, "bytes": seen.bytes, "s": seen.seconds, "latencies": seen.latencies,
+    });
+    super::output::out(&line.to_string());
+    Ok(())
 }

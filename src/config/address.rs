@@ -211,7 +211,6 @@ fn without_slash(mut uri: Url) -> Url {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::codes;
     use proptest::prelude::*;
 
     #[test]

@@ -14,7 +14,9 @@
 //! | `spill` | events that wait, in memory or on disk |
 //! | `writer` | the transactions |
 //! | `table` `copy` | one table's stream, one table's copy |
+//! | `bench` | what a broker costs without us, and what a consumer sees |
 
+pub mod bench;
 mod client;
 mod copy;
 mod options;
