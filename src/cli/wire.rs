@@ -1,6 +1,7 @@
-//! The one place that names concrete adapters: PostgreSQL, Delta, discard.
+//! The one place that names concrete adapters: PostgreSQL, Delta, Kafka, standard output, discard.
 
 use super::options::{RunOptions, Snapshot, StopSignal, Until};
+use super::wire_kafka::kafka_options;
 use crate::config::{self as model, Config};
 use crate::debezium::{DecimalMode, Options as Events};
 use crate::error::{Error, Result, codes};
@@ -12,6 +13,7 @@ use crate::schema::TableName;
 use crate::sink::Sink;
 use crate::sink::delta::{DeltaSink, bench};
 use crate::sink::discard::DiscardSink;
+use crate::sink::kafka::KafkaSink;
 use crate::sink::stdout::StdoutSink;
 use crate::sink::{PipelineRecord, Request};
 use crate::source::postgres::adapter::{PgSettings, PgSource};
@@ -93,6 +95,10 @@ async fn start(
             let sink = StdoutSink::new(events(&cfg));
             runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
         }
+        model::SinkTarget::Kafka(target) => {
+            let sink = KafkaSink::new(kafka_options(&cfg, target).await?)?;
+            runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
+        }
         model::SinkTarget::Discard => {
             runtime::run(source, Arc::new(DiscardSink), options, board, metrics, signal).await
         }
@@ -100,8 +106,10 @@ async fn start(
 }
 
 /// How events look: what the file says, and what only this run knows.
-fn events(cfg: &Config) -> Events {
+pub(super) fn events(cfg: &Config) -> Events {
+    let named = !cfg.format.topic_prefix.is_empty();
     Events {
+        topic_prefix: if named { cfg.format.topic_prefix.clone() } else { cfg.name.clone() },
         database: cfg.source.address.database.clone(),
         run_id: uuid::Uuid::new_v4().to_string(),
         ..cfg.format.clone()
@@ -110,7 +118,7 @@ fn events(cfg: &Config) -> Events {
 
 /// Whether the sink writes events rather than tables.
 fn writes_events(cfg: &Config) -> bool {
-    matches!(cfg.sink.target, model::SinkTarget::Stdout)
+    matches!(cfg.sink.target, model::SinkTarget::Stdout | model::SinkTarget::Kafka(_))
 }
 
 fn memory_limit(cfg: &Config) -> usize {
@@ -368,9 +376,14 @@ pub async fn offline_status(cfg: Config) -> Result<Status> {
     status.source.address = Some(cfg.source.address.to_string());
     status.source.slot = Some(cfg.source.slot.clone());
     status.source.publication = Some(cfg.source.publication.clone());
-    if let model::SinkTarget::Delta { uri } = &cfg.sink.target
-        && let Some(record) = DeltaSink::open(uri.as_str(), &cfg.name)?.peek().await?
-    {
+    let record = match &cfg.sink.target {
+        model::SinkTarget::Delta { uri } => DeltaSink::open(uri.as_str(), &cfg.name)?.peek().await?,
+        model::SinkTarget::Kafka(target) => {
+            KafkaSink::new(kafka_options(&cfg, target).await?)?.peek().await?
+        }
+        model::SinkTarget::Discard => None,
+    };
+    if let Some(record) = record {
         show_record(&mut status, &record);
     }
     if let Err(error) = show_source(&cfg, &mut status).await {

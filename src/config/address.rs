@@ -196,10 +196,6 @@ pub(super) fn parse_sink(text: &str) -> Result<SinkTarget, Refusal> {
             Some(host) if !host.is_empty() => Ok(SinkTarget::Delta { uri: without_slash(uri) }),
             _ => Err(Refusal::new("names no bucket", SINK_FORMS)),
         },
-        "kafka" => Err(Refusal::not_built(
-            format!("names a {} sink, which is not built yet", uri.scheme()),
-            SINK_FORMS,
-        )),
         "s3a" | "s3n" => Err(Refusal::new("has an unknown scheme", "write s3://bucket/path")),
         _ => Err(Refusal::new("is not the address of a place for tables", SINK_FORMS)),
     }
@@ -214,7 +210,6 @@ fn without_slash(mut uri: Url) -> Url {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::codes;
     use proptest::prelude::*;
 
     #[test]
@@ -296,6 +291,5 @@ mod tests {
         ] {
             assert_eq!(parse_sink(text).unwrap_err().problem, problem, "{text}");
         }
-        assert_eq!(parse_sink("kafka://b").unwrap_err().code, codes::CF004);
     }
 }

@@ -33,7 +33,8 @@ macro_rules! word {
 /// Reads the section. Everything that is not written is as in [`Options::default`].
 pub(super) fn read_format(reader: &mut Reader<'_>, top: Section<'_>) -> Option<Options> {
     let section = reader.section(top.entry("format").map(|e| &e.value), "format");
-    let mut options = Options::default();
+    // Nothing written: the pipeline's name.
+    let mut options = Options { topic_prefix: String::new(), ..Options::default() };
     word!(reader, section, "style", Style, options.style);
     if section.entry("encoding").is_some() {
         options.encoding = reader.choice(section, "encoding", &[("json", Encoding::Json)], &["avro"])?;

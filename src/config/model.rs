@@ -2,6 +2,7 @@
 //!
 //! `Debug` of [`Config`] is the effective configuration for the log: secrets print as `***`.
 
+use super::kafka::KafkaTarget;
 use super::pattern::TablePattern;
 use super::secret::SecretSource;
 use crate::debezium::Options;
@@ -230,6 +231,8 @@ pub enum SinkTarget {
     },
     /// Lines of JSON on standard output.
     Stdout,
+    /// Events in Kafka topics.
+    Kafka(Box<KafkaTarget>),
     /// Nothing is kept: for measuring the source.
     Discard,
 }
@@ -239,6 +242,7 @@ impl fmt::Display for SinkTarget {
         match self {
             SinkTarget::Delta { uri } => write!(f, "{uri} (delta)"),
             SinkTarget::Stdout => f.write_str("stdout"),
+            SinkTarget::Kafka(target) => write!(f, "{target}"),
             SinkTarget::Discard => f.write_str("discard"),
         }
     }

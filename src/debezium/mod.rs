@@ -44,6 +44,7 @@ mod options;
 mod out;
 mod partition;
 mod record;
+mod stored;
 mod text;
 mod topic;
 mod value;
