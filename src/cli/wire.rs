@@ -381,7 +381,7 @@ pub async fn offline_status(cfg: Config) -> Result<Status> {
         model::SinkTarget::Kafka(target) => {
             KafkaSink::new(kafka_options(&cfg, target).await?)?.peek().await?
         }
-        model::SinkTarget::Discard => None,
+        model::SinkTarget::Stdout | model::SinkTarget::Discard => None,
     };
     if let Some(record) = record {
         show_record(&mut status, &record);
