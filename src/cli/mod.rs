@@ -7,6 +7,7 @@ mod args;
 pub mod exit;
 mod explain;
 mod http_client;
+mod import;
 mod options;
 mod output;
 mod resync;
@@ -64,6 +65,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Status => status::command(&global),
         Command::Resync(args) => resync::command(&global, args),
         Command::Teardown(args) => teardown::command(&global, &args),
+        Command::Import(args) => import::command(global.output, args),
         Command::Explain(args) => explain::command(global.output, &args.code),
         Command::Version => {
             version(global.output);

@@ -12,6 +12,7 @@ mod ddl;
 mod every_type;
 mod face;
 mod foreign;
+mod golden;
 mod harness;
 mod kafka;
 mod keyless;
