@@ -91,12 +91,12 @@ async fn start(
             }
             runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
         }
-        model::SinkTarget::Stdout => {
-            let sink = StdoutSink::new(events(&cfg));
-            runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
-        }
         model::SinkTarget::Kafka(target) => {
             let sink = KafkaSink::new(kafka_options(&cfg, target).await?)?;
+            runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
+        }
+        model::SinkTarget::Stdout => {
+            let sink = StdoutSink::new(events(&cfg));
             runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
         }
         model::SinkTarget::Discard => {

@@ -229,10 +229,10 @@ pub enum SinkTarget {
         /// The root, without a slash at its end.
         uri: Url,
     },
-    /// Lines of JSON on standard output.
-    Stdout,
     /// Events in Kafka topics.
     Kafka(Box<KafkaTarget>),
+    /// Lines of JSON on standard output.
+    Stdout,
     /// Nothing is kept: for measuring the source.
     Discard,
 }
@@ -241,8 +241,8 @@ impl fmt::Display for SinkTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SinkTarget::Delta { uri } => write!(f, "{uri} (delta)"),
-            SinkTarget::Stdout => f.write_str("stdout"),
             SinkTarget::Kafka(target) => write!(f, "{target}"),
+            SinkTarget::Stdout => f.write_str("stdout"),
             SinkTarget::Discard => f.write_str("discard"),
         }
     }

@@ -63,8 +63,11 @@ pub(super) fn read_config(
     let source = read_source(reader, source_section, connection, name.as_deref(), overrides);
     let tables = read_tables(reader, top, overrides);
     let snapshot = read_snapshot(reader, top);
-    let sink = read_sink(reader, top, overrides);
+    let mut sink = read_sink(reader, top, overrides);
     let format = read_event_format(reader, top);
+    if let (Some(SinkConfig { target: SinkTarget::Kafka(target), .. }), Some(format)) = (&mut sink, &format) {
+        kafka::with_prefix(reader, target, top, &format.topic_prefix);
+    }
     let errors = read_errors(reader, top);
     let limits = read_limits(reader, top);
     let http = read_http(reader, top);

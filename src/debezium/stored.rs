@@ -83,20 +83,14 @@ fn store_entry(entry: &Entry, out: &mut Vec<u8>) {
 
 fn load_entry(rest: &mut Rest<'_>) -> Option<Entry> {
     let row = u32::from_le_bytes(rest.array()?);
-    let [commit_start, ordinal, lsn, end] = [rest.number()?, rest.number()?, rest.number()?, rest.number()?];
+    let (commit_start, ordinal) = (Lsn::new(rest.number()?), rest.number()?);
+    let (lsn, end) = (Lsn::new(rest.number()?), Lsn::new(rest.number()?));
     let xid = u32::from_le_bytes(rest.array()?);
     let commit_time = i64::from_le_bytes(rest.array()?);
     let [op, header, tombstone] = rest.array()?;
     let (key, value, transaction) = (rest.part()?, rest.part()?, rest.part()?);
     let (of_header, own_headers) = (rest.part()?, rest.part()??);
-    let place = Place {
-        commit_start: Lsn::new(commit_start),
-        ordinal,
-        lsn: Lsn::new(lsn),
-        xid,
-        commit_time,
-        end: Lsn::new(end),
-    };
+    let place = Place { commit_start, ordinal, lsn, xid, commit_time, end };
     let key_header = match (header, of_header) {
         (0, None) => KeyHeader::None,
         (1, Some(part)) => KeyHeader::New(part),
