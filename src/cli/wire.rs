@@ -14,7 +14,7 @@ use crate::sink::discard::DiscardSink;
 use crate::sink::{PipelineRecord, Request};
 use crate::source::postgres::adapter::{PgSettings, PgSource};
 use crate::source::postgres::catalog;
-use crate::source::postgres::options::{Endpoint, PgOptions, Secret, TlsMode};
+use crate::source::postgres::options::{Endpoint, PgOptions, Renewal, Secret, TlsMode};
 use crate::source::postgres::pattern::Selection;
 use crate::source::postgres::spill::Spill;
 use crate::source::postgres::sql::Sql;
@@ -123,6 +123,10 @@ fn runtime_options(cfg: &Config, opts: RunOptions) -> runtime::Options {
         changes: cfg.sink.schema_changes,
         new_tables: cfg.tables.on_new_table == model::NewTable::Snapshot,
         resync: BTreeSet::new(),
+        wal_budget: runtime::WalBudget {
+            bytes: cfg.source.wal_budget,
+            drop_slot: cfg.source.on_wal_budget == model::BudgetAction::DropSlot,
+        },
         may_replace_slot: cfg.source.on_position_lost == model::PositionLost::Resync,
     }
 }
@@ -163,11 +167,17 @@ async fn pg_options(cfg: &Config) -> Result<PgOptions> {
         Endpoint::Tcp { host: address.host.clone(), port: address.port }
     };
     let password = source.password.resolve().await?;
+    let secret = source.password.clone();
+    let renewal = Renewal::new(move || {
+        let secret = secret.clone();
+        Box::pin(async move { Ok(secret.resolve().await?.map(|p| Secret::new(p.expose()))) })
+    });
     Ok(PgOptions {
         endpoints: vec![endpoint],
         database: address.database.clone(),
         user: address.user.clone(),
         password: password.map(|p| Secret::new(p.expose())),
+        renewal: Some(renewal),
         tls: match source.tls.mode {
             model::TlsMode::Disable => TlsMode::Disable,
             model::TlsMode::Prefer => TlsMode::Prefer,
@@ -176,6 +186,8 @@ async fn pg_options(cfg: &Config) -> Result<PgOptions> {
             model::TlsMode::VerifyFull => TlsMode::VerifyFull,
         },
         ca: source.tls.ca.clone(),
+        identity: source.tls.identity.clone(),
+        failover: source.failover_slot,
         slot: source.slot.clone(),
         publication: source.publication.clone(),
         pipeline: cfg.name.clone(),

@@ -28,9 +28,9 @@ mod tests;
 pub(crate) use lookup::none_found;
 pub use lookup::{Found, Wanted, find};
 pub use model::{
-    BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
-    LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost, SinkConfig,
-    SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode,
+    BadRow, BudgetAction, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig,
+    LogConfig, LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost,
+    SinkConfig, SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode,
     UnknownTypesPolicy, WriteMode,
 };
 pub use pattern::TablePattern;

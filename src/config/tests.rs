@@ -68,7 +68,7 @@ fn what_is_not_written_has_its_default() {
     assert_eq!(config.source.publication, "strandline_pub");
     assert_eq!(config.source.address.port, 5432);
     assert_eq!(config.source.password, SecretSource::Ambient("PGPASSWORD"));
-    assert_eq!(config.source.tls, TlsConfig { mode: TlsMode::Prefer, ca: None });
+    assert_eq!(config.source.tls, TlsConfig { mode: TlsMode::Prefer, ca: None, identity: None });
     assert!(config.source.create_if_missing);
     assert_eq!(config.source.heartbeat, Some(Duration::from_secs(10)));
     assert_eq!(config.tables.include, [TablePattern::parse("public.*").unwrap()]);

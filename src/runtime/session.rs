@@ -14,6 +14,7 @@
 
 use super::copying::{self, Copied, Copying, Snapshotter};
 use super::driver::{Driver, Start};
+use super::health;
 use super::source_link::{self, loss};
 use super::{Options, Snapshots, StopSignal, Until};
 use crate::error::{Code, Disposition, Error, Result, codes};
@@ -83,16 +84,19 @@ struct Opened<T> {
 impl<S: Source, K: Sink> Session<S, K> {
     pub(super) async fn run(self, goal: &mut Goal) -> Result<End> {
         let may_replace = self.options.may_replace_slot && !goal.replace_all;
-        let mut stop = self.stop.clone();
-        let prepared = tokio::select! {
-            prepared = self.prepare(goal) => prepared,
+        let (source, board, budget) = (Arc::clone(&self.source), self.board.clone(), self.options.wal_budget);
+        let watch = health::watch(source.as_ref(), budget, &board);
+        let ended = tokio::select! {
+            ended = self.work(goal) => ended,
             // Dropped where it stands, like a kill: what it has begun is found again at the next start.
-            () = stop.wait() => return Ok(End::Done),
+            error = watch => Err(error),
         };
-        let ended = match prepared {
-            Ok(driver) => Box::pin(driver.run(&mut stop)).await,
-            Err(error) => Err(error),
-        };
+        if let Err(error) = &ended
+            && error.code() == codes::PG047
+        {
+            tracing::error!(code = %codes::PG047, "{}: the slot is dropped", error.cause_line());
+            health::release(source.as_ref()).await?;
+        }
         match ended {
             Err(error) if may_replace && REPLACEABLE.contains(&error.code()) => {
                 tracing::warn!(code = %error.code(), "{}: every table is copied again", error.cause_line());
@@ -102,6 +106,16 @@ impl<S: Source, K: Sink> Session<S, K> {
             Err(_) if std::mem::take(&mut goal.copy_again) => Ok(End::Again),
             other => other.map(|()| End::Done),
         }
+    }
+
+    async fn work(self, goal: &mut Goal) -> Result<()> {
+        let mut stop = self.stop.clone();
+        let driver = tokio::select! {
+            prepared = self.prepare(goal) => prepared?,
+            // As with a kill.
+            () = stop.wait() => return Ok(()),
+        };
+        Box::pin(driver.run(&mut stop)).await
     }
 
     /// Everything before the stream. See the module.
@@ -127,7 +141,10 @@ impl<S: Source, K: Sink> Session<S, K> {
         if !replaced {
             let positions: Vec<CommitLsn> = opened.live.values().map(|t| t.progress.position).collect();
             let was = fresh.is_none().then_some(&slot);
-            source_link::check(&point, was, record.lineage.as_ref(), held.position, &positions)?;
+            let furthest = positions.iter().copied().max().unwrap_or(CommitLsn::ZERO).max(held.furthest());
+            let source = self.source.as_ref();
+            let recorded = source_link::carried_on(source, record.lineage.clone(), &point, furthest).await?;
+            source_link::check(&point, was, recorded.as_ref(), held.position, &positions)?;
             if source_link::watch_replay(&mut stream, held, &slot).await? {
                 drop(stream);
                 HeldStream { stream, slot, .. } = self.source.stream().await?;
@@ -478,8 +495,16 @@ impl<S: Source, K: Sink> Session<S, K> {
 }
 
 /// Losses that a new copy of every table mends. Another system or database is a wrong address, not a loss.
-const REPLACEABLE: [Code; 7] =
-    [codes::PG040, codes::PG041, codes::PG043, codes::PG044, codes::PG045, codes::PG046, codes::PG007];
+const REPLACEABLE: [Code; 8] = [
+    codes::PG040,
+    codes::PG041,
+    codes::PG043,
+    codes::PG044,
+    codes::PG045,
+    codes::PG046,
+    codes::PG047,
+    codes::PG007,
+];
 
 /// What was found and what to do, in one line: for the log, the status and the record of a stopped table.
 pub(super) fn told(error: &Error) -> String {

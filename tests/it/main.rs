@@ -20,6 +20,7 @@ mod loss;
 mod readers;
 mod resync;
 mod selftest;
+mod source_safe;
 mod teardown;
 mod types;
 mod until;

@@ -1,6 +1,7 @@
 //! The driver's connection to the source: mending it, and looking whether what it brings is still whole.
 
 use super::super::copying;
+use super::super::jittered;
 use super::super::source_link::{self, Link};
 use super::super::worker::Gone;
 use super::{Driver, FIRST_RECONNECT, LONGEST_RECONNECT};
@@ -56,7 +57,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 return Ok(());
             }
         };
-        let Link { stream, slot, flushed } = link;
+        let Link { stream, slot, flushed, .. } = link;
         self.board.clear_retrying();
         self.stream = stream;
         self.flushed = self.flushed.max(flushed);
@@ -73,6 +74,11 @@ impl<S: Source, K: Sink> Driver<S, K> {
             let positions: Vec<CommitLsn> =
                 self.coordinator.live().filter_map(|t| self.coordinator.submitted(t)).collect();
             match source_link::reconnect(self.source.as_ref(), &self.lineage, cut, held, &positions).await {
+                // The new timeline goes on record before anything of it is committed: a new session does that.
+                Ok(link) if link.lineage != self.lineage => {
+                    let what = "the server was promoted: the session begins again";
+                    return Err(Error::new(codes::PG006, what));
+                }
                 Ok(link) => return Ok(link),
                 // The server may take a while to see that our last connection is gone.
                 Err(error)
@@ -84,7 +90,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 Err(error) => return Err(self.explained(error).await),
             }
             self.board.beat();
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(jittered(pause)).await;
             pause = (pause * 2).min(LONGEST_RECONNECT);
         }
     }

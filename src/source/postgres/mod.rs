@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod fault;
 pub mod feedback;
 pub mod frame;
+pub mod health;
 pub mod options;
 pub mod pattern;
 pub mod preflight;

@@ -176,7 +176,13 @@ pub async fn create(
         SlotKind::Temporary => format!("strandline_tmp_{pid}"),
     };
     let temporary = if kind == SlotKind::Temporary { " TEMPORARY" } else { "" };
-    let export = if wire.session().major >= 15 { "(SNAPSHOT 'export')" } else { "EXPORT_SNAPSHOT" };
+    let export = match (wire.session().major, kind) {
+        (..15, _) => "EXPORT_SNAPSHOT",
+        (17.., SlotKind::Permanent) if options.failover && !wire.in_recovery() => {
+            "(SNAPSHOT 'export', FAILOVER true)"
+        }
+        _ => "(SNAPSHOT 'export')",
+    };
     let command =
         format!("CREATE_REPLICATION_SLOT {}{temporary} LOGICAL pgoutput {export}", identifier(&name));
     let (endpoint, session) = (wire.endpoint().clone(), wire.session().clone());
@@ -277,8 +283,51 @@ pub async fn identify_on(wire: &mut Wire) -> Result<ServerPoint> {
     Ok(ServerPoint { lineage, flushed: field(row, 2)? })
 }
 
+/// Where the server's history left that timeline; `None`: it was never on it, or is on it now.
+pub async fn timeline_end(options: &PgOptions, timeline: u32) -> Result<Option<Lsn>> {
+    let mut wire = Wire::connect(options, Purpose::Replication).await?;
+    let now = identify_on(&mut wire).await?.lineage.timeline;
+    if now <= timeline {
+        return Ok(None);
+    }
+    let rows = wire.simple_query(&format!("TIMELINE_HISTORY {now}")).await?;
+    wire.close().await;
+    let content = rows.first().and_then(|row| text(row, 1)).ok_or_else(|| protocol("no timeline history"))?;
+    left_at(content, timeline)
+}
+
+/// Reads a history file: the number of a timeline, where it was left, why.
+fn left_at(content: &str, timeline: u32) -> Result<Option<Lsn>> {
+    for line in content.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let mut words = line.split_whitespace();
+        let number: Option<u32> = words.next().and_then(|word| word.parse().ok());
+        let end: Option<Lsn> = words.next().and_then(|word| word.parse().ok());
+        match (number, end) {
+            (Some(number), Some(end)) if number == timeline => return Ok(Some(end)),
+            (Some(_), Some(_)) => {}
+            _ => return Err(protocol(format!("a line of the timeline history: {line:?}"))),
+        }
+    }
+    Ok(None)
+}
+
 /// Writes a heartbeat: a transaction that the stream carries, so that an idle pipeline's slot moves on.
 /// A transactional message needs no table and no grant.
 pub async fn heartbeat(sql: &Sql) -> Result<()> {
     sql.rows("SELECT pg_catalog.pg_logical_emit_message(true, 'strandline', '')").await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_says_where_a_timeline_was_left() {
+        let content =
+            "1\t0/3000158\tno recovery target specified\n\n# a remark\n2\t1/50\tbefore 2026-01-01\n";
+        assert_eq!(left_at(content, 1).unwrap(), Some("0/3000158".parse().unwrap()));
+        assert_eq!(left_at(content, 2).unwrap(), Some("1/50".parse().unwrap()));
+        assert_eq!(left_at(content, 3).unwrap(), None);
+        assert!(left_at("1 what", 1).is_err());
+    }
 }
