@@ -219,9 +219,7 @@ fn the_grants_of_managed_services_are_enough() {
              revoke create, temporary on database shop from public",
         );
         if owns {
-            sql.exec(
-                "grant app to cdc; grant create on database shop to cdc",
-            );
+            sql.exec("grant app to cdc; grant create on database shop to cdc");
         } else {
             sql.exec(
                 "grant usage on schema public to cdc; grant select on all tables in schema public to cdc;

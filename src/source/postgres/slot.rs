@@ -42,6 +42,10 @@ pub struct SlotState {
     pub safe_wal_bytes: Option<i64>,
     /// Bytes of WAL that it keeps.
     pub retained_bytes: Option<u64>,
+    /// Why the server gave it up, where it says so (PostgreSQL 17): `wal_removed`, `rows_removed`, `idle_timeout`, …
+    pub invalidation: Option<String>,
+    /// It is kept on standbys, too (PostgreSQL 17).
+    pub failover: bool,
 }
 
 /// Looks at a slot, by its exact name.
@@ -52,7 +56,8 @@ pub async fn inspect(sql: &Sql, name: &str) -> Result<Option<SlotState>> {
          concat_ws(' ', a.usename, nullif(a.application_name, ''), host(a.client_addr)), \
          s.confirmed_flush_lsn, s.restart_lsn, s.wal_status, s.safe_wal_size, \
          greatest(pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() \
-           THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, s.restart_lsn), 0)::int8 \
+           THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, s.restart_lsn), 0)::int8, \
+         pg_catalog.to_jsonb(s) ->> 'invalidation_reason', pg_catalog.to_jsonb(s) ->> 'failover' \
          FROM pg_catalog.pg_replication_slots s LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid \
          WHERE s.slot_name = {}",
         literal(name)
@@ -75,6 +80,8 @@ fn read_state(row: &TextRow) -> Result<SlotState> {
         wal_status: own(8),
         safe_wal_bytes: text(row, 9).map(|_| field(row, 9)).transpose()?,
         retained_bytes: text(row, 10).map(|_| field(row, 10)).transpose()?,
+        invalidation: own(11),
+        failover: text(row, 12) == Some("true"),
     })
 }
 
@@ -101,7 +108,8 @@ impl SlotState {
             return wrong("is temporary: it goes with another session".to_owned());
         }
         if self.wal_status.as_deref() == Some("lost") {
-            let what = format!("the server has discarded WAL that replication slot \"{slot}\" needs");
+            let why = self.invalidation.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+            let what = format!("the server has discarded WAL that replication slot \"{slot}\" needs{why}");
             return Err(Error::new(codes::PG046, what).with_try(format!(
                 "SELECT pg_drop_replication_slot({});   then: strandline resync --all --yes   (and raise \
                  max_slot_wal_keep_size)",
