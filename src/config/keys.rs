@@ -78,7 +78,7 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     },
     SectionKeys {
         path: "sink.schema_changes",
-        built: &["add_column", "drop_column", "rename_column", "widen", "other"],
+        built: &["add_column", "drop_column", "rename_column", "widen", "other", "partitions"],
         later: &[],
     },
     SectionKeys { path: "sink.commit", built: &["interval", "max_rows", "max_bytes"], later: &[] },

@@ -460,12 +460,17 @@ fn read_schema_changes(reader: &mut Reader<'_>, sink: Section<'_>) -> Option<Cha
     let rename_column = read("rename_column", "apply", default.rename_column);
     let widen = read("widen", "apply", default.widen);
     let other = read("other", "resync", default.other);
+    let choices = [("resync", Some(Choice::Apply)), ("keep", None), ("quarantine", Some(Choice::Quarantine))];
+    let partitions = or_default(reader, section, "partitions", default.partitions, |reader, section, key| {
+        reader.choice(section, key, &choices, &[])
+    });
     Some(ChangePolicy {
         add_column: add_column?,
         drop_column: drop_column?,
         rename_column: rename_column?,
         widen: widen?,
         other: other?,
+        partitions: partitions?,
     })
 }
 

@@ -128,6 +128,8 @@ impl<S: Source, K: Sink> Session<S, K> {
         }
         let replaced = goal.replace_all;
         let fresh = self.make_slot(&view, replaced).await?;
+        // How tables are published is part of what their copies remember.
+        let view = if fresh.is_some() { self.source.inspect().await? } else { view };
         // A table that is not published has missed changes since; it is looked at before it is added again.
         let missed = match &fresh {
             Some(_) => BTreeMap::new(),
@@ -225,6 +227,15 @@ impl<S: Source, K: Sink> Session<S, K> {
             opened.to_copy.retain(|copying| copying.schema.id != refused.id);
             if opened.live.remove(&refused.id).is_some() || !record.stopped.contains_key(&refused.id) {
                 stop.push(self.stopped(refused.id, &refused.name, record, &refused.error));
+            }
+        }
+        let now = self.source.inspect().await?;
+        for copying in &mut opened.to_copy {
+            let found = now.tables.iter().find(|t| t.schema.id == copying.schema.id);
+            if let Some(found) = found.filter(|found| found.schema.form != copying.schema.form) {
+                let (table, record, _) = self.open_one(lease, record, found, OpenFor::Replace).await?;
+                let (schema, estimate) = (Arc::clone(&found.schema), found.estimated_rows);
+                *copying = Copying { schema, table, record, estimate };
             }
         }
         if stop.is_empty() {
@@ -325,6 +336,12 @@ impl<S: Source, K: Sink> Session<S, K> {
                     opened.live.insert(schema.id, LiveTable { schema, table, progress });
                 }
                 Ok((table, record, TableStart::Copy | TableStart::Stop(_))) => {
+                    let estimate = source.estimated_rows;
+                    opened.to_copy.push(Copying { schema: Arc::clone(schema), table, record, estimate });
+                }
+                Err(error) if error.code() == codes::PG025 && self.options.may_replace_slot => {
+                    tracing::warn!(table = %schema.name, "{}: it is copied again", error.cause_line());
+                    let (table, record, _) = self.open_one(lease, record, source, OpenFor::Replace).await?;
                     let estimate = source.estimated_rows;
                     opened.to_copy.push(Copying { schema: Arc::clone(schema), table, record, estimate });
                 }

@@ -8,7 +8,7 @@ use super::{Driver, FIRST_RECONNECT, LONGEST_RECONNECT};
 use crate::error::{Disposition, Error, Result, codes};
 use crate::position::CommitLsn;
 use crate::replication::Input;
-use crate::schema::change::{Outline, Remedy, changes, told};
+use crate::schema::change::{Change, Outline, Remedy, changes, told};
 use crate::schema::{TableId, TableSchema};
 use crate::sink::{Sink, change_refused};
 use crate::source::{ChangeStream, Source, SourceView, Standing};
@@ -175,6 +175,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
         let mut lost = Vec::new();
         for (id, standing) in self.source.check(&schemas).await? {
             match standing {
+                Standing::Lost(error) if error.code() == codes::PG025 && self.options.may_replace_slot => {
+                    lost.push((id, Lost::Copy(error.cause_line())));
+                }
                 Standing::Lost(error) => lost.push((id, Lost::Stop(error))),
                 Standing::Changed(now) => {
                     lost.extend(self.follow_change(id, now).await?.map(|lost| (id, lost)))
@@ -187,7 +190,10 @@ impl<S: Source, K: Sink> Driver<S, K> {
     async fn follow_change(&mut self, id: TableId, now: Arc<TableSchema>) -> Result<Option<Lost>> {
         let Some(then) = self.schemas.get(&id).cloned() else { return Ok(None) };
         let rewritten = then.form.may_be_rewritten(now.form);
-        let changes = changes(&Outline::of(&then), &Outline::of(&now), rewritten);
+        let mut changes = changes(&Outline::of(&then), &Outline::of(&now), rewritten);
+        if then.form.parts_differ(&now.parts) {
+            changes.push(Change::Partitions);
+        }
         match self.options.changes.remedy(&changes) {
             Remedy::Stop => return Ok(Some(Lost::Stop(change_refused(&now.name, &changes)))),
             Remedy::Copy => return Ok(Some(Lost::Copy(told(&changes)))),

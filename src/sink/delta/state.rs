@@ -122,7 +122,11 @@ impl TableState {
         });
         let then = Outline { columns: columns.collect(), key: self.key.clone() };
         let rewritten = self.form.is_some_and(|form| form.may_be_rewritten(schema.form));
-        changes(&then, &Outline::of(schema), rewritten)
+        let mut found = changes(&then, &Outline::of(schema), rewritten);
+        if self.form.is_some_and(|form| form.parts_differ(&schema.parts)) {
+            found.push(Change::Partitions);
+        }
+        found
     }
 
     /// The state once these changes are followed in place.

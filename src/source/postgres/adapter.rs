@@ -2,6 +2,7 @@
 
 use super::catalog::{self, SourceTable as CatalogTable};
 use super::fault::table_error;
+use super::forms;
 use super::health;
 use super::options::PgOptions;
 use super::pattern::Selection;
@@ -16,7 +17,7 @@ use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint, Txn};
 use crate::pgoutput::Policies;
 use crate::position::{CommitLsn, Lsn};
-use crate::schema::{TableForm, TableId, TableName, TableSchema};
+use crate::schema::{TableId, TableName, TableSchema};
 use crate::source::{
     Budget, Burst, ChangeStream, CopySession, HeldStream, RefusedTable, SlotState, Source, SourceHealth,
     SourceTable, SourceView, Standing,
@@ -194,13 +195,13 @@ impl Source for PgSource {
         let sql = self.sql().await?;
         let covered = publication::covered(&sql, &self.publications()).await?;
         let ids: Vec<TableId> = tables.iter().map(|t| t.id).collect();
-        let found = catalog::forms(&sql, &ids).await?;
+        let found = forms::of(&sql, &ids).await?;
         let mut standings = Vec::new();
         let mut changed = Vec::new();
         for table in tables {
             match lost(table, found.get(&table.id), &covered) {
                 Some(error) => standings.push((table.id, Standing::Lost(error))),
-                None if found.get(&table.id).is_some_and(|(_, form)| *form != table.form) => {
+                None if found.get(&table.id).is_some_and(|now| now.form != table.form) => {
                     changed.push(table.id);
                 }
                 None => {}
@@ -303,16 +304,17 @@ impl Source for PgSource {
 }
 
 /// Why the stream does not hold the table's changes any more; `None`: it does.
-fn lost(
-    table: &TableSchema,
-    found: Option<&(TableName, TableForm)>,
-    covered: &BTreeSet<TableName>,
-) -> Option<Error> {
+fn lost(table: &TableSchema, found: Option<&forms::Found>, covered: &BTreeSet<TableName>) -> Option<Error> {
     let what = match found {
         None => "it was dropped in the source".to_owned(),
-        Some((name, _)) if *name != table.name => format!("it was renamed to \"{name}\" in the source"),
+        Some(now) if now.name != table.name => format!("it was renamed to \"{}\" in the source", now.name),
         Some(_) if !covered.contains(&table.name) => {
             "it is not in the publication any more: changes since then are not in the stream".to_owned()
+        }
+        Some(now) if table.form.was_left_out(now.form) => {
+            "it left the publication and came back, or the publication was made or altered again: changes in between \
+             may not be in the stream"
+                .to_owned()
         }
         Some(_) => return None,
     };

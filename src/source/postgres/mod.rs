@@ -7,6 +7,7 @@ pub mod auth;
 pub mod catalog;
 pub mod fault;
 pub mod feedback;
+pub mod forms;
 pub mod frame;
 pub mod health;
 pub mod options;
