@@ -100,7 +100,7 @@ pub enum Change {
     Key,
     /// A column was altered and the rows were rewritten, of which the log does not tell.
     Rewritten,
-    /// Partitions with rows came, or some went, of which the log does not tell.
+    /// Partitions with rows came, some went or were truncated by their own names, of which the log does not tell.
     Partitions,
 }
 
@@ -119,7 +119,9 @@ impl fmt::Display for Change {
             Change::Replaced { column } => write!(f, "column \"{column}\" was dropped and added again"),
             Change::Key => f.write_str("its key has other columns"),
             Change::Rewritten => f.write_str("a column was altered and its rows were rewritten"),
-            Change::Partitions => f.write_str("partitions were attached, detached or dropped"),
+            Change::Partitions => {
+                f.write_str("partitions were attached, detached, dropped, truncated or written anew")
+            }
         }
     }
 }

@@ -99,6 +99,8 @@ pub struct Part {
     pub id: u32,
     /// Which transaction made it a part.
     pub since: u32,
+    /// The file of its rows: `TRUNCATE` of a part by its own name changes it, of which the log does not tell.
+    pub file: u32,
     /// It was made as a part; one that was attached later may have brought rows of which the log does not tell.
     pub born: bool,
 }
@@ -110,6 +112,7 @@ impl Part {
         for part in parts.iter().filter(|part| part.id <= to) {
             bytes.extend(part.id.to_le_bytes());
             bytes.extend(part.since.to_le_bytes());
+            bytes.extend(part.file.to_le_bytes());
         }
         xxhash_rust::xxh3::xxh3_64(&bytes)
     }

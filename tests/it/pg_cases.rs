@@ -99,22 +99,37 @@ fn partitions_come_and_go() {
     );
     let mut running = live(&scene, "public.orders");
     let mut sql = scene.sql();
-    for change in [
+    let logged = [
         "insert into orders select i, (array['eu', 'us', 'jp'])[i % 3 + 1], 'y' from generate_series(301, 400) i",
         "update orders set region = 'us' where id between 90 and 110 and region = 'eu'; update orders set id = id + 100 where region = 'eu' and id < 20",
-        "update eu1 set v = 'by the leaf'; delete from us where id % 5 = 0; truncate other",
-        "create table late (id int not null, v text, region text not null); insert into late select i, 'late', 'late' from generate_series(1, 50) i;
-         alter table orders attach partition late for values in ('late')",
-        "insert into orders values (5000, 'late', 'after the attach'); update orders set v = 'moved in' where region = 'late' and id < 10",
-        "alter table orders detach partition us; insert into orders values (5001, 'jp', 'z')",
-        "drop table late",
+        "update eu1 set v = 'by the leaf'; delete from us where id % 5 = 0",
         "create table fresh partition of orders for values in ('fresh'); insert into orders values (1, 'fresh', 'x')",
-    ] {
+    ];
+    for change in logged {
         sql.exec(change);
         equal_at_last(&mut scene, &mut running, &["public.orders"]);
     }
+    assert!(!running.stderr().contains("it is copied"), "copied for nothing:\n{}", running.stderr());
+    // In one transaction, and followed at once by a row that the log tells of.
+    sql.exec(
+        "create table late (id int not null, v text, region text not null); insert into late select i, 'late', 'late' from generate_series(1, 50) i;
+         alter table orders attach partition late for values in ('late')",
+    );
+    equal_at_last(&mut scene, &mut running, &["public.orders"]);
     running.terminate();
     running.wait(LONG).expect_code(0);
+    for change in [
+        "insert into orders values (5000, 'late', 'after the attach'); update orders set v = 'moved in' where region = 'late' and id < 10",
+        "truncate other; insert into orders values (6000, 'jp', 'after')",
+        "create table older (like orders); insert into older values (1, 'old', 'old')",
+        "alter table orders attach partition older for values in ('old')",
+        "alter table orders detach partition us; insert into orders values (5001, 'jp', 'z')",
+        "drop table late",
+    ] {
+        sql.exec(change);
+        scene.drain();
+        scene.assert_equal(&["public.orders"]);
+    }
 }
 
 /// Two tables change places under one name; a key's column changes its type; a key's index goes; a table without log
