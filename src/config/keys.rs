@@ -46,7 +46,12 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     },
     SectionKeys { path: "source.tls", built: &["mode", "ca", "cert", "key"], later: &[] },
     SectionKeys { path: "source.password", built: &["file", "env", "command"], later: &[] },
-    SectionKeys { path: "tables", built: &["include", "exclude", "on_new_table"], later: &["overrides"] },
+    SectionKeys { path: "tables", built: &["include", "exclude", "on_new_table", "overrides"], later: &[] },
+    SectionKeys {
+        path: "tables.overrides.*",
+        built: &["write", "deletes", "truncates", "meta_columns", "images"],
+        later: &["key", "columns", "where", "target"],
+    },
     SectionKeys {
         path: "snapshot",
         built: &["workers"],
@@ -59,6 +64,10 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "uri",
             "commit",
             "write",
+            "deletes",
+            "truncates",
+            "meta_columns",
+            "images",
             "schema_changes",
             "numeric_unbounded",
             "infinity",
@@ -66,7 +75,6 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
         ],
         later: &[
             "credentials",
-            "deletes",
             "maintenance",
             "properties",
             "exactly_once",
