@@ -127,9 +127,7 @@ impl<S: Source, K: Sink> Session<S, K> {
             return Err(again(&refused.error));
         }
         let replaced = goal.replace_all;
-        let fresh = self.make_slot(&view, replaced).await?;
-        // How tables are published is part of what their copies remember.
-        let view = if fresh.is_some() { self.source.inspect().await? } else { view };
+        let (fresh, view) = self.make_slot(view, replaced).await?;
         // A table that is not published has missed changes since; it is looked at before it is added again.
         let missed = match &fresh {
             Some(_) => BTreeMap::new(),
@@ -197,9 +195,9 @@ impl<S: Source, K: Sink> Session<S, K> {
 
     /// Publication and slot, in this order, where there is no slot, or where it is given up. `None`: the slot
     /// was there and stays.
-    async fn make_slot(&self, view: &SourceView, replaced: bool) -> Result<Option<S::Copy>> {
+    async fn make_slot(&self, view: SourceView, replaced: bool) -> Result<(Option<S::Copy>, SourceView)> {
         if view.slot.is_some() && !replaced {
-            return Ok(None);
+            return Ok((None, view));
         }
         let before = self.sink.peek().await?.unwrap_or_default();
         if view.slot.is_none() && before.cut.is_some() && !replaced {
@@ -209,7 +207,8 @@ impl<S: Source, K: Sink> Session<S, K> {
             self.source.drop_slot().await?;
         }
         self.source.publish(&view.tables, false).await?;
-        self.source.create_slot().await.map(Some)
+        // How tables are published is part of what their copies remember.
+        Ok((Some(self.source.create_slot().await?), self.source.inspect().await?))
     }
 
     /// Adds tables to the publication of a slot that is there. Those that held something were stopped, and
