@@ -141,9 +141,9 @@ impl<S: Source, K: Sink> Session<S, K> {
         if !replaced {
             let positions: Vec<CommitLsn> = opened.live.values().map(|t| t.progress.position).collect();
             let was = fresh.is_none().then_some(&slot);
-            let furthest = positions.iter().copied().max().unwrap_or(CommitLsn::ZERO).max(held.furthest());
-            let source = self.source.as_ref();
-            let recorded = source_link::carried_on(source, record.lineage.clone(), &point, furthest).await?;
+            let recorded = record.lineage.clone();
+            let recorded =
+                source_link::carried_on(self.source.as_ref(), recorded, &point, &held, &positions).await?;
             source_link::check(&point, was, recorded.as_ref(), held.position, &positions)?;
             if source_link::watch_replay(&mut stream, held, &slot).await? {
                 drop(stream);

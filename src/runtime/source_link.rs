@@ -45,9 +45,11 @@ pub(super) async fn carried_on<S: Source>(
     source: &S,
     recorded: Option<Lineage>,
     server: &ServerPoint,
-    furthest: CommitLsn,
+    held: &Held,
+    tables: &[CommitLsn],
 ) -> Result<Option<Lineage>> {
     let Some(recorded) = recorded else { return Ok(None) };
+    let furthest = tables.iter().copied().max().unwrap_or(CommitLsn::ZERO).max(held.furthest());
     let now = &server.lineage;
     let is_promoted = recorded.system_id == now.system_id
         && recorded.database == now.database
@@ -129,8 +131,7 @@ pub(super) async fn reconnect<S: Source>(
         return Err(loss(LossReason::SlotMissing));
     }
     let HeldStream { mut stream, mut slot, point } = source.stream().await?;
-    let furthest = tables.iter().copied().max().unwrap_or(CommitLsn::ZERO).max(cut).max(held.furthest());
-    let recorded = carried_on(source, Some(recorded.clone()), &point, furthest).await?;
+    let recorded = carried_on(source, Some(recorded.clone()), &point, &held, tables).await?;
     check(&point, Some(&slot), recorded.as_ref(), cut, tables)?;
     if watch_replay(&mut stream, held, &slot).await? {
         drop(stream);
