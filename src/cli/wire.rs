@@ -20,7 +20,7 @@ use crate::source::postgres::spill::Spill;
 use crate::source::postgres::sql::Sql;
 use crate::source::postgres::stream::OriginFilter;
 use crate::source::postgres::teardown::{self as pg_teardown, Teardown};
-use crate::source::postgres::{setup as pg_setup, slot};
+use crate::source::postgres::{setup as pg_setup, slot, slot_admin};
 use crate::telemetry::status::{OfflineStatus, PositionText, TableState, TableStatus};
 use crate::telemetry::{Metrics, Status, StatusBoard};
 use std::collections::BTreeSet;
@@ -244,6 +244,20 @@ pub async fn teardown(cfg: &Config, yes: bool) -> Result<Teardown> {
         pg_teardown::run(&sql, &found).await?;
     }
     Ok(found)
+}
+
+/// Looks at the replication slot, and changes it when `yes`.
+///
+/// # Errors
+/// Those of the connection and of [`slot_admin::plan`].
+pub async fn slot(cfg: &Config, wish: slot_admin::Wish, yes: bool) -> Result<slot_admin::Plan> {
+    let options = pg_options(cfg).await?;
+    let sql = Sql::connect(&options).await?;
+    let plan = slot_admin::plan(&sql, &options, wish).await?;
+    if yes {
+        slot_admin::run(&sql, &plan).await?;
+    }
+    Ok(plan)
 }
 
 /// Copies these tables again: by the process that runs, or here.

@@ -178,13 +178,7 @@ impl<S: Source, K: Sink> Session<S, K> {
                 tables: live.iter().map(|(id, t)| (*id, t.progress.clone())).collect(),
             },
             target: self.target(goal, last_copy),
-            stopped: view
-                .tables
-                .iter()
-                .map(|t| (t.schema.id, t.schema.name.clone()))
-                .chain(view.refused.iter().map(|t| (t.id, t.name.clone())))
-                .filter(|(id, _)| !live.contains_key(id))
-                .collect(),
+            stopped: standing_aside(&view, &live),
             answered: record.requests.into_iter().map(|request| request.id).collect(),
         };
         self.board.clear_retrying();
@@ -530,6 +524,16 @@ pub(super) fn told(error: &Error) -> String {
         Some(advice) => format!("{}; try: {}", error.cause_line(), advice.replace('\n', " ")),
         None => error.cause_line(),
     }
+}
+
+/// Tables of the source that do not follow the stream.
+fn standing_aside<T>(
+    view: &SourceView,
+    live: &BTreeMap<TableId, LiveTable<T>>,
+) -> BTreeMap<TableId, TableName> {
+    let all = view.tables.iter().map(|t| (t.schema.id, t.schema.name.clone()));
+    let refused = view.refused.iter().map(|t| (t.id, t.name.clone()));
+    all.chain(refused).filter(|(id, _)| !live.contains_key(id)).collect()
 }
 
 /// The same error, for a second reader.

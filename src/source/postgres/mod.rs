@@ -17,6 +17,7 @@ pub mod publication;
 pub mod quote;
 pub mod setup;
 pub mod slot;
+pub mod slot_admin;
 pub mod snapshot;
 pub mod socket;
 pub mod spill;
