@@ -218,9 +218,12 @@ async fn certificates_that_expired_and_our_own() {
     let dir = server.dir.clone();
     openssl(
         &dir,
-        "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=s -keyout own.key -out own.csr",
+        "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=s -addext subjectAltName=DNS:s -keyout own.key -out own.csr",
     );
-    openssl(&dir, "x509 -req -in own.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -out own.pem");
+    openssl(
+        &dir,
+        "x509 -req -in own.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -copy_extensions copy -out own.pem",
+    );
     // Only this certificate opens the door, and it is that of "s".
     server.write("pg_hba.conf", "local all all trust\nhostssl all all 127.0.0.1/32 cert\n", 0o600);
     server.reload();

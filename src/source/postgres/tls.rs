@@ -42,12 +42,13 @@ pub fn client_config(options: &PgOptions) -> Result<Option<Arc<ClientConfig>>> {
         .with_custom_certificate_verifier(verifier);
     let mut config = match &options.identity {
         None => config.with_no_client_auth(),
-        Some((certificate, key)) => {
-            let (chain, key) = own_identity(certificate, key)?;
+        Some((certificate, own_key)) => {
+            let (chain, key) = own_identity(certificate, own_key)?;
             config.with_client_auth_cert(chain, key).map_err(|e| {
                 refused(format!(
-                    "the certificate \"{}\" and its key do not belong together",
-                    certificate.display()
+                    "the certificate \"{}\" cannot be used with the key \"{}\"",
+                    certificate.display(),
+                    own_key.display()
                 ))
                 .with_source(e)
             })?

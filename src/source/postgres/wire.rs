@@ -89,8 +89,9 @@ const LIFT_LIMITS: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM p
      WHERE name IN ('transaction_timeout', 'idle_session_timeout')";
 
 /// Fails unless every pinned setting holds. `rows` are (name, value) of `pg_settings`.
-pub fn verify_pinned(rows: &BTreeMap<String, String>) -> Result<()> {
+pub fn verify_pinned(rows: &BTreeMap<String, String>, encoding: &str) -> Result<()> {
     for (name, expected) in VERIFIED {
+        let expected = if name == "client_encoding" { encoding } else { expected };
         let found = rows.get(name).map_or("", String::as_str);
         let holds = if name == "DateStyle" { found.starts_with(expected) } else { found == expected };
         if !holds {
@@ -311,12 +312,19 @@ impl Wire {
         if purpose == Purpose::Money {
             return Ok(wire);
         }
+        let mut encoding = "UTF8";
+        if wire.parameter("server_encoding") == Some("SQL_ASCII") {
+            // Such a database takes any bytes, and would refuse to send those that are no UTF-8: one of them would
+            // stop everything. As they are, they stop their table.
+            encoding = "SQL_ASCII";
+            wire.simple_query("SET client_encoding = 'SQL_ASCII'").await?;
+        }
         let rows = wire.simple_query(&verify_query()).await?;
         let pairs = rows.into_iter().filter_map(|row| {
             let mut row = row.into_iter().flatten();
             Some((row.next()?, row.next()?))
         });
-        verify_pinned(&pairs.collect())?;
+        verify_pinned(&pairs.collect(), encoding)?;
         Ok(wire)
     }
 
@@ -619,8 +627,8 @@ mod tests {
         let mut rows: BTreeMap<String, String> =
             VERIFIED.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         rows.insert("DateStyle".into(), "ISO, MDY".into());
-        verify_pinned(&rows).unwrap();
+        verify_pinned(&rows, "UTF8").unwrap();
         rows.insert("extra_float_digits".into(), "-10".into());
-        assert!(verify_pinned(&rows).unwrap_err().message().contains("extra_float_digits"));
+        assert!(verify_pinned(&rows, "UTF8").unwrap_err().message().contains("extra_float_digits"));
     }
 }
