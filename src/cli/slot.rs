@@ -3,9 +3,8 @@
 
 use super::args::{Global, Output, SlotArgs, SlotCommand};
 use super::output::{err, out, out_json};
-use super::{Outcome, exit, load_quietly, runtime, wire};
-use crate::source::postgres::slot::SlotState;
-use crate::source::postgres::slot_admin::{Plan, Wish};
+use super::wire::{self, SlotPlan, SlotState, Wish};
+use super::{Outcome, exit, load_quietly, runtime};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
@@ -32,7 +31,7 @@ pub(super) fn command(global: &Global, args: &SlotArgs) -> Outcome {
     Ok(ExitCode::from(if is_done { exit::OK } else { exit::USAGE }))
 }
 
-fn print(name: &str, plan: &Plan, is_done: bool) {
+fn print(name: &str, plan: &SlotPlan, is_done: bool) {
     if let Some(statement) = &plan.statement {
         out(statement);
     } else if let Some(slot) = &plan.slot {

@@ -16,6 +16,8 @@ use crate::source::postgres::adapter::{PgSettings, PgSource};
 use crate::source::postgres::catalog;
 use crate::source::postgres::options::{Endpoint, PgOptions, Renewal, Secret, TlsMode};
 use crate::source::postgres::pattern::Selection;
+pub(super) use crate::source::postgres::slot::SlotState;
+pub(super) use crate::source::postgres::slot_admin::{Plan as SlotPlan, Wish};
 use crate::source::postgres::spill::Spill;
 use crate::source::postgres::sql::Sql;
 use crate::source::postgres::stream::OriginFilter;
@@ -250,7 +252,7 @@ pub async fn teardown(cfg: &Config, yes: bool) -> Result<Teardown> {
 ///
 /// # Errors
 /// Those of the connection and of [`slot_admin::plan`].
-pub async fn slot(cfg: &Config, wish: slot_admin::Wish, yes: bool) -> Result<slot_admin::Plan> {
+pub(super) async fn slot(cfg: &Config, wish: Wish, yes: bool) -> Result<SlotPlan> {
     let options = pg_options(cfg).await?;
     let sql = Sql::connect(&options).await?;
     let plan = slot_admin::plan(&sql, &options, wish).await?;
