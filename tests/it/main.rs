@@ -14,6 +14,7 @@ mod face;
 mod failover;
 mod foreign;
 mod harness;
+mod kafka;
 mod keyless;
 mod kill;
 mod large;

@@ -146,13 +146,6 @@ fn databases_in_other_encodings() {
     }
 }
 
-/// The largest resident set of a process so far, in bytes.
-fn peak(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0");
-    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap_or(0) * 1024
-}
-
 /// A row of `LARGE_ROW_MB` (100) is copied and streamed exactly, in memory that is bounded by the row: eight of it, beside
 /// `limits.memory`. (Measured: 779 MB for 100 MB. Each of socket, builder, page, file and index holds one or two.)
 #[test]
@@ -179,7 +172,7 @@ fn a_large_row() {
         let count = "select count(*) from t where id in (3, 4)";
         scene.readers().try_sql(&table, None, count).is_ok_and(|rows| rows[0][0].as_deref() == Some("2"))
     });
-    let peak = peak(running.id());
+    let peak = running.peak_kib() * 1024;
     println!("a row of {megabytes} MB: peak {} MB", peak / 1_000_000);
     running.terminate();
     running.wait(LONG).expect_code(0);

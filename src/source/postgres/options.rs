@@ -234,7 +234,11 @@ impl PgOptions {
             options.set_parameter(&name, value, &mut hosts, &mut ports)?;
         }
         options.endpoints = endpoints(hosts, ports)?;
-        if options.identity.as_ref().is_some_and(|(cert, key)| cert.as_os_str().is_empty() || key.as_os_str().is_empty()) {
+        if options
+            .identity
+            .as_ref()
+            .is_some_and(|(cert, key)| cert.as_os_str().is_empty() || key.as_os_str().is_empty())
+        {
             return Err(bad("the source URL has one of sslcert and sslkey").with_try("give both, or none"));
         }
         if options.user.is_empty() {
