@@ -13,9 +13,11 @@ mod resync;
 mod run;
 mod signals;
 mod status;
+mod target;
 mod teardown;
 mod validate;
 pub mod wire;
+mod wire_target;
 
 pub use http_client::http_get;
 pub use options::{RunOptions, Snapshot, StopSender, StopSignal, Until};
@@ -62,6 +64,7 @@ fn dispatch(cli: Cli) -> Outcome {
         }
         Command::Status => status::command(&global),
         Command::Resync(args) => resync::command(&global, args),
+        Command::Target(args) => target::command(&global, args.what),
         Command::Teardown(args) => teardown::command(&global, &args),
         Command::Explain(args) => explain::command(global.output, &args.code),
         Command::Version => {

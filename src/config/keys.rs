@@ -65,13 +65,14 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "truncates",
             "meta_columns",
             "images",
+            "credentials",
+            "storage",
             "schema_changes",
             "numeric_unbounded",
             "infinity",
             "unknown_types",
         ],
         later: &[
-            "credentials",
             "maintenance",
             "properties",
             "exactly_once",
@@ -80,6 +81,12 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "compression",
             "tombstones",
         ],
+    },
+    SectionKeys { path: "sink.credentials", built: &["file"], later: &["env"] },
+    SectionKeys {
+        path: "sink.storage",
+        built: &["endpoint", "region", "path_style", "ca"],
+        later: &[],
     },
     SectionKeys {
         path: "sink.schema_changes",

@@ -17,6 +17,7 @@ mod problem;
 mod read;
 mod reader;
 mod secret;
+mod store;
 mod substitute;
 mod suggest;
 mod tree;
@@ -31,7 +32,7 @@ pub use lookup::{Found, Wanted, find};
 pub use model::{
     BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
     LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost, SinkConfig,
-    SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode,
+    SinkTarget, StoreConfig, SnapshotConfig, SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode,
     UnknownTypesPolicy,
 };
 pub use pattern::TablePattern;

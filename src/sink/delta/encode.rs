@@ -407,7 +407,7 @@ mod tests {
     async fn stats_of(columns: Vec<(&str, ArrayRef)>) -> Value {
         let dir = tempfile::tempdir().unwrap();
         let files =
-            Storage::open(&format!("file://{}", dir.path().display())).unwrap().table(&["t"]).unwrap();
+            Storage::open(&format!("file://{}", dir.path().display()), &StoreOptions::default()).unwrap().table(&["t"]).unwrap();
         files.create_dirs().unwrap();
         let fields: Vec<Field> =
             columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();

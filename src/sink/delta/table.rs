@@ -7,6 +7,7 @@
 use super::dv::{Descriptor, Location};
 use super::layout::is_ours;
 use super::log::{Action, Add, AppIds, Format, MetaData, Protocol, Remove};
+use super::remote::RemoteFile;
 use super::state::{self, TableState};
 use super::storage::TableFiles;
 use crate::error::{Error, Result, codes};
@@ -119,6 +120,14 @@ pub(super) fn is_temporary(error: &(dyn std::error::Error + 'static)) -> bool {
 /// # Errors
 /// `TG020` when log or files cannot be read, `TG001` when the storage does not answer.
 pub(super) async fn load(files: &TableFiles, ids: &AppIds) -> Result<Loaded> {
+    load_at(files, ids, None).await
+}
+
+/// Opens a version; `None`: the newest.
+///
+/// # Errors
+/// As [`load`].
+pub(super) async fn load_at(files: &TableFiles, ids: &AppIds, version: Option<i64>) -> Result<Loaded> {
     let url = files.url().clone();
     let unreadable = |e: deltalake::DeltaTableError| {
         let code = if is_temporary(&e) { codes::TG001 } else { codes::TG020 };
@@ -128,7 +137,10 @@ pub(super) async fn load(files: &TableFiles, ids: &AppIds) -> Result<Loaded> {
         Error::new(codes::TG020, format!("the Delta table at \"{url}\" has an odd log")).with_source(e)
     };
     let mut table = files.delta()?;
-    table.load().await.map_err(unreadable)?;
+    match version.and_then(|version| u64::try_from(version).ok()) {
+        None => table.load().await.map_err(unreadable)?,
+        Some(version) => table.load_version(version).await.map_err(unreadable)?,
+    }
     let snapshot = table.snapshot().map_err(unreadable)?;
     let log_store = table.log_store();
     let epoch = snapshot.transaction_version(&log_store, &ids.epoch).await.map_err(unreadable)?;
@@ -331,12 +343,12 @@ pub(super) fn now_ms() -> i64 {
     chrono::Utc::now().timestamp_millis()
 }
 
-/// A Parquet file opened for reading, local or fetched whole.
+/// A Parquet file opened for reading.
 pub(super) enum Readable {
     /// On this machine.
     Local(File),
-    /// From an object store.
-    Fetched(Bytes),
+    /// In an object store.
+    Remote(RemoteFile),
 }
 
 /// Opens a data file.
@@ -352,7 +364,7 @@ pub(super) async fn open_data(files: &TableFiles, name: &str) -> Result<Readable
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(missing()),
             Err(e) => Err(Error::new(codes::TG001, format!("cannot read \"{name}\"")).with_source(e)),
         },
-        None => Ok(Readable::Fetched(files.get(name).await?.ok_or_else(missing)?)),
+        None => Ok(Readable::Remote(files.open_remote(name).await?.ok_or_else(missing)?)),
     }
 }
 
@@ -364,7 +376,7 @@ async fn parquet_metadata(files: &TableFiles, name: &str) -> Result<ArrowReaderM
     let options = ArrowReaderOptions::new();
     match open_data(files, name).await? {
         Readable::Local(file) => ArrowReaderMetadata::load(&file, options).map_err(damaged),
-        Readable::Fetched(bytes) => ArrowReaderMetadata::load(&bytes, options).map_err(damaged),
+        Readable::Remote(file) => ArrowReaderMetadata::load(&file, options).map_err(damaged),
     }
 }
 
@@ -398,7 +410,7 @@ pub(super) async fn read_columns(
 ) -> Result<Box<dyn Iterator<Item = Result<arrow::record_batch::RecordBatch>> + Send>> {
     match open_data(files, name).await? {
         Readable::Local(file) => reader(file, name, columns, rows),
-        Readable::Fetched(bytes) => reader(bytes, name, columns, rows),
+        Readable::Remote(file) => reader(file, name, columns, rows),
     }
 }
 
