@@ -97,7 +97,8 @@ async fn find_cut(config: &Config, at: Option<&str>) -> Result<Cut, Error> {
     })?;
     let until = time.timestamp_micros() - EPOCH_2000;
     // A cut before the first transaction holds what the copies held, of which nobody knows the time.
-    wire_target::cut(config, &move |cut| cut.witness.is_some_and(|witness| witness.commit_time <= until)).await
+    wire_target::cut(config, &move |cut| cut.witness.is_some_and(|witness| witness.commit_time <= until))
+        .await
 }
 
 fn show_cut(output: Output, cut: &Cut, located: &[(TableName, String)]) {

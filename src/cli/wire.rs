@@ -78,7 +78,8 @@ async fn start(
     });
     match &cfg.sink.target {
         model::SinkTarget::Delta { uri } => {
-            let mut sink = DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?.with_choices(cfg.sink.choices.clone());
+            let mut sink = DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?
+                .with_choices(cfg.sink.choices.clone());
             if let Some(directory) = cache_directory() {
                 sink = sink.with_cache(directory, memory_limit(&cfg) / INDEX_SHARE);
             }

@@ -63,7 +63,10 @@ pub(super) async fn locations(cfg: &Config, tables: Vec<TableName>) -> Result<Ve
 /// `TG020` when there is none; those of the target.
 pub(super) async fn cut(cfg: &Config, wanted: &(dyn Fn(&Cut) -> bool + Sync)) -> Result<Cut> {
     delta(cfg)?.find_cut(wanted).await?.ok_or_else(|| {
-        Error::new(codes::TG020, format!("the pipeline \"{}\" has no such cut at {}", cfg.name, cfg.sink.target))
-            .with_try("older cuts than a day are deleted; without --at the newest is taken")
+        Error::new(
+            codes::TG020,
+            format!("the pipeline \"{}\" has no such cut at {}", cfg.name, cfg.sink.target),
+        )
+        .with_try("older cuts than a day are deleted; without --at the newest is taken")
     })
 }

@@ -32,7 +32,7 @@ pub use lookup::{Found, Wanted, find};
 pub use model::{
     BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
     LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost, SinkConfig,
-    SinkTarget, StoreConfig, SnapshotConfig, SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode,
+    SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, StoreConfig, TablesConfig, TlsConfig, TlsMode,
     UnknownTypesPolicy,
 };
 pub use pattern::TablePattern;

@@ -12,7 +12,8 @@ use url::Url;
 pub(super) fn read_store(reader: &mut Reader<'_>, sink: Section<'_>) -> Option<StoreConfig> {
     let credentials = read_credentials(reader, sink);
     let section = reader.section(sink.entry("storage").map(|entry| &entry.value), "sink.storage");
-    let endpoint = optional(section, "endpoint", |key| reader.parsed(section, key, Repeat::Value, parse_endpoint));
+    let endpoint =
+        optional(section, "endpoint", |key| reader.parsed(section, key, Repeat::Value, parse_endpoint));
     let region = optional(section, "region", |key| reader.text(section, key));
     let path_style = optional(section, "path_style", |key| reader.boolean(section, key));
     let ca = optional(section, "ca", |key| reader.text(section, key).map(PathBuf::from));

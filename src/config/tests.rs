@@ -433,7 +433,9 @@ fn tables_are_written_as_it_is_said() {
 #[test]
 fn a_store_is_reached_as_it_is_said() {
     let text = |sink: &str| {
-        format!("version: 1\nname: n\nsource: {{url: \"postgres://u@h/d\"}}\nsink: {{uri: \"s3://b/x\", {sink}}}\n")
+        format!(
+            "version: 1\nname: n\nsource: {{url: \"postgres://u@h/d\"}}\nsink: {{uri: \"s3://b/x\", {sink}}}\n"
+        )
     };
     let store = load(&text(
         "credentials: {file: /k}, storage: {endpoint: \"http://h:9000\", region: r, path_style: false, ca: /ca.pem}",

@@ -8,7 +8,8 @@ use crate::workload::Clients;
 use std::time::Duration;
 
 fn at(scene: &mut Scene, endpoint: &str) {
-    let file = scene.write_text("keys", "[default]\naws_access_key_id = key\naws_secret_access_key = secret\n");
+    let file =
+        scene.write_text("keys", "[default]\naws_access_key_id = key\naws_secret_access_key = secret\n");
     scene.config.lake = "s3://lake/app".to_owned();
     scene.config.sink = format!(
         "  credentials: {{file: {file:?}}}\n  storage: {{endpoint: {endpoint:?}, region: us-east-1, path_style: true}}\n"

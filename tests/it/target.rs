@@ -43,7 +43,8 @@ fn a_cut_is_read_by_position_and_by_time() {
         let name = table["table"].as_str().unwrap();
         let path = scene.table(name);
         assert_eq!(table["uri"].as_str().unwrap(), format!("file://{}", path.display()));
-        let rows = scene.readers().sql(&path, table["version"].as_i64(), "select count(*), min(v), max(v) from t");
+        let rows =
+            scene.readers().sql(&path, table["version"].as_i64(), "select count(*), min(v), max(v) from t");
         assert_eq!(rows[0], ["100", "1", "1"].map(|n| Some(n.to_owned())), "{name}");
     }
     let text = target(&scene, &["cut", "--at", position, "-o", "sql"]).stdout;
@@ -98,7 +99,9 @@ fn quiet_tables_cost_no_commits() {
     running.wait(LONG).expect_code(0);
     let cut = json(&scene, &["cut"]);
     assert_eq!(cut["tables"].as_array().map(Vec::len), Some(tables as usize + 1), "the cut names them all");
-    let end = scene.sql().value("select confirmed_flush_lsn from pg_replication_slots where slot_name = 'strandline_shop'");
+    let end = scene
+        .sql()
+        .value("select confirmed_flush_lsn from pg_replication_slots where slot_name = 'strandline_shop'");
     assert_eq!(cut["position"].as_str(), Some(end.as_str()), "and the slot is not held back");
     scene.assert_equal(&["public.busy"]);
 }

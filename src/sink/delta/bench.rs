@@ -80,7 +80,8 @@ impl MergeBench {
         index_bytes: Option<usize>,
     ) -> Result<Self> {
         let absolute = directory.canonicalize().map_err(|e| unreadable(directory, e))?;
-        let files = Storage::open(&format!("file://{}", absolute.display()), &StoreOptions::default())?.table(&[])?;
+        let files =
+            Storage::open(&format!("file://{}", absolute.display()), &StoreOptions::default())?.table(&[])?;
         let ids = AppIds::new("bench");
         let schema = Arc::new(table_schema(like, key)?);
         let loaded = table::load(&files, &ids).await?;

@@ -114,7 +114,15 @@ impl DeltaSink {
         let count = loaded.files.len();
         let small_files = Policy::default().small_among(std::mem::take(&mut loaded.files));
         let mut features = loaded.protocol.reader_features.clone();
-        features.extend(loaded.protocol.writer_features.iter().filter(|f| !features.contains(f)).cloned().collect::<Vec<_>>());
+        features.extend(
+            loaded
+                .protocol
+                .writer_features
+                .iter()
+                .filter(|f| !features.contains(f))
+                .cloned()
+                .collect::<Vec<_>>(),
+        );
         let mut properties = loaded.metadata.configuration.clone();
         properties.remove(state::KEY);
         Ok(TableReport {
@@ -161,8 +169,11 @@ impl DeltaSink {
         if let Some(retention) = retention {
             kept.files_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
             if kept.files_ms < clean::LEAST_MS {
-                return Err(Error::new(codes::CF005, "a retention below an hour could delete what is being written")
-                    .with_try("--retention 1h, or more"));
+                return Err(Error::new(
+                    codes::CF005,
+                    "a retention below an hour could delete what is being written",
+                )
+                .with_try("--retention 1h, or more"));
             }
             kept.log_ms = kept.log_ms.max(kept.files_ms);
         }

@@ -57,13 +57,13 @@ use commit::Core;
 use compact::{Landed, Policy};
 use keys::KeyWidth;
 use layout::Form;
+pub use look::{TableReport, Vacuumed};
+pub use remote::StoreOptions;
 use state::{Mode, TableState};
 use std::path::PathBuf;
 use std::sync::Arc;
 use storage::{Put, Storage, TableFiles};
 use tokio::sync::{Mutex, Semaphore};
-pub use look::{TableReport, Vacuumed};
-pub use remote::StoreOptions;
 pub use upkeep::Tally;
 use upkeep::Upkeep;
 

@@ -11,11 +11,14 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path as ObjectPath;
-use object_store::{Certificate, ClientOptions, ObjectStore, ObjectStoreExt, ObjectStoreScheme, WriteMultipart};
+use object_store::{
+    Certificate, ClientOptions, ObjectStore, ObjectStoreExt, ObjectStoreScheme, WriteMultipart,
+};
 use parquet::file::reader::{ChunkReader, Length};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 use url::Url;
@@ -96,9 +99,8 @@ fn known_to_deltalake(url: &Url) {
 }
 
 fn read_file(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|e| {
-        Error::new(codes::CF003, format!("cannot read \"{}\"", path.display())).with_source(e)
-    })
+    std::fs::read_to_string(path)
+        .map_err(|e| Error::new(codes::CF003, format!("cannot read \"{}\"", path.display())).with_source(e))
 }
 
 fn settings(options: &StoreOptions) -> Result<BTreeMap<String, String>> {
@@ -238,6 +240,8 @@ pub(super) struct RemoteFile {
     path: ObjectPath,
     size: u64,
     windows: Arc<Mutex<VecDeque<(u64, Bytes)>>>,
+    /// A request failed: what the reader of Parquet says then tells nothing of the file.
+    failed: Arc<AtomicBool>,
 }
 
 impl RemoteFile {
@@ -247,7 +251,18 @@ impl RemoteFile {
     /// The store's.
     pub(super) async fn open(store: &Arc<dyn ObjectStore>, path: ObjectPath) -> object_store::Result<Self> {
         let size = store.head(&path).await?.size;
-        Ok(RemoteFile { store: Arc::clone(store), path, size, windows: Arc::default() })
+        Ok(RemoteFile {
+            store: Arc::clone(store),
+            path,
+            size,
+            windows: Arc::default(),
+            failed: Arc::default(),
+        })
+    }
+
+    /// Set once a request failed.
+    pub(super) fn failed(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.failed)
     }
 
     /// Bytes from `start` on: at least one, at most what a window holds.
@@ -271,7 +286,10 @@ impl RemoteFile {
             }
         }
         let end = start.saturating_add(ahead.max(wanted)).min(self.size);
-        let bytes = wait(self.store.get_range(&self.path, start..end))?.map_err(as_io)?;
+        let bytes = wait(self.store.get_range(&self.path, start..end))?.map_err(|e| {
+            self.failed.store(true, Ordering::Relaxed);
+            as_io(e)
+        })?;
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         windows.push_back((start, bytes.clone()));
         while windows.len() > 1 && windows.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() > KEPT {
@@ -332,7 +350,8 @@ mod tests {
 
     #[test]
     fn settings_come_from_a_file() {
-        let text = "# mine\nAWS_REGION = eu-1\n[other]\naws_access_key_id=no\n[default]\naws_access_key_id = yes\n";
+        let text =
+            "# mine\nAWS_REGION = eu-1\n[other]\naws_access_key_id=no\n[default]\naws_access_key_id = yes\n";
         let found = from_file(text, "default");
         assert_eq!(found["aws_access_key_id"], "yes");
         assert_eq!(found["aws_region"], "eu-1");
@@ -352,7 +371,9 @@ mod tests {
         upload.finish().await.unwrap();
         let file = RemoteFile::open(&store, ObjectPath::from("a")).await.unwrap();
         assert_eq!(file.len(), 30_000_000);
-        for (start, length) in [(0u64, 10usize), (29_999_990, 10), (5_000_000, 3_000_000), (7_999_999, 1_500_000)] {
+        for (start, length) in
+            [(0u64, 10usize), (29_999_990, 10), (5_000_000, 3_000_000), (7_999_999, 1_500_000)]
+        {
             let at = start as usize;
             assert_eq!(file.get_bytes(start, length).unwrap(), bytes[at..at + length]);
         }

@@ -7,13 +7,13 @@
 //! A local put-if-absent writes a temporary file, syncs it, and links it to its name: the name appears
 //! with its content or not at all, and never replaces another.
 
+use super::remote::{self, RemoteFile, StoreOptions, Upload};
 use crate::error::{Error, Result, codes};
 use crate::sink::Written;
 use bytes::Bytes;
 use deltalake::DeltaTable;
 use futures_util::TryStreamExt;
 use object_store::path::Path as ObjectPath;
-use super::remote::{self, RemoteFile, StoreOptions, Upload};
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -662,7 +662,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn put_if_absent_never_replaces() {
         let dir = tempfile::tempdir().unwrap();
-        let storage = Storage::open(&format!("file://{}", dir.path().display()), &StoreOptions::default()).unwrap();
+        let storage =
+            Storage::open(&format!("file://{}", dir.path().display()), &StoreOptions::default()).unwrap();
         let table = storage.table(&["public", "t"]).unwrap();
         table.create_dirs().unwrap();
         let name = "_delta_log/00000000000000000000.json";
@@ -677,7 +678,11 @@ mod tests {
     #[test]
     fn a_uri_that_is_none_is_refused() {
         for uri in ["lake", "/lake", "ftp://x/y", "file://relative/lake"] {
-            assert_eq!(Storage::open(uri, &StoreOptions::default()).unwrap_err().code(), codes::CF003, "{uri}");
+            assert_eq!(
+                Storage::open(uri, &StoreOptions::default()).unwrap_err().code(),
+                codes::CF003,
+                "{uri}"
+            );
         }
     }
 }

@@ -23,6 +23,8 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Features of tables that we can keep up. Anything else is refused before it is written wrongly.
 /// Those of column types that our tables do not have ask nothing of us (delta-rs adds them with any property);
@@ -109,6 +111,11 @@ pub(super) fn is_temporary(error: &(dyn std::error::Error + 'static)) -> bool {
                     | std::io::ErrorKind::UnexpectedEof
                     | std::io::ErrorKind::InvalidData
             );
+        }
+        // The kernel keeps a store's error to itself; a file that is not there is another error of it. The tests
+        // over a store that fails notice when this text changes.
+        if error.to_string().starts_with("Error interacting with object store") {
+            return true;
         }
         next = error.source();
     }
@@ -370,13 +377,13 @@ pub(super) async fn open_data(files: &TableFiles, name: &str) -> Result<Readable
 
 /// What a data file says of itself.
 async fn parquet_metadata(files: &TableFiles, name: &str) -> Result<ArrowReaderMetadata> {
-    let damaged = |e: parquet::errors::ParquetError| {
-        Error::new(codes::TG020, format!("cannot read \"{name}\"")).with_source(e)
-    };
+    let damaged = |e: parquet::errors::ParquetError| unreadable(name, e, &AtomicBool::new(false));
     let options = ArrowReaderOptions::new();
     match open_data(files, name).await? {
         Readable::Local(file) => ArrowReaderMetadata::load(&file, options).map_err(damaged),
-        Readable::Remote(file) => ArrowReaderMetadata::load(&file, options).map_err(damaged),
+        Readable::Remote(file) => {
+            ArrowReaderMetadata::load(&file, options).map_err(|e| unreadable(name, e, &file.failed()))
+        }
     }
 }
 
@@ -409,8 +416,11 @@ pub(super) async fn read_columns(
     rows: Option<&[u32]>,
 ) -> Result<Box<dyn Iterator<Item = Result<arrow::record_batch::RecordBatch>> + Send>> {
     match open_data(files, name).await? {
-        Readable::Local(file) => reader(file, name, columns, rows),
-        Readable::Remote(file) => reader(file, name, columns, rows),
+        Readable::Local(file) => reader(file, name, columns, rows, Arc::default()),
+        Readable::Remote(file) => {
+            let failed = file.failed();
+            reader(file, name, columns, rows, failed)
+        }
     }
 }
 
@@ -419,13 +429,12 @@ fn reader<T: parquet::file::reader::ChunkReader + 'static>(
     name: &str,
     columns: &[String],
     rows: Option<&[u32]>,
+    failed: Arc<AtomicBool>,
 ) -> Result<Box<dyn Iterator<Item = Result<arrow::record_batch::RecordBatch>> + Send>> {
     use parquet::arrow::ProjectionMask;
     use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
     let name = name.to_owned();
-    let damaged = |e: parquet::errors::ParquetError| {
-        Error::new(codes::TG020, format!("cannot read the data file \"{name}\"")).with_source(e)
-    };
+    let damaged = |e: parquet::errors::ParquetError| unreadable(&name, e, &failed);
     let builder = ParquetRecordBatchReaderBuilder::try_new(source).map_err(damaged)?;
     let roots = builder.parquet_schema().root_schema().get_fields();
     let mut wanted = Vec::with_capacity(columns.len());
@@ -449,11 +458,14 @@ fn reader<T: parquet::file::reader::ChunkReader + 'static>(
         builder = builder.with_row_selection(RowSelection::from(selectors));
     }
     let reader = builder.build().map_err(damaged)?;
-    Ok(Box::new(reader.map(move |batch| {
-        batch.map_err(|e| {
-            Error::new(codes::TG020, format!("cannot read the data file \"{name}\"")).with_source(e)
-        })
-    })))
+    Ok(Box::new(reader.map(move |batch| batch.map_err(|e| unreadable(&name, e, &failed)))))
+}
+
+/// A data file that is damaged, or a storage that did not answer.
+fn unreadable(name: &str, e: impl std::error::Error + Send + Sync + 'static, failed: &AtomicBool) -> Error {
+    let is_unanswered = failed.load(Ordering::Relaxed) || is_temporary(&e);
+    let code = if is_unanswered { codes::TG001 } else { codes::TG020 };
+    Error::new(code, format!("cannot read the data file \"{name}\"")).with_source(e)
 }
 
 /// So many rows of a file take no more than [`BATCH_BYTES`], about.

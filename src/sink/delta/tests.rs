@@ -445,7 +445,8 @@ async fn the_record_keeps_cuts_stops_and_requests() {
 #[tokio::test(flavor = "multi_thread")]
 async fn claimants_of_one_epoch_get_different_ones() {
     let lake = lake();
-    let sinks: Vec<_> = (0..6).map(|_| DeltaSink::open(&lake.uri, "shop", &StoreOptions::default()).unwrap()).collect();
+    let sinks: Vec<_> =
+        (0..6).map(|_| DeltaSink::open(&lake.uri, "shop", &StoreOptions::default()).unwrap()).collect();
     let mut claims = Vec::new();
     for sink in sinks {
         claims.push(tokio::spawn(async move { sink.take_over().await.unwrap().0.epoch.0 }));

@@ -47,7 +47,8 @@ impl S3 {
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port.number())) else {
             return String::new();
         };
-        let ask = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        let ask =
+            format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         let mut answer = String::new();
         let read = stream.write_all(ask.as_bytes()).and_then(|()| stream.read_to_string(&mut answer));
         read.map_or_else(|_| String::new(), |_| answer)
@@ -59,7 +60,9 @@ impl S3 {
         let listener = TcpListener::bind(("127.0.0.1", port.number())).expect("the port is free");
         std::thread::spawn(move || {
             for client in listener.incoming() {
-                let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", to))) else { continue };
+                let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", to))) else {
+                    continue;
+                };
                 let copy = |stream: &TcpStream| stream.try_clone().expect("a second handle");
                 let (answers, back) = (copy(&server), copy(&client));
                 std::thread::spawn(move || pass(answers, back, false));

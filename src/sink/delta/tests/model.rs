@@ -136,8 +136,12 @@ impl World {
         let schema = schema(&[0]);
         let options = options(seed);
         let form = Form::of(&options, &schema);
-        let log = pair::log_of(&options, &schema)
-            .map(|(name, _)| Storage::open(&uri, &StoreOptions::default()).unwrap().table(&[&name.schema, &name.table]).unwrap());
+        let log = pair::log_of(&options, &schema).map(|(name, _)| {
+            Storage::open(&uri, &StoreOptions::default())
+                .unwrap()
+                .table(&[&name.schema, &name.table])
+                .unwrap()
+        });
         sink = sink.with_choices(WriteChoices { default: options, ..WriteChoices::default() });
         let lake = Lake { _dir: dir, uri, sink, files, ids: log::AppIds::new("shop") };
         let (mut table, _) = lake.open(&schema).await;

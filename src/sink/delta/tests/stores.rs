@@ -51,8 +51,9 @@ fn generic(status: &str) -> StoreError {
 }
 
 impl Faulty {
-    fn fate(&self, path: &Path, is_conditional: bool) -> Fate {
-        let one_of = self.one_of.load(Ordering::SeqCst);
+    fn fate(&self, path: &Path, is_conditional: bool, is_read: bool) -> Fate {
+        // To open a table is many reads: few may fail, or none ever ends.
+        let one_of = self.one_of.load(Ordering::SeqCst) * if is_read { 12 } else { 1 };
         let mut state = self.random.lock().unwrap();
         let mut random = Random(*state);
         let bad = one_of > 0 && random.below(one_of) == 0;
@@ -83,9 +84,10 @@ impl Faulty {
         &self,
         path: &Path,
         is_conditional: bool,
+        is_read: bool,
         request: impl Future<Output = Answer<T>>,
     ) -> Answer<T> {
-        match self.fate(path, is_conditional) {
+        match self.fate(path, is_conditional, is_read) {
             Fate::Fine => request.await,
             Fate::Slow => {
                 tokio::time::sleep(Duration::from_millis(3)).await;
@@ -109,7 +111,7 @@ impl ObjectStore for Faulty {
         'l: 'f,
     {
         let is_conditional = opts.mode == object_store::PutMode::Create;
-        Box::pin(self.with(location, is_conditional, self.inner.put_opts(location, payload, opts)))
+        Box::pin(self.with(location, is_conditional, false, self.inner.put_opts(location, payload, opts)))
     }
 
     fn put_multipart_opts<'s, 'l, 'f>(
@@ -121,7 +123,7 @@ impl ObjectStore for Faulty {
         's: 'f,
         'l: 'f,
     {
-        Box::pin(self.with(location, false, self.inner.put_multipart_opts(location, opts)))
+        Box::pin(self.with(location, false, false, self.inner.put_multipart_opts(location, opts)))
     }
 
     fn get_opts<'s, 'l, 'f>(
@@ -133,7 +135,7 @@ impl ObjectStore for Faulty {
         's: 'f,
         'l: 'f,
     {
-        Box::pin(self.with(location, false, self.inner.get_opts(location, options)))
+        Box::pin(self.with(location, false, true, self.inner.get_opts(location, options)))
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Answer<Path>>) -> BoxStream<'static, Answer<Path>> {
@@ -141,7 +143,7 @@ impl ObjectStore for Faulty {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Answer<ObjectMeta>> {
-        match self.fate(&Path::default(), false) {
+        match self.fate(&Path::default(), false, true) {
             Fate::Fine | Fate::Slow => self.inner.list(prefix),
             Fate::Refused(_) | Fate::Lost => {
                 let cut = futures_util::stream::once(async { Err(generic("the listing was cut")) });
@@ -177,7 +179,7 @@ impl ObjectStore for Faulty {
 }
 
 /// As the runtime does it: what is temporary is tried again from the start.
-async fn opened(sink: &DeltaSink, schema: &Arc<TableSchema>) -> (DeltaTable, TableRecord) {
+async fn opened(sink: &DeltaSink, schema: &Arc<TableSchema>, seed: u64) -> (DeltaTable, TableRecord) {
     loop {
         let found = async {
             let (lease, _) = sink.take_over().await?;
@@ -185,7 +187,7 @@ async fn opened(sink: &DeltaSink, schema: &Arc<TableSchema>) -> (DeltaTable, Tab
         };
         match found.await {
             Ok(found) => return found,
-            Err(error) => assert_eq!(error.code(), codes::TG001, "{error:?}"),
+            Err(error) => assert_eq!(error.code(), codes::TG001, "seed {seed}: {error:?}"),
         }
     }
 }
@@ -196,12 +198,15 @@ async fn history(seed: u64) -> u64 {
     let store = Arc::new(Faulty { inner, random, one_of: AtomicU64::new(0), failed: AtomicU64::new(0) });
     let storage = Storage::on(Arc::<Faulty>::clone(&store)).unwrap();
     let write = if seed.is_multiple_of(2) { WriteMode::Upsert } else { WriteMode::CopyOnWrite };
-    let choices = WriteChoices { default: WriteOptions { write, ..WriteOptions::default() }, ..WriteChoices::default() };
+    let choices = WriteChoices {
+        default: WriteOptions { write, ..WriteOptions::default() },
+        ..WriteChoices::default()
+    };
     let sink = DeltaSink::over(storage.clone(), "shop").with_choices(choices);
     let files = storage.table(&["public", "t"]).unwrap();
     let ids = log::AppIds::new("shop");
     let schema = schema(&[0]);
-    let (mut table, _) = opened(&sink, &schema).await;
+    let (mut table, _) = opened(&sink, &schema, seed).await;
     table.upkeep.policy = None;
     table.commit_copy(at(10), vec![], Base::Copied).await.unwrap();
     let (mut random, mut model) = (Random(seed | 1), BTreeMap::new());
@@ -211,7 +216,8 @@ async fn history(seed: u64) -> u64 {
         let (from, to) = (10 + unit * 5, 15 + unit * 5);
         let slices: Vec<ChangeBatch> = (0..=random.below(3))
             .map(|_| {
-                let changes: Vec<Change> = (0..=random.below(30)).map(|_| change(&mut random, &mut model)).collect();
+                let changes: Vec<Change> =
+                    (0..=random.below(30)).map(|_| change(&mut random, &mut model)).collect();
                 batch_at(&schema, &changes, to - 1)
             })
             .collect();
@@ -226,9 +232,9 @@ async fn history(seed: u64) -> u64 {
                 Ok(CommitOutcome::Committed { .. }) => break,
                 Ok(CommitOutcome::Fenced { by }) => panic!("fenced by {by}"),
                 // The session begins again.
-                Err(error) => assert_eq!(error.code(), codes::TG001, "{error:?}"),
+                Err(error) => assert_eq!(error.code(), codes::TG001, "seed {seed}: {error:?}"),
             }
-            let (next, record) = opened(&sink, &schema).await;
+            let (next, record) = opened(&sink, &schema, seed).await;
             table = next;
             table.upkeep.policy = None;
             if record.position == Some(at(to)) {
