@@ -402,7 +402,7 @@ pub(super) async fn rows_of(files: &TableFiles, name: &str) -> Result<u32> {
 /// # Errors
 /// `TG020`, `TG001`.
 pub(super) async fn columns_of(files: &TableFiles, name: &str) -> Result<arrow::datatypes::SchemaRef> {
-    Ok(std::sync::Arc::clone(parquet_metadata(files, name).await?.schema()))
+    Ok(Arc::clone(parquet_metadata(files, name).await?.schema()))
 }
 
 /// Reads columns of a data file, all rows or a selection, in batches.
