@@ -17,6 +17,7 @@ mod target;
 mod teardown;
 mod validate;
 pub mod wire;
+mod wire_kafka;
 mod wire_target;
 
 pub use http_client::http_get;
@@ -72,9 +73,12 @@ fn dispatch(cli: Cli) -> Outcome {
             Ok(ExitCode::from(exit::OK))
         }
         Command::Bench(args) => {
-            let Bench::Merge(args) = args.what;
             init_logging(&global, None);
-            block_on(wire::bench_merge(args))
+            match args.what {
+                Bench::Merge(args) => block_on(wire::bench_merge(args)),
+                Bench::KafkaFloor(args) => block_on(wire_kafka::bench_floor(args)),
+                Bench::KafkaRead(args) => block_on(wire_kafka::bench_read(args)),
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
-//! The one place that names concrete adapters: PostgreSQL, Delta, discard.
+//! The one place that names concrete adapters: PostgreSQL, Delta, Kafka, discard.
 
 use super::options::{RunOptions, Snapshot, StopSignal, Until};
+use super::wire_kafka::kafka_options;
 use crate::config::{self as model, Config};
 use crate::error::{Error, Result, codes};
 use crate::pgoutput::{Infinity, NumericUnbounded, Policies, UnknownTypes};
@@ -11,6 +12,7 @@ use crate::schema::TableName;
 use crate::sink::Sink;
 use crate::sink::delta::{DeltaSink, StoreOptions, bench};
 use crate::sink::discard::DiscardSink;
+use crate::sink::kafka::KafkaSink;
 use crate::sink::{PipelineRecord, Request};
 use crate::source::postgres::adapter::{PgSettings, PgSource};
 use crate::source::postgres::catalog;
@@ -83,6 +85,10 @@ async fn start(
             if let Some(directory) = cache_directory() {
                 sink = sink.with_cache(directory, memory_limit(&cfg) / INDEX_SHARE);
             }
+            runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
+        }
+        model::SinkTarget::Kafka(target) => {
+            let sink = KafkaSink::new(kafka_options(&cfg, target).await?)?;
             runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
         }
         model::SinkTarget::Discard => {
@@ -347,9 +353,16 @@ pub async fn offline_status(cfg: Config) -> Result<Status> {
     status.source.address = Some(cfg.source.address.to_string());
     status.source.slot = Some(cfg.source.slot.clone());
     status.source.publication = Some(cfg.source.publication.clone());
-    if let model::SinkTarget::Delta { uri } = &cfg.sink.target
-        && let Some(record) = DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?.peek().await?
-    {
+    let record = match &cfg.sink.target {
+        model::SinkTarget::Delta { uri } => {
+            DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?.peek().await?
+        }
+        model::SinkTarget::Kafka(target) => {
+            KafkaSink::new(kafka_options(&cfg, target).await?)?.peek().await?
+        }
+        model::SinkTarget::Discard => None,
+    };
+    if let Some(record) = record {
         show_record(&mut status, &record);
     }
     if let Err(error) = show_source(&cfg, &mut status).await {
