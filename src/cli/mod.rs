@@ -12,6 +12,7 @@ mod output;
 mod resync;
 mod run;
 mod signals;
+mod slot;
 mod status;
 mod target;
 mod teardown;
@@ -65,6 +66,7 @@ fn dispatch(cli: Cli) -> Outcome {
         }
         Command::Status => status::command(&global),
         Command::Resync(args) => resync::command(&global, args),
+        Command::Slot(args) => slot::command(&global, &args),
         Command::Target(args) => target::command(&global, args.what),
         Command::Teardown(args) => teardown::command(&global, &args),
         Command::Explain(args) => explain::command(global.output, &args.code),
