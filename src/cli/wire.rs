@@ -10,19 +10,21 @@ use crate::replication::{Limits, Millis};
 use crate::runtime;
 use crate::schema::TableName;
 use crate::sink::Sink;
-use crate::sink::delta::{DeltaSink, bench};
+use crate::sink::delta::{DeltaSink, StoreOptions, bench};
 use crate::sink::discard::DiscardSink;
 use crate::sink::kafka::KafkaSink;
 use crate::sink::{PipelineRecord, Request};
 use crate::source::postgres::adapter::{PgSettings, PgSource};
 use crate::source::postgres::catalog;
-use crate::source::postgres::options::{Endpoint, PgOptions, Secret, TlsMode};
+use crate::source::postgres::options::{Endpoint, PgOptions, Renewal, Secret, TlsMode};
 use crate::source::postgres::pattern::Selection;
+pub(super) use crate::source::postgres::slot::SlotState;
+pub(super) use crate::source::postgres::slot_admin::{Plan as SlotPlan, Wish};
 use crate::source::postgres::spill::Spill;
 use crate::source::postgres::sql::Sql;
 use crate::source::postgres::stream::OriginFilter;
 use crate::source::postgres::teardown::{self as pg_teardown, Teardown};
-use crate::source::postgres::{setup as pg_setup, slot};
+use crate::source::postgres::{setup as pg_setup, slot, slot_admin};
 use crate::telemetry::status::{OfflineStatus, PositionText, TableState, TableStatus};
 use crate::telemetry::{Metrics, Status, StatusBoard};
 use std::collections::BTreeSet;
@@ -80,7 +82,8 @@ async fn start(
     });
     match &cfg.sink.target {
         model::SinkTarget::Delta { uri } => {
-            let mut sink = DeltaSink::open(uri.as_str(), &cfg.name)?.with_choices(cfg.sink.choices.clone());
+            let mut sink = DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?
+                .with_choices(cfg.sink.choices.clone());
             if let Some(directory) = cache_directory() {
                 sink = sink.with_cache(directory, memory_limit(&cfg) / INDEX_SHARE);
             }
@@ -94,6 +97,23 @@ async fn start(
             runtime::run(source, Arc::new(DiscardSink), options, board, metrics, signal).await
         }
     }
+}
+
+/// The lake of the configuration.
+///
+/// # Errors
+/// `CF003` when the target is none.
+pub(super) fn delta(cfg: &Config) -> Result<DeltaSink> {
+    match &cfg.sink.target {
+        model::SinkTarget::Delta { uri } => DeltaSink::open(uri.as_str(), &cfg.name, &store_options(cfg)),
+        other => Err(Error::new(codes::CF003, format!("the target {other} has no tables"))
+            .with_try("this command is for sink.type: delta")),
+    }
+}
+
+fn store_options(cfg: &Config) -> StoreOptions {
+    let model::StoreConfig { credentials, endpoint, region, path_style, ca } = cfg.sink.store.clone();
+    StoreOptions { credentials, endpoint, region, path_style, ca }
 }
 
 fn memory_limit(cfg: &Config) -> usize {
@@ -129,6 +149,10 @@ fn runtime_options(cfg: &Config, opts: RunOptions) -> runtime::Options {
         changes: cfg.sink.schema_changes,
         new_tables: cfg.tables.on_new_table == model::NewTable::Snapshot,
         resync: BTreeSet::new(),
+        wal_budget: runtime::WalBudget {
+            bytes: cfg.source.wal_budget,
+            drop_slot: cfg.source.on_wal_budget == model::BudgetAction::DropSlot,
+        },
         may_replace_slot: cfg.source.on_position_lost == model::PositionLost::Resync,
     }
 }
@@ -169,11 +193,17 @@ async fn pg_options(cfg: &Config) -> Result<PgOptions> {
         Endpoint::Tcp { host: address.host.clone(), port: address.port }
     };
     let password = source.password.resolve().await?;
+    let secret = source.password.clone();
+    let renewal = Renewal::new(move || {
+        let secret = secret.clone();
+        Box::pin(async move { Ok(secret.resolve().await?.map(|p| Secret::new(p.expose()))) })
+    });
     Ok(PgOptions {
         endpoints: vec![endpoint],
         database: address.database.clone(),
         user: address.user.clone(),
         password: password.map(|p| Secret::new(p.expose())),
+        renewal: Some(renewal),
         tls: match source.tls.mode {
             model::TlsMode::Disable => TlsMode::Disable,
             model::TlsMode::Prefer => TlsMode::Prefer,
@@ -182,6 +212,8 @@ async fn pg_options(cfg: &Config) -> Result<PgOptions> {
             model::TlsMode::VerifyFull => TlsMode::VerifyFull,
         },
         ca: source.tls.ca.clone(),
+        identity: source.tls.identity.clone(),
+        failover: source.failover_slot,
         slot: source.slot.clone(),
         publication: source.publication.clone(),
         pipeline: cfg.name.clone(),
@@ -240,6 +272,20 @@ pub async fn teardown(cfg: &Config, yes: bool) -> Result<Teardown> {
     Ok(found)
 }
 
+/// Looks at the replication slot, and changes it when `yes`.
+///
+/// # Errors
+/// Those of the connection and of [`slot_admin::plan`].
+pub(super) async fn slot(cfg: &Config, wish: Wish, yes: bool) -> Result<SlotPlan> {
+    let options = pg_options(cfg).await?;
+    let sql = Sql::connect(&options).await?;
+    let plan = slot_admin::plan(&sql, &options, wish).await?;
+    if yes {
+        slot_admin::run(&sql, &plan).await?;
+    }
+    Ok(plan)
+}
+
 /// Copies these tables again: by the process that runs, or here.
 ///
 /// # Errors
@@ -252,7 +298,7 @@ pub async fn resync(cfg: Config, tables: Vec<String>) -> Result<()> {
     if let (Some(pid), model::SinkTarget::Delta { uri }) =
         (state.and_then(|s| s.active_pid), &cfg.sink.target)
     {
-        let sink = DeltaSink::open(uri.as_str(), &cfg.name)?;
+        let sink = DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?;
         tracing::info!(backend = pid, "a process of this pipeline runs: it is asked to copy");
         let catalog = catalog::load(&sql, &settings.selection, &settings.policies).await?;
         check_known(&catalog, &names)?;
@@ -336,7 +382,9 @@ pub async fn offline_status(cfg: Config) -> Result<Status> {
     status.source.slot = Some(cfg.source.slot.clone());
     status.source.publication = Some(cfg.source.publication.clone());
     let record = match &cfg.sink.target {
-        model::SinkTarget::Delta { uri } => DeltaSink::open(uri.as_str(), &cfg.name)?.peek().await?,
+        model::SinkTarget::Delta { uri } => {
+            DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?.peek().await?
+        }
         model::SinkTarget::Kafka(target) => {
             KafkaSink::new(kafka_options(&cfg, target).await?)?.peek().await?
         }

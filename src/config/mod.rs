@@ -18,6 +18,7 @@ mod problem;
 mod read;
 mod reader;
 mod secret;
+mod store;
 mod substitute;
 mod suggest;
 mod tree;
@@ -31,10 +32,10 @@ pub use kafka::{Acks, KafkaTarget, KafkaTls, OversizePolicy, Sasl, TopicsConfig}
 pub(crate) use lookup::none_found;
 pub use lookup::{Found, Wanted, find};
 pub use model::{
-    BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
-    LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost, SinkConfig,
-    SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode,
-    UnknownTypesPolicy,
+    BadRow, BudgetAction, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig,
+    LogConfig, LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost,
+    SinkConfig, SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, StoreConfig, TablesConfig,
+    TlsConfig, TlsMode, UnknownTypesPolicy,
 };
 pub use pattern::TablePattern;
 pub use problem::{ConfigError, Mark, Place, Problem, Refusal, Show};

@@ -99,6 +99,21 @@ pub struct SourceConfig {
     pub heartbeat: Option<Duration>,
     /// Which transactions are replicated, by where they came from.
     pub origin: OriginChoice,
+    /// Bytes of log that the source may keep for the slot. `None`: only its own limit counts.
+    pub wal_budget: Option<u64>,
+    /// What happens when they are used up.
+    pub on_wal_budget: BudgetAction,
+    /// A slot that is made is kept on standbys, too, where the server can.
+    pub failover_slot: bool,
+}
+
+/// What happens when the budget for retained WAL is used up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BudgetAction {
+    /// It is said, as loudly as can be.
+    Warn,
+    /// The slot is dropped: the source's disk before the pipeline.
+    DropSlot,
 }
 
 /// Which transactions are replicated, by where they came from.
@@ -117,6 +132,8 @@ pub struct TlsConfig {
     pub mode: TlsMode,
     /// Certificate authorities (PEM); `None`: those of the system.
     pub ca: Option<PathBuf>,
+    /// Our own certificate and its key (PEM).
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// libpq's `sslmode`, without `allow`.
@@ -206,6 +223,8 @@ pub struct SinkConfig {
     pub target: SinkTarget,
     /// When a unit is committed: whichever comes first.
     pub commit: CommitConfig,
+    /// How an object store is reached.
+    pub store: StoreConfig,
     /// How rows are written.
     pub choices: WriteChoices,
     /// How changes of a table's columns are followed.
@@ -216,6 +235,21 @@ pub struct SinkConfig {
     pub infinity: InfinityPolicy,
     /// What a column of a type that is not known becomes.
     pub unknown_types: UnknownTypesPolicy,
+}
+
+/// How an object store is reached, beside the environment.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct StoreConfig {
+    /// A file of settings and credentials; `None`: those of the environment alone.
+    pub credentials: Option<PathBuf>,
+    /// Where the store answers.
+    pub endpoint: Option<Url>,
+    /// S3's region.
+    pub region: Option<String>,
+    /// The bucket stands in the path, not in the host's name.
+    pub path_style: Option<bool>,
+    /// Certificate authorities (PEM) that are trusted beside the system's.
+    pub ca: Option<PathBuf>,
 }
 
 /// The kind of sink and its place.

@@ -29,6 +29,17 @@ pub(super) enum Mode {
     Append,
 }
 
+impl Mode {
+    /// As the configuration has it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Mode::Upsert => "upsert",
+            Mode::CopyOnWrite => "copy_on_write",
+            Mode::Append => "append",
+        }
+    }
+}
+
 /// A column as it was when the table's schema was written.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct StoredColumn {
@@ -135,7 +146,11 @@ impl TableState {
         let mut now = Outline::of(schema);
         let ours: Vec<i16> = schema.columns.iter().filter(|c| is_ours(c)).map(|c| c.attnum).collect();
         now.columns.retain(|column| !ours.contains(&column.attnum));
-        changes(&then, &now, rewritten)
+        let mut found = changes(&then, &now, rewritten);
+        if self.form.is_some_and(|form| form.parts_differ(&schema.parts)) {
+            found.push(Change::Partitions);
+        }
+        found
     }
 
     /// The state once these changes are followed in place.
