@@ -1,6 +1,6 @@
 //! `strandline explain CODE`: the page of the code, from inside the binary.
 
-use super::args::Output;
+use super::args::{ExplainArgs, Output};
 use super::output::{out, out_json};
 use super::{Outcome, exit};
 use crate::error::{Code, Disposition, Error, codes};
@@ -17,12 +17,15 @@ macro_rules! pages {
 /// The pages. A test below fails when a page is there and not named.
 const PAGES: &[(&str, &str)] = pages! {
     CF001 CF002 CF003 CF004 CF005 PG001 PG002 PG003 PG004 PG005 PG006 PG007 PG008 PG009 PG010 PG011
-    PG012 PG013 PG014 PG015 PG020 PG021 PG022 PG023 PG024 PG025 PG026 PG040 PG041 PG042 PG043 PG044
-    PG045 PG046 RT001 RT002 RT003 TG001 TG002 TG003 TG010 TG011 TG012 TG013 TG014 TG015 TG016 TG017 TG018
-    TG019 TG020
+    PG012 PG013 PG014 PG015 PG020 PG021 PG022 PG023 PG024 PG025 PG026 PG030 PG031 PG032 PG033 PG034 PG035 PG040 PG041 PG042 PG043 PG044
+    PG045 PG046 RT001 RT002 RT003 RT010 RT011 RT012 TG001 TG002 TG003 TG010 TG011 TG012 TG013 TG014 TG015 TG016 TG017 TG018
+    TG019 TG020 TG030 TG031
 };
 
-pub(super) fn command(output: Output, text: &str) -> Outcome {
+pub(super) fn command(output: Output, args: &ExplainArgs) -> Outcome {
+    let Some(text) = &args.code else {
+        return Ok(all(output));
+    };
     let Some(code) = codes::find(text.trim()) else { return Err(unknown(text).into()) };
     let page = PAGES.iter().find(|(id, _)| *id == code.id).map(|(_, page)| *page);
     match output {
@@ -36,6 +39,27 @@ pub(super) fn command(output: Output, text: &str) -> Outcome {
         })),
     }
     Ok(ExitCode::from(exit::OK))
+}
+
+/// Every code, one line each.
+fn all(output: Output) -> ExitCode {
+    match output {
+        Output::Text => {
+            for code in codes::ALL {
+                out(&format!("{}  exit {}  {}", code.id, code.exit, code.title));
+            }
+        }
+        Output::Json => {
+            let list: Vec<_> = codes::ALL
+                .iter()
+                .map(|code| {
+                    json!({"code": code.id, "title": code.title, "exit": code.exit, "effect": effect(*code)})
+                })
+                .collect();
+            out_json(&json!({"codes": list}));
+        }
+    }
+    ExitCode::from(exit::OK)
 }
 
 fn unknown(text: &str) -> Error {

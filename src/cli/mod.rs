@@ -4,15 +4,22 @@
 //! (`docs/CLI.md`).
 
 mod args;
+mod checkpoint;
+mod config_command;
+mod doctor;
 pub mod exit;
 mod explain;
+mod host;
 mod http_client;
+mod init;
+mod lag;
 mod options;
 mod output;
 mod resync;
 mod run;
 mod signals;
 mod status;
+mod tables;
 mod teardown;
 mod validate;
 pub mod wire;
@@ -24,7 +31,7 @@ use crate::config::{self, Config, Found, Overrides};
 use crate::error::{Error, codes};
 use crate::telemetry::logging::{self, LogFormat, LogLevel, LogSettings};
 use args::{Bench, Cli, Color, Command, Format, Global, Output};
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use clap::error::ErrorKind;
 use output::Failure;
 use serde_json::json;
@@ -60,10 +67,22 @@ fn dispatch(cli: Cli) -> Outcome {
             let config = load_quietly(&global)?;
             block_on(wire::setup(config, args.print))
         }
+        Command::Init(args) => init::command(&global, args),
+        Command::Doctor(args) => doctor::command(&global, &args),
         Command::Status => status::command(&global),
+        Command::Tables => tables::command(&global),
+        Command::Lag(args) => lag::command(&global, &args),
+        Command::Checkpoint(args) => checkpoint::command(&global, &args),
+        Command::Config(args) => config_command::command(&global, &args),
         Command::Resync(args) => resync::command(&global, args),
         Command::Teardown(args) => teardown::command(&global, &args),
-        Command::Explain(args) => explain::command(global.output, &args.code),
+        Command::Explain(args) => explain::command(global.output, &args),
+        Command::Completions(args) => {
+            let mut command = Cli::command();
+            clap_complete::generate(args.shell, &mut command, "strandline", &mut std::io::stdout());
+            Ok(ExitCode::from(exit::OK))
+        }
+        Command::Man => man(),
         Command::Version => {
             version(global.output);
             Ok(ExitCode::from(exit::OK))
@@ -74,6 +93,29 @@ fn dispatch(cli: Cli) -> Outcome {
             block_on(wire::bench_merge(args))
         }
     }
+}
+
+/// The manual page in roff.
+fn man() -> Outcome {
+    let page = clap_mangen::Man::new(Cli::command());
+    let mut text = Vec::new();
+    let written = page.render(&mut text).and_then(|()| {
+        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            let name = format!("strandline {}", command.get_name());
+            let mut command = command.clone().bin_name(name);
+            command.build();
+            let page = clap_mangen::Man::new(command);
+            page.render_synopsis_section(&mut text)?;
+            page.render_description_section(&mut text)?;
+            page.render_options_section(&mut text)?;
+        }
+        Ok(())
+    });
+    written.map_err(|cause| {
+        Error::new(codes::RT001, "the manual page cannot be written").with_source(cause)
+    })?;
+    output::out(String::from_utf8_lossy(&text).trim_end());
+    Ok(ExitCode::from(exit::OK))
 }
 
 fn version(output: Output) {

@@ -31,7 +31,7 @@ pub(super) fn command(global: &Global) -> Outcome {
     Ok(ExitCode::from(exit::OK))
 }
 
-async fn ask(config: Config) -> Result<Status> {
+pub(super) async fn ask(config: Config) -> Result<Status> {
     if let Some(http) = &config.http {
         match ask_process(http.listen, &config.name).await {
             Ok(status) => return Ok(status),
@@ -147,7 +147,7 @@ fn tables(text: &mut String, tables: &[TableStatus]) {
     }
 }
 
-fn copied(table: &TableStatus) -> String {
+pub(super) fn copied(table: &TableStatus) -> String {
     match (table.rows_copied, table.rows_estimate) {
         (Some(rows), Some(estimate)) if estimate > 0 => {
             // An estimate can be too small: never show more than 99 % of a copy that runs.

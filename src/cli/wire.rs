@@ -1,5 +1,7 @@
 //! The one place that names concrete adapters: PostgreSQL, Delta, discard.
 
+pub mod inspect;
+
 use super::options::{RunOptions, Snapshot, StopSignal, Until};
 use crate::config::{self as model, Config};
 use crate::error::{Error, Result, codes};

@@ -9,6 +9,7 @@
 //! Secrets have their own type ([`Secret`]), and no message or snippet repeats what may be one.
 
 mod address;
+mod effective;
 mod keys;
 mod lookup;
 mod model;
@@ -16,6 +17,7 @@ mod pattern;
 mod problem;
 mod read;
 mod reader;
+mod schema;
 mod secret;
 mod substitute;
 mod suggest;
@@ -25,6 +27,7 @@ mod units;
 #[cfg(test)]
 mod tests;
 
+pub use effective::{effective, yaml};
 pub(crate) use lookup::none_found;
 pub use lookup::{Found, Wanted, find};
 pub use model::{
@@ -35,6 +38,7 @@ pub use model::{
 };
 pub use pattern::TablePattern;
 pub use problem::{ConfigError, Mark, Place, Problem, Refusal, Show};
+pub use schema::json_schema;
 pub use secret::{MASK, Secret, SecretSource, redact};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 

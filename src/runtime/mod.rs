@@ -108,6 +108,19 @@ impl StopSignal {
     }
 }
 
+/// Whether the source still holds what follows the record, as every start checks it.
+///
+/// # Errors
+/// `PG040` to `PG046`.
+pub fn check_record(
+    server: &crate::position::ServerPoint,
+    slot: Option<&crate::source::SlotState>,
+    record: &crate::sink::PipelineRecord,
+) -> Result<()> {
+    let cut = record.cut.as_ref().map_or(crate::position::CommitLsn::ZERO, |cut| cut.position);
+    source_link::check(server, slot, record.lineage.as_ref(), cut, &[])
+}
+
 /// Runs until asked to stop, until what was asked for is reached, or until a person is needed.
 ///
 /// # Errors

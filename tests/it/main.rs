@@ -9,6 +9,7 @@
 mod bad_input;
 mod bank;
 mod ddl;
+mod doctor;
 mod every_type;
 mod face;
 mod foreign;

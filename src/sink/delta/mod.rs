@@ -28,6 +28,7 @@ mod index;
 mod keys;
 mod log;
 mod moves;
+mod probe;
 mod saved;
 mod slots;
 mod spill;
