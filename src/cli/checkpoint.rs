@@ -54,11 +54,17 @@ fn text(name: &str, record: &PipelineRecord) -> String {
     }
     for table in record.stopped.values() {
         let stopped = format!("stopped: {}", table.code);
-        grid.row(vec![printable(&table.name.to_string()), table.position.to_string(), "-".to_owned(), stopped]);
+        grid.row(vec![
+            printable(&table.name.to_string()),
+            table.position.to_string(),
+            "-".to_owned(),
+            stopped,
+        ]);
     }
     text.push_str(&grid.text());
     for request in &record.requests {
-        let _ok = writeln!(text, "request   {}: copy {} again", request.id, printable(&request.table.to_string()));
+        let _ok =
+            writeln!(text, "request   {}: copy {} again", request.id, printable(&request.table.to_string()));
     }
     text
 }

@@ -47,8 +47,7 @@ impl Diff {
         let record = wire::inspect::record(config).await?.unwrap_or_default();
         let catalog = wire::inspect::tables(config).await?;
         let cut = record.cut.iter().flat_map(|cut| cut.tables.values().map(|t| t.name.clone()));
-        let held: BTreeSet<TableName> =
-            cut.chain(record.stopped.values().map(|t| t.name.clone())).collect();
+        let held: BTreeSet<TableName> = cut.chain(record.stopped.values().map(|t| t.name.clone())).collect();
         let wanted: BTreeSet<TableName> = catalog.tables.iter().map(|t| t.name().clone()).collect();
         let refused: Vec<(TableName, String)> =
             catalog.rejected.iter().map(|r| (r.name.clone(), r.error.to_string())).collect();
@@ -85,11 +84,15 @@ impl Diff {
             return;
         }
         for (table, rows, bytes) in &self.added {
-            let rows = rows.map_or("an unknown number of rows".to_owned(), |rows| format!("about {rows} rows"));
+            let rows =
+                rows.map_or("an unknown number of rows".to_owned(), |rows| format!("about {rows} rows"));
             out(&format!("+ {}   to be copied: {rows}, {} MiB", printable(&table.to_string()), bytes >> 20));
         }
         for table in &self.removed {
-            out(&format!("- {}   no longer followed; the target keeps its rows", printable(&table.to_string())));
+            out(&format!(
+                "- {}   no longer followed; the target keeps its rows",
+                printable(&table.to_string())
+            ));
         }
         for (table, why) in &self.refused {
             out(&format!("! {}   cannot be replicated: {}", printable(&table.to_string()), printable(why)));

@@ -80,8 +80,10 @@ fn spill(directory: &Path) -> Finding {
     let _gone = std::fs::remove_file(&probe);
     match made {
         Ok(()) => Finding::good(code, check, format!("\"{shown}\" can be written")),
-        Err(cause) => Finding::new(code, check, Verdict::Stops, format!("\"{shown}\" cannot be written: {cause}"))
-            .advise("limits: {spill_dir: /a/directory/with/room}"),
+        Err(cause) => {
+            Finding::new(code, check, Verdict::Stops, format!("\"{shown}\" cannot be written: {cause}"))
+                .advise("limits: {spill_dir: /a/directory/with/room}")
+        }
     }
 }
 

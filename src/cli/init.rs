@@ -30,13 +30,14 @@ pub(super) fn command(global: &Global, args: InitArgs) -> Outcome {
         Some(uri) => uri,
         None => default_sink()?,
     };
-    let overrides =
-        Overrides { source_url: Some(from), sink_uri: Some(to), ..Overrides::default() };
+    let overrides = Overrides { source_url: Some(from), sink_uri: Some(to), ..Overrides::default() };
     let config = config::from_command_line(&overrides)?;
     let to_stdout = args.file == Path::new("-");
     if !to_stdout && !args.force && args.file.exists() {
         let what = format!("the file \"{}\" is there already", args.file.display());
-        return Err(Error::new(codes::CF005, what).with_try("--force writes over it, --file FILE writes elsewhere").into());
+        return Err(Error::new(codes::CF005, what)
+            .with_try("--force writes over it, --file FILE writes elsewhere")
+            .into());
     }
     let examined = runtime()?.block_on(wire::inspect::introduce(&config))?;
     let text = write(&config, &examined);
@@ -65,7 +66,11 @@ fn default_sink() -> Result<String> {
 fn save(path: &Path, text: &str, force: bool) -> Result<()> {
     let mut options = std::fs::File::options();
     options.write(true);
-    if force { options.create(true).truncate(true) } else { options.create_new(true) };
+    if force {
+        options.create(true).truncate(true)
+    } else {
+        options.create_new(true)
+    };
     let written = options.open(path).and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|cause| {
         Error::new(codes::CF001, format!("cannot write \"{}\"", path.display()))
@@ -95,12 +100,18 @@ fn report(global: &Global, path: &Path, to_stdout: bool, config: &Config, examin
         examined.provider
     ));
     if password_was_given(config) {
-        err(&format!("the password is not in it: set {PASSWORD_VARIABLE}, or name a file in source.password"));
+        err(&format!(
+            "the password is not in it: set {PASSWORD_VARIABLE}, or name a file in source.password"
+        ));
     }
     for finding in &missing {
         err(&format!("missing  {} {}: {}", finding.code.id, finding.check, printable(&finding.found)));
     }
-    err(if missing.is_empty() { "next: strandline doctor, then strandline run" } else { "next: strandline doctor" });
+    err(if missing.is_empty() {
+        "next: strandline doctor, then strandline run"
+    } else {
+        "next: strandline doctor"
+    });
 }
 
 fn password_was_given(config: &Config) -> bool {

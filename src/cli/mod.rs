@@ -31,8 +31,8 @@ use crate::config::{self, Config, Found, Overrides};
 use crate::error::{Error, codes};
 use crate::telemetry::logging::{self, LogFormat, LogLevel, LogSettings};
 use args::{Bench, Cli, Color, Command, Format, Global, Output};
-use clap::{CommandFactory as _, Parser as _};
 use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
 use output::Failure;
 use serde_json::json;
 use std::ffi::OsString;
@@ -111,9 +111,8 @@ fn man() -> Outcome {
         }
         Ok(())
     });
-    written.map_err(|cause| {
-        Error::new(codes::RT001, "the manual page cannot be written").with_source(cause)
-    })?;
+    written
+        .map_err(|cause| Error::new(codes::RT001, "the manual page cannot be written").with_source(cause))?;
     output::out(String::from_utf8_lossy(&text).trim_end());
     Ok(ExitCode::from(exit::OK))
 }

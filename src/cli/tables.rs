@@ -12,7 +12,9 @@ pub(super) fn command(global: &Global) -> Outcome {
     let status = runtime()?.block_on(status::ask(config))?;
     match global.output {
         Output::Json => out_json(&json!({"name": status.name, "tables": status.tables})),
-        Output::Text if status.tables.is_empty() => out("no table is known yet; strandline run makes the first copies"),
+        Output::Text if status.tables.is_empty() => {
+            out("no table is known yet; strandline run makes the first copies")
+        }
         Output::Text => {
             let mut grid = Grid::new(&["TABLE", "STATE", "POSITION", "VERSION", ""]);
             for table in &status.tables {

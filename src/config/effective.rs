@@ -11,9 +11,8 @@ use std::fmt::Write as _;
 
 /// Every setting with its value. What is off is `null`.
 pub fn effective(config: &Config) -> Value {
-    let patterns = |list: &[super::TablePattern]| -> Vec<String> {
-        list.iter().map(ToString::to_string).collect()
-    };
+    let patterns =
+        |list: &[super::TablePattern]| -> Vec<String> { list.iter().map(ToString::to_string).collect() };
     json!({
         "version": 1,
         "name": config.name,
@@ -108,7 +107,12 @@ fn sink(config: &Config) -> Value {
             "max_bytes": format_size(commit.max_bytes),
         }),
     );
-    map.insert("write".into(), json!(match sink.write { WriteMode::Upsert => "upsert" }));
+    map.insert(
+        "write".into(),
+        json!(match sink.write {
+            WriteMode::Upsert => "upsert",
+        }),
+    );
     map.insert("schema_changes".into(), changes(sink.schema_changes));
     let numeric = match sink.numeric_unbounded {
         NumericUnbounded::String => "string".to_owned(),

@@ -41,9 +41,9 @@ fn leaf(path: &str) -> Value {
     let text = |about: &str| json!({"type": "string", "description": about});
     let whole = |about: &str| json!({"type": "integer", "minimum": 0, "description": about});
     let flag = |about: &str| json!({"type": "boolean", "description": about});
-    let time = |about: &str| json!({"type": "string", "pattern": "^[0-9]+ *(ms|s|m|h|d)$", "description": about});
-    let size =
-        |about: &str| json!({"type": "string", "pattern": "^[0-9]+ *(B|[kMGT]i?B|KiB)$", "description": about});
+    let time =
+        |about: &str| json!({"type": "string", "pattern": "^[0-9]+ *(ms|s|m|h|d)$", "description": about});
+    let size = |about: &str| json!({"type": "string", "pattern": "^[0-9]+ *(B|[kMGT]i?B|KiB)$", "description": about});
     match path {
         "version" => json!({"const": 1, "description": "format of this file"}),
         "name" => json!({"type": "string", "pattern": "^[A-Za-z0-9_-]{1,63}$",
@@ -64,9 +64,13 @@ fn leaf(path: &str) -> Value {
         "source.heartbeat" => time("how often an idle database is touched; 0s: never"),
         "tables.include" => texts("patterns, such as public.*"),
         "tables.exclude" => texts("patterns of tables to leave out"),
-        "tables.on_new_table" => one_of(&["snapshot", "ignore"], "what happens with a table that is made later"),
+        "tables.on_new_table" => {
+            one_of(&["snapshot", "ignore"], "what happens with a table that is made later")
+        }
         "snapshot.workers" => whole("connections that copy at the same time"),
-        "sink.uri" => text("file:///path, s3://bucket/path, gs://bucket/path, abfss://container@account/path"),
+        "sink.uri" => {
+            text("file:///path, s3://bucket/path, gs://bucket/path, abfss://container@account/path")
+        }
         "sink.commit.interval" => time("a commit at the latest after this"),
         "sink.commit.max_rows" => whole("a commit at the latest with so many rows"),
         "sink.commit.max_bytes" => size("a commit at the latest with so many bytes"),
@@ -78,7 +82,6 @@ fn leaf(path: &str) -> Value {
         _ => json!({}),
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -116,7 +116,8 @@ mod tests {
     fn everything_that_stops_is_named_at_once() {
         let findings = [
             Finding::new(codes::PG030, "wal_retention", Verdict::Warning, "no limit"),
-            Finding::new(codes::PG002, "wal_level", Verdict::Stops, "wal_level is replica").advise("raise it"),
+            Finding::new(codes::PG002, "wal_level", Verdict::Stops, "wal_level is replica")
+                .advise("raise it"),
             Finding::new(codes::PG003, "role", Verdict::Stops, "may not"),
         ];
         let error = stopping(&findings).unwrap();

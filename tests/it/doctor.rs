@@ -23,9 +23,8 @@ fn checks(scene: &Scene) -> (Vec<Value>, Option<i32>) {
 /// The verdict on the check, the worst where there are several.
 #[track_caller]
 fn verdict<'a>(checks: &'a [Value], check: &str) -> (&'a str, &'a str) {
-    let rank = |v: &Value| {
-        ["ok", "warning", "stops_table", "stops"].iter().position(|name| v["verdict"] == *name)
-    };
+    let rank =
+        |v: &Value| ["ok", "warning", "stops_table", "stops"].iter().position(|name| v["verdict"] == *name);
     let worst = checks.iter().filter(|c| c["check"] == check).max_by_key(|c| rank(c));
     let worst = worst.unwrap_or_else(|| panic!("no check {check} in {checks:#?}"));
     (worst["verdict"].as_str().unwrap(), worst["found"].as_str().unwrap())
@@ -55,7 +54,9 @@ fn everything_on(major: u32) {
     scene.pg.set_and_restart("wal_level = 'replica'\nmax_replication_slots = 0\nmax_wal_senders = 0");
     let (found, code) = checks(&scene);
     assert_eq!(code, Some(3), "{found:#?}");
-    for check in ["wal_level", "replication_privilege", "replication_slots", "wal_senders", "publication", "connect"] {
+    for check in
+        ["wal_level", "replication_privilege", "replication_slots", "wal_senders", "publication", "connect"]
+    {
         let (verdict, text) = verdict(&found, check);
         assert_eq!(verdict, "stops", "{check}: {text}");
     }
@@ -212,7 +213,8 @@ fn what_init_writes_runs() {
     let validate = scene.start(&["validate", &file]).wait(LONG);
     validate.expect_code(0);
     // With the password written in by hand it runs as it is.
-    let text = text.replace("{env: PGPASSWORD}", "strandline").replace("127.0.0.1:9187", &scene.config.listen);
+    let text =
+        text.replace("{env: PGPASSWORD}", "strandline").replace("127.0.0.1:9187", &scene.config.listen);
     let file = scene.write_text("made.yaml", &text);
     scene.sql().exec("drop table log");
     scene.start(&["run", "--until-caught-up", "-c", &file]).wait(LONG).expect_code(0);
@@ -229,7 +231,11 @@ fn what_init_writes_runs() {
     assert!(show.stdout.contains("public.orders") && show.stdout.contains("cut "), "{}", show.stdout);
     scene.sql().exec("create table later (id int primary key); drop table gone");
     let diff = scene.start(&["config", "diff", "-c", &file]).wait(LONG);
-    assert!(diff.stdout.contains("+ public.later") && diff.stdout.contains("- public.gone"), "{}", diff.stdout);
+    assert!(
+        diff.stdout.contains("+ public.later") && diff.stdout.contains("- public.gone"),
+        "{}",
+        diff.stdout
+    );
     let shown = scene.start(&["config", "show", "-c", &file]).wait(LONG);
     assert!(shown.stdout.contains("password: \"***\""), "{}", shown.stdout);
 }

@@ -83,7 +83,9 @@ async fn position(sink: &DeltaSink, examined: &Examined) -> Vec<Finding> {
         let found = format!("table \"{}\" is stopped: {}", stopped.name, stopped.message);
         let advice = format!("strandline resync {} --yes", stopped.name);
         findings.push(
-            Finding::new(stopped.code, "stopped", Verdict::StopsTable, found).advise(advice).of_table(&stopped.name),
+            Finding::new(stopped.code, "stopped", Verdict::StopsTable, found)
+                .advise(advice)
+                .of_table(&stopped.name),
         );
     }
     let Some(point) = &examined.point else { return findings };
@@ -100,7 +102,9 @@ async fn position(sink: &DeltaSink, examined: &Examined) -> Vec<Finding> {
     findings.push(match crate::runtime::check_record(point, slot.as_ref(), &record) {
         Err(error) => Finding::of_error(&error, check, Verdict::Stops),
         Ok(()) => match &record.cut {
-            Some(cut) => Finding::good(codes::PG040, check, format!("the source holds what follows {}", cut.position)),
+            Some(cut) => {
+                Finding::good(codes::PG040, check, format!("the source holds what follows {}", cut.position))
+            }
             None => Finding::good(codes::PG040, check, "nothing is recorded yet"),
         },
     });

@@ -90,16 +90,23 @@ async fn write(files: &TableFiles) -> Result<Vec<Finding>> {
         return Err(Error::new(codes::TG003, what)
             .with_try("strandline needs conditional puts (If-None-Match): use a store that has them"));
     }
-    let mut findings =
-        vec![Finding::good(codes::TG003, "target_write", format!("\"{place}\": put, conditional put, get, list, delete"))];
+    let mut findings = vec![Finding::good(
+        codes::TG003,
+        "target_write",
+        format!("\"{place}\": put, conditional put, get, list, delete"),
+    )];
     let Some(listed) = listed else {
-        return Err(Error::new(codes::TG003, format!("\"{place}\" does not list a file that was just written")));
+        return Err(Error::new(
+            codes::TG003,
+            format!("\"{place}\" does not list a file that was just written"),
+        ));
     };
     let off = (listed.modified_ms - began) / 1000;
     findings.push(if off.abs() <= CLOCK_SECONDS {
         Finding::good(codes::TG030, "target_clock", "agrees with this machine's")
     } else {
-        let found = format!("a file that was written now carries a time {off} s away from this machine's clock");
+        let found =
+            format!("a file that was written now carries a time {off} s away from this machine's clock");
         Finding::new(codes::TG030, "target_clock", Verdict::Warning, found)
             .advise("synchronise this machine's clock (chrony, systemd-timesyncd)")
     });
@@ -113,11 +120,17 @@ fn readers(tables: &[&TableSchema]) -> Finding {
     let without_zone = tables.iter().any(|t| t.columns.iter().any(|c| c.kind == ColumnKind::Timestamp));
     let found = match (vectors, without_zone) {
         (false, false) => "protocol (1, 2): every reader",
-        (true, false) => "protocol (3, 7) with deletionVectors: Spark, Databricks, DuckDB, Trino, Polars, delta-rs, \
-                          Athena, Fabric",
-        (false, true) => "protocol (3, 7) with timestampNtz: Spark, Databricks, DuckDB, Trino, Polars, delta-rs",
-        (true, true) => "protocol (3, 7) with deletionVectors and timestampNtz: Spark, Databricks, DuckDB, Trino, \
-                         Polars, delta-rs",
+        (true, false) => {
+            "protocol (3, 7) with deletionVectors: Spark, Databricks, DuckDB, Trino, Polars, delta-rs, \
+                          Athena, Fabric"
+        }
+        (false, true) => {
+            "protocol (3, 7) with timestampNtz: Spark, Databricks, DuckDB, Trino, Polars, delta-rs"
+        }
+        (true, true) => {
+            "protocol (3, 7) with deletionVectors and timestampNtz: Spark, Databricks, DuckDB, Trino, \
+                         Polars, delta-rs"
+        }
     };
     Finding::good(code, check, found)
 }

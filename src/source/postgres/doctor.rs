@@ -12,12 +12,12 @@ use super::publication::{self, Second};
 use super::quote;
 use super::slot;
 use super::sql::{Sql, field, text, truth};
+use crate::error::finding::{Finding, Verdict};
 use crate::error::{Result, codes};
 use crate::pgoutput::Policies;
 use crate::position::ServerPoint;
 use crate::schema::TableName;
 use std::time::Duration;
-use crate::error::finding::{Finding, Verdict};
 
 /// What the configuration says.
 #[derive(Clone, Copy, Debug)]
@@ -60,10 +60,7 @@ const DECODING_MEMORY_KB: u64 = 16 * 1024;
 ///
 /// # Errors
 /// When the server cannot be asked at all.
-pub async fn examine(
-    sql: &Sql,
-    given: &Given<'_>,
-) -> Result<Examined> {
+pub async fn examine(sql: &Sql, given: &Given<'_>) -> Result<Examined> {
     let Given { options, selection, policies, .. } = *given;
     let provider = Provider::detect(sql).await?;
     let version = sql.row("SELECT current_setting('server_version')").await?;
@@ -129,8 +126,9 @@ async fn unpublished_kinds(sql: &Sql, selection: &Selection) -> Result<Vec<Findi
             ("UNLOGGED", format!("{statement}   -- rewrites the table; or leave it out: tables.exclude"))
         };
         let found = format!("\"{name}\" is {what}: its changes are not in the log, and it is not replicated");
-        findings
-            .push(Finding::new(codes::PG034, "table_kind", Verdict::Warning, found).advise(advice).of_table(&name));
+        findings.push(
+            Finding::new(codes::PG034, "table_kind", Verdict::Warning, found).advise(advice).of_table(&name),
+        );
     }
     Ok(findings)
 }
@@ -146,10 +144,11 @@ async fn standby(sql: &Sql) -> Result<Finding> {
         return Ok(Finding::new(code, check, Verdict::Stops, found).advise("name the primary in source.host"));
     }
     if !feedback {
-        let found =
-            "the server is a standby without hot_standby_feedback: its primary can invalidate the slot at any time";
-        return Ok(Finding::new(code, check, Verdict::Warning, found)
-            .run_sql(["ALTER SYSTEM SET hot_standby_feedback = on;".into(), "SELECT pg_reload_conf();".into()]));
+        let found = "the server is a standby without hot_standby_feedback: its primary can invalidate the slot at any time";
+        return Ok(Finding::new(code, check, Verdict::Warning, found).run_sql([
+            "ALTER SYSTEM SET hot_standby_feedback = on;".into(),
+            "SELECT pg_reload_conf();".into(),
+        ]));
     }
     let found = "the server is a standby: the publication must be made on its primary, and a slot waits until the \
                  primary logs what runs (SELECT pg_log_standby_snapshot(); there)";
@@ -181,7 +180,8 @@ async fn failover(sql: &Sql, options: &PgOptions) -> Result<Finding> {
             Ok(Finding::good(code, check, format!("the slot is synchronised to {standbys} standby(s)")))
         }
         found => {
-            let state = if found.is_some() { "is not synchronised" } else { "will not be synchronised by itself" };
+            let state =
+                if found.is_some() { "is not synchronised" } else { "will not be synchronised by itself" };
             let found = format!(
                 "{standbys} standby(s) connected, and the slot {state}: after a failover every table is copied again"
             );
@@ -219,7 +219,11 @@ async fn long_transactions(sql: &Sql, limit: Duration) -> Result<Finding> {
             format!("{} for {} min", text(row, 0).unwrap_or("?"), seconds / 60)
         })
         .collect();
-    let more = if rows.len() > named.len() { format!(" and {} more", rows.len() - named.len()) } else { String::new() };
+    let more = if rows.len() > named.len() {
+        format!(" and {} more", rows.len() - named.len())
+    } else {
+        String::new()
+    };
     let found = format!("a new slot waits for open transactions: {}{more}", named.join(", "));
     Ok(Finding::new(code, check, Verdict::Warning, found).advise(
         "let them end, or end them: SELECT pg_terminate_backend(PID);   for a prepared one: ROLLBACK PREPARED 'NAME';",
@@ -237,6 +241,7 @@ async fn decoding_memory(sql: &Sql, provider: Provider) -> Result<Finding> {
         return Ok(Finding::good(code, check, found));
     }
     let remedy = provider.set("logical_decoding_work_mem", "64MB", Takes::Reload);
-    let found = format!("{found}: the server hands over larger transactions in pieces, through its disk or ours");
+    let found =
+        format!("{found}: the server hands over larger transactions in pieces, through its disk or ours");
     Ok(Finding::new(code, check, Verdict::Warning, found).advise(remedy.text).run_sql(remedy.sql))
 }

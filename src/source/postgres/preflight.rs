@@ -9,8 +9,8 @@ use super::quote::identifier;
 use super::slot;
 use super::sql::{Sql, field, text, truth};
 use super::wire::{Purpose, Wire};
-use crate::error::{Code, Result, codes};
 pub use crate::error::finding::{Finding, Verdict, stopping};
+use crate::error::{Code, Result, codes};
 use std::collections::BTreeMap;
 
 /// Oldest and newest major version that are supported.
@@ -139,13 +139,7 @@ struct Room {
 }
 
 impl Room {
-    fn judge(
-        self,
-        used: i64,
-        need: i64,
-        settings: &BTreeMap<String, String>,
-        provider: Provider,
-    ) -> Finding {
+    fn judge(self, used: i64, need: i64, settings: &BTreeMap<String, String>, provider: Provider) -> Finding {
         let Room { code, check, what, setting } = self;
         let limit: i64 = settings.get(setting).and_then(|v| v.parse().ok()).unwrap_or(0);
         let found = format!("{used} of {limit} {what} in use");
@@ -165,7 +159,8 @@ impl Room {
 /// How much WAL the server keeps for a slot that stands still. The rate is the server's own, since its
 /// statistics began; without half an hour of them nothing is said about it.
 async fn retention(sql: &Sql, settings: &BTreeMap<String, String>, provider: Provider) -> Result<Finding> {
-    let query = "SELECT wal_bytes::int8, extract(epoch FROM now() - stats_reset)::int8 FROM pg_catalog.pg_stat_wal";
+    let query =
+        "SELECT wal_bytes::int8, extract(epoch FROM now() - stats_reset)::int8 FROM pg_catalog.pg_stat_wal";
     let row = sql.row(query).await?;
     let (bytes, seconds): (u64, u64) = (field(&row, 0)?, field(&row, 1).unwrap_or(0));
     let hourly = (seconds >= 1800).then(|| bytes / seconds * 3600);

@@ -115,10 +115,14 @@ impl Provider {
                 format!("Aurora: set  {name} = {value}  in the cluster's parameter group{then}")
             }
             Provider::CloudSql => {
-                format!("Cloud SQL: gcloud sql instances patch INSTANCE --database-flags={name}={value}{then}")
+                format!(
+                    "Cloud SQL: gcloud sql instances patch INSTANCE --database-flags={name}={value}{then}"
+                )
             }
             Provider::AlloyDb => {
-                format!("AlloyDB: gcloud alloydb instances update INSTANCE --database-flags={name}={value}{then}")
+                format!(
+                    "AlloyDB: gcloud alloydb instances update INSTANCE --database-flags={name}={value}{then}"
+                )
             }
             Provider::Azure => format!(
                 "Azure: az postgres flexible-server parameter set --server-name NAME --name {name} --value {value}{then}"
@@ -164,7 +168,11 @@ mod tests {
         let keep = Provider::SelfManaged.set("max_slot_wal_keep_size", "20GB", Takes::Reload);
         assert_eq!(keep.sql[1], "SELECT pg_reload_conf();");
         let rds = Provider::Rds.set("wal_level", "logical", Takes::Restart);
-        assert!(rds.text.contains("rds.logical_replication = 1") && rds.text.contains("reboot"), "{}", rds.text);
+        assert!(
+            rds.text.contains("rds.logical_replication = 1") && rds.text.contains("reboot"),
+            "{}",
+            rds.text
+        );
         assert!(rds.sql.is_empty());
         let google = Provider::CloudSql.set("wal_level", "logical", Takes::Restart);
         assert!(google.text.contains("cloudsql.logical_decoding=on"), "{}", google.text);
