@@ -6,7 +6,7 @@
 //! by the driver when it is to be staged.
 
 use crate::error::{Error, Result};
-use crate::event::{ChangeBatch, CopyPart, CopyWriter, Txn};
+use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint, Txn};
 use crate::position::{CommitLsn, Lsn, ServerPoint, Witness};
 use crate::schema::{TableId, TableName, TableSchema};
 use std::future::Future;
@@ -174,6 +174,11 @@ pub struct HeldStream<T> {
 pub trait CopySession: Send {
     /// Holds exactly the transactions up to here.
     fn position(&self) -> CommitLsn;
+
+    /// What can be told of the snapshot.
+    fn point(&self) -> SnapshotPoint {
+        SnapshotPoint { position: self.position(), xid: None, time: None, is_first: true, is_last: true }
+    }
 
     /// Copies a table: each writer takes a share. Rows copied are counted in `progress`.
     fn copy(
