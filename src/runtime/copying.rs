@@ -137,7 +137,8 @@ impl<S: Source> Snapshotter<S> {
         let counters = self.metrics.table(&schema.name.to_string());
         let session = self.get().await?;
         let point = SnapshotPoint { is_first, is_last, ..session.point() };
-        let writers = (0..workers.max(1)).map(|_| copying.table.copy_writer(&point)).collect::<Result<_>>()?;
+        let writers =
+            (0..workers.max(1)).map(|_| copying.table.copy_writer(&point)).collect::<Result<_>>()?;
         let copy = session.copy(Arc::clone(schema), writers, Arc::clone(&rows));
         tokio::pin!(copy);
         let mut report = tokio::time::interval(REPORT_EVERY);

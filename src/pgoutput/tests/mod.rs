@@ -85,7 +85,12 @@ fn tuple(values: &[Value<'_>]) -> Vec<u8> {
 }
 
 fn txn(n: u32) -> Txn {
-    Txn { commit_start: Lsn::new(u64::from(n) * 100), xid: n, commit_time: i64::from(n), after: CommitLsn::ZERO }
+    Txn {
+        commit_start: Lsn::new(u64::from(n) * 100),
+        xid: n,
+        commit_time: i64::from(n),
+        after: CommitLsn::ZERO,
+    }
 }
 
 /// One cell in words: the same words as `tests/golden/pgoutput/expected.sql`.

@@ -170,7 +170,8 @@ impl MergeBench {
             .map(|(array, column)| cast(array, &column.kind.arrow()))
             .collect::<std::result::Result<Vec<_>, _>>()
             .map_err(failed)?;
-        let txn = Txn { commit_start: Lsn::new(self.position), xid: 1, commit_time: 0, after: CommitLsn::ZERO };
+        let txn =
+            Txn { commit_start: Lsn::new(self.position), xid: 1, commit_time: 0, after: CommitLsn::ZERO };
         Ok(ChangeBatch {
             schema: Arc::clone(&self.schema),
             ops: vec![Op::Update; rows.num_rows()],
