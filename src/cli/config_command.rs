@@ -45,18 +45,17 @@ struct Diff {
 impl Diff {
     async fn of(config: &Config) -> Result<Diff> {
         let record = wire::inspect::record(config).await?.unwrap_or_default();
-        let catalog = wire::inspect::tables(config).await?;
+        let known = wire::inspect::tables(config).await?;
         let cut = record.cut.iter().flat_map(|cut| cut.tables.values().map(|t| t.name.clone()));
         let held: BTreeSet<TableName> = cut.chain(record.stopped.values().map(|t| t.name.clone())).collect();
-        let wanted: BTreeSet<TableName> = catalog.tables.iter().map(|t| t.name().clone()).collect();
-        let refused: Vec<(TableName, String)> =
-            catalog.rejected.iter().map(|r| (r.name.clone(), r.error.to_string())).collect();
+        let wanted: BTreeSet<TableName> = known.tables.iter().map(|t| t.name.clone()).collect();
+        let refused = known.refused;
         Ok(Diff {
-            added: catalog
+            added: known
                 .tables
                 .iter()
-                .filter(|t| !held.contains(t.name()))
-                .map(|t| (t.name().clone(), t.rows_estimate, t.bytes))
+                .filter(|t| !held.contains(&t.name))
+                .map(|t| (t.name.clone(), t.rows, t.bytes))
                 .collect(),
             removed: held
                 .iter()

@@ -3,11 +3,11 @@
 
 use super::args::{Global, InitArgs, Output};
 use super::output::{err, out, out_json, printable};
+use super::wire::inspect::Introduced;
 use super::{Outcome, exit, init_logging, runtime, wire};
 use crate::config::{self, Config, Overrides, SecretSource};
 use crate::error::finding::{Finding, Verdict};
 use crate::error::{Error, Result, codes};
-use crate::source::postgres::doctor::Examined;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -79,25 +79,24 @@ fn save(path: &Path, text: &str, force: bool) -> Result<()> {
     })
 }
 
-fn report(global: &Global, path: &Path, to_stdout: bool, config: &Config, examined: &Examined) {
+fn report(global: &Global, path: &Path, to_stdout: bool, config: &Config, examined: &Introduced) {
     let missing: Vec<&Finding> = examined.findings.iter().filter(|f| f.verdict == Verdict::Stops).collect();
     if global.output == Output::Json && !to_stdout {
         out_json(&json!({
             "file": path.display().to_string(),
-            "server": format!("PostgreSQL {} ({})", examined.version, examined.provider),
-            "tables": examined.catalog.tables.len(),
-            "refused": examined.catalog.rejected.len(),
+            "server": examined.server,
+            "tables": examined.known.tables.len(),
+            "refused": examined.known.refused.len(),
             "missing": missing.iter().map(|f| json!({"code": f.code.id, "found": f.found})).collect::<Vec<_>>(),
         }));
         return;
     }
     let place = if to_stdout { "written".to_owned() } else { format!("wrote {}", path.display()) };
     err(&format!(
-        "{place}: {} tables of {}, PostgreSQL {} ({})",
-        examined.catalog.tables.len(),
+        "{place}: {} tables of {}, {}",
+        examined.known.tables.len(),
         config.source.address,
-        examined.version,
-        examined.provider
+        examined.server
     ));
     if password_was_given(config) {
         err(&format!(
@@ -124,17 +123,16 @@ fn quoted(text: &str) -> String {
 }
 
 /// The file. Comments name tables: a name with a line break in it must not end the comment.
-fn write(config: &Config, examined: &Examined) -> String {
+fn write(config: &Config, examined: &Introduced) -> String {
     let source = &config.source;
     let mut text = String::new();
     let _ok = write!(
         text,
-        "# strandline, for {} on PostgreSQL {} ({}).\n# Check it: strandline doctor.  Every key: docs/CONFIG.md, and \
+        "# strandline, for {} on {}.\n# Check it: strandline doctor.  Every key: docs/CONFIG.md, and \
          strandline config schema.\nversion: 1\n\n# Part of paths and stored positions: do not change it later.\nname: \
          {}\n\nsource:\n  type: postgres\n  host: {}\n  port: {}\n  database: {}\n  user: {}\n",
         printable(&source.address.database),
-        printable(&examined.version),
-        examined.provider,
+        printable(&examined.server),
         quoted(&config.name),
         quoted(&source.address.host),
         source.address.port,
@@ -172,29 +170,29 @@ fn write(config: &Config, examined: &Examined) -> String {
     text
 }
 
-fn tables(text: &mut String, examined: &Examined) {
-    let catalog = &examined.catalog;
+fn tables(text: &mut String, examined: &Introduced) {
+    let known = &examined.known;
     let mut schemas: BTreeMap<&str, usize> = BTreeMap::new();
-    for table in &catalog.tables {
-        *schemas.entry(table.name().schema.as_str()).or_default() += 1;
+    for table in &known.tables {
+        *schemas.entry(table.name.schema.as_str()).or_default() += 1;
     }
     let rows = |rows: Option<u64>| rows.map_or("rows not counted yet".to_owned(), |n| format!("~{n} rows"));
-    for table in catalog.tables.iter().take(NAMED) {
+    for table in known.tables.iter().take(NAMED) {
         let _ok = writeln!(
             text,
             "#   {:40} {}, {} MiB{}",
-            printable(&table.name().to_string()),
-            rows(table.rows_estimate),
+            printable(&table.name.to_string()),
+            rows(table.rows),
             table.bytes >> 20,
-            if table.publishes_changes() { "" } else { ", no key: only inserts are replicated" }
+            if table.has_changes { "" } else { ", no key: only inserts are replicated" }
         );
     }
-    if catalog.tables.len() > NAMED {
-        let _ok = writeln!(text, "#   and {} more: strandline tables", catalog.tables.len() - NAMED);
+    if known.tables.len() > NAMED {
+        let _ok = writeln!(text, "#   and {} more: strandline tables", known.tables.len() - NAMED);
     }
-    for rejected in &catalog.rejected {
-        let name = printable(&rejected.name.to_string());
-        let _ok = writeln!(text, "#   {name:40} NOT replicated: {}", printable(&rejected.error.to_string()));
+    for (name, why) in &known.refused {
+        let name = printable(&name.to_string());
+        let _ok = writeln!(text, "#   {name:40} NOT replicated: {}", printable(why));
     }
     for finding in examined.findings.iter().filter(|f| f.check == "table_kind") {
         let _ok = writeln!(text, "#   {}", printable(&finding.found));

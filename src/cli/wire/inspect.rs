@@ -2,13 +2,13 @@
 
 use super::{DeltaSink, Result, Sink, Sql, model, pg_settings};
 use crate::config::Config;
+use crate::error::codes;
 use crate::error::finding::{Finding, Verdict};
-use crate::error::{Error, codes};
 use crate::position::CommitLsn;
-use crate::schema::TableSchema;
+use crate::schema::{TableName, TableSchema};
 use crate::sink::PipelineRecord;
 use crate::source::SlotState;
-use crate::source::postgres::catalog::Catalog;
+use crate::source::postgres::catalog::{self, Catalog, SourceTable as CatalogTable};
 use crate::source::postgres::doctor::{Examined, Given, LONG_TRANSACTION, examine};
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -167,33 +167,74 @@ pub fn record_json(name: &str, record: &PipelineRecord) -> Value {
     })
 }
 
+/// A table of the source.
+#[derive(Clone, Debug)]
+pub struct KnownTable {
+    /// Name.
+    pub name: TableName,
+    /// Rows, as the server estimates.
+    pub rows: Option<u64>,
+    /// Bytes of its rows.
+    pub bytes: u64,
+    /// Its updates and deletes are replicated, too.
+    pub has_changes: bool,
+}
+
 /// The source's tables as the configuration selects them.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Those that can be replicated.
+    pub tables: Vec<KnownTable>,
+    /// Those that cannot, and why.
+    pub refused: Vec<(TableName, String)>,
+}
+
+impl Known {
+    fn of(catalog: &Catalog) -> Self {
+        let table = |t: &CatalogTable| KnownTable {
+            name: t.name().clone(),
+            rows: t.rows_estimate,
+            bytes: t.bytes,
+            has_changes: t.publishes_changes(),
+        };
+        Known {
+            tables: catalog.tables.iter().map(table).collect(),
+            refused: catalog.rejected.iter().map(|r| (r.name.clone(), r.error.to_string())).collect(),
+        }
+    }
+}
+
+/// The source's tables.
 ///
 /// # Errors
 /// Those of the connection.
-pub async fn tables(cfg: &Config) -> Result<Catalog> {
+pub async fn tables(cfg: &Config) -> Result<Known> {
     let settings = pg_settings(cfg).await?;
     let sql = Sql::connect(&settings.options).await?;
-    crate::source::postgres::catalog::load(&sql, &settings.selection, &settings.policies).await
+    let catalog = catalog::load(&sql, &settings.selection, &settings.policies).await?;
+    Ok(Known::of(&catalog))
+}
+
+/// A database that was looked at for the first time.
+#[derive(Debug)]
+pub struct Introduced {
+    /// The server, for people.
+    pub server: String,
+    /// Its tables.
+    pub known: Known,
+    /// What was found.
+    pub findings: Vec<Finding>,
 }
 
 /// Looks at a database for the first time.
 ///
 /// # Errors
 /// Those of the connection.
-pub async fn introduce(cfg: &Config) -> Result<Examined> {
-    let settings = pg_settings(cfg).await?;
-    let sql = Sql::connect(&settings.options).await?;
-    if sql.major() < *crate::source::postgres::preflight::VERSIONS.start() {
-        return Err(Error::new(codes::PG012, format!("PostgreSQL {} is too old", sql.major()))
-            .with_try("PostgreSQL 14 to 18"));
-    }
-    let given = Given {
-        options: &settings.options,
-        selection: &settings.selection,
-        policies: &settings.policies,
-        creates: true,
-        long_transaction: LONG_TRANSACTION,
-    };
-    examine(&sql, &given).await
+pub async fn introduce(cfg: &Config) -> Result<Introduced> {
+    let examined = source_of(cfg).await?;
+    Ok(Introduced {
+        server: format!("PostgreSQL {} ({})", examined.version, examined.provider),
+        known: Known::of(&examined.catalog),
+        findings: examined.findings,
+    })
 }
