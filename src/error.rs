@@ -121,6 +121,7 @@ codes! {
     RT001 Bug 1 "an internal check failed"
     RT002 HaltPipeline 1 "the HTTP address cannot be used"
     RT003 HaltPipeline 1 "large transactions cannot be put on disk"
+    RT004 HaltPipeline 1 "no process of the pipeline answers"
     RT010 HaltPipeline 3 "this machine gives less than the configuration wants"
     RT011 HaltPipeline 4 "the target differs from the source"
     RT012 HaltPipeline 4 "the lag is greater than allowed"

@@ -95,6 +95,12 @@ pub(super) enum Command {
     Checkpoint(CheckpointArgs),
     /// The configuration: as it works, its schema, what it would change
     Config(ConfigArgs),
+    /// Read nothing more from the source until told to; what is in flight is finished
+    Pause,
+    /// Go on reading after a pause
+    Resume,
+    /// Compare tables with their source, row by row, at one position
+    Verify(VerifyArgs),
     /// Copy tables again from the source
     Resync(ResyncArgs),
     /// Take away what strandline made on the source: slot and publications
@@ -204,6 +210,16 @@ pub(super) struct DoctorArgs {
     /// Only the target
     #[arg(long)]
     pub(super) target: bool,
+}
+
+#[derive(Args)]
+pub(super) struct VerifyArgs {
+    /// Tables, as schema.table; all when none is named
+    #[arg(value_name = "TABLE")]
+    pub(super) tables: Vec<String>,
+    /// Copy the tables that differ again
+    #[arg(long)]
+    pub(super) repair: bool,
 }
 
 #[derive(Args)]

@@ -9,6 +9,7 @@ mod config_command;
 mod doctor;
 pub mod exit;
 mod explain;
+mod hold;
 mod host;
 mod http_client;
 mod init;
@@ -18,10 +19,12 @@ mod output;
 mod resync;
 mod run;
 mod signals;
+mod socket;
 mod status;
 mod tables;
 mod teardown;
 mod validate;
+mod verify;
 pub mod wire;
 
 pub use http_client::http_get;
@@ -74,6 +77,9 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Lag(args) => lag::command(&global, &args),
         Command::Checkpoint(args) => checkpoint::command(&global, &args),
         Command::Config(args) => config_command::command(&global, &args),
+        Command::Pause => hold::command(&global, true),
+        Command::Resume => hold::command(&global, false),
+        Command::Verify(args) => verify::command(&global, &args),
         Command::Resync(args) => resync::command(&global, args),
         Command::Teardown(args) => teardown::command(&global, &args),
         Command::Explain(args) => explain::command(global.output, &args),

@@ -32,7 +32,12 @@ pub fn effective(config: &Config) -> Value {
             "memory": config.limits.memory.map(format_size),
             "spill_dir": config.limits.spill_dir.as_ref().map(|dir| dir.display().to_string()),
         },
-        "http": config.http.as_ref().map(|http| json!({"listen": http.listen.to_string()})),
+        "http": config.http.as_ref().map(|http| json!({
+            "listen": http.listen.to_string(),
+            "token": http.token.as_ref().map(password),
+            "read_only": http.read_only,
+            "ui": http.ui,
+        })),
         "log": {
             "level": config.log.level.as_str(),
             "format": match config.log.format {

@@ -81,7 +81,8 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     SectionKeys { path: "sink.commit", built: &["interval", "max_rows", "max_bytes"], later: &[] },
     SectionKeys { path: "errors", built: &["bad_row"], later: &["table_error", "retry", "dlq_max_rows"] },
     SectionKeys { path: "limits", built: &["memory", "spill_dir"], later: &["cpu"] },
-    SectionKeys { path: "http", built: &["listen"], later: &["ui", "token", "read_only"] },
+    SectionKeys { path: "http", built: &["listen", "token", "read_only", "ui"], later: &[] },
+    SectionKeys { path: "http.token", built: &["file", "env", "command"], later: &[] },
     SectionKeys { path: "log", built: &["level", "format"], later: &[] },
 ];
 

@@ -312,11 +312,17 @@ pub struct LimitsConfig {
     pub spill_dir: Option<PathBuf>,
 }
 
-/// The HTTP server. Its endpoints only read.
+/// The HTTP server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HttpConfig {
     /// Address and port.
     pub listen: SocketAddr,
+    /// What requests that change something must carry.
+    pub token: Option<SecretSource>,
+    /// Nothing can be changed over HTTP.
+    pub read_only: bool,
+    /// Whether the page is served.
+    pub ui: bool,
 }
 
 /// Logging.

@@ -527,7 +527,17 @@ fn read_http(reader: &mut Reader<'_>, top: Section<'_>) -> Option<Option<HttpCon
             )
         })
     })?;
-    Some(Some(HttpConfig { listen }))
+    let token = reader.secret(section, "token", "http.token");
+    let read_only =
+        or_default(reader, section, "read_only", false, |reader, section, key| reader.boolean(section, key))?;
+    let ui = or_default(reader, section, "ui", true, |reader, section, key| reader.boolean(section, key))?;
+    if !listen.ip().is_loopback() && token.is_none() && !read_only {
+        let message = format!("http.listen is {listen}, which others reach, and there is no http.token");
+        let advice = "add token: {file: /run/secrets/strandline_token} to http, or read_only: true";
+        reader.report(codes::CF003, entry.key_mark, Show::UpToMark, message, advice);
+        return None;
+    }
+    Some(Some(HttpConfig { listen, token, read_only, ui }))
 }
 
 fn read_log(reader: &mut Reader<'_>, top: Section<'_>) -> Option<LogConfig> {

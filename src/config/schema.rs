@@ -77,6 +77,8 @@ fn leaf(path: &str) -> Value {
         "limits.memory" => size("bytes that buffers may hold"),
         "limits.spill_dir" => text("where large transactions wait until they commit"),
         "http.listen" => text("address:port"),
+        "http.read_only" => flag("nothing can be changed over HTTP"),
+        "http.ui" => flag("serve the page"),
         "log.level" => one_of(&["error", "warn", "info", "debug", "trace"], "from this level up"),
         "log.format" => one_of(&["auto", "text", "json"], "form of the log"),
         _ => json!({}),

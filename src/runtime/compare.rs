@@ -276,8 +276,11 @@ mod tests {
         assert_eq!((slices.count, slices.left_out), (1, 0));
         let mut remainder = Remainder::default();
         source.iter().filter(|row| slices.holds(row.key)).for_each(|row| remainder.source(*row));
-        let found: Vec<Fault> =
-            target.iter().filter(|row| slices.holds(row.key)).filter_map(|row| remainder.target(*row)).collect();
+        let found: Vec<Fault> = target
+            .iter()
+            .filter(|row| slices.holds(row.key))
+            .filter_map(|row| remainder.target(*row))
+            .collect();
         assert_eq!(found, [Fault::Different]);
         assert_eq!(remainder.missing().count(), 0);
     }

@@ -220,6 +220,12 @@ impl Metrics {
         &self.0.buffer_bytes
     }
 
+    /// Rows given to the target, and commits to its tables, so far.
+    pub fn totals(&self) -> (u64, u64) {
+        let rows = &self.0.rows;
+        (rows.upsert.get() + rows.delete.get() + rows.copy.get(), self.0.commit_ok.get())
+    }
+
     /// Counts an error.
     pub fn error(&self, code: Code) {
         self.0.errors.get_or_create(&vec![("code", code.id.to_owned())]).inc();

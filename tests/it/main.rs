@@ -24,5 +24,6 @@ mod selftest;
 mod teardown;
 mod types;
 mod until;
+mod verify;
 mod wire_ack;
 mod workload;

@@ -38,6 +38,7 @@ mod table;
 mod unit;
 mod upkeep;
 mod upsert;
+pub mod view;
 
 use crate::error::{Result, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint, Txn};

@@ -98,7 +98,8 @@ impl TableView {
             view.data.iter().map(|file| (file.name(), (file.rows, live(file)))).collect()
         };
         let (now, then) = (of(self), of(older));
-        let minus = |a: &BTreeMap<String, (u32, RoaringBitmap)>, b: &BTreeMap<String, (u32, RoaringBitmap)>| {
+        let minus = |a: &BTreeMap<String, (u32, RoaringBitmap)>,
+                     b: &BTreeMap<String, (u32, RoaringBitmap)>| {
             a.iter()
                 .map(|(name, (rows, live))| {
                     let wanted = b.get(name).map_or_else(|| live.clone(), |(_, other)| live - other);
@@ -141,7 +142,8 @@ impl TableView {
         for batch in table::read_columns(&self.files, &part.name, &there, None).await? {
             let batch = batch?;
             let rows = u32::try_from(batch.num_rows()).unwrap_or(u32::MAX);
-            let wanted: Vec<bool> = (first..first.saturating_add(rows)).map(|row| part.wanted.contains(row)).collect();
+            let wanted: Vec<bool> =
+                (first..first.saturating_add(rows)).map(|row| part.wanted.contains(row)).collect();
             first = first.saturating_add(rows);
             if !wanted.contains(&true) {
                 continue;
@@ -149,7 +151,8 @@ impl TableView {
             take(&conform(&encode::keep(&batch, &wanted)?, schema, &part.name)?)?;
         }
         if first != part.rows {
-            let what = format!("the data file \"{}\" has {first} rows, the log says {}", part.name, part.rows);
+            let what =
+                format!("the data file \"{}\" has {first} rows, the log says {}", part.name, part.rows);
             return Err(Error::new(codes::TG020, what));
         }
         Ok(())
@@ -159,7 +162,8 @@ impl TableView {
 /// The same rows under the wanted schema.
 fn conform(batch: &RecordBatch, schema: &SchemaRef, file: &str) -> Result<RecordBatch> {
     let damaged = |e: arrow::error::ArrowError| {
-        Error::new(codes::TG020, format!("the columns of the data file \"{file}\" are not the table's")).with_source(e)
+        Error::new(codes::TG020, format!("the columns of the data file \"{file}\" are not the table's"))
+            .with_source(e)
     };
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
