@@ -1,10 +1,11 @@
 //! The configuration as it works, in the form of the file: defaults included, secrets masked.
 
 use super::model::{BadRow, Config, NewTable, NumericUnbounded, OriginChoice, PositionLost, SinkTarget};
-use super::model::{InfinityPolicy, UnknownTypesPolicy, WriteMode};
+use super::model::{InfinityPolicy, UnknownTypesPolicy};
 use super::secret::{MASK, SecretSource};
 use super::units::{format_duration, format_size};
 use crate::schema::change::{ChangePolicy, Choice};
+use crate::sink::write::{Deletes, Images, MetaColumns, Truncates, WriteMode, WriteOptions};
 use crate::telemetry::logging::LogFormat;
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
@@ -24,6 +25,7 @@ pub fn effective(config: &Config) -> Value {
                 NewTable::Snapshot => "snapshot",
                 NewTable::Ignore => "ignore",
             },
+            "overrides": overrides(config),
         },
         "snapshot": {"workers": config.snapshot.workers},
         "sink": sink(config),
@@ -112,12 +114,9 @@ fn sink(config: &Config) -> Value {
             "max_bytes": format_size(commit.max_bytes),
         }),
     );
-    map.insert(
-        "write".into(),
-        json!(match sink.write {
-            WriteMode::Upsert => "upsert",
-        }),
-    );
+    for (key, word) in written(&sink.choices.default) {
+        map.insert(key.to_owned(), json!(word));
+    }
     map.insert("schema_changes".into(), changes(sink.schema_changes));
     let numeric = match sink.numeric_unbounded {
         NumericUnbounded::String => "string".to_owned(),
@@ -136,6 +135,61 @@ fn sink(config: &Config) -> Value {
     };
     map.insert("unknown_types".into(), json!(unknown));
     Value::Object(map)
+}
+
+/// How a table is written, by the keys of the file.
+fn written(options: &WriteOptions) -> [(&'static str, &'static str); 5] {
+    [
+        (
+            "write",
+            match options.write {
+                WriteMode::Upsert => "upsert",
+                WriteMode::CopyOnWrite => "copy_on_write",
+                WriteMode::Append => "append",
+                WriteMode::Both => "both",
+            },
+        ),
+        (
+            "deletes",
+            match options.deletes {
+                Deletes::Hard => "hard",
+                Deletes::Soft => "soft",
+            },
+        ),
+        (
+            "truncates",
+            match options.truncates {
+                Truncates::Apply => "apply",
+                Truncates::Soft => "soft",
+                Truncates::Stop => "stop",
+            },
+        ),
+        (
+            "meta_columns",
+            match options.meta {
+                MetaColumns::None => "none",
+                MetaColumns::Strandline => "strandline",
+                MetaColumns::Debezium => "debezium",
+                MetaColumns::Fivetran => "fivetran",
+            },
+        ),
+        (
+            "images",
+            match options.images {
+                Images::After => "after",
+                Images::Both => "both",
+            },
+        ),
+    ]
+}
+
+fn overrides(config: &Config) -> Value {
+    let tables = config.sink.choices.tables.iter().map(|(name, options)| {
+        let keys: Map<String, Value> =
+            written(options).into_iter().map(|(key, word)| (key.to_owned(), json!(word))).collect();
+        (name.to_string(), Value::Object(keys))
+    });
+    Value::Object(tables.collect())
 }
 
 fn changes(policy: ChangePolicy) -> Value {
@@ -166,7 +220,13 @@ fn block(map: &Map<String, Value>, depth: usize, text: &mut String) {
     for (key, value) in map {
         match value {
             Value::Null => {}
+            Value::Object(inner) if inner.is_empty() => {}
             Value::Object(inner) => {
+                let key = if key.contains(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+                    Value::from(key.as_str()).to_string()
+                } else {
+                    key.clone()
+                };
                 let _ok = writeln!(text, "{indent}{key}:");
                 block(inner, depth + 1, text);
             }
@@ -185,7 +245,8 @@ mod tests {
     #[test]
     fn what_is_shown_is_accepted_and_means_the_same() {
         let text = "version: 1\nname: shop\nsource: {host: db, database: shop, user: u, password: {file: /run/x}, \
-                    tls: {mode: verify-full, ca: /ca.pem}}\ntables: {include: [\"a.*\"], exclude: [\"a.b\"]}\nsink: \
+                    tls: {mode: verify-full, ca: /ca.pem}}\ntables: {include: [\"a.*\"], exclude: [\"a.b\"], \
+                    overrides: {\"a.c\": {write: append}}}\nsink: \
                     {uri: \"file:///lake\", numeric_unbounded: \"decimal(20,4)\", schema_changes: {widen: quarantine}}\n\
                     limits: {memory: 512MiB}\nhttp: {listen: \"127.0.0.1:9187\"}\n";
         let load = |text: &str| {

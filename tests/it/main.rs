@@ -18,6 +18,7 @@ mod keyless;
 mod kill;
 mod large;
 mod loss;
+mod modes;
 mod readers;
 mod resync;
 mod selftest;

@@ -4,6 +4,8 @@
 //! Files that a version names stay for the retention of upkeep (days), so that a version can be read while the
 //! table goes on.
 
+use super::layout::{Form, Layout};
+use super::state::Mode;
 use super::storage::TableFiles;
 use super::table::{self, DataFile};
 use super::{DeltaSink, encode, log, state};
@@ -11,9 +13,10 @@ use crate::error::{Error, Result, codes};
 use crate::position::CommitLsn;
 use crate::schema::{TableName, TableSchema};
 use crate::sink::table_error;
-use arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use crate::sink::write::Truncates;
+use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, new_null_array};
 use arrow::compute::cast;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use roaring::RoaringBitmap;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -24,6 +27,8 @@ use std::sync::Arc;
 pub struct TableView {
     files: TableFiles,
     data: Vec<DataFile>,
+    /// The column that marks rows which the source has no longer.
+    mark: Option<&'static str>,
     /// The version.
     pub version: i64,
     /// The position of the last commit that changed rows.
@@ -50,6 +55,9 @@ impl DeltaSink {
         struct Stored {
             pipeline: String,
             first_live_version: Option<i64>,
+            mode: Mode,
+            #[serde(default)]
+            layout: Layout,
         }
         let TableName { schema: folder, table: name } = &schema.name;
         let files = self.storage.table(&[folder, name])?;
@@ -70,8 +78,19 @@ impl DeltaSink {
         if stored.first_live_version.is_none() {
             return Ok(None);
         }
+        if stored.mode == Mode::Append {
+            let what = "its target is a log of changes, which cannot be compared row by row";
+            return Err(table_error(&schema.name, codes::TG021, what)
+                .with_try("only tables that are written by key can be compared: sink.write"));
+        }
         table::read_vectors(&files, loaded.files.iter_mut()).await?;
-        Ok(Some(TableView { files, data: loaded.files, version: loaded.version, position: loaded.position }))
+        Ok(Some(TableView {
+            files,
+            data: loaded.files,
+            mark: Form { mode: stored.mode, layout: stored.layout, truncates: Truncates::default() }.mark(),
+            version: loaded.version,
+            position: loaded.position,
+        }))
     }
 }
 
@@ -128,11 +147,11 @@ impl TableView {
         mut take: impl FnMut(&RecordBatch) -> Result<()>,
     ) -> Result<()> {
         let in_file = table::columns_of(&self.files, &part.name).await?;
-        let there: Vec<String> = schema
-            .fields()
-            .iter()
-            .map(|field| field.name().clone())
+        let names = schema.fields().iter().map(|field| field.name().as_str());
+        let there: Vec<String> = names
+            .chain(self.mark)
             .filter(|name| in_file.column_with_name(name).is_some())
+            .map(str::to_owned)
             .collect();
         if there.is_empty() {
             let what = format!("the data file \"{}\" has none of the table's columns", part.name);
@@ -142,8 +161,9 @@ impl TableView {
         for batch in table::read_columns(&self.files, &part.name, &there, None).await? {
             let batch = batch?;
             let rows = u32::try_from(batch.num_rows()).unwrap_or(u32::MAX);
-            let wanted: Vec<bool> =
+            let mut wanted: Vec<bool> =
                 (first..first.saturating_add(rows)).map(|row| part.wanted.contains(row)).collect();
+            self.drop_marked(&batch, &mut wanted);
             first = first.saturating_add(rows);
             if !wanted.contains(&true) {
                 continue;
@@ -156,6 +176,21 @@ impl TableView {
             return Err(Error::new(codes::TG020, what));
         }
         Ok(())
+    }
+}
+
+impl TableView {
+    /// A row that is marked as deleted is not there for who compares.
+    fn drop_marked(&self, batch: &RecordBatch, wanted: &mut [bool]) {
+        let Some(column) = self.mark.and_then(|name| batch.column_by_name(name)) else { return };
+        for (row, wanted) in wanted.iter_mut().enumerate().filter(|(row, _)| column.is_valid(*row)) {
+            let is_deleted = match column.data_type() {
+                DataType::Boolean => column.as_boolean().value(row),
+                DataType::Utf8 => column.as_string::<i32>().value(row) == "true",
+                _ => false,
+            };
+            *wanted &= !is_deleted;
+        }
     }
 }
 
