@@ -69,6 +69,17 @@ macro_rules! codes {
             /// All of them, in order.
             pub const ALL: &[Code] = &[$($id),*];
 
+            /// Their pages, in the same order.
+            const PAGES: &[&str] = &[$(include_str!(concat!(
+                env!("CARGO_MANIFEST_DIR"), "/docs/errors/", stringify!($id), ".md"
+            ))),*];
+
+            /// The page of a code, `docs/errors/CODE.md`.
+            pub fn page(code: Code) -> &'static str {
+                let at = ALL.iter().position(|known| *known == code);
+                at.and_then(|at| PAGES.get(at)).copied().unwrap_or_default()
+            }
+
             /// The code of that name.
             pub fn find(id: &str) -> Option<Code> {
                 ALL.iter().copied().find(|c| c.id.eq_ignore_ascii_case(id))
@@ -83,6 +94,12 @@ codes! {
     CF003 HaltPipeline 2 "a value in the configuration is not allowed"
     CF004 HaltPipeline 2 "a configuration key that is not built yet"
     CF005 HaltPipeline 2 "wrong use of the command line"
+    MY020 HaltTable 1 "the table has a column of a type that is not supported"
+    MY021 HaltTable 1 "a value cannot be represented"
+    MY022 HaltTable 1 "rows do not fit the table's columns"
+    MY023 HaltTable 1 "the log does not repeat a value that is needed"
+    MY024 HaltPipeline 1 "an event of the binary log is damaged or cannot be understood"
+    MY025 HaltPipeline 1 "the binary log holds an event that cannot be applied"
     PG001 HaltPipeline 3 "cannot log in to PostgreSQL"
     PG002 HaltPipeline 3 "wal_level is not logical"
     PG003 HaltPipeline 3 "the role may not replicate"

@@ -3,6 +3,7 @@
 //! Layer 0. Pure: no clock, no IO, no module of ours above or beside it.
 
 mod checkpoint;
+pub mod gtid;
 pub mod landing;
 mod lsn;
 
