@@ -114,9 +114,7 @@ fn sink(config: &Config) -> Value {
             "max_bytes": format_size(commit.max_bytes),
         }),
     );
-    for (key, word) in written(&sink.choices.default) {
-        map.insert(key.to_owned(), json!(word));
-    }
+    map.extend(chosen(&sink.choices.default, &WriteOptions::default()));
     map.insert("schema_changes".into(), changes(sink.schema_changes));
     let numeric = match sink.numeric_unbounded {
         NumericUnbounded::String => "string".to_owned(),
@@ -183,12 +181,20 @@ fn written(options: &WriteOptions) -> [(&'static str, &'static str); 5] {
     ]
 }
 
+/// How a table is written, and what else of it is not as usual: some choices are allowed beside others only.
+fn chosen(options: &WriteOptions, usual: &WriteOptions) -> Map<String, Value> {
+    let both = written(options).into_iter().zip(written(usual));
+    both.filter(|((key, word), (_, usual))| *key == "write" || word != usual)
+        .map(|((key, word), _)| (key.to_owned(), json!(word)))
+        .collect()
+}
+
 fn overrides(config: &Config) -> Value {
-    let tables = config.sink.choices.tables.iter().map(|(name, options)| {
-        let keys: Map<String, Value> =
-            written(options).into_iter().map(|(key, word)| (key.to_owned(), json!(word))).collect();
-        (name.to_string(), Value::Object(keys))
-    });
+    let choices = &config.sink.choices;
+    let tables = choices
+        .tables
+        .iter()
+        .map(|(name, options)| (name.to_string(), Value::Object(chosen(options, &choices.default))));
     Value::Object(tables.collect())
 }
 

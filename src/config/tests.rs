@@ -118,7 +118,7 @@ sink:
   unknown_types: text
 errors: {bad_row: stop}
 limits: {memory: 512MiB, spill_dir: /var/lib/strandline}
-http: {listen: "[::]:9187"}
+http: {listen: "[::]:9187", token: {env: TOKEN}, read_only: true, ui: false}
 log: {level: debug, format: json}
 "#,
     )

@@ -656,11 +656,11 @@ impl<S: Source, K: Sink> Driver<S, K> {
 /// Bytes of log that hold nothing of ours: the server's own records, and the heartbeat that is on its way.
 const QUIET_BYTES: u64 = 64 * 1024;
 
-/// Seconds that the target is behind. Nothing is, when all that was received is in the last cut and next to nothing is
+/// Seconds that the target is behind. It is not, when everything that was received is durable and next to nothing is
 /// left in the log; else it is the age of the last transaction in the cut. Unknown before the first one.
 fn behind(view: &View, flushed: Lsn, now: Timestamp) -> Option<f64> {
-    let is_whole = view.units_in_flight == 0 && view.open_rows == 0 && view.cut >= view.received;
-    if is_whole && flushed.bytes_since(view.cut.lsn()) <= QUIET_BYTES {
+    let is_whole = view.units_in_flight == 0 && view.open_rows == 0;
+    if is_whole && flushed.bytes_since(view.received.lsn()) <= QUIET_BYTES {
         return Some(0.0);
     }
     let witness = view.witness?;
