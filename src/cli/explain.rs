@@ -49,7 +49,7 @@ fn all(output: Output) -> ExitCode {
 
 fn unknown(text: &str) -> Error {
     let shown: String = text.chars().filter(|c| !c.is_control()).take(20).collect();
-    let areas = "CF configuration, PG PostgreSQL, TG target, RT the program itself";
+    let areas = "CF configuration, PG PostgreSQL, MY MySQL, TG Delta target, KF Kafka, RT the program itself";
     Error::new(codes::CF005, format!("there is no error code \"{shown}\""))
         .with_try(format!("copy the code from the message, such as PG041; the areas are {areas}"))
 }

@@ -26,6 +26,7 @@ mod teardown;
 mod validate;
 mod verify;
 pub mod wire;
+mod wire_kafka;
 
 pub use http_client::http_get;
 pub use options::{RunOptions, Snapshot, StopSender, StopSignal, Until};
@@ -94,9 +95,12 @@ fn dispatch(cli: Cli) -> Outcome {
             Ok(ExitCode::from(exit::OK))
         }
         Command::Bench(args) => {
-            let Bench::Merge(args) = args.what;
             init_logging(&global, None);
-            block_on(wire::bench_merge(args))
+            match args.what {
+                Bench::Merge(args) => block_on(wire::bench_merge(args)),
+                Bench::KafkaFloor(args) => block_on(wire_kafka::bench_floor(args)),
+                Bench::KafkaRead(args) => block_on(wire_kafka::bench_read(args)),
+            }
         }
     }
 }

@@ -1,9 +1,10 @@
-//! The one place that names concrete adapters: PostgreSQL, Delta, discard.
+//! The one place that names concrete adapters: PostgreSQL, Delta, Kafka, discard.
 
 pub mod inspect;
 pub mod verify;
 
 use super::options::{RunOptions, Snapshot, StopSignal, Until};
+use super::wire_kafka::kafka_options;
 use crate::config::{self as model, Config};
 use crate::error::{Error, Result, codes};
 use crate::http::Control;
@@ -15,6 +16,7 @@ use crate::schema::TableName;
 use crate::sink::Sink;
 use crate::sink::delta::{DeltaSink, bench};
 use crate::sink::discard::DiscardSink;
+use crate::sink::kafka::KafkaSink;
 use crate::sink::{PipelineRecord, Request};
 use crate::source::postgres::adapter::{PgSettings, PgSource};
 use crate::source::postgres::catalog;
@@ -116,6 +118,10 @@ async fn start(
             if let Some(directory) = cache_directory() {
                 sink = sink.with_cache(directory, memory_limit(&cfg) / INDEX_SHARE);
             }
+            runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
+        }
+        model::SinkTarget::Kafka(target) => {
+            let sink = KafkaSink::new(kafka_options(&cfg, target).await?)?;
             runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
         }
         model::SinkTarget::Discard => {
@@ -364,9 +370,14 @@ pub async fn offline_status(cfg: Config) -> Result<Status> {
     status.source.address = Some(cfg.source.address.to_string());
     status.source.slot = Some(cfg.source.slot.clone());
     status.source.publication = Some(cfg.source.publication.clone());
-    if let model::SinkTarget::Delta { uri } = &cfg.sink.target
-        && let Some(record) = DeltaSink::open(uri.as_str(), &cfg.name)?.peek().await?
-    {
+    let record = match &cfg.sink.target {
+        model::SinkTarget::Delta { uri } => DeltaSink::open(uri.as_str(), &cfg.name)?.peek().await?,
+        model::SinkTarget::Kafka(target) => {
+            KafkaSink::new(kafka_options(&cfg, target).await?)?.peek().await?
+        }
+        model::SinkTarget::Discard => None,
+    };
+    if let Some(record) = record {
         show_record(&mut status, &record);
     }
     if let Err(error) = show_source(&cfg, &mut status).await {

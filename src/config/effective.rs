@@ -1,5 +1,6 @@
 //! The configuration as it works, in the form of the file: defaults included, secrets masked.
 
+use super::kafka::{Acks, KafkaTarget};
 use super::model::{BadRow, Config, NewTable, NumericUnbounded, OriginChoice, PositionLost, SinkTarget};
 use super::model::{InfinityPolicy, UnknownTypesPolicy};
 use super::secret::{MASK, SecretSource};
@@ -8,6 +9,7 @@ use crate::schema::change::{ChangePolicy, Choice};
 use crate::sink::write::{Deletes, Images, MetaColumns, Truncates, WriteMode, WriteOptions};
 use crate::telemetry::logging::LogFormat;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Every setting with its value. What is off is `null`.
@@ -101,6 +103,7 @@ fn sink(config: &Config) -> Value {
             map.insert("type".into(), json!("delta"));
             map.insert("uri".into(), json!(super::redact(uri.as_str())));
         }
+        SinkTarget::Kafka(target) => map.extend(kafka(target)),
         SinkTarget::Discard => {
             map.insert("type".into(), json!("discard"));
         }
@@ -114,7 +117,9 @@ fn sink(config: &Config) -> Value {
             "max_bytes": format_size(commit.max_bytes),
         }),
     );
-    map.extend(chosen(&sink.choices.default, &WriteOptions::default()));
+    if !matches!(sink.target, SinkTarget::Kafka(_)) {
+        map.extend(chosen(&sink.choices.default, &WriteOptions::default()));
+    }
     map.insert("schema_changes".into(), changes(sink.schema_changes));
     let numeric = match sink.numeric_unbounded {
         NumericUnbounded::String => "string".to_owned(),
@@ -133,6 +138,46 @@ fn sink(config: &Config) -> Value {
     };
     map.insert("unknown_types".into(), json!(unknown));
     Value::Object(map)
+}
+
+/// A Kafka target. The values of librdkafka's own properties may be passwords.
+fn kafka(target: &KafkaTarget) -> Map<String, Value> {
+    let value = json!({
+        "type": "kafka",
+        "uri": target.to_string(),
+        "exactly_once": target.exactly_once,
+        "acks": match target.acks {
+            Acks::All => "all",
+            Acks::Leader => "leader",
+        },
+        "compression": target.compression,
+        "linger": format_duration(target.linger),
+        "max_record": format_size(target.max_record),
+        "oversize": "stop",
+        "topics": {
+            "create": target.topics.create,
+            "partitions": target.topics.partitions,
+            "replication": target.topics.replication,
+            "settings": target.topics.settings.iter().cloned().collect::<BTreeMap<_, _>>(),
+        },
+        "tls": target.tls.as_ref().map(|tls| json!({
+            "verify": tls.verify,
+            "ca": tls.ca,
+            "cert": tls.cert,
+            "key": tls.key,
+            "key_password": tls.key_password.as_ref().map(password),
+        })),
+        "sasl": target.sasl.as_ref().map(|sasl| json!({
+            "mechanism": sasl.mechanism,
+            "user": sasl.user,
+            "password": sasl.password.as_ref().map(password),
+        })),
+        "properties": target.properties.iter().map(|(key, _)| (key.clone(), MASK)).collect::<BTreeMap<_, _>>(),
+    });
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
 }
 
 /// How a table is written, by the keys of the file.

@@ -10,6 +10,7 @@
 
 mod address;
 mod effective;
+mod kafka;
 mod keys;
 mod lookup;
 mod model;
@@ -29,6 +30,7 @@ mod write;
 mod tests;
 
 pub use effective::{effective, yaml};
+pub use kafka::{Acks, KafkaTarget, KafkaTls, OversizePolicy, Sasl, TopicsConfig};
 pub(crate) use lookup::none_found;
 pub use lookup::{Found, Wanted, find};
 pub use model::{

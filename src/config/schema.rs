@@ -22,7 +22,7 @@ fn object(keys: &SectionKeys) -> Value {
             let path = join(keys.path, key);
             let value = match section(&path) {
                 // A secret may stand there as plain text, too.
-                Some(inner) if *key == "password" || *key == "token" => {
+                Some(inner) if ["password", "token", "key_password"].contains(key) => {
                     json!({"oneOf": [{"type": "string"}, object(inner)]})
                 }
                 Some(inner) => object(inner),

@@ -1,6 +1,6 @@
 //! What the commands that only look ask of source and target.
 
-use super::{DeltaSink, Result, Sink, Sql, model, pg_settings};
+use super::{DeltaSink, KafkaSink, Result, Sink, Sql, model, pg_settings};
 use crate::config::Config;
 use crate::error::codes;
 use crate::error::finding::{Finding, Verdict};
@@ -118,6 +118,9 @@ async fn position(sink: &DeltaSink, examined: &Examined) -> Vec<Finding> {
 pub async fn record(cfg: &Config) -> Result<Option<PipelineRecord>> {
     match &cfg.sink.target {
         model::SinkTarget::Delta { uri } => DeltaSink::open(uri.as_str(), &cfg.name)?.peek().await,
+        model::SinkTarget::Kafka(target) => {
+            KafkaSink::new(super::kafka_options(cfg, target).await?)?.peek().await
+        }
         model::SinkTarget::Discard => Ok(None),
     }
 }

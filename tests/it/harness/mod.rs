@@ -6,6 +6,7 @@
 
 pub(crate) mod compare;
 pub(crate) mod deltalog;
+pub(crate) mod kafka;
 pub(crate) mod places;
 pub(crate) mod ports;
 pub(crate) mod postgres;
@@ -81,6 +82,8 @@ pub(crate) struct Config {
     pub(crate) listen: String,
     /// Lines of the section `source`, indented.
     pub(crate) source: String,
+    /// The kind of sink and its place: lines of the section `sink`, indented. `None`: a lake at `lake`.
+    pub(crate) target: Option<String>,
     /// Lines of the section `tables`, indented.
     pub(crate) tables: String,
     /// Lines of the section `sink`, indented.
@@ -92,9 +95,11 @@ pub(crate) struct Config {
 impl Config {
     fn text(&self) -> String {
         let include: Vec<String> = self.include.iter().map(|p| format!("{p:?}")).collect();
+        let lake = || format!("  type: delta\n  uri: {:?}\n", self.lake);
+        let target = self.target.clone().unwrap_or_else(lake);
         format!(
             "version: 1\nname: {}\nsource:\n  type: postgres\n  url: {:?}\n  slot: {}\n  publication: {}\n{}\
-             tables:\n  include: [{}]\n{}sink:\n  type: delta\n  uri: {:?}\n  commit: {{interval: {}}}\n{}\
+             tables:\n  include: [{}]\n{}sink:\n{}  commit: {{interval: {}}}\n{}\
              http:\n  listen: {:?}\n{}",
             self.name,
             self.url,
@@ -103,7 +108,7 @@ impl Config {
             self.source,
             include.join(", "),
             self.tables,
-            self.lake,
+            target,
             self.interval,
             self.sink,
             self.listen,
@@ -149,6 +154,7 @@ impl Scene {
             interval: "200ms".into(),
             listen: format!("127.0.0.1:{}", http.number()),
             source: String::new(),
+            target: None,
             tables: String::new(),
             sink: String::new(),
             more: String::new(),
