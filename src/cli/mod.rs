@@ -14,6 +14,7 @@ mod host;
 mod http_client;
 mod init;
 mod lag;
+mod notify;
 mod options;
 mod output;
 mod resync;

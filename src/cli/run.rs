@@ -2,7 +2,7 @@
 
 use super::args::{Global, RunArgs};
 use super::options::{RunOptions, Snapshot, StopSignal, Until};
-use super::{Outcome, exit, init_logging, load, runtime, signals, socket, wire};
+use super::{Outcome, exit, init_logging, load, notify, runtime, signals, socket, wire};
 use crate::config::{Config, Overrides};
 use crate::error::Result;
 use crate::http::{Control, Face, Guard, Server, SocketServer};
@@ -68,6 +68,7 @@ async fn run(config: Config, options: RunOptions) -> Result<()> {
     let (control, hold) = wire::control(&config);
     let face = face(&config, &board, &metrics, control).await?;
     let _sampled = sample(&face);
+    let _notifier = notify::start(&board);
     let _socket = listen_on_socket(&config, &face).await;
     let server = match &config.http {
         Some(http) => Some(Server::start(http.listen, face).await?),

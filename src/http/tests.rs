@@ -241,3 +241,23 @@ async fn the_socket_belongs_to_its_owner_and_replaces_a_dead_one() {
     drop(server);
     assert!(!path.exists());
 }
+
+/// Alerts name metrics that exist, and each has its section in the runbook.
+#[test]
+fn every_alert_has_its_metric_and_its_page() {
+    let rules = include_str!("../../contrib/prometheus/rules.yaml");
+    let runbook = include_str!("../../docs/operate/runbook.md");
+    let names = include_str!("../telemetry/names.rs");
+    let mut found = 0;
+    for word in rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+        let Some(name) = word.strip_prefix("strandline_") else { continue };
+        let name = name.trim_end_matches("_total").trim_end_matches("_info");
+        assert!(names.contains(&format!("= \"{name}\";")), "there is no metric {word}");
+        found += 1;
+    }
+    assert!(found >= 7, "{found} metrics in the rules");
+    for line in rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        assert!(runbook.contains(&format!("## {line}\n")), "the runbook has no section {line}");
+        assert!(rules.contains(&format!("runbook.md#{}", line.to_lowercase())), "{line} names no section");
+    }
+}

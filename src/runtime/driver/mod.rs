@@ -545,13 +545,20 @@ impl<S: Source, K: Sink> Driver<S, K> {
             }
             // What the target cannot follow in place.
             TableEvent::Stopped { table, error, .. } => {
+                self.meters.metrics.commit_failed(CommitResult::Error);
                 let lost = self.unexplained(error);
                 let input = self.leave(table, lost);
                 self.feed(input).await?;
                 self.begin_wanted().await
             }
-            TableEvent::Fenced { by } => self.feed(Input::Fenced { by }).await,
-            TableEvent::Broken { error } => Err(error),
+            TableEvent::Fenced { by } => {
+                self.meters.metrics.commit_failed(CommitResult::Fenced);
+                self.feed(Input::Fenced { by }).await
+            }
+            TableEvent::Broken { error } => {
+                self.meters.metrics.commit_failed(CommitResult::Error);
+                Err(error)
+            }
         }
     }
 
