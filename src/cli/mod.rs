@@ -20,6 +20,7 @@ mod output;
 mod resync;
 mod run;
 mod signals;
+mod slot;
 mod socket;
 mod status;
 mod tables;
@@ -83,6 +84,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Resume => hold::command(&global, false),
         Command::Verify(args) => verify::command(&global, &args),
         Command::Resync(args) => resync::command(&global, args),
+        Command::Slot(args) => slot::command(&global, &args),
         Command::Teardown(args) => teardown::command(&global, &args),
         Command::Explain(args) => explain::command(global.output, &args),
         Command::Completions(args) => {

@@ -32,6 +32,7 @@ pub async fn inspect(
     findings.push(free_slots(sql, options, &settings, provider).await?);
     findings.push(free_walsenders(sql, &settings, provider).await?);
     findings.push(retention(sql, &settings, provider).await?);
+    findings.push(synchronous(&settings, options));
     findings.extend(own_slot(sql, options).await?);
     findings.extend(tables(selection, catalog));
     Ok(findings)
@@ -53,7 +54,7 @@ async fn login(options: &PgOptions) -> Finding {
 async fn settings(sql: &Sql) -> Result<BTreeMap<String, String>> {
     let query = "SELECT name, setting FROM pg_catalog.pg_settings WHERE name IN ('wal_level', \
                  'max_replication_slots', 'max_wal_senders', 'max_slot_wal_keep_size', \
-                 'idle_replication_slot_timeout')";
+                 'idle_replication_slot_timeout', 'synchronous_standby_names')";
     let rows = sql.rows(query).await?;
     Ok(rows.iter().filter_map(|r| Some((text(r, 0)?.to_owned(), text(r, 1)?.to_owned()))).collect())
 }
@@ -202,6 +203,14 @@ fn judge_retention(megabytes: i64, hourly: Option<u64>, idle_seconds: u64, provi
             warn(found, "max_slot_wal_keep_size", &format!("{}GB", (needed >> 10) + 1))
         }
         (Ok(limit), _) => Finding::good(code, check, format!("max_slot_wal_keep_size is {limit} MB{rate}")),
+    }
+}
+
+fn synchronous(settings: &BTreeMap<String, String>, options: &PgOptions) -> Finding {
+    let names = settings.get("synchronous_standby_names").map_or("", String::as_str);
+    match super::health::not_synchronous(names, options) {
+        Ok(()) => Finding::good(codes::PG016, "synchronous", "no commit of the source waits for strandline"),
+        Err(error) => Finding::of_error(&error, "synchronous", Verdict::Stops),
     }
 }
 
