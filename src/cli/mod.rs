@@ -24,11 +24,13 @@ mod slot;
 mod socket;
 mod status;
 mod tables;
+mod target;
 mod teardown;
 mod validate;
 mod verify;
 pub mod wire;
 mod wire_kafka;
+mod wire_target;
 
 pub use http_client::http_get;
 pub use options::{RunOptions, Snapshot, StopSender, StopSignal, Until};
@@ -85,6 +87,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Verify(args) => verify::command(&global, &args),
         Command::Resync(args) => resync::command(&global, args),
         Command::Slot(args) => slot::command(&global, &args),
+        Command::Target(args) => target::command(&global, args.what),
         Command::Teardown(args) => teardown::command(&global, &args),
         Command::Explain(args) => explain::command(global.output, &args),
         Command::Completions(args) => {

@@ -14,7 +14,7 @@ use crate::replication::{Limits, Millis};
 use crate::runtime;
 use crate::schema::TableName;
 use crate::sink::Sink;
-use crate::sink::delta::{DeltaSink, bench};
+use crate::sink::delta::{DeltaSink, StoreOptions, bench};
 use crate::sink::discard::DiscardSink;
 use crate::sink::kafka::KafkaSink;
 use crate::sink::{PipelineRecord, Request};
@@ -85,11 +85,8 @@ impl Control for Running {
 
     fn resync(&self, table: TableName) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>> {
         Box::pin(async move {
-            let model::SinkTarget::Delta { uri } = &self.cfg.sink.target else {
-                return Err(Error::new(codes::CF005, "this target has no tables to copy again"));
-            };
             let id = uuid::Uuid::new_v4().simple().to_string();
-            DeltaSink::open(uri.as_str(), &self.cfg.name)?.request(&Request { id, table }).await
+            delta(&self.cfg)?.request(&Request { id, table }).await
         })
     }
 }
@@ -116,7 +113,8 @@ async fn start(
     });
     match &cfg.sink.target {
         model::SinkTarget::Delta { uri } => {
-            let mut sink = DeltaSink::open(uri.as_str(), &cfg.name)?.with_choices(cfg.sink.choices.clone());
+            let mut sink = DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?
+                .with_choices(cfg.sink.choices.clone());
             if let Some(directory) = cache_directory() {
                 sink = sink.with_cache(directory, memory_limit(&cfg) / INDEX_SHARE);
             }
@@ -130,6 +128,23 @@ async fn start(
             runtime::run(source, Arc::new(DiscardSink), options, board, metrics, signal).await
         }
     }
+}
+
+/// The lake of the configuration.
+///
+/// # Errors
+/// `CF003` when the target is none.
+pub(super) fn delta(cfg: &Config) -> Result<DeltaSink> {
+    match &cfg.sink.target {
+        model::SinkTarget::Delta { uri } => DeltaSink::open(uri.as_str(), &cfg.name, &store_options(cfg)),
+        other => Err(Error::new(codes::CF003, format!("the target {other} has no tables"))
+            .with_try("this command is for sink.type: delta")),
+    }
+}
+
+fn store_options(cfg: &Config) -> StoreOptions {
+    let model::StoreConfig { credentials, endpoint, region, path_style, ca } = cfg.sink.store.clone();
+    StoreOptions { credentials, endpoint, region, path_style, ca }
 }
 
 fn memory_limit(cfg: &Config) -> usize {
@@ -315,7 +330,7 @@ pub async fn resync(cfg: Config, tables: Vec<String>) -> Result<()> {
     if let (Some(pid), model::SinkTarget::Delta { uri }) =
         (state.and_then(|s| s.active_pid), &cfg.sink.target)
     {
-        let sink = DeltaSink::open(uri.as_str(), &cfg.name)?;
+        let sink = DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?;
         tracing::info!(backend = pid, "a process of this pipeline runs: it is asked to copy");
         let catalog = catalog::load(&sql, &settings.selection, &settings.policies).await?;
         check_known(&catalog, &names)?;
@@ -399,7 +414,9 @@ pub async fn offline_status(cfg: Config) -> Result<Status> {
     status.source.slot = Some(cfg.source.slot.clone());
     status.source.publication = Some(cfg.source.publication.clone());
     let record = match &cfg.sink.target {
-        model::SinkTarget::Delta { uri } => DeltaSink::open(uri.as_str(), &cfg.name)?.peek().await?,
+        model::SinkTarget::Delta { uri } => {
+            DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?.peek().await?
+        }
         model::SinkTarget::Kafka(target) => {
             KafkaSink::new(kafka_options(&cfg, target).await?)?.peek().await?
         }

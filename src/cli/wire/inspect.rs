@@ -39,8 +39,8 @@ pub async fn doctor(cfg: &Config, target_only: bool) -> Examination {
     if let (Some(examined), false) = (&source, target_only) {
         found.findings.extend(examined.findings.iter().cloned());
     }
-    if let model::SinkTarget::Delta { uri } = &cfg.sink.target {
-        match DeltaSink::open(uri.as_str(), &cfg.name) {
+    if let model::SinkTarget::Delta { .. } = &cfg.sink.target {
+        match super::delta(cfg) {
             Ok(sink) => {
                 let tables: Vec<&TableSchema> = source
                     .iter()
@@ -117,7 +117,7 @@ async fn position(sink: &DeltaSink, examined: &Examined) -> Vec<Finding> {
 /// Those of the target.
 pub async fn record(cfg: &Config) -> Result<Option<PipelineRecord>> {
     match &cfg.sink.target {
-        model::SinkTarget::Delta { uri } => DeltaSink::open(uri.as_str(), &cfg.name)?.peek().await,
+        model::SinkTarget::Delta { .. } => super::delta(cfg)?.peek().await,
         model::SinkTarget::Kafka(target) => {
             KafkaSink::new(super::kafka_options(cfg, target).await?)?.peek().await
         }

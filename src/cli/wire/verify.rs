@@ -15,7 +15,7 @@
 
 use super::{DeltaSink, Result, pg_settings};
 use crate::cli::RunOptions;
-use crate::config::{Config, SinkTarget};
+use crate::config::Config;
 use crate::error::{Error, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter};
 use crate::position::CommitLsn;
@@ -109,11 +109,7 @@ impl Verified {
 /// # Errors
 /// What keeps everything from being compared; what concerns one table is in its result.
 pub async fn verify(cfg: &Config, wanted: &BTreeSet<TableName>) -> Result<Vec<Verified>> {
-    let SinkTarget::Delta { uri } = &cfg.sink.target else {
-        return Err(Error::new(codes::CF005, "only Delta targets can be compared")
-            .with_try("set sink.type: delta, and sink.uri"));
-    };
-    let sink = DeltaSink::open(uri.as_str(), &cfg.name)?;
+    let sink = super::delta(cfg)?;
     let settings = pg_settings(cfg).await?;
     let sql = Sql::connect(&settings.options).await?;
     let slot_name = settings.options.slot.clone();
