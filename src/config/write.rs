@@ -7,7 +7,10 @@ use super::tree::{Entry, Value};
 use super::units::parse_duration;
 use crate::error::codes;
 use crate::schema::TableName;
-use crate::sink::write::{Deletes, Images, MetaColumns, Truncates, WriteChoices, WriteMode, WriteOptions, Maintenance, OnForeignChange, Vacuum};
+use crate::sink::write::{
+    Deletes, Images, Maintenance, MetaColumns, OnForeignChange, Truncates, Vacuum, WriteChoices, WriteMode,
+    WriteOptions,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -272,11 +272,10 @@ impl Core {
             }
         };
         let text = format!("somebody else's commit {what} (version {version}, {})", summary.operation);
-        Err(table_error(&self.schema.name, codes::TG012, text)
-            .with_try(format!(
-                "strandline resync \"{}\" --yes   (or let it be: sink.on_foreign_change: accept)",
-                self.schema.name
-            )))
+        Err(table_error(&self.schema.name, codes::TG012, text).with_try(format!(
+            "strandline resync \"{}\" --yes   (or let it be: sink.on_foreign_change: accept)",
+            self.schema.name
+        )))
     }
 
     /// Whether a change must fit the rows.
