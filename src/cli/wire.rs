@@ -114,7 +114,9 @@ async fn start(
     match &cfg.sink.target {
         model::SinkTarget::Delta { uri } => {
             let mut sink = DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?
-                .with_choices(cfg.sink.choices.clone());
+                .with_choices(cfg.sink.choices.clone())
+                .on_foreign_change(cfg.sink.on_foreign_change)
+                .with_maintenance(cfg.sink.maintenance);
             if let Some(directory) = cache_directory() {
                 sink = sink.with_cache(directory, memory_limit(&cfg) / INDEX_SHARE);
             }

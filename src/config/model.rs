@@ -7,7 +7,7 @@ use super::pattern::TablePattern;
 use super::secret::SecretSource;
 use crate::schema::TableName;
 use crate::schema::change::ChangePolicy;
-use crate::sink::write::WriteChoices;
+use crate::sink::write::{Maintenance, OnForeignChange, WriteChoices};
 pub use crate::telemetry::logging::{LogFormat, LogLevel};
 use std::fmt;
 use std::net::SocketAddr;
@@ -227,6 +227,10 @@ pub struct SinkConfig {
     pub store: StoreConfig,
     /// How rows are written.
     pub choices: WriteChoices,
+    /// What happens with other people's changes.
+    pub on_foreign_change: OnForeignChange,
+    /// What is done beside the commits.
+    pub maintenance: Maintenance,
     /// How changes of a table's columns are followed.
     pub schema_changes: ChangePolicy,
     /// What a `numeric` without precision becomes.

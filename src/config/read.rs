@@ -428,6 +428,8 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
     let commit = read_commit(reader, section, matches!(target, Some(SinkTarget::Kafka(_))));
     let store = store::read_store(reader, section);
     let choices = write::read_choices(reader, section, top.entry("tables"));
+    let foreign = write::read_foreign(reader, section);
+    let maintenance = write::read_maintenance(reader, section);
     let schema_changes = read_schema_changes(reader, section);
     let numeric =
         or_default(reader, section, "numeric_unbounded", NumericUnbounded::String, |reader, section, key| {
@@ -446,6 +448,8 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
         commit: commit?,
         store: store?,
         choices: choices?,
+        on_foreign_change: foreign?,
+        maintenance: maintenance?,
         schema_changes: schema_changes?,
         numeric_unbounded: numeric?,
         infinity: infinity?,
