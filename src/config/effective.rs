@@ -31,6 +31,7 @@ pub fn effective(config: &Config) -> Value {
         },
         "snapshot": {"workers": config.snapshot.workers},
         "sink": sink(config),
+        "format": super::format::shown(&config.format),
         "errors": {"bad_row": match config.errors.bad_row { BadRow::Stop => "stop" }},
         "limits": {
             "memory": config.limits.memory.map(format_size),
@@ -104,6 +105,9 @@ fn sink(config: &Config) -> Value {
             map.insert("uri".into(), json!(super::redact(uri.as_str())));
         }
         SinkTarget::Kafka(target) => map.extend(kafka(target)),
+        SinkTarget::Stdout => {
+            map.insert("type".into(), json!("stdout"));
+        }
         SinkTarget::Discard => {
             map.insert("type".into(), json!("discard"));
         }
