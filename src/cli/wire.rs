@@ -1,16 +1,20 @@
 //! The one place that names concrete adapters: PostgreSQL, Delta, Kafka, discard.
 
+pub mod inspect;
+pub mod verify;
+
 use super::options::{RunOptions, Snapshot, StopSignal, Until};
 use super::wire_kafka::kafka_options;
 use crate::config::{self as model, Config};
 use crate::error::{Error, Result, codes};
+use crate::http::Control;
 use crate::pgoutput::{Infinity, NumericUnbounded, Policies, UnknownTypes};
 use crate::position::CommitLsn;
 use crate::replication::{Limits, Millis};
 use crate::runtime;
 use crate::schema::TableName;
 use crate::sink::Sink;
-use crate::sink::delta::{DeltaSink, bench};
+use crate::sink::delta::{DeltaSink, StoreOptions, bench};
 use crate::sink::discard::DiscardSink;
 use crate::sink::kafka::KafkaSink;
 use crate::sink::{PipelineRecord, Request};
@@ -28,7 +32,9 @@ use crate::source::postgres::{setup as pg_setup, slot, slot_admin};
 use crate::telemetry::status::{OfflineStatus, PositionText, TableState, TableStatus};
 use crate::telemetry::{Metrics, Status, StatusBoard};
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,9 +61,34 @@ pub async fn run(
     board: StatusBoard,
     metrics: Metrics,
     stop: StopSignal,
+    hold: runtime::Hold,
 ) -> Result<()> {
-    let options = runtime_options(&cfg, opts);
+    let options = runtime::Options { hold, ..runtime_options(&cfg, opts) };
     start(cfg, options, board, metrics, stop).await
+}
+
+/// What can be asked of a pipeline that runs here, and what it hears.
+pub fn control(cfg: &Config) -> (Arc<dyn Control>, runtime::Hold) {
+    let (set, hold) = runtime::Hold::new();
+    (Arc::new(Running { set, cfg: cfg.clone() }), hold)
+}
+
+struct Running {
+    set: tokio::sync::watch::Sender<bool>,
+    cfg: Config,
+}
+
+impl Control for Running {
+    fn hold(&self, hold: bool) {
+        self.set.send_replace(hold);
+    }
+
+    fn resync(&self, table: TableName) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>> {
+        Box::pin(async move {
+            let id = uuid::Uuid::new_v4().simple().to_string();
+            delta(&self.cfg)?.request(&Request { id, table }).await
+        })
+    }
 }
 
 async fn start(
@@ -82,7 +113,10 @@ async fn start(
     });
     match &cfg.sink.target {
         model::SinkTarget::Delta { uri } => {
-            let mut sink = DeltaSink::open(uri.as_str(), &cfg.name)?.with_choices(cfg.sink.choices.clone());
+            let mut sink = DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?
+                .with_choices(cfg.sink.choices.clone())
+                .on_foreign_change(cfg.sink.on_foreign_change)
+                .with_maintenance(cfg.sink.maintenance);
             if let Some(directory) = cache_directory() {
                 sink = sink.with_cache(directory, memory_limit(&cfg) / INDEX_SHARE);
             }
@@ -96,6 +130,23 @@ async fn start(
             runtime::run(source, Arc::new(DiscardSink), options, board, metrics, signal).await
         }
     }
+}
+
+/// The lake of the configuration.
+///
+/// # Errors
+/// `CF003` when the target is none.
+pub(super) fn delta(cfg: &Config) -> Result<DeltaSink> {
+    match &cfg.sink.target {
+        model::SinkTarget::Delta { uri } => DeltaSink::open(uri.as_str(), &cfg.name, &store_options(cfg)),
+        other => Err(Error::new(codes::CF003, format!("the target {other} has no tables"))
+            .with_try("this command is for sink.type: delta")),
+    }
+}
+
+fn store_options(cfg: &Config) -> StoreOptions {
+    let model::StoreConfig { credentials, endpoint, region, path_style, ca } = cfg.sink.store.clone();
+    StoreOptions { credentials, endpoint, region, path_style, ca }
 }
 
 fn memory_limit(cfg: &Config) -> usize {
@@ -128,6 +179,7 @@ fn runtime_options(cfg: &Config, opts: RunOptions) -> runtime::Options {
             Until::CaughtUp => runtime::Until::CaughtUp,
             Until::Lsn(lsn) => runtime::Until::Lsn(lsn),
         },
+        hold: runtime::Hold::never(),
         changes: cfg.sink.schema_changes,
         new_tables: cfg.tables.on_new_table == model::NewTable::Snapshot,
         resync: BTreeSet::new(),
@@ -280,7 +332,7 @@ pub async fn resync(cfg: Config, tables: Vec<String>) -> Result<()> {
     if let (Some(pid), model::SinkTarget::Delta { uri }) =
         (state.and_then(|s| s.active_pid), &cfg.sink.target)
     {
-        let sink = DeltaSink::open(uri.as_str(), &cfg.name)?;
+        let sink = DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?;
         tracing::info!(backend = pid, "a process of this pipeline runs: it is asked to copy");
         let catalog = catalog::load(&sql, &settings.selection, &settings.policies).await?;
         check_known(&catalog, &names)?;
@@ -364,7 +416,9 @@ pub async fn offline_status(cfg: Config) -> Result<Status> {
     status.source.slot = Some(cfg.source.slot.clone());
     status.source.publication = Some(cfg.source.publication.clone());
     let record = match &cfg.sink.target {
-        model::SinkTarget::Delta { uri } => DeltaSink::open(uri.as_str(), &cfg.name)?.peek().await?,
+        model::SinkTarget::Delta { uri } => {
+            DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?.peek().await?
+        }
         model::SinkTarget::Kafka(target) => {
             KafkaSink::new(kafka_options(&cfg, target).await?)?.peek().await?
         }

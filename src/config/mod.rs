@@ -9,6 +9,7 @@
 //! Secrets have their own type ([`Secret`]), and no message or snippet repeats what may be one.
 
 mod address;
+mod effective;
 mod kafka;
 mod keys;
 mod lookup;
@@ -17,7 +18,9 @@ mod pattern;
 mod problem;
 mod read;
 mod reader;
+mod schema;
 mod secret;
+mod store;
 mod substitute;
 mod suggest;
 mod tree;
@@ -27,17 +30,19 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use effective::{effective, yaml};
 pub use kafka::{Acks, KafkaTarget, KafkaTls, OversizePolicy, Sasl, TopicsConfig};
 pub(crate) use lookup::none_found;
 pub use lookup::{Found, Wanted, find};
 pub use model::{
     BadRow, BudgetAction, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig,
     LogConfig, LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost,
-    SinkConfig, SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode,
-    UnknownTypesPolicy,
+    SinkConfig, SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, StoreConfig, TablesConfig,
+    TlsConfig, TlsMode, UnknownTypesPolicy,
 };
 pub use pattern::TablePattern;
 pub use problem::{ConfigError, Mark, Place, Problem, Refusal, Show};
+pub use schema::json_schema;
 pub use secret::{MASK, Secret, SecretSource, redact};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 

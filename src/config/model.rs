@@ -7,7 +7,7 @@ use super::pattern::TablePattern;
 use super::secret::SecretSource;
 use crate::schema::TableName;
 use crate::schema::change::ChangePolicy;
-use crate::sink::write::WriteChoices;
+use crate::sink::write::{Maintenance, OnForeignChange, WriteChoices};
 pub use crate::telemetry::logging::{LogFormat, LogLevel};
 use std::fmt;
 use std::net::SocketAddr;
@@ -223,8 +223,14 @@ pub struct SinkConfig {
     pub target: SinkTarget,
     /// When a unit is committed: whichever comes first.
     pub commit: CommitConfig,
+    /// How an object store is reached.
+    pub store: StoreConfig,
     /// How rows are written.
     pub choices: WriteChoices,
+    /// What happens with other people's changes.
+    pub on_foreign_change: OnForeignChange,
+    /// What is done beside the commits.
+    pub maintenance: Maintenance,
     /// How changes of a table's columns are followed.
     pub schema_changes: ChangePolicy,
     /// What a `numeric` without precision becomes.
@@ -233,6 +239,21 @@ pub struct SinkConfig {
     pub infinity: InfinityPolicy,
     /// What a column of a type that is not known becomes.
     pub unknown_types: UnknownTypesPolicy,
+}
+
+/// How an object store is reached, beside the environment.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct StoreConfig {
+    /// A file of settings and credentials; `None`: those of the environment alone.
+    pub credentials: Option<PathBuf>,
+    /// Where the store answers.
+    pub endpoint: Option<Url>,
+    /// S3's region.
+    pub region: Option<String>,
+    /// The bucket stands in the path, not in the host's name.
+    pub path_style: Option<bool>,
+    /// Certificate authorities (PEM) that are trusted beside the system's.
+    pub ca: Option<PathBuf>,
 }
 
 /// The kind of sink and its place.
@@ -327,11 +348,17 @@ pub struct LimitsConfig {
     pub spill_dir: Option<PathBuf>,
 }
 
-/// The HTTP server. Its endpoints only read.
+/// The HTTP server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HttpConfig {
     /// Address and port.
     pub listen: SocketAddr,
+    /// What requests that change something must carry.
+    pub token: Option<SecretSource>,
+    /// Nothing can be changed over HTTP.
+    pub read_only: bool,
+    /// Whether the page is served.
+    pub ui: bool,
 }
 
 /// Logging.

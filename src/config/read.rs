@@ -13,6 +13,7 @@ use super::pattern::TablePattern;
 use super::problem::{Refusal, Show};
 use super::reader::{Reader, Repeat, Section};
 use super::secret::SecretSource;
+use super::store;
 use super::tree::Node;
 use super::write;
 use crate::error::codes;
@@ -425,7 +426,10 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
     let section = reader.section(top.entry("sink").map(|e| &e.value), "sink");
     let target = read_target(reader, section, overrides);
     let commit = read_commit(reader, section, matches!(target, Some(SinkTarget::Kafka(_))));
+    let store = store::read_store(reader, section);
     let choices = write::read_choices(reader, section, top.entry("tables"));
+    let foreign = write::read_foreign(reader, section);
+    let maintenance = write::read_maintenance(reader, section);
     let schema_changes = read_schema_changes(reader, section);
     let numeric =
         or_default(reader, section, "numeric_unbounded", NumericUnbounded::String, |reader, section, key| {
@@ -442,7 +446,10 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
     Some(SinkConfig {
         target: target?,
         commit: commit?,
+        store: store?,
         choices: choices?,
+        on_foreign_change: foreign?,
+        maintenance: maintenance?,
         schema_changes: schema_changes?,
         numeric_unbounded: numeric?,
         infinity: infinity?,
@@ -628,7 +635,17 @@ fn read_http(reader: &mut Reader<'_>, top: Section<'_>) -> Option<Option<HttpCon
             )
         })
     })?;
-    Some(Some(HttpConfig { listen }))
+    let token = reader.secret(section, "token", "http.token");
+    let read_only =
+        or_default(reader, section, "read_only", false, |reader, section, key| reader.boolean(section, key))?;
+    let ui = or_default(reader, section, "ui", true, |reader, section, key| reader.boolean(section, key))?;
+    if !listen.ip().is_loopback() && token.is_none() && !read_only {
+        let message = format!("http.listen is {listen}, which others reach, and there is no http.token");
+        let advice = "add token: {file: /run/secrets/strandline_token} to http, or read_only: true";
+        reader.report(codes::CF003, entry.key_mark, Show::UpToMark, message, advice);
+        return None;
+    }
+    Some(Some(HttpConfig { listen, token, read_only, ui }))
 }
 
 fn read_log(reader: &mut Reader<'_>, top: Section<'_>) -> Option<LogConfig> {

@@ -3,7 +3,9 @@
 use super::*;
 use crate::error::codes;
 use crate::schema::TableName;
-use crate::sink::write::{Deletes, Images, MetaColumns, Truncates, WriteChoices, WriteMode};
+use crate::sink::write::{
+    Deletes, Images, Maintenance, MetaColumns, OnForeignChange, Truncates, Vacuum, WriteChoices, WriteMode,
+};
 use proptest::prelude::*;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -118,7 +120,7 @@ sink:
   unknown_types: text
 errors: {bad_row: stop}
 limits: {memory: 512MiB, spill_dir: /var/lib/strandline}
-http: {listen: "[::]:9187"}
+http: {listen: "[::]:9187", token: {env: TOKEN}, read_only: true, ui: false}
 log: {level: debug, format: json}
 "#,
     )
@@ -428,4 +430,45 @@ fn tables_are_written_as_it_is_said() {
         let error = load(&text(sink, overrides)).unwrap_err().report();
         assert!(error.contains(problem), "{error}");
     }
+}
+
+#[test]
+fn a_store_is_reached_as_it_is_said() {
+    let text = |sink: &str| {
+        format!(
+            "version: 1\nname: n\nsource: {{url: \"postgres://u@h/d\"}}\nsink: {{uri: \"s3://b/x\", {sink}}}\n"
+        )
+    };
+    let store = load(&text(
+        "credentials: {file: /k}, storage: {endpoint: \"http://h:9000\", region: r, path_style: false, ca: /ca.pem}",
+    ))
+    .unwrap()
+    .sink
+    .store;
+    assert_eq!((store.credentials, store.ca), (Some("/k".into()), Some("/ca.pem".into())));
+    assert_eq!((store.endpoint.unwrap().port(), store.path_style), (Some(9000), Some(false)));
+    assert_eq!(load(&text("credentials: ambient")).unwrap().sink.store, StoreConfig::default());
+    for (sink, problem) in [
+        ("credentials: mine", "is not allowed"),
+        ("credentials: {env: X}", "sink.credentials.env is not built yet"),
+        ("storage: {endpoint: here}", "is not the address of a server"),
+    ] {
+        let error = load(&text(sink)).unwrap_err().report();
+        assert!(error.contains(problem), "{error}");
+    }
+}
+
+#[test]
+fn maintenance_and_other_peoples_changes() {
+    let text = |sink: &str| {
+        format!("version: 1\nname: n\nsource: {{url: \"postgres://u@h/d\"}}\nsink: {{uri: /lake, {sink}}}\n")
+    };
+    let sink =
+        load(&text("on_foreign_change: accept, maintenance: {optimize: off, vacuum: 2d}")).unwrap().sink;
+    assert_eq!(sink.on_foreign_change, OnForeignChange::Accept);
+    let two_days = Vacuum::After(Duration::from_secs(2 * 86_400));
+    assert_eq!(sink.maintenance, Maintenance { optimize: false, vacuum: two_days });
+    assert_eq!(load(&text("maintenance: {vacuum: off}")).unwrap().sink.maintenance.vacuum, Vacuum::Off);
+    let error = load(&text("maintenance: {vacuum: 5m}")).unwrap_err().report();
+    assert!(error.contains("is too short"), "{error}");
 }

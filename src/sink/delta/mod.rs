@@ -29,8 +29,11 @@ mod index;
 mod keys;
 mod layout;
 mod log;
+mod look;
 mod moves;
 mod pair;
+mod probe;
+mod remote;
 mod saved;
 mod slots;
 mod soft;
@@ -41,12 +44,13 @@ mod table;
 mod unit;
 mod upkeep;
 mod upsert;
+pub mod view;
 
 use crate::error::{Result, codes};
 use crate::event::{ChangeBatch, CopyPart, Txn};
 use crate::position::{CommitLsn, Epoch, Interval};
 use crate::schema::{TableName, TableSchema};
-use crate::sink::write::WriteChoices;
+use crate::sink::write::{Maintenance, OnForeignChange, WriteChoices};
 use crate::sink::{
     Base, CommitOutcome, Cut, CutTable, OpenFor, PipelineRecord, RecordChange, Request, Sink, TableRecord,
     WriterLease, Written, table_error,
@@ -55,6 +59,8 @@ use commit::Core;
 use compact::{Landed, Policy};
 use keys::KeyWidth;
 use layout::Form;
+pub use look::{TableReport, Vacuumed};
+pub use remote::StoreOptions;
 use state::{Mode, TableState};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -80,6 +86,8 @@ pub struct DeltaSink {
     budget: index::Budget,
     /// How tables are written.
     choices: WriteChoices,
+    on_foreign_change: OnForeignChange,
+    maintenance: Maintenance,
     /// One compaction at a time: what it takes of memory and processor is taken once.
     compactions: Arc<Semaphore>,
 }
@@ -89,16 +97,34 @@ impl DeltaSink {
     ///
     /// # Errors
     /// `CF003` for a URI that is none.
-    pub fn open(uri: &str, pipeline: &str) -> Result<Self> {
+    pub fn open(uri: &str, pipeline: &str, options: &StoreOptions) -> Result<Self> {
         Ok(DeltaSink {
-            storage: Storage::open(uri)?,
+            storage: Storage::open(uri, options)?,
             pipeline: pipeline.to_owned(),
             control: Mutex::new(None),
             cache: None,
             budget: index::Budget::default(),
             choices: WriteChoices::default(),
+            on_foreign_change: OnForeignChange::default(),
+            maintenance: Maintenance::default(),
             compactions: Arc::new(Semaphore::new(1)),
         })
+    }
+
+    /// On a store of a test.
+    #[cfg(test)]
+    fn over(storage: Storage, pipeline: &str) -> Self {
+        DeltaSink {
+            storage,
+            pipeline: pipeline.to_owned(),
+            control: Mutex::new(None),
+            cache: None,
+            budget: index::Budget::default(),
+            choices: WriteChoices::default(),
+            on_foreign_change: OnForeignChange::default(),
+            maintenance: Maintenance::default(),
+            compactions: Arc::new(Semaphore::new(1)),
+        }
     }
 
     /// Saves indexes in this directory, so that opening a large table is quick; deleting it loses nothing.
@@ -114,6 +140,20 @@ impl DeltaSink {
     #[must_use]
     pub fn with_choices(mut self, choices: WriteChoices) -> Self {
         self.choices = choices;
+        self
+    }
+
+    /// What happens with other people's changes.
+    #[must_use]
+    pub fn on_foreign_change(mut self, choice: OnForeignChange) -> Self {
+        self.on_foreign_change = choice;
+        self
+    }
+
+    /// What is done beside the commits.
+    #[must_use]
+    pub fn with_maintenance(mut self, maintenance: Maintenance) -> Self {
+        self.maintenance = maintenance;
         self
     }
 
@@ -143,6 +183,7 @@ impl DeltaSink {
             open_core(files, ids, &self.pipeline, lease.epoch, schema, form, purpose).await?;
         core.cache.clone_from(&self.cache);
         core.budget = self.budget.clone();
+        core.accepts = self.on_foreign_change == OnForeignChange::Accept;
         if let (OpenFor::Continue(_), Some(cut)) = (purpose, cut)
             && cut.target_id == core.metadata.id
         {
@@ -156,7 +197,8 @@ impl DeltaSink {
             past: core.pending.as_ref().map_or(&core.state, |pending| &pending.state).past.clone(),
             outdated,
         };
-        let upkeep = Upkeep::new(Some(Policy::default()), Arc::clone(&self.compactions));
+        let policy = self.maintenance.optimize.then(Policy::default);
+        let upkeep = Upkeep::new(policy, self.maintenance.vacuum, Arc::clone(&self.compactions));
         Ok((DeltaTable::new(core, upkeep), record))
     }
 
@@ -179,6 +221,7 @@ impl Sink for DeltaSink {
     }
 
     async fn take_over(&self) -> Result<(WriterLease, PipelineRecord)> {
+        self.storage.check_put_if_absent().await?;
         let (control, lease) = control::Control::take_over(self.control_files()?, &self.pipeline).await?;
         let record = control.record.clone();
         *self.control.lock().await = Some(control);
@@ -258,6 +301,7 @@ async fn open_core(
             ids: ids.clone(),
             epoch,
             form: form.clone(),
+            accepts: false,
             schema: Arc::clone(&schema),
             state,
             metadata: loaded.metadata.clone(),

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 mod keep;
 mod model;
+mod stores;
 
 type Row = (Option<String>, Option<String>);
 
@@ -165,8 +166,8 @@ struct Lake {
 fn lake() -> Lake {
     let dir = tempfile::tempdir().unwrap();
     let uri = format!("file://{}", dir.path().display());
-    let sink = DeltaSink::open(&uri, "shop").unwrap();
-    let files = Storage::open(&uri).unwrap().table(&["public", "t"]).unwrap();
+    let sink = DeltaSink::open(&uri, "shop", &StoreOptions::default()).unwrap();
+    let files = Storage::open(&uri, &StoreOptions::default()).unwrap().table(&["public", "t"]).unwrap();
     Lake { _dir: dir, uri, sink, files, ids: log::AppIds::new("shop") }
 }
 
@@ -350,6 +351,27 @@ async fn somebody_elses_commit_is_examined() {
     assert_eq!((lost.version, lost.position), (4, Some(at(20))), "no further commit was made");
 }
 
+/// The operator lets others change rows: what they did stays, and what the source does next is applied to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_elses_change_may_be_accepted() {
+    let mut lake = lake();
+    lake.sink = lake.sink.on_foreign_change(OnForeignChange::Accept);
+    let schema = schema(&[0]);
+    let mut table = started(&lake, &schema).await;
+    table.stage(batch(&schema, &[Change::Insert(1, (None, None))])).await.unwrap();
+    table.commit(Interval { from: at(10), to: at(20) }).await.unwrap();
+    table.stage(batch(&schema, &[Change::Insert(2, (None, None))])).await.unwrap();
+    let file = load(&lake.files, &lake.ids).await.unwrap().files[0].add.path.clone();
+    foreign(&lake, 3, &format!(r#"{{"remove":{{"path":"{file}","dataChange":true}}}}"#)).await;
+    table.commit(Interval { from: at(20), to: at(30) }).await.unwrap();
+    let row = |name: &str| (Some(name.to_owned()), None);
+    let update = Change::Update(1, 1, Some("back".into()), Some(None));
+    table.stage(batch(&schema, &[update, Change::Delete(7)])).await.unwrap();
+    table.commit(Interval { from: at(30), to: at(40) }).await.unwrap();
+    let expected = BTreeMap::from([(1, row("back")), (2, (None, None))]);
+    assert_eq!(content(&lake.files, &lake.ids).await, expected);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn commits_after_the_cut_are_examined_at_open() {
     let lake = lake();
@@ -422,7 +444,7 @@ async fn the_record_keeps_cuts_stops_and_requests() {
         cut.tables = BTreeMap::from([(TableId(7), table.clone())]);
         lake.sink.commit_cut(&lease, cut.clone()).await.unwrap();
     }
-    let asker = DeltaSink::open(&lake.uri, "shop").unwrap();
+    let asker = DeltaSink::open(&lake.uri, "shop", &StoreOptions::default()).unwrap();
     let request = Request { id: "r1".into(), table: TableName::new("public", "t") };
     asker.request(&request).await.unwrap();
     assert_eq!(lake.sink.poll_requests(&lease).await.unwrap(), vec![request.clone()]);
@@ -444,7 +466,8 @@ async fn the_record_keeps_cuts_stops_and_requests() {
 #[tokio::test(flavor = "multi_thread")]
 async fn claimants_of_one_epoch_get_different_ones() {
     let lake = lake();
-    let sinks: Vec<_> = (0..6).map(|_| DeltaSink::open(&lake.uri, "shop").unwrap()).collect();
+    let sinks: Vec<_> =
+        (0..6).map(|_| DeltaSink::open(&lake.uri, "shop", &StoreOptions::default()).unwrap()).collect();
     let mut claims = Vec::new();
     for sink in sinks {
         claims.push(tokio::spawn(async move { sink.take_over().await.unwrap().0.epoch.0 }));
