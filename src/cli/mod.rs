@@ -13,6 +13,7 @@ mod output;
 mod resync;
 mod run;
 mod signals;
+mod slot;
 mod status;
 mod teardown;
 mod validate;
@@ -64,6 +65,7 @@ fn dispatch(cli: Cli) -> Outcome {
         }
         Command::Status => status::command(&global),
         Command::Resync(args) => resync::command(&global, args),
+        Command::Slot(args) => slot::command(&global, &args),
         Command::Teardown(args) => teardown::command(&global, &args),
         Command::Import(args) => import::command(global.output, args),
         Command::Explain(args) => explain::command(global.output, &args.code),
