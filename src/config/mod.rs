@@ -19,6 +19,7 @@ mod problem;
 mod read;
 mod reader;
 mod secret;
+mod store;
 mod substitute;
 mod suggest;
 mod tree;
@@ -34,8 +35,8 @@ pub use lookup::{Found, Wanted, find};
 pub use model::{
     BadRow, BudgetAction, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig,
     LogConfig, LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost,
-    SinkConfig, SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode,
-    UnknownTypesPolicy,
+    SinkConfig, SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, StoreConfig, TablesConfig,
+    TlsConfig, TlsMode, UnknownTypesPolicy,
 };
 pub use pattern::TablePattern;
 pub use problem::{ConfigError, Mark, Place, Problem, Refusal, Show};

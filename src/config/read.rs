@@ -14,6 +14,7 @@ use super::pattern::TablePattern;
 use super::problem::{Refusal, Show};
 use super::reader::{Reader, Repeat, Section};
 use super::secret::SecretSource;
+use super::store;
 use super::tree::Node;
 use super::write;
 use crate::error::codes;
@@ -431,6 +432,7 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
     let section = reader.section(top.entry("sink").map(|e| &e.value), "sink");
     let target = read_target(reader, section, overrides);
     let commit = read_commit(reader, section, matches!(target, Some(SinkTarget::Kafka(_))));
+    let store = store::read_store(reader, section);
     let choices = write::read_choices(reader, section, top.entry("tables"));
     let schema_changes = read_schema_changes(reader, section);
     let numeric =
@@ -448,6 +450,7 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
     Some(SinkConfig {
         target: target?,
         commit: commit?,
+        store: store?,
         choices: choices?,
         schema_changes: schema_changes?,
         numeric_unbounded: numeric?,
