@@ -202,7 +202,6 @@ pub(super) struct TeardownArgs {
 }
 
 #[derive(Args)]
-<<<<<<< HEAD
 pub(super) struct ImportArgs {
     /// Take the file although options are not supported
     #[arg(long, global = true)]
@@ -225,7 +224,9 @@ pub(super) struct ImportDebeziumArgs {
     /// Its offsets, as of `GET /connectors/NAME/offsets`
     #[arg(long, value_name = "FILE")]
     pub(super) offsets: Option<PathBuf>,
-=======
+}
+
+#[derive(Args)]
 pub(super) struct TargetArgs {
     #[command(subcommand)]
     pub(super) what: Target,
@@ -280,7 +281,6 @@ pub(super) enum System {
     Trino,
     /// Athena
     Athena,
->>>>>>> main
 }
 
 #[derive(Args)]

@@ -108,7 +108,6 @@ async fn start(
     }
 }
 
-<<<<<<< HEAD
 /// How events look: what the file says, and what only this run knows.
 pub(super) fn events(cfg: &Config) -> Events {
     Events {
@@ -121,7 +120,8 @@ pub(super) fn events(cfg: &Config) -> Events {
 /// Whether the sink writes events rather than tables.
 fn writes_events(cfg: &Config) -> bool {
     matches!(cfg.sink.target, model::SinkTarget::Stdout | model::SinkTarget::Kafka(_))
-=======
+}
+
 /// The lake of the configuration.
 ///
 /// # Errors
@@ -137,7 +137,6 @@ pub(super) fn delta(cfg: &Config) -> Result<DeltaSink> {
 fn store_options(cfg: &Config) -> StoreOptions {
     let model::StoreConfig { credentials, endpoint, region, path_style, ca } = cfg.sink.store.clone();
     StoreOptions { credentials, endpoint, region, path_style, ca }
->>>>>>> main
 }
 
 fn memory_limit(cfg: &Config) -> usize {
