@@ -87,7 +87,7 @@ error CF003: sink.write: "merge" is not allowed
    |
  9 |   write: merge
    |          ^^^^^
-  try: allowed: upsert
+  try: allowed: upsert, copy_on_write, append, both
   see: docs/errors/CF003.md (a value in the configuration is not allowed)
 
 6 problems
