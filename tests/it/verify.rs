@@ -1,6 +1,7 @@
 //! `strandline verify` finds what is wrong with a target, down to one bit, and calls nothing wrong that is not; with and
 //! without a running process, while the source changes.
 
+use crate::harness::places::reader_python;
 use crate::harness::process::Outcome;
 use crate::harness::{LONG, Scene, deltalog, until};
 use serde_json::Value;
@@ -23,6 +24,7 @@ fn tamper(scene: &mut Scene, table: &str, column: &str, id: i64, value: &str) {
         "import glob, pyarrow.parquet as pq, pyarrow.compute as pc, pyarrow as pa\n\
          done = 0\n\
          for f in glob.glob({:?} + '/*.parquet'):\n\
+         \x20   if open(f, 'rb').read()[4:][-4:] != b'PAR1': continue  # being written\n\
          \x20   t = pq.read_table(f)\n\
          \x20   if {column:?} not in t.column_names: continue\n\
          \x20   hit = pc.equal(t['id'], {id})\n\
@@ -34,8 +36,7 @@ fn tamper(scene: &mut Scene, table: &str, column: &str, id: i64, value: &str) {
          assert done, 'no such row'\n",
         path.display().to_string()
     );
-    let python = std::path::Path::new("/var/cache/strandline/readers/bin/python");
-    let output = std::process::Command::new(python).args(["-c", &script]).output().unwrap();
+    let output = std::process::Command::new(reader_python()).args(["-c", &script]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
