@@ -297,7 +297,7 @@ async fn preflight_finds_everything_at_once() {
     let found = cat::load(&sql, &selection, &Policies::default()).await.told();
     let findings = preflight::inspect(&sql, &options, &selection, &found).await.told();
     let bad: Vec<&str> = findings.iter().filter(|f| f.verdict == Verdict::Stops).map(|f| f.code.id).collect();
-    assert_eq!(bad, ["PG002", "PG003", "PG004", "PG003"], "{findings:#?}");
+    assert_eq!(bad, ["PG002", "PG003", "PG004"], "{findings:#?}");
     assert!(findings.iter().any(|f| f.code == codes::PG020 && f.verdict == Verdict::StopsTable));
     assert!(findings.iter().any(|f| f.code == codes::PG008 && f.verdict == Verdict::Warning));
     assert!(

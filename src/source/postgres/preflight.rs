@@ -27,8 +27,11 @@ pub async fn inspect(
 ) -> Result<Vec<Finding>> {
     let settings = settings(sql).await?;
     let provider = Provider::detect(sql).await?;
-    let mut findings = vec![login(options).await, version(sql.major()), wal_level(&settings, provider)];
-    findings.push(replication_privilege(sql, options, provider).await?);
+    let (login, privilege) = (login(options).await, replication_privilege(sql, options, provider).await?);
+    // Who may not replicate cannot log in for it: told once.
+    let is_told = login.code == privilege.code && privilege.verdict == Verdict::Stops;
+    let mut findings: Vec<Finding> = (!is_told).then_some(login).into_iter().collect();
+    findings.extend([version(sql.major()), wal_level(&settings, provider), privilege]);
     findings.push(free_slots(sql, options, &settings, provider).await?);
     findings.push(free_walsenders(sql, &settings, provider).await?);
     findings.push(retention(sql, &settings, provider).await?);
