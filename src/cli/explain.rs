@@ -16,7 +16,10 @@ macro_rules! pages {
 
 /// The pages. A test below fails when a page is there and not named.
 const PAGES: &[(&str, &str)] = pages! {
-    CF001 CF002 CF003 CF004 CF005 PG001 PG002 PG003 PG004 PG005 PG006 PG007 PG008 PG009 PG010 PG011
+    CF001 CF002 CF003 CF004 CF005
+    MY001 MY002 MY003 MY004 MY006 MY007 MY008 MY009 MY010 MY020 MY021 MY022 MY023 MY024 MY025 MY026
+    MY027 MY028 MY029 MY030 MY031 MY032 MY033 MY034 MY035 MY036 MY037 MY040 MY042 MY043 MY044 MY045
+    PG001 PG002 PG003 PG004 PG005 PG006 PG007 PG008 PG009 PG010 PG011
     PG012 PG013 PG014 PG015 PG020 PG021 PG022 PG023 PG024 PG025 PG026 PG040 PG041 PG042 PG043 PG044
     PG045 PG046 RT001 RT002 RT003 TG001 TG002 TG003 TG010 TG011 TG012 TG013 TG014 TG015 TG016 TG017 TG018
     TG019 TG020
@@ -40,7 +43,7 @@ pub(super) fn command(output: Output, text: &str) -> Outcome {
 
 fn unknown(text: &str) -> Error {
     let shown: String = text.chars().filter(|c| !c.is_control()).take(20).collect();
-    let areas = "CF configuration, PG PostgreSQL, TG target, RT the program itself";
+    let areas = "CF configuration, MY MySQL, MY MySQL, PG PostgreSQL, TG target, RT the program itself";
     Error::new(codes::CF005, format!("there is no error code \"{shown}\""))
         .with_try(format!("copy the code from the message, such as PG041; the areas are {areas}"))
 }

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result, codes};
 use crate::event::{CopyPart, CopyWriter};
-use crate::position::{CommitLsn, Epoch};
+use crate::position::{CommitLsn, Epoch, Marks};
 use crate::replication::TableProgress;
 use crate::schema::TableSchema;
 use crate::sink::{Base, CommitOutcome, Sink, TableRecord, TableSink};
@@ -91,7 +91,7 @@ impl<S: Source> Snapshotter<S> {
         let began = Instant::now();
         let rows = Arc::new(AtomicU64::new(0));
         let mut attempt = 1;
-        let (position, parts) = loop {
+        let (position, marks, parts) = loop {
             let mut writers = Vec::with_capacity(workers);
             for _ in 0..workers.max(1) {
                 writers.push(copying.table.copy_writer()?);
@@ -114,6 +114,7 @@ impl<S: Source> Snapshotter<S> {
                 Err(error) => return Err(error),
             }
         };
+        copying.table.mark(marks);
         let version = match copying.table.commit_copy(position, parts, Base::Copied).await? {
             CommitOutcome::Committed { version } => version,
             CommitOutcome::Fenced { by } => return Err(fenced(by)),
@@ -134,10 +135,10 @@ impl<S: Source> Snapshotter<S> {
         writers: Vec<Box<dyn CopyWriter>>,
         rows: Arc<AtomicU64>,
         board: &StatusBoard,
-    ) -> Result<(CommitLsn, Vec<CopyPart>)> {
+    ) -> Result<(CommitLsn, Marks, Vec<CopyPart>)> {
         let counters = self.metrics.table(&schema.name.to_string());
         let session = self.get().await?;
-        let position = session.position();
+        let (position, marks) = (session.position(), session.marks());
         let copy = session.copy(Arc::clone(&schema), writers, Arc::clone(&rows));
         tokio::pin!(copy);
         let mut report = tokio::time::interval(REPORT_EVERY);
@@ -153,7 +154,7 @@ impl<S: Source> Snapshotter<S> {
             counted = now;
             board.update_table(&schema.name, |t| t.rows_copied = Some(now));
             if let Some(parts) = done {
-                return Ok((position, parts?));
+                return Ok((position, marks, parts?));
             }
         }
     }
@@ -165,7 +166,7 @@ async fn is_only_rewritten<S: Source>(
     schema: Arc<TableSchema>,
     error: &Error,
 ) -> Result<bool> {
-    if error.code() != codes::PG022 {
+    if !error.code().is_change() {
         return Ok(false);
     }
     let now = source.inspect().await?;

@@ -1,9 +1,9 @@
 //! Holding the source: connecting, checking its history, connecting again.
 
 use crate::error::{Error, Result};
-use crate::position::{CommitLsn, Lineage, Lsn, ServerPoint};
+use crate::position::{CommitLsn, Lineage, Lsn, Marks, ServerPoint};
 use crate::replication::recovery::{Held, LossReason, ReplayGuard, SlotView, SourceCheck, check_source};
-use crate::source::{Budget, ChangeStream, HeldStream, SlotState, Source};
+use crate::source::{Bookmark, Budget, ChangeStream, HeldStream, SlotState, Source};
 
 /// While only the guard reads, nothing is kept: any budget serves.
 const GUARD_BUDGET: Budget = Budget { rows: u64::MAX, bytes: 1 << 20 };
@@ -90,6 +90,18 @@ pub(super) async fn reconnect<S: Source>(
         return Err(loss(LossReason::SlotMissing));
     }
     let HeldStream { mut stream, mut slot, point } = source.stream().await?;
+    let bookmark = Bookmark {
+        lineage: Some(recorded.clone()),
+        position: cut,
+        // The source has streamed there itself.
+        marks: Marks::default(),
+        witnesses: held.witness.into_iter().collect(),
+        ahead: held.ahead.clone(),
+        tables: tables.iter().map(|&position| (position, Marks::default())).collect(),
+    };
+    if let Some(place) = stream.seek(bookmark).await? {
+        return Ok(Link { stream, slot: place.slot, flushed: place.point.flushed });
+    }
     check(&point, Some(&slot), Some(recorded), cut, tables)?;
     if watch_replay(&mut stream, held, &slot).await? {
         drop(stream);

@@ -17,6 +17,7 @@ mod keyless;
 mod kill;
 mod large;
 mod loss;
+mod mysql_selftest;
 mod readers;
 mod resync;
 mod selftest;

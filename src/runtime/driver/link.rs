@@ -17,7 +17,7 @@ use std::sync::Arc;
 impl<S: Source, K: Sink> Driver<S, K> {
     /// A newer owner moves the slot, too, or drops it: where there is one, that explains the loss.
     pub(super) async fn explained(&self, error: Error) -> Error {
-        if !error.code().id.starts_with("PG04") {
+        if !error.code().is_loss() {
             return error;
         }
         match self.sink.newest_epoch().await {
@@ -76,7 +76,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 Ok(link) => return Ok(link),
                 // The server may take a while to see that our last connection is gone.
                 Err(error)
-                    if error.code().disposition == Disposition::Retry || error.code() == codes::PG011 =>
+                    if error.code().disposition == Disposition::Retry || error.code().is_held_elsewhere() =>
                 {
                     tracing::warn!(code = %error.code(), "cannot connect again: {}", error.cause_line());
                     self.board.set_retrying(&error);

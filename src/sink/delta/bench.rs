@@ -15,7 +15,7 @@ use super::upkeep::{Tally, Upkeep};
 use super::{Applied, DeltaTable, upsert};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, Op, Txn, TxnRun};
-use crate::position::{CommitLsn, Epoch, Interval, Lsn};
+use crate::position::{CommitLsn, Epoch, Interval, Lsn, Marks};
 use crate::schema::{Column, ColumnKind, TableId, TableName, TableSchema};
 use crate::sink::TableSink;
 use arrow::compute::cast;
@@ -93,6 +93,8 @@ impl MergeBench {
             pending: None,
             version: loaded.version,
             position: loaded.position,
+            marks: Marks::default(),
+            next_marks: None,
             slots: super::slots::Slots::default(),
             budget: Budget::new(index_bytes.unwrap_or(usize::MAX), cache.clone()),
             cache,
@@ -109,8 +111,11 @@ impl MergeBench {
         core.state.first_live_version = Some(0);
         let policy = upkeep.then(Policy::default);
         let upkeep = Upkeep::new(policy, Arc::new(tokio::sync::Semaphore::new(1)));
-        let mut bench =
-            MergeBench { table: DeltaTable { core, applied, upkeep, is_open: false }, schema, position };
+        let mut bench = MergeBench {
+            table: DeltaTable { core, applied, upkeep, marks: None, is_open: false },
+            schema,
+            position,
+        };
         match &mut bench.table.applied {
             Applied::Narrow(upsert) => upsert.build_index(&mut bench.table.core).await?,
             Applied::Wide(upsert) => upsert.build_index(&mut bench.table.core).await?,

@@ -25,7 +25,7 @@
 //! | a newer writer takes over | its epoch commit where ours was to go | `Fenced` |
 
 use super::append::table_schema;
-use super::commit::{Core, PutEnd, loosened};
+use super::commit::{COMPACTION, Core, PutEnd, loosened};
 use super::dv::VectorFile;
 use super::encode::{FileWriter, FinishedFile, keep};
 use super::log::{self, Action, MetaData};
@@ -488,7 +488,7 @@ impl Compacted {
         if !self.outputs.iter().zip(&gone).any(|pair| is_left(&pair)) {
             return Ok(None);
         }
-        let mut actions = core.head("OPTIMIZE", planned, now)?;
+        let mut actions = core.head(COMPACTION, planned, now)?;
         for input in &self.inputs {
             actions.extend(core.slots.get(input.number).map(|f| Action::Remove(f.remove(now, false))));
         }

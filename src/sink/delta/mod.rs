@@ -40,7 +40,7 @@ mod upsert;
 
 use crate::error::{Result, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, Txn};
-use crate::position::{CommitLsn, Epoch, Interval};
+use crate::position::{CommitLsn, Epoch, Interval, Marks};
 use crate::schema::TableSchema;
 use crate::sink::{
     Base, CommitOutcome, Cut, CutTable, OpenFor, PipelineRecord, RecordChange, Request, Sink, TableRecord,
@@ -157,6 +157,7 @@ impl Sink for DeltaSink {
             target_id: core.metadata.id.clone(),
             version: core.version,
             position: core.position.filter(|_| core.state.first_live_version.is_some()),
+            marks: core.held_marks(),
             copied_at: core.state.copied_at.and_then(CommitLsn::from_stored),
             past: core.pending.as_ref().map_or(&core.state, |pending| &pending.state).past.clone(),
             outdated,
@@ -227,6 +228,8 @@ async fn open_core(
             pending: None,
             version: loaded.version,
             position: loaded.position,
+            marks: Marks::default(),
+            next_marks: None,
             slots: slots::Slots::default(),
             cache: None,
             budget: index::Budget::default(),
@@ -314,6 +317,8 @@ pub struct DeltaTable {
     core: Core,
     applied: Applied,
     upkeep: Upkeep,
+    /// What the next commit's position means to other servers.
+    marks: Option<Marks>,
     /// Something of a unit is staged.
     is_open: bool,
 }
@@ -327,7 +332,7 @@ impl DeltaTable {
         } else {
             Applied::Wide(upsert::Upsert::default())
         };
-        DeltaTable { core, applied, upkeep, is_open: false }
+        DeltaTable { core, applied, upkeep, marks: None, is_open: false }
     }
 
     /// Lands a finished compaction. The epoch of a newer owner, if one is met.
@@ -418,12 +423,20 @@ impl TableSink for DeltaTable {
         }
     }
 
+    fn mark(&mut self, marks: Marks) {
+        self.marks = Some(marks);
+    }
+
     async fn commit(&mut self, interval: Interval) -> Result<CommitOutcome> {
+        if let Some(marks) = self.marks.take() {
+            self.core.mark(marks)?;
+        }
         if self.core.position.is_none() {
             let what = "a change came before the first copy was finished";
             return Err(table_error(&self.core.schema.name, codes::RT001, what));
         }
         let outcome = self.commit_unit(interval).await?;
+        self.core.marked();
         self.is_open = false;
         if self.upkeep.is_overdue(&self.core) {
             self.upkeep.settle(&self.core.schema.name).await;
@@ -481,13 +494,16 @@ impl TableSink for DeltaTable {
         base: Base,
     ) -> Result<CommitOutcome> {
         self.discard_staged();
+        self.core.next_marks = Some(self.marks.take().unwrap_or_default());
         self.upkeep.abandon();
         match &mut self.applied {
             Applied::Narrow(upsert) => upsert.forget_index(),
             Applied::Wide(upsert) => upsert.forget_index(),
             Applied::Log(_) => {}
         }
-        copy::commit_copy(&mut self.core, position, parts, base).await
+        let outcome = copy::commit_copy(&mut self.core, position, parts, base).await?;
+        self.core.marked();
+        Ok(outcome)
     }
 }
 
