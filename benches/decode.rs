@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use strandline::event::Txn;
 use strandline::pgoutput::{BatchBuilder, CopyDecoder, Message, Policies, decode, oid, resolve};
-use strandline::position::Lsn;
+use strandline::position::{CommitLsn, Lsn};
 use strandline::schema::{Column, TableId, TableName, TableSchema};
 
 /// The allocator of the program.
@@ -119,7 +119,7 @@ fn measure(name: &str, bytes: usize, mut work: impl FnMut()) {
 fn main() {
     let messages = inserts();
     let total: usize = messages.iter().map(Vec::len).sum();
-    let txn = Txn { commit_start: Lsn::new(1), xid: 1, commit_time: 1 };
+    let txn = Txn { commit_start: Lsn::new(1), xid: 1, commit_time: 1, after: CommitLsn::ZERO };
     let mut builder = BatchBuilder::new(schema(), Policies::default());
 
     measure("floor: walk the fields of pgoutput inserts", total, || {

@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use strandline_fuzz::builder;
 use strandline_fuzz::event::Txn;
 use strandline_fuzz::pgoutput::{Reason, TupleData};
-use strandline_fuzz::position::Lsn;
+use strandline_fuzz::position::{CommitLsn, Lsn};
 use strandline_fuzz::schema::ColumnKind;
 
 /// The only value of a column of `kind`, as words.
@@ -18,7 +18,7 @@ fn decode(kind: &ColumnKind, tag: u8, content: &[u8]) -> Result<String, Reason> 
     let mut builder = builder([kind.clone()].into_iter(), true);
     let tuple = TupleData::parse(&bytes).expect("a tuple");
     builder.push_insert(&tuple, 0, 0).map_err(|error| error.reason)?;
-    let txn = Txn { commit_start: Lsn::new(1), xid: 1, commit_time: 0 };
+    let txn = Txn { commit_start: Lsn::new(1), xid: 1, commit_time: 0, after: CommitLsn::ZERO };
     let batch = builder.take(Some(txn)).map_err(|error| error.reason)?;
     let column = batch.after.column(0);
     Ok(match kind {

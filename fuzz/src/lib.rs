@@ -16,7 +16,7 @@ pub mod schema;
 use arrow::array::Array;
 use event::Txn;
 use pgoutput::{BatchBuilder, Infinity, NumericUnbounded, Policies, UnknownTypes};
-use position::Lsn;
+use position::{CommitLsn, Lsn};
 use schema::{Column, ColumnKind, Scalar, Shape, ShapeField, TableId, TableName, TableSchema};
 use std::sync::Arc;
 
@@ -93,7 +93,7 @@ pub fn builder(kinds: impl Iterator<Item = ColumnKind>, strict: bool) -> BatchBu
 /// Takes the batch and has Arrow check it in full.
 pub fn examine(builder: &mut BatchBuilder) {
     let rows = builder.rows();
-    let open = Txn { commit_start: Lsn::new(1), xid: 1, commit_time: 0 };
+    let open = Txn { commit_start: Lsn::new(1), xid: 1, commit_time: 0, after: CommitLsn::ZERO };
     if let Ok(batch) = builder.take(Some(open)) {
         assert_eq!((batch.len(), batch.after.num_rows()), (rows, rows));
         for column in batch.after.columns() {

@@ -43,7 +43,7 @@ pub(super) fn command(output: Output, text: &str) -> Outcome {
 
 fn unknown(text: &str) -> Error {
     let shown: String = text.chars().filter(|c| !c.is_control()).take(20).collect();
-    let areas = "CF configuration, MY MySQL, MY MySQL, PG PostgreSQL, TG target, RT the program itself";
+    let areas = "CF configuration, MY MySQL, PG PostgreSQL, TG target, RT the program itself";
     Error::new(codes::CF005, format!("there is no error code \"{shown}\""))
         .with_try(format!("copy the code from the message, such as PG041; the areas are {areas}"))
 }

@@ -6,7 +6,7 @@
 
 mod copy;
 
-pub use copy::{CopyPart, CopyWriter};
+pub use copy::{CopyPart, CopyWriter, SnapshotPoint};
 
 use crate::position::{CommitLsn, Lsn, Witness};
 use crate::schema::TableSchema;
@@ -53,6 +53,8 @@ pub struct Txn {
     pub xid: u32,
     /// Its commit time, microseconds since 2000-01-01 UTC, as on the wire.
     pub commit_time: i64,
+    /// End of the transaction that was received before it on this connection; [`CommitLsn::ZERO`]: none was.
+    pub after: CommitLsn,
 }
 
 impl Txn {
@@ -102,6 +104,9 @@ pub struct ChangeBatch {
     pub runs: Vec<TxnRun>,
     /// Ordinal of each change in its transaction, counted over all tables. Empty for snapshot rows.
     pub ordinals: Vec<u64>,
+    /// Where each change stood in the log. Empty for snapshot rows. An address of an event: to be shown, never
+    /// to resume by.
+    pub lsns: Vec<Lsn>,
     /// New row images. For `d` and `t` the row is all null.
     pub after: RecordBatch,
     /// Old images: of each `d`, and of each `u` that changed its key or whose table logs whole old rows.
@@ -187,6 +192,7 @@ impl ChangeBatch {
             ops: self.ops[from..from + rows].to_vec(),
             runs,
             ordinals: self.ordinals.get(from..from + rows).map(<[u64]>::to_vec).unwrap_or_default(),
+            lsns: self.lsns.get(from..from + rows).map(<[Lsn]>::to_vec).unwrap_or_default(),
             after: self.after.slice(from, rows),
             before: self.before.as_ref().map(|before| Before {
                 rows: before.rows.clone(),
@@ -206,7 +212,7 @@ mod tests {
     use arrow::datatypes::Int64Type;
 
     fn txn(start: u64) -> Txn {
-        Txn { commit_start: Lsn::new(start), xid: start as u32, commit_time: 0 }
+        Txn { commit_start: Lsn::new(start), xid: start as u32, commit_time: 0, after: CommitLsn::ZERO }
     }
 
     fn batch(transactions: &[(u64, usize)]) -> ChangeBatch {
@@ -232,6 +238,7 @@ mod tests {
             ops: vec![Op::Create; rows],
             runs,
             ordinals: (0..rows as u64).collect(),
+            lsns: (0..rows as u64).map(Lsn::new).collect(),
             before: None,
             unchanged: vec![None],
             wire_bytes: rows * 10,

@@ -10,6 +10,7 @@ use super::reason::{Reason, ValueError};
 use super::tuple::{TupleData, Value};
 use super::types::Policies;
 use crate::event::{Before, ChangeBatch, Op, Txn, TxnRun};
+use crate::position::Lsn;
 use crate::schema::{ColumnKind, TableSchema};
 use std::sync::Arc;
 
@@ -29,6 +30,9 @@ pub struct BatchBuilder {
     text_only: Option<Vec<bool>>,
     ops: Vec<Op>,
     ordinals: Vec<u64>,
+    lsns: Vec<Lsn>,
+    /// Where the next change stands in the log.
+    lsn: Lsn,
     runs: Vec<TxnRun>,
     /// The first row that belongs to no run yet.
     open_from: usize,
@@ -68,6 +72,8 @@ impl BatchBuilder {
             text_only,
             ops: Vec::new(),
             ordinals: Vec::new(),
+            lsns: Vec::new(),
+            lsn: Lsn::ZERO,
             runs: Vec::new(),
             open_from: 0,
             after,
@@ -96,8 +102,13 @@ impl BatchBuilder {
     /// per transaction or per read, not per row.
     pub fn bytes(&self) -> usize {
         let before = self.before.as_ref().map_or(0, Image::bytes);
-        let fixed = self.ops.len() * size_of::<Op>() + self.ordinals.len() * 8 + self.before_index.len() * 4;
+        let fixed = self.ops.len() * size_of::<Op>() + self.ordinals.len() * 16 + self.before_index.len() * 4;
         self.after.bytes() + before + fixed
+    }
+
+    /// Where the next changes stand in the log.
+    pub fn at(&mut self, lsn: Lsn) {
+        self.lsn = lsn;
     }
 
     /// An inserted row. `ordinal`: of the change in its transaction. `wire_bytes`: of its message.
@@ -249,6 +260,7 @@ impl BatchBuilder {
         let mut index = std::mem::take(&mut self.before_index);
         self.open_from = 0;
         let (ops, ordinals) = (std::mem::take(&mut self.ops), std::mem::take(&mut self.ordinals));
+        let lsns = std::mem::take(&mut self.lsns);
         let (runs, wire_bytes) = (std::mem::take(&mut self.runs), std::mem::take(&mut self.wire_bytes));
         let before = match before {
             Some(rows_before) => {
@@ -258,7 +270,7 @@ impl BatchBuilder {
             None => None,
         };
         let schema = Arc::clone(&self.schema);
-        Ok(ChangeBatch { schema, ops, runs, ordinals, after: after?, before, unchanged, wire_bytes })
+        Ok(ChangeBatch { schema, ops, runs, ordinals, lsns, after: after?, before, unchanged, wire_bytes })
     }
 
     /// How far it is. Good until the next [`BatchBuilder::take`] or [`BatchBuilder::end_transaction`].
@@ -276,6 +288,7 @@ impl BatchBuilder {
     pub fn rollback_to(&mut self, mark: Mark) {
         self.ops.truncate(mark.rows);
         self.ordinals.truncate(mark.rows);
+        self.lsns.truncate(mark.rows);
         self.after.truncate(mark.rows);
         if let Some(before) = &mut self.before {
             before.truncate(mark.before_rows);
@@ -292,6 +305,7 @@ impl BatchBuilder {
     fn add(&mut self, op: Op, ordinal: u64, wire_bytes: usize) {
         self.ops.push(op);
         self.ordinals.push(ordinal);
+        self.lsns.push(self.lsn);
         self.wire_bytes += wire_bytes;
     }
 

@@ -6,7 +6,7 @@
 //! chooses ([`UnknownTypes`]).
 
 use super::types::{Policies, TypeInfo, UnknownTypes, oid, resolve};
-use crate::schema::{ColumnKind, Scalar, Shape, ShapeField};
+use crate::schema::{ColumnKind, DeclaredType, Scalar, Shape, ShapeField};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -36,6 +36,8 @@ pub struct CatalogType {
     pub subtype: u32,
     /// Of a composite type: its fields' types, dropped fields left out.
     pub fields: Vec<u32>,
+    /// Of an enumeration: its labels in their order.
+    pub labels: Vec<String>,
     /// It has a binary form.
     pub has_send: bool,
 }
@@ -90,6 +92,27 @@ impl TypeCatalog {
             }
             UnknownTypes::Text => Some(known.unwrap_or(ColumnKind::Unknown)),
             UnknownTypes::Stop => known,
+        }
+    }
+
+    /// The type below all domains, for formats that show it.
+    pub fn declared(&self, type_oid: u32, modifier: i32) -> DeclaredType {
+        self.declared_at(type_oid, modifier, 0)
+    }
+
+    fn declared_at(&self, type_oid: u32, modifier: i32, depth: usize) -> DeclaredType {
+        let Some((oid, modifier, found)) = self.base(type_oid, modifier).filter(|_| depth < MAX_DEPTH) else {
+            return DeclaredType { oid: type_oid, modifier, ..DeclaredType::default() };
+        };
+        let is_enum = found.info.typtype == 'e';
+        let has_element = found.element != 0 && found.info.typtype == 'b';
+        DeclaredType {
+            oid,
+            modifier,
+            name: found.info.name.clone(),
+            extension: found.extension.clone(),
+            labels: is_enum.then(|| found.labels.clone().into()),
+            element: has_element.then(|| Box::new(self.declared_at(found.element, modifier, depth + 1))),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Copies of whole tables: the first one, and those that an operator asks for.
 
 use crate::error::{Error, Result, codes};
-use crate::event::{CopyPart, CopyWriter};
+use crate::event::{CopyPart, SnapshotPoint};
 use crate::position::{CommitLsn, Epoch, Marks};
 use crate::replication::TableProgress;
 use crate::schema::TableSchema;
@@ -74,10 +74,11 @@ impl<S: Source> Snapshotter<S> {
         }
     }
 
-    /// Copies one table and commits the copy.
+    /// Copies one table and commits the copy. `place`: whether it is the first and the last of its round.
     pub(super) async fn copy<K: Sink>(
         &mut self,
         mut copying: Copying<K::Table>,
+        place: (bool, bool),
         workers: usize,
         board: &StatusBoard,
     ) -> Result<Copied<K::Table>> {
@@ -92,18 +93,14 @@ impl<S: Source> Snapshotter<S> {
         let rows = Arc::new(AtomicU64::new(0));
         let mut attempt = 1;
         let (position, marks, parts) = loop {
-            let mut writers = Vec::with_capacity(workers);
-            for _ in 0..workers.max(1) {
-                writers.push(copying.table.copy_writer()?);
-            }
-            let schema = &copying.schema;
-            match self.read(Arc::clone(schema), writers, Arc::clone(&rows), board).await {
+            let schema = Arc::clone(&copying.schema);
+            match self.read(&mut copying, place, workers, Arc::clone(&rows), board).await {
                 Ok(read) => break read,
                 // A TRUNCATE or a rewrite after the snapshot was taken makes the old rows unreadable under
                 // it. The columns are still the same: a newer snapshot serves.
                 Err(error)
                     if attempt < COPY_ATTEMPTS
-                        && is_only_rewritten(Arc::clone(&self.source), Arc::clone(schema), &error)
+                        && is_only_rewritten(Arc::clone(&self.source), Arc::clone(&schema), &error)
                             .await? =>
                 {
                     tracing::info!(table = %name, attempt, "{}: copied again from a newer snapshot", error.message());
@@ -129,17 +126,22 @@ impl<S: Source> Snapshotter<S> {
     }
 
     /// Reads the table under a snapshot into files that no version names yet.
-    async fn read(
+    async fn read<T: TableSink>(
         &mut self,
-        schema: Arc<TableSchema>,
-        writers: Vec<Box<dyn CopyWriter>>,
+        copying: &mut Copying<T>,
+        (is_first, is_last): (bool, bool),
+        workers: usize,
         rows: Arc<AtomicU64>,
         board: &StatusBoard,
     ) -> Result<(CommitLsn, Marks, Vec<CopyPart>)> {
+        let schema = &copying.schema;
         let counters = self.metrics.table(&schema.name.to_string());
         let session = self.get().await?;
-        let (position, marks) = (session.position(), session.marks());
-        let copy = session.copy(Arc::clone(&schema), writers, Arc::clone(&rows));
+        let marks = session.marks();
+        let point = SnapshotPoint { is_first, is_last, ..session.point() };
+        let writers =
+            (0..workers.max(1)).map(|_| copying.table.copy_writer(&point)).collect::<Result<_>>()?;
+        let copy = session.copy(Arc::clone(schema), writers, Arc::clone(&rows));
         tokio::pin!(copy);
         let mut report = tokio::time::interval(REPORT_EVERY);
         let mut counted = 0;
@@ -154,7 +156,7 @@ impl<S: Source> Snapshotter<S> {
             counted = now;
             board.update_table(&schema.name, |t| t.rows_copied = Some(now));
             if let Some(parts) = done {
-                return Ok((position, marks, parts?));
+                return Ok((point.position, marks, parts?));
             }
         }
     }

@@ -422,9 +422,11 @@ impl<S: Source, K: Sink> Session<S, K> {
             self.board.set_phase(PipelineState::Snapshotting);
         }
         let mut snapshots = Snapshotter::new(Arc::clone(&self.source), fresh, self.metrics.clone());
-        for copying in to_copy {
+        let last = to_copy.len().saturating_sub(1);
+        for (at, copying) in to_copy.into_iter().enumerate() {
             let schema = Arc::clone(&copying.schema);
-            match snapshots.copy::<K>(copying, self.options.copy_workers, &self.board).await {
+            let place = (at == 0, at == last);
+            match snapshots.copy::<K>(copying, place, self.options.copy_workers, &self.board).await {
                 Ok(done) => copied.push(done),
                 Err(error) if error.code().is_change() && goal.copies_lost < COPIES_LOST => {
                     tracing::info!(table = %schema.name, "{}: its copy begins again", error.cause_line());

@@ -4,9 +4,11 @@
 //! number, which key, and the Arrow schema of its row images.
 
 pub mod change;
+mod declared;
 mod kind;
 mod shape;
 
+pub use declared::{Declared, DeclaredColumn, DeclaredType};
 pub use kind::ColumnKind;
 pub use shape::{Field as ShapeField, Scalar, Shape};
 
@@ -148,6 +150,8 @@ pub struct TableSchema {
     pub filled: Vec<i16>,
     /// What older announcements of the table may have been.
     pub past: Past,
+    /// What the catalogue said of its columns beyond that.
+    pub declared: Arc<Declared>,
     /// The Arrow schema of a row image: one nullable field per column, same order.
     pub arrow: SchemaRef,
 }
@@ -171,6 +175,7 @@ impl TableSchema {
             form: TableForm::default(),
             filled: Vec::new(),
             past: Past::default(),
+            declared: Arc::default(),
             arrow: Arc::new(Schema::new(fields)),
         }
     }
@@ -182,7 +187,8 @@ impl TableSchema {
 
     /// Whether both describe the same rows, however they are stored.
     pub fn describes_same(&self, other: &TableSchema) -> bool {
-        TableSchema { form: self.form, past: self.past.clone(), ..other.clone() } == *self
+        let declared = Arc::clone(&self.declared);
+        TableSchema { form: self.form, past: self.past.clone(), declared, ..other.clone() } == *self
     }
 
     /// Whether rows can be found again: without a key a table is an append-only change log.

@@ -1,7 +1,7 @@
 //! A target that keeps nothing: for measuring the source. It is never behind and never full.
 
 use crate::error::Result;
-use crate::event::{ChangeBatch, CopyPart, CopyWriter};
+use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint};
 use crate::position::{CommitLsn, Epoch, Interval, Marks};
 use crate::schema::{Past, TableSchema};
 use crate::sink::{
@@ -90,7 +90,7 @@ impl TableSink for DiscardTable {
 
     fn discard_staged(&mut self) {}
 
-    fn copy_writer(&self) -> Result<Box<dyn CopyWriter>> {
+    fn copy_writer(&self, _point: &SnapshotPoint) -> Result<Box<dyn CopyWriter>> {
         Ok(Box::new(DiscardWriter))
     }
 

@@ -6,7 +6,7 @@
 //! position.
 
 use crate::error::{Code, Error, Result, codes};
-use crate::event::{ChangeBatch, CopyPart, CopyWriter};
+use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint};
 use crate::position::{CommitLsn, Epoch, Interval, Lineage, Marks, Witness};
 use crate::schema::change::{Change, ChangePolicy, told};
 use crate::schema::{Past, TableId, TableName, TableSchema};
@@ -232,8 +232,8 @@ pub trait TableSink: Send + 'static {
     /// Forgets everything staged.
     fn discard_staged(&mut self);
 
-    /// A writer for a copy of the whole table; several may write at once.
-    fn copy_writer(&self) -> Result<Box<dyn CopyWriter>>;
+    /// A writer for a copy of the whole table, as it was at `point`; several may write at once.
+    fn copy_writer(&self, point: &SnapshotPoint) -> Result<Box<dyn CopyWriter>>;
 
     /// Replaces the table's content by the finished copies in one commit, at `position` (the snapshot's
     /// consistent point). Readers see the old content before it and the new after it.

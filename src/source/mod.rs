@@ -6,7 +6,7 @@
 //! by the driver when it is to be staged.
 
 use crate::error::{Code, Error, Result};
-use crate::event::{ChangeBatch, CopyPart, CopyWriter, Txn};
+use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint, Txn};
 use crate::position::{CommitLsn, Lineage, Lsn, Marks, ServerPoint, Witness};
 use crate::schema::{TableId, TableName, TableSchema};
 use std::collections::BTreeSet;
@@ -220,6 +220,11 @@ pub trait CopySession: Send {
     /// The same for other servers.
     fn marks(&self) -> Marks {
         Marks::default()
+    }
+
+    /// What can be told of the snapshot.
+    fn point(&self) -> SnapshotPoint {
+        SnapshotPoint { position: self.position(), xid: None, time: None, is_first: true, is_last: true }
     }
 
     /// Copies a table: each writer takes a share. Rows copied are counted in `progress`.

@@ -73,7 +73,8 @@ fn play(lines: &str) -> String {
                 xid += 1;
                 ordinal = 0;
                 let commit_start = begin.final_lsn;
-                open = Some(Txn { commit_start, xid, commit_time: begin.commit_time });
+                open =
+                    Some(Txn { commit_start, xid, commit_time: begin.commit_time, after: CommitLsn::ZERO });
             }
             Message::Commit(commit) => {
                 let txn = open.take().expect("an open transaction");

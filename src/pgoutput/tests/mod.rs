@@ -12,7 +12,7 @@ mod types;
 
 use super::{BatchBuilder, OldRow, Policies, TupleData, Value};
 use crate::event::{ChangeBatch, Txn};
-use crate::position::Lsn;
+use crate::position::{CommitLsn, Lsn};
 use crate::schema::{Column, ColumnKind, Scalar, Shape, TableId, TableName, TableSchema};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{
@@ -85,7 +85,12 @@ fn tuple(values: &[Value<'_>]) -> Vec<u8> {
 }
 
 fn txn(n: u32) -> Txn {
-    Txn { commit_start: Lsn::new(u64::from(n) * 100), xid: n, commit_time: i64::from(n) }
+    Txn {
+        commit_start: Lsn::new(u64::from(n) * 100),
+        xid: n,
+        commit_time: i64::from(n),
+        after: CommitLsn::ZERO,
+    }
 }
 
 /// One cell in words: the same words as `tests/golden/pgoutput/expected.sql`.

@@ -243,5 +243,5 @@ async fn copy_beside<S: Source, K: Sink>(
     let schema = found.schema;
     let (table, record) = sink.open_table(&lease, Arc::clone(&schema), OpenFor::Replace, None).await?;
     let copying = Copying { schema, table, record, estimate: found.estimated_rows };
-    Snapshotter::new(source, None, metrics).copy::<K>(copying, workers, &board).await
+    Snapshotter::new(source, None, metrics).copy::<K>(copying, (true, true), workers, &board).await
 }

@@ -175,12 +175,14 @@ impl MergeBench {
             .map(|(array, column)| cast(array, &column.kind.arrow()))
             .collect::<std::result::Result<Vec<_>, _>>()
             .map_err(failed)?;
-        let txn = Txn { commit_start: Lsn::new(self.position), xid: 1, commit_time: 0 };
+        let txn =
+            Txn { commit_start: Lsn::new(self.position), xid: 1, commit_time: 0, after: CommitLsn::ZERO };
         Ok(ChangeBatch {
             schema: Arc::clone(&self.schema),
             ops: vec![Op::Update; rows.num_rows()],
             runs: vec![TxnRun { first_row: 0, txn }],
             ordinals: (0..rows.num_rows() as u64).collect(),
+            lsns: Vec::new(),
             after: RecordBatch::try_new(Arc::clone(&self.schema.arrow), columns).map_err(failed)?,
             before: None,
             unchanged: vec![None; self.schema.columns.len()],

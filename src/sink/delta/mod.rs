@@ -39,7 +39,7 @@ mod upkeep;
 mod upsert;
 
 use crate::error::{Result, codes};
-use crate::event::{ChangeBatch, CopyPart, CopyWriter, Txn};
+use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint, Txn};
 use crate::position::{CommitLsn, Epoch, Interval, Marks};
 use crate::schema::TableSchema;
 use crate::sink::{
@@ -483,7 +483,7 @@ impl TableSink for DeltaTable {
         }
     }
 
-    fn copy_writer(&self) -> Result<Box<dyn CopyWriter>> {
+    fn copy_writer(&self, _point: &SnapshotPoint) -> Result<Box<dyn CopyWriter>> {
         Ok(Box::new(copy::DeltaCopyWriter::new(self.core.files.clone(), Arc::clone(&self.core.schema))))
     }
 

@@ -4,7 +4,7 @@ use super::table::{load, read_columns, read_vectors};
 use super::*;
 use crate::error::Error;
 use crate::event::{Before, Op, TxnRun};
-use crate::position::{Lineage, Lsn, Witness};
+use crate::position::{CommitLsn, Lineage, Lsn, Witness};
 use crate::schema::change::ChangePolicy;
 use crate::schema::{Column, ColumnKind, TableId, TableName};
 use crate::sink::StoppedTable;
@@ -86,10 +86,11 @@ fn batch(schema: &Arc<TableSchema>, changes: &[Change]) -> ChangeBatch {
     let nulls = StringArray::from(vec![None::<&str>; old.len()]);
     let before: Vec<ArrayRef> =
         vec![Arc::new(Int64Array::from(old)), Arc::new(nulls.clone()), Arc::new(nulls)];
-    let txn = Txn { commit_start: Lsn::new(1), xid: 1, commit_time: 0 };
+    let txn = Txn { commit_start: Lsn::new(1), xid: 1, commit_time: 0, after: CommitLsn::ZERO };
     ChangeBatch {
         schema: schema.clone(),
         ordinals: (0..ops.len() as u64).collect(),
+        lsns: Vec::new(),
         runs: vec![TxnRun { first_row: 0, txn }],
         ops,
         after: RecordBatch::try_new(schema.arrow.clone(), after).unwrap(),

@@ -12,7 +12,7 @@ use super::spill::Spill;
 use super::sql::{Sql, field};
 use super::stream::{OriginFilter, PgStream, StreamStart};
 use crate::error::{Error, Result, codes};
-use crate::event::{ChangeBatch, CopyPart, CopyWriter, Txn};
+use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint, Txn};
 use crate::pgoutput::Policies;
 use crate::position::{CommitLsn, Lsn};
 use crate::schema::{TableForm, TableId, TableName, TableSchema};
@@ -105,8 +105,13 @@ impl PgSource {
     async fn snapshot_of(&self, kind: SlotKind) -> Result<PgCopy> {
         let sql = self.sql().await?;
         let slot = slot::create(&self.settings.options, &sql, kind, SNAPSHOT_PATIENCE).await?;
+        let (xid, time) = slot::moment(&sql).await?;
+        let (is_first, is_last) = (true, true);
+        let point =
+            SnapshotPoint { position: slot.point, xid: Some(xid), time: Some(time), is_first, is_last };
         Ok(PgCopy {
             slot,
+            point,
             sql,
             options: self.settings.options.clone(),
             policies: self.settings.policies,
@@ -418,6 +423,7 @@ impl ChangeStream for PgChanges {
 /// A snapshot that tables can be copied under. It ends with this value.
 pub struct PgCopy {
     slot: SnapshotSlot,
+    point: SnapshotPoint,
     sql: Arc<Sql>,
     options: PgOptions,
     policies: Policies,
@@ -442,6 +448,10 @@ impl CopySink for Counted {
 impl CopySession for PgCopy {
     fn position(&self) -> CommitLsn {
         self.slot.point
+    }
+
+    fn point(&self) -> SnapshotPoint {
+        self.point
     }
 
     async fn copy(

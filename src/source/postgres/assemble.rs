@@ -339,12 +339,12 @@ impl Assembler {
                 if data.end > Lsn::ZERO {
                     self.burst.server_end = Some(data.end);
                 }
-                self.on_message(data.data)
+                self.on_message(data.data, data.start)
             }
         }
     }
 
-    fn on_message(&mut self, bytes: &[u8]) -> Result<Progress> {
+    fn on_message(&mut self, bytes: &[u8], at: Lsn) -> Result<Progress> {
         // A caller that did not go on with it has room for all of it.
         while self.is_applying() {
             self.apply()?;
@@ -358,26 +358,35 @@ impl Assembler {
             self.streamed.came(size)?;
         }
         match decode(bytes, in_block)? {
-            Message::Insert(m) => self.change(m.xid, m.relation, |b, n, map| match map {
-                None => b.push_insert(&m.new, n, size),
-                Some(map) => b.push_insert(&m.new.arranged(map, &mut Vec::new()), n, size),
-            }),
-            Message::Update(m) => self.change(m.xid, m.relation, |b, n, map| match map {
-                None => b.push_update(m.old.as_ref(), &m.new, n, size),
-                Some(map) => {
-                    let (mut new, mut old) = (Vec::new(), Vec::new());
-                    let old = m.old.as_ref().map(|row| row.arranged(map, &mut old));
-                    b.push_update(old.as_ref(), &m.new.arranged(map, &mut new), n, size)
+            Message::Insert(m) => self.change(m.xid, m.relation, |b, n, map| {
+                b.at(at);
+                match map {
+                    None => b.push_insert(&m.new, n, size),
+                    Some(map) => b.push_insert(&m.new.arranged(map, &mut Vec::new()), n, size),
                 }
             }),
-            Message::Delete(m) => self.change(m.xid, m.relation, |b, n, map| match map {
-                None => b.push_delete(&m.old, n, size),
-                Some(map) => b.push_delete(&m.old.arranged(map, &mut Vec::new()), n, size),
+            Message::Update(m) => self.change(m.xid, m.relation, |b, n, map| {
+                b.at(at);
+                match map {
+                    None => b.push_update(m.old.as_ref(), &m.new, n, size),
+                    Some(map) => {
+                        let (mut new, mut old) = (Vec::new(), Vec::new());
+                        let old = m.old.as_ref().map(|row| row.arranged(map, &mut old));
+                        b.push_update(old.as_ref(), &m.new.arranged(map, &mut new), n, size)
+                    }
+                }
+            }),
+            Message::Delete(m) => self.change(m.xid, m.relation, |b, n, map| {
+                b.at(at);
+                match map {
+                    None => b.push_delete(&m.old, n, size),
+                    Some(map) => b.push_delete(&m.old.arranged(map, &mut Vec::new()), n, size),
+                }
             }),
             Message::Begin(begin) => self.begin(begin),
             Message::Commit(commit) => self.commit(commit),
             Message::Relation(relation) => Ok(self.relation(&relation, bytes)),
-            Message::Truncate(truncate) => self.truncate(&truncate, size),
+            Message::Truncate(truncate) => self.truncate(&truncate, at, size),
             Message::Logical(message) => {
                 self.burst.heartbeats += u64::from(message.prefix == HEARTBEAT_PREFIX);
                 Ok(Progress::Within)
@@ -404,7 +413,12 @@ impl Assembler {
     }
 
     fn begin(&mut self, begin: Begin) -> Result<Progress> {
-        let txn = Txn { commit_start: begin.final_lsn, xid: begin.xid, commit_time: begin.commit_time };
+        let txn = Txn {
+            commit_start: begin.final_lsn,
+            xid: begin.xid,
+            commit_time: begin.commit_time,
+            after: self.last_end,
+        };
         if self.open(txn)? { Ok(Progress::Within) } else { Ok(Progress::Stopped) }
     }
 
@@ -463,7 +477,12 @@ impl Assembler {
             return Err(doubtful("a commit that ends before it begins"));
         }
         let mut streamed = self.streamed.take(commit.xid)?;
-        let txn = Txn { commit_start: commit.commit_lsn, xid: commit.xid, commit_time: commit.commit_time };
+        let txn = Txn {
+            commit_start: commit.commit_lsn,
+            xid: commit.xid,
+            commit_time: commit.commit_time,
+            after: self.last_end,
+        };
         if !self.open(txn)? {
             return Ok(Progress::Stopped);
         }
@@ -609,9 +628,12 @@ impl Assembler {
         Ok(Progress::Within)
     }
 
-    fn truncate(&mut self, truncate: &Truncate, size: usize) -> Result<Progress> {
+    fn truncate(&mut self, truncate: &Truncate, at: Lsn, size: usize) -> Result<Progress> {
         for &id in &truncate.relations {
-            self.change(truncate.xid, id, |builder, ordinal, _| builder.push_truncate(ordinal, size))?;
+            self.change(truncate.xid, id, |builder, ordinal, _| {
+                builder.at(at);
+                builder.push_truncate(ordinal, size)
+            })?;
         }
         Ok(Progress::Within)
     }

@@ -17,7 +17,9 @@ use super::sql::{Sql, field, text, truth};
 use super::wire::{Purpose, Wire};
 use crate::error::{Error, Result, codes};
 use crate::pgoutput::{CatalogType, Policies, ReplicaIdentity, TypeCatalog, TypeInfo, type_name};
-use crate::schema::{Column, ColumnKind, TableForm, TableId, TableName, TableSchema};
+use crate::schema::{
+    Column, ColumnKind, Declared, DeclaredColumn, TableForm, TableId, TableName, TableSchema,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -258,11 +260,15 @@ impl RawTable {
             resolved.push(column.resolve(&self.name, types, policies)?);
         }
         let key = self.key(&travelling, indexes)?;
+        let declared = Arc::new(declared(&travelling, indexes, types));
         let full = self.identity == ReplicaIdentity::Full;
         let bytes = if self.partitioned { leaves.iter().map(|l| l.bytes).sum() } else { self.bytes };
         let rows = if self.partitioned { leaves.iter().map(|l| l.rows.max(0)).sum() } else { self.rows };
         Ok(SourceTable {
-            schema: Arc::new(TableSchema::new(self.id, self.name, resolved, key, full)),
+            schema: Arc::new(TableSchema {
+                declared,
+                ..TableSchema::new(self.id, self.name, resolved, key, full)
+            }),
             relfilenode: self.relfilenode,
             partitioned: self.partitioned,
             identity: self.identity,
@@ -296,6 +302,23 @@ impl RawTable {
     }
 }
 
+/// What the columns are beyond what their rows need. The key is what consumers of events know rows by: the
+/// primary key, also where the log identifies old rows by something else; without one a whole unique index.
+fn declared(columns: &[&RawColumn], indexes: &[RawIndex], types: &Types) -> Declared {
+    let place = |attnum: &i16| columns.iter().position(|column| column.attnum == *attnum);
+    let places = |index: &RawIndex| index.attnums.iter().map(place).collect::<Option<Vec<_>>>();
+    let primary = indexes.iter().find(|index| index.primary);
+    let mut unique: Vec<&RawIndex> = indexes.iter().filter(|index| index.whole).collect();
+    unique.sort_by_key(|index| (!index.clustered, &index.name));
+    let key = primary.or(unique.first().copied()).and_then(places).unwrap_or_default();
+    let columns = columns.iter().map(|column| DeclaredColumn {
+        nullable: column.nullable,
+        default: column.default.clone(),
+        declared_type: types.all.declared(column.type_oid, column.type_modifier),
+    });
+    Declared { columns: columns.collect(), key }
+}
+
 fn identity(letter: Option<&str>) -> Result<ReplicaIdentity> {
     match letter {
         Some("d") => Ok(ReplicaIdentity::Default),
@@ -316,6 +339,9 @@ struct RawColumn {
     generated: bool,
     /// `atthasmissing`: rows from before it have a value that is stored in the catalogue only.
     filled: bool,
+    nullable: bool,
+    /// Its default, as the server spells it.
+    default: Option<String>,
     /// The type's name with modifier, by the server.
     formatted: String,
 }
@@ -367,8 +393,10 @@ fn list(ids: &[TableId]) -> String {
 async fn columns(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, Vec<RawColumn>>> {
     let query = format!(
         "SELECT attrelid, attnum, attname, atttypid, atttypmod, attgenerated <> '', \
-         pg_catalog.format_type(atttypid, atttypmod), atthasmissing FROM pg_catalog.pg_attribute \
-         WHERE attrelid IN ({}) AND attnum > 0 AND NOT attisdropped ORDER BY attrelid, attnum",
+         pg_catalog.format_type(atttypid, atttypmod), atthasmissing, NOT attnotnull, \
+         (SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d \
+         WHERE d.adrelid = attrelid AND d.adnum = attnum AND attgenerated = '') \
+         FROM pg_catalog.pg_attribute WHERE attrelid IN ({}) AND attnum > 0 AND NOT attisdropped ORDER BY attrelid, attnum",
         list(ids)
     );
     let mut map: HashMap<TableId, Vec<RawColumn>> = HashMap::new();
@@ -381,6 +409,8 @@ async fn columns(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, Vec<RawC
             generated: truth(row, 5),
             formatted: field(row, 6)?,
             filled: truth(row, 7),
+            nullable: truth(row, 8),
+            default: text(row, 9).map(str::to_owned),
         });
     }
     Ok(map)
@@ -401,6 +431,10 @@ pub async fn columns_still_match(sql: &Sql, schema: &TableSchema) -> Result<bool
 
 #[derive(Debug)]
 struct RawIndex {
+    name: String,
+    /// Unique over rows as a whole: no predicate, no expression.
+    whole: bool,
+    clustered: bool,
     primary: bool,
     identity: bool,
     immediate: bool,
@@ -409,8 +443,10 @@ struct RawIndex {
 
 async fn keys(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, Vec<RawIndex>>> {
     let query = format!(
-        "SELECT indrelid, indisprimary, indisreplident, indimmediate, indkey::text, indnkeyatts \
-         FROM pg_catalog.pg_index WHERE indrelid IN ({}) AND indisvalid AND (indisprimary OR indisreplident)",
+        "SELECT indrelid, indisprimary, indisreplident, indimmediate, indkey::text, indnkeyatts, c.relname, \
+         indisunique AND indpred IS NULL AND indexprs IS NULL, indisclustered \
+         FROM pg_catalog.pg_index JOIN pg_catalog.pg_class c ON c.oid = indexrelid \
+         WHERE indrelid IN ({}) AND indisvalid AND (indisunique OR indisreplident)",
         list(ids)
     );
     let mut map: HashMap<TableId, Vec<RawIndex>> = HashMap::new();
@@ -422,6 +458,9 @@ async fn keys(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, Vec<RawInde
             primary: truth(row, 1),
             identity: truth(row, 2),
             immediate: truth(row, 3),
+            name: field(row, 6)?,
+            whole: truth(row, 7),
+            clustered: truth(row, 8),
             attnums,
         });
     }
@@ -512,6 +551,7 @@ async fn types(sql: &Sql, ids: &[TableId]) -> Result<Types> {
             subtype: field(row, 8)?,
             fields: fields.map(|oid| oid.parse().map_err(super::fault::protocol)).collect::<Result<_>>()?,
             has_send: truth(row, 11),
+            labels: labels(text(row, 12))?,
         };
         all.insert(field(row, 0)?, found);
     }
@@ -543,7 +583,12 @@ const TYPES: &str = "WITH RECURSIVE used(oid) AS (\
      (SELECT e.extname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid \
      WHERE d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND d.objid = t.oid AND d.deptype = 'e' \
      AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass LIMIT 1), \
-     t.typsend <> 0 FROM used JOIN pg_catalog.pg_type t ON t.oid = used.oid";
+     t.typsend <> 0, (SELECT pg_catalog.json_agg(enumlabel ORDER BY enumsortorder)::pg_catalog.text \
+     FROM pg_catalog.pg_enum WHERE enumtypid = t.oid) FROM used JOIN pg_catalog.pg_type t ON t.oid = used.oid";
+
+fn labels(list: Option<&str>) -> Result<Vec<String>> {
+    list.map_or(Ok(Vec::new()), |list| serde_json::from_str(list).map_err(super::fault::protocol))
+}
 
 /// How many digits of fraction the database's currency has. `money` is a whole number of its smallest unit;
 /// which unit that is, only `lc_monetary` says. A connection of its own, since ours pin it.

@@ -159,6 +159,17 @@ impl SnapshotSlot {
     }
 }
 
+/// The next transaction id, and the server's clock in microseconds since 2000-01-01 UTC.
+///
+/// Errors: those of the connection.
+pub async fn moment(sql: &Sql) -> Result<(u64, i64)> {
+    let query = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot()), \
+         (EXTRACT(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::int8 - 946684800000000";
+    let rows = sql.rows(query).await?;
+    let row = rows.first().ok_or_else(|| protocol("no row of the server's clock"))?;
+    Ok((field(row, 0)?, field(row, 1)?))
+}
+
 /// Makes a slot and exports its snapshot. Waits for running transactions, at most `patience`.
 ///
 /// Errors: PG013 with the processes that are waited for; PG004 when no slot is free; PG003.

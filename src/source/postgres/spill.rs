@@ -17,6 +17,7 @@
 
 use crate::error::{Error, Result, codes};
 use crate::event::{Before, ChangeBatch, Op};
+use crate::position::Lsn;
 use crate::schema::TableSchema;
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, UInt8Array, UInt32Array, UInt64Array,
@@ -236,10 +237,12 @@ fn rows_of(batch: &ChangeBatch) -> Result<RecordBatch, ArrowError> {
     let mut fields: Vec<Field> = batch.schema.arrow.fields().iter().map(|f| f.as_ref().clone()).collect();
     fields.push(Field::new("op", DataType::UInt8, false));
     fields.push(Field::new("ordinal", DataType::UInt64, false));
+    fields.push(Field::new("lsn", DataType::UInt64, false));
     fields.push(Field::new("before", DataType::UInt32, true));
     let mut columns = batch.after.columns().to_vec();
     columns.push(Arc::new(UInt8Array::from_iter_values(batch.ops.iter().map(|op| number(*op)))));
     columns.push(Arc::new(UInt64Array::from(batch.ordinals.clone())));
+    columns.push(Arc::new(UInt64Array::from_iter_values(batch.lsns.iter().map(|lsn| lsn.raw()))));
     columns.push(match &batch.before {
         Some(before) => Arc::new(UInt32Array::from(before.index.clone())) as ArrayRef,
         None => Arc::new(UInt32Array::new_null(batch.len())),
@@ -268,7 +271,7 @@ fn decode(bytes: &[u8], slice: &Slice, schema: &Arc<TableSchema>) -> Result<Chan
     let (before, masks) = rest.split_at(before.min(rest.len().saturating_sub(masks)));
     let rows = read_one(rows)?;
     let width = schema.columns.len();
-    let [op, ordinal, index] = rows.columns().get(width..).unwrap_or_default() else {
+    let [op, ordinal, lsn, index] = rows.columns().get(width..).unwrap_or_default() else {
         return Err(ArrowError::IpcError("a slice of another table".into()));
     };
     let ops = op.as_primitive::<UInt8Type>().values().iter().map(|&n| letter(n)).collect::<Result<_, _>>()?;
@@ -295,6 +298,7 @@ fn decode(bytes: &[u8], slice: &Slice, schema: &Arc<TableSchema>) -> Result<Chan
         ops,
         runs: Vec::new(),
         ordinals: ordinal.as_primitive::<UInt64Type>().values().to_vec(),
+        lsns: lsn.as_primitive::<UInt64Type>().values().iter().map(|&raw| Lsn::new(raw)).collect(),
         after: as_images(&schema.arrow, &rows.columns()[..width], Some(rows.num_rows()))?,
         before,
         unchanged,
@@ -363,6 +367,7 @@ pub(super) fn filtered(batch: ChangeBatch, keep: &BooleanArray) -> Result<Change
     Ok(ChangeBatch {
         ops: pick(&batch.ops, kept),
         ordinals: pick(&batch.ordinals, kept),
+        lsns: pick(&batch.lsns, kept),
         after: arrow::compute::filter_record_batch(&batch.after, keep).map_err(failed)?,
         before: batch.before.map(|before| Before { index: pick(&before.index, kept), rows: before.rows }),
         unchanged,

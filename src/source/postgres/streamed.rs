@@ -151,6 +151,7 @@ fn memory_of(batch: &ChangeBatch) -> usize {
         + masks
         + batch.ops.capacity()
         + batch.ordinals.capacity() * 8
+        + batch.lsns.capacity() * 8
 }
 
 /// One transaction.
