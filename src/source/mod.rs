@@ -14,6 +14,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+pub mod mysql;
+pub mod pattern;
 pub mod postgres;
 
 /// A slot as the server shows it.

@@ -9,7 +9,7 @@ pub mod fault;
 pub mod feedback;
 pub mod frame;
 pub mod options;
-pub mod pattern;
+pub use super::pattern;
 pub mod preflight;
 pub mod publication;
 pub mod quote;
