@@ -10,9 +10,10 @@
 //! | 4 | `runtime` `telemetry` | performs what the coordinator decides |
 //! | 3 | [`source`] [`sink`] | the outside world; adapters never see each other |
 //! | 2 | [`replication`] | decisions: pure state machines, no await, clock, IO or randomness |
-//! | 1 | [`pgoutput`] | codecs: bytes to types; never panic on input |
+//! | 1 | [`binlog`] [`pgoutput`] | codecs: bytes to types; never panic on input |
 //! | 0 | [`position`] [`schema`] [`event`] [`error`] | vocabulary |
 
+pub mod binlog;
 pub mod cli;
 pub mod config;
 pub mod error;

@@ -5,8 +5,10 @@
 //! beside the batches, never on cell values.
 
 mod copy;
+mod mask;
 
 pub use copy::{CopyPart, CopyWriter, SnapshotPoint};
+pub(crate) use mask::Mask;
 
 use crate::position::{CommitLsn, Lsn, Witness};
 use crate::schema::TableSchema;

@@ -3,12 +3,12 @@
 //! One enum of typed vectors; a cell is one branch on the column's kind and one `push`. There is no value
 //! type in between and no allocation per row. Text is checked for UTF-8 once, when the column is finished.
 
-use super::mask::Mask;
 use super::numeric;
 use super::reason::Reason;
 use super::render::{fixed, render, uuid};
 use super::temporal::{self, Moment};
 use super::types::Infinity;
+use crate::event::Mask;
 use crate::schema::{ColumnKind, Scalar, Shape};
 use arrow::array::{
     ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, Decimal128Array, PrimitiveArray, StringArray,

@@ -1,10 +1,10 @@
 //! The columns of one row image while a batch is built.
 
 use super::column::ColumnBuilder;
-use super::mask::Mask;
 use super::reason::{Reason, ValueError};
 use super::tuple::Value;
 use super::types::Policies;
+use crate::event::Mask;
 use crate::schema::TableSchema;
 use arrow::array::ArrayRef;
 use arrow::buffer::BooleanBuffer;

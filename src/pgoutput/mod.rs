@@ -17,7 +17,6 @@ mod builder;
 mod column;
 mod copy;
 mod image;
-mod mask;
 mod message;
 mod numeric;
 mod reason;

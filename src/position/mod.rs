@@ -4,6 +4,7 @@
 
 mod binlog;
 mod checkpoint;
+pub mod gtid;
 pub mod landing;
 mod lsn;
 

@@ -4,14 +4,14 @@ use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 
 /// A bit per row, zero where nothing was set. Its length is the caller's row count.
 #[derive(Default, Debug)]
-pub(super) struct Mask {
+pub(crate) struct Mask {
     bytes: Vec<u8>,
 }
 
 impl Mask {
     /// Sets the bit of `row`.
     #[inline]
-    pub(super) fn set(&mut self, row: usize) {
+    pub(crate) fn set(&mut self, row: usize) {
         let (byte, bit) = (row / 8, 1 << (row % 8));
         match self.bytes.get_mut(byte) {
             Some(found) => *found |= bit,
@@ -23,12 +23,12 @@ impl Mask {
     }
 
     /// Whether the bit of `row` is set.
-    pub(super) fn is_set(&self, row: usize) -> bool {
+    pub(crate) fn is_set(&self, row: usize) -> bool {
         self.bytes.get(row / 8).is_some_and(|byte| byte & (1 << (row % 8)) != 0)
     }
 
     /// Forgets the bits from `rows` on.
-    pub(super) fn truncate(&mut self, rows: usize) {
+    pub(crate) fn truncate(&mut self, rows: usize) {
         self.bytes.truncate(rows.div_ceil(8));
         if let Some(last) = self.bytes.get_mut(rows / 8) {
             *last &= (1 << (rows % 8)) - 1;
@@ -39,14 +39,14 @@ impl Mask {
     }
 
     /// The bits of `rows` rows; the mask is empty afterwards.
-    pub(super) fn take(&mut self, rows: usize) -> BooleanBuffer {
+    pub(crate) fn take(&mut self, rows: usize) -> BooleanBuffer {
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.resize(rows.div_ceil(8), 0);
         BooleanBuffer::new(Buffer::from_vec(bytes), 0, rows)
     }
 
     /// The same, `None` when no bit is set.
-    pub(super) fn take_some(&mut self, rows: usize) -> Option<BooleanBuffer> {
+    pub(crate) fn take_some(&mut self, rows: usize) -> Option<BooleanBuffer> {
         if self.bytes.iter().all(|&byte| byte == 0) {
             self.bytes.clear();
             return None;
@@ -55,13 +55,13 @@ impl Mask {
     }
 
     /// As nulls: a set bit is a null.
-    pub(super) fn take_nulls(&mut self, rows: usize) -> Option<NullBuffer> {
+    pub(crate) fn take_nulls(&mut self, rows: usize) -> Option<NullBuffer> {
         let bits = self.take_some(rows)?;
         Some(NullBuffer::new(!&bits))
     }
 
     /// Bytes held.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes.len()
     }
 }

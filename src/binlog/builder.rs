@@ -1,0 +1,220 @@
+//! Collects the rows of one table over many transactions and yields them as one [`ChangeBatch`].
+//!
+//! Rows come from [`super::RowDecoder`] (the log) or [`super::SnapshotDecoder`] (a `SELECT`), never both in one batch.
+//! A batch may be taken at any moment, also within a transaction.
+
+use super::image::Image;
+use super::reason::{Reason, ValueError};
+use crate::event::{Before, ChangeBatch, Op, Txn, TxnRun};
+use crate::schema::TableSchema;
+use std::sync::Arc;
+
+/// Collects rows of one table under one schema.
+///
+/// A call that fails leaves the builder as if it had never been made. [`BatchBuilder::take`] must be called before
+/// [`BatchBuilder::bytes`] passes 1 GiB: no row is longer than that, and a column ends at 2 GiB.
+#[derive(Debug)]
+pub struct BatchBuilder {
+    schema: Arc<TableSchema>,
+    ops: Vec<Op>,
+    ordinals: Vec<u64>,
+    runs: Vec<TxnRun>,
+    /// The first row that belongs to no run yet.
+    open_from: usize,
+    pub(super) after: Image,
+    pub(super) before: Option<Image>,
+    /// Shorter than `ops` while the last rows have no old image.
+    before_index: Vec<u32>,
+    wire_bytes: usize,
+    /// Dates that became null by policy, since the beginning.
+    pub(super) replaced: u64,
+    /// Where the values of the old row that is being read lie.
+    pub(super) spans: Vec<super::decoder::Span>,
+    /// Text on its way into a decimal, or JSON that is being put together.
+    pub(super) scratch: Vec<u8>,
+}
+
+/// How far a builder was, to go back to: see [`BatchBuilder::rollback_to`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mark {
+    rows: usize,
+    before_rows: usize,
+    before_index: usize,
+    wire_bytes: usize,
+    replaced: u64,
+}
+
+impl BatchBuilder {
+    /// Empty.
+    pub fn new(schema: Arc<TableSchema>) -> Self {
+        let after = Image::new(&schema);
+        BatchBuilder {
+            schema,
+            ops: Vec::new(),
+            ordinals: Vec::new(),
+            runs: Vec::new(),
+            open_from: 0,
+            after,
+            before: None,
+            before_index: Vec::new(),
+            wire_bytes: 0,
+            replaced: 0,
+            spans: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// The schema of its rows.
+    pub fn schema(&self) -> &Arc<TableSchema> {
+        &self.schema
+    }
+
+    /// Rows since the last [`BatchBuilder::take`].
+    pub fn rows(&self) -> usize {
+        self.ops.len()
+    }
+
+    /// No rows.
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
+    /// Dates that became null by [`super::ZeroDates::Null`], since the beginning.
+    pub fn replaced(&self) -> u64 {
+        self.replaced
+    }
+
+    /// Bytes of memory that the rows take, without spare capacity. Costs a few nanoseconds per column: ask per
+    /// transaction or per event, not per row.
+    pub fn bytes(&self) -> usize {
+        let before = self.before.as_ref().map_or(0, Image::bytes);
+        let fixed = self.ops.len() * size_of::<Op>() + self.ordinals.len() * 8 + self.before_index.len() * 4;
+        self.after.bytes() + before + fixed
+    }
+
+    /// The whole table was truncated.
+    ///
+    /// # Errors
+    /// The builder holds snapshot rows.
+    pub fn push_truncate(&mut self, ordinal: u64, wire_bytes: usize) -> Result<(), ValueError> {
+        self.must_be_stream()?;
+        self.after.push_nulls();
+        self.add(Op::Truncate, ordinal);
+        self.wire_bytes += wire_bytes;
+        Ok(())
+    }
+
+    /// Ends a transaction: gives it the rows that came since the last end. No rows, no run.
+    pub fn end_transaction(&mut self, txn: Txn) {
+        if self.open_from < self.ordinals.len() {
+            // A batch ends long before 2^32 rows: a row takes a byte at least and a batch less than 2 GiB.
+            let first_row = u32::try_from(self.open_from).unwrap_or(u32::MAX);
+            self.runs.push(TxnRun { first_row, txn });
+            self.open_from = self.ordinals.len();
+        }
+    }
+
+    /// The batch so far, with everything before it forgotten. `open` is the transaction whose rows are not ended
+    /// yet; it goes on, in the next batch. `None` is right between transactions, and for a builder that holds nothing
+    /// but rows of one transaction that may still be rolled back: those stay without a transaction until
+    /// [`ChangeBatch::stamp`].
+    ///
+    /// # Errors
+    /// Text that is not of its character set: the rows are lost, the table must stop. Ended rows and rows of a
+    /// transaction that is not named: a defect of the caller.
+    pub fn take(&mut self, open: Option<Txn>) -> Result<ChangeBatch, ValueError> {
+        if let Some(open) = open {
+            self.end_transaction(open);
+        }
+        let rows = self.ops.len();
+        if !self.runs.is_empty() && self.open_from < rows {
+            return Err(ValueError::row(Reason::Misuse));
+        }
+        let after = self.after.finish(&self.schema);
+        let unchanged = self.after.take_unchanged(rows);
+        let before = match &mut self.before {
+            Some(image) if image.rows() > 0 => Some(image.finish(&self.schema)),
+            _ => None,
+        };
+        let mut index = std::mem::take(&mut self.before_index);
+        self.open_from = 0;
+        let (ops, ordinals) = (std::mem::take(&mut self.ops), std::mem::take(&mut self.ordinals));
+        let (runs, wire_bytes) = (std::mem::take(&mut self.runs), std::mem::take(&mut self.wire_bytes));
+        let before = match before {
+            Some(rows_before) => {
+                index.resize(rows, Before::NONE);
+                Some(Before { rows: rows_before?, index })
+            }
+            None => None,
+        };
+        let schema = Arc::clone(&self.schema);
+        Ok(ChangeBatch { schema, ops, runs, ordinals, after: after?, before, unchanged, wire_bytes })
+    }
+
+    /// How far it is. Good until the next [`BatchBuilder::take`] or [`BatchBuilder::end_transaction`].
+    pub fn mark(&self) -> Mark {
+        Mark {
+            rows: self.ops.len(),
+            before_rows: self.before.as_ref().map_or(0, Image::rows),
+            before_index: self.before_index.len(),
+            wire_bytes: self.wire_bytes,
+            replaced: self.replaced,
+        }
+    }
+
+    /// Forgets the rows since `mark`.
+    pub fn rollback_to(&mut self, mark: Mark) {
+        self.ops.truncate(mark.rows);
+        self.ordinals.truncate(mark.rows);
+        self.after.truncate(mark.rows);
+        if let Some(before) = &mut self.before {
+            before.truncate(mark.before_rows);
+        }
+        self.before_index.truncate(mark.before_index);
+        self.wire_bytes = mark.wire_bytes;
+        self.replaced = mark.replaced;
+    }
+
+    pub(super) fn must_be_stream(&self) -> Result<(), ValueError> {
+        if self.ordinals.len() == self.ops.len() { Ok(()) } else { Err(ValueError::row(Reason::Misuse)) }
+    }
+
+    pub(super) fn must_be_snapshot(&self) -> Result<(), ValueError> {
+        if self.ordinals.is_empty() { Ok(()) } else { Err(ValueError::row(Reason::Misuse)) }
+    }
+
+    /// Counts a row whose images are complete.
+    #[inline]
+    pub(super) fn add(&mut self, op: Op, ordinal: u64) {
+        self.ops.push(op);
+        self.ordinals.push(ordinal);
+    }
+
+    /// Counts a row of a snapshot.
+    pub(super) fn add_read(&mut self, wire_bytes: usize) {
+        self.ops.push(Op::Read);
+        self.wire_bytes += wire_bytes;
+    }
+
+    pub(super) fn add_wire_bytes(&mut self, bytes: usize) {
+        self.wire_bytes += bytes;
+    }
+
+    /// The image of old rows.
+    pub(super) fn old(&mut self) -> &mut Image {
+        let schema = &self.schema;
+        self.before.get_or_insert_with(|| Image::new(schema))
+    }
+
+    /// The old row that was just completed is that of the row that is being added; its key must be there.
+    pub(super) fn link_before(&mut self) -> Result<(), ValueError> {
+        let Some(before) = &self.before else { return Err(ValueError::row(Reason::Misuse)) };
+        let row = before.rows().saturating_sub(1);
+        if let Some(&column) = self.schema.key.iter().find(|&&column| before.is_null(column, row)) {
+            return Err(ValueError { column: Some(column), reason: Reason::NoKey });
+        }
+        self.before_index.resize(self.ops.len(), Before::NONE);
+        self.before_index.push(u32::try_from(row).unwrap_or(Before::NONE));
+        Ok(())
+    }
+}
