@@ -40,7 +40,7 @@ fn code_of(error: &MyError) -> Code {
         MyError::Io(_) => codes::MY032,
         MyError::Driver(DriverError::NoClientSslFlagFromServer) => codes::MY034,
         MyError::Driver(
-            DriverError::UnknownAuthPlugin { .. } | DriverError::CleartextPluginDisabled | DriverError::OldMysqlPasswordDisabled,
+            DriverError::UnknownAuthPlugin { .. } | DriverError::CleartextPluginDisabled | DriverError::MysqlOldPasswordDisabled,
         ) => codes::MY030,
         MyError::Driver(DriverError::ConnectionClosed | DriverError::PoolDisconnected) => codes::MY032,
         _ => codes::MY033,
@@ -70,7 +70,7 @@ pub(super) fn table_error(name: &TableName, code: Code, what: impl std::fmt::Dis
 
 /// An event that cannot be taken.
 pub(super) fn event_error(at: impl std::fmt::Display, error: crate::binlog::DecodeError) -> Error {
-    let error = error.into_error();
+    let error = Error::from(error);
     let text = format!("at {at}: {}", error.cause_line());
     match error.advice() {
         Some(advice) => Error::new(error.code(), text).with_try(advice),

@@ -66,6 +66,24 @@ impl Gtids {
         }
     }
 
+    /// What both hold.
+    pub(super) fn intersect(&self, other: &Gtids) -> Option<Gtids> {
+        match (self, other) {
+            (Gtids::MySql(own), Gtids::MySql(other)) => Some(Gtids::MySql(own.intersect(other))),
+            (Gtids::MariaDb(own), Gtids::MariaDb(other)) => Some(Gtids::MariaDb(own.intersect(other))),
+            _ => None,
+        }
+    }
+
+    /// What either holds.
+    pub(super) fn union(&self, other: &Gtids) -> Option<Gtids> {
+        match (self, other) {
+            (Gtids::MySql(own), Gtids::MySql(other)) => Some(Gtids::MySql(own.union(other))),
+            (Gtids::MariaDb(own), Gtids::MariaDb(other)) => Some(Gtids::MariaDb(own.union(other))),
+            _ => None,
+        }
+    }
+
     /// Whether everything here is there. Two flavors have nothing in common.
     pub(super) fn is_within(&self, other: &Gtids) -> bool {
         match (self, other) {

@@ -11,8 +11,9 @@ const PATIENCE: u32 = 10;
 const NAME_LIMIT: usize = 64;
 
 /// A held lock. It is free when this is dropped.
-pub(super) struct Lock {
-    sql: Sql,
+pub struct Lock {
+    /// Holds it for as long as it is there.
+    _sql: Sql,
 }
 
 impl Lock {
@@ -27,7 +28,7 @@ impl Lock {
         let name = literal(&name(&options.pipeline));
         let row = sql.row(&format!("SELECT GET_LOCK({name}, {PATIENCE})")).await?;
         if row.first().cloned().flatten().as_deref() == Some("1") {
-            return Ok(Lock { sql });
+            return Ok(Lock { _sql: sql });
         }
         let holder = sql.row(&format!("SELECT IS_USED_LOCK({name})")).await?.into_iter().next().flatten();
         let who = holder.map_or_else(|| "another connection".to_owned(), |id| format!("connection {id}"));
@@ -35,19 +36,11 @@ impl Lock {
             .with_try("stop the other process, or use another pipeline name"))
     }
 
-    /// Whether it is still held.
-    ///
-    /// # Errors
-    /// `MY032` when its connection is gone.
-    pub(super) async fn check(&mut self) -> Result<()> {
-        self.sql.row("SELECT 1").await.map(|_| ())
-    }
-
     /// Who holds the lock of a pipeline now: the server's number of the connection.
     ///
     /// # Errors
     /// Those of the connection.
-    pub(super) async fn holder(sql: &mut Sql, pipeline: &str) -> Result<Option<u32>> {
+    pub async fn holder(sql: &mut Sql, pipeline: &str) -> Result<Option<u32>> {
         let row = sql.row(&format!("SELECT IS_USED_LOCK({})", literal(&name(pipeline)))).await?;
         Ok(row.into_iter().next().flatten().and_then(|id| id.parse().ok()))
     }

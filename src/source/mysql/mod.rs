@@ -20,7 +20,7 @@ pub mod catalog;
 mod dump;
 mod fault;
 mod gtids;
-mod lock;
+pub mod lock;
 pub mod options;
 mod preflight;
 pub mod server;
