@@ -4,6 +4,14 @@
 //! timestamptz, bool; about 115 bytes. Beside each figure stands its floor: what reading the same bytes costs
 //! that any decoder must read.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "a measurement that cannot go on ends here"
+)]
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;

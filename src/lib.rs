@@ -13,6 +13,16 @@
 //! | 1 | [`binlog`] [`pgoutput`] | codecs: bytes to types; never panic on input |
 //! | 0 | [`position`] [`schema`] [`event`] [`error`] | vocabulary |
 
+#![cfg_attr(
+    test,
+    expect(
+        clippy::cast_possible_truncation,
+        clippy::clone_on_ref_ptr,
+        clippy::let_underscore_must_use,
+        reason = "small numbers, and results that only must not panic"
+    )
+)]
+
 pub mod binlog;
 pub mod cli;
 pub mod config;

@@ -1,4 +1,6 @@
-//! The one place that names concrete adapters: PostgreSQL, Delta, discard.
+//! The one place that names concrete adapters: PostgreSQL, MySQL, Delta, discard.
+
+mod mysql;
 
 use super::options::{RunOptions, Snapshot, StopSignal, Until};
 use crate::config::{self as model, Config};
@@ -12,6 +14,7 @@ use crate::sink::Sink;
 use crate::sink::delta::{DeltaSink, bench};
 use crate::sink::discard::DiscardSink;
 use crate::sink::{PipelineRecord, Request};
+use crate::source::Source;
 use crate::source::postgres::adapter::{PgSettings, PgSource};
 use crate::source::postgres::catalog;
 use crate::source::postgres::options::{Endpoint, PgOptions, Secret, TlsMode};
@@ -63,24 +66,39 @@ async fn start(
     metrics: Metrics,
     stop: StopSignal,
 ) -> Result<()> {
-    let settings = pg_settings(&cfg).await?;
-    board.update(|status| {
-        status.source.address = Some(cfg.source.address.to_string());
-        status.source.slot = Some(cfg.source.slot.clone());
-        status.source.publication = Some(cfg.source.publication.clone());
-    });
-    let source = Arc::new(PgSource::new(settings));
     let (set, signal) = runtime::StopSignal::new();
     tokio::spawn(async move {
         stop.stopped().await;
         // Nobody listens any more when the run has ended by itself.
         let _ended = set.send(true);
     });
+    board.update(|status| status.source.address = Some(cfg.source.address.to_string()));
+    if cfg.source.kind == model::SourceKind::MySql {
+        let source = mysql::source(&cfg).await?;
+        return into_sink(source, &cfg, options, board, metrics, signal).await;
+    }
+    let settings = pg_settings(&cfg).await?;
+    board.update(|status| {
+        status.source.slot = Some(cfg.source.slot.clone());
+        status.source.publication = Some(cfg.source.publication.clone());
+    });
+    into_sink(PgSource::new(settings), &cfg, options, board, metrics, signal).await
+}
+
+async fn into_sink<S: Source>(
+    source: S,
+    cfg: &Config,
+    options: runtime::Options,
+    board: StatusBoard,
+    metrics: Metrics,
+    signal: runtime::StopSignal,
+) -> Result<()> {
+    let source = Arc::new(source);
     match &cfg.sink.target {
         model::SinkTarget::Delta { uri } => {
             let mut sink = DeltaSink::open(uri.as_str(), &cfg.name)?;
             if let Some(directory) = cache_directory() {
-                sink = sink.with_cache(directory, memory_limit(&cfg) / INDEX_SHARE);
+                sink = sink.with_cache(directory, memory_limit(cfg) / INDEX_SHARE);
             }
             runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
         }
@@ -209,6 +227,9 @@ fn policies(cfg: &Config) -> Policies {
 /// # Errors
 /// Those of the connection; `PG007` and others when a statement may not be run.
 pub async fn setup(cfg: Config, print: bool) -> Result<()> {
+    if cfg.source.kind == model::SourceKind::MySql {
+        return mysql::setup(&cfg, print).await;
+    }
     let settings = pg_settings(&cfg).await?;
     let sql = Sql::connect(&settings.options).await?;
     let catalog = catalog::load(&sql, &settings.selection, &settings.policies).await?;
@@ -225,6 +246,10 @@ pub async fn setup(cfg: Config, print: bool) -> Result<()> {
 /// # Errors
 /// Those of the connection; `PG011` while somebody reads from the slot.
 pub async fn teardown(cfg: &Config, yes: bool) -> Result<Teardown> {
+    if cfg.source.kind == model::SourceKind::MySql {
+        // Nothing is made on such a source.
+        return Ok(Teardown::default());
+    }
     let settings = pg_settings(cfg).await?;
     let sql = Sql::connect(&settings.options).await?;
     let found = pg_teardown::plan(&sql, &settings.options).await?;
@@ -240,6 +265,12 @@ pub async fn teardown(cfg: &Config, yes: bool) -> Result<Teardown> {
 /// `CF005` for a name that is none, `PG009` for a table that is not replicated; what stops a run.
 pub async fn resync(cfg: Config, tables: Vec<String>) -> Result<()> {
     let names = tables.iter().map(|text| table_name(text)).collect::<Result<BTreeSet<_>>>()?;
+    if cfg.source.kind == model::SourceKind::MySql {
+        if mysql::is_answered(&cfg, &names).await? {
+            return Ok(());
+        }
+        return resync_here(cfg, names).await;
+    }
     let settings = pg_settings(&cfg).await?;
     let sql = Sql::connect(&settings.options).await?;
     let state = slot::inspect(&sql, &settings.options.slot).await?;
@@ -255,6 +286,10 @@ pub async fn resync(cfg: Config, tables: Vec<String>) -> Result<()> {
         }
         tracing::info!("the process has ended meanwhile: the copy is made here");
     }
+    resync_here(cfg, names).await
+}
+
+async fn resync_here(cfg: Config, names: BTreeSet<TableName>) -> Result<()> {
     let mut options =
         runtime_options(&cfg, RunOptions { until: Until::CaughtUp, snapshot: Snapshot::AsNeeded });
     options.resync = names;
@@ -327,8 +362,10 @@ fn table_name(text: &str) -> Result<TableName> {
 pub async fn offline_status(cfg: Config) -> Result<Status> {
     let mut status = OfflineStatus::default();
     status.source.address = Some(cfg.source.address.to_string());
-    status.source.slot = Some(cfg.source.slot.clone());
-    status.source.publication = Some(cfg.source.publication.clone());
+    if cfg.source.kind == model::SourceKind::Postgres {
+        status.source.slot = Some(cfg.source.slot.clone());
+        status.source.publication = Some(cfg.source.publication.clone());
+    }
     if let model::SinkTarget::Delta { uri } = &cfg.sink.target
         && let Some(record) = DeltaSink::open(uri.as_str(), &cfg.name)?.peek().await?
     {
@@ -366,6 +403,9 @@ fn show_record(status: &mut OfflineStatus, record: &PipelineRecord) {
 }
 
 async fn show_source(cfg: &Config, status: &mut OfflineStatus) -> Result<()> {
+    if cfg.source.kind == model::SourceKind::MySql {
+        return mysql::show_source(cfg, status).await;
+    }
     let options = pg_options(cfg).await?;
     let sql = Sql::connect(&options).await?;
     let found = slot::inspect(&sql, &options.slot).await?;

@@ -30,7 +30,7 @@ pub use lookup::{Found, Wanted, find};
 pub use model::{
     BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
     LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost, SinkConfig,
-    SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode,
+    SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, SourceKind, TablesConfig, TlsConfig, TlsMode,
     UnknownTypesPolicy, WriteMode,
 };
 pub use pattern::TablePattern;

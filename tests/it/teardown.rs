@@ -1,6 +1,6 @@
 //! What strandline made on the source goes when it is told to, and nothing else does.
 
-use crate::harness::{LONG, Scene, until};
+use crate::harness::{LONG, Scene, deltalog, until};
 
 #[test]
 fn only_what_is_ours_goes() {
@@ -13,7 +13,8 @@ fn only_what_is_ours_goes() {
     let there = "select string_agg(pubname, ' ' order by pubname) from pg_publication";
     let slots = "select count(*) from pg_replication_slots";
     let running = scene.start_run(&[]);
-    until(LONG, "the table is there", || scene.table("public.orders").join("_delta_log").exists());
+    let orders = scene.table("public.orders");
+    until(LONG, "the table is copied", || deltalog::position(&orders, "shop").is_some());
     assert_eq!(scene.sql().value(there), "strandline_pub strandline_pub_insert theirs");
     let config = scene.write_config();
     let teardown = |more: &[&str]| {

@@ -203,17 +203,22 @@ impl<S: Source, K: Sink> Driver<S, K> {
         self.stream.finish().await
     }
 
-    async fn drive(&mut self, stop: &mut StopSignal) -> Result<()> {
-        if let Some((from, target, answered)) = self.start.take() {
-            if !answered.is_empty() {
-                self.tell(Entry::Resumed { tables: Vec::new(), answered })?;
-            }
-            self.follow_all()?;
-            self.feed(Input::SourceResumed { from }).await?;
-            if let Some(target) = target {
-                self.feed(Input::Target(target)).await?;
-            }
+    /// Once: follows the tables from where they are.
+    async fn set_out(&mut self) -> Result<()> {
+        let Some((from, target, answered)) = self.start.take() else { return Ok(()) };
+        if !answered.is_empty() {
+            self.tell(Entry::Resumed { tables: Vec::new(), answered })?;
         }
+        self.follow_all()?;
+        self.feed(Input::SourceResumed { from }).await?;
+        if let Some(target) = target {
+            self.feed(Input::Target(target)).await?;
+        }
+        Ok(())
+    }
+
+    async fn drive(&mut self, stop: &mut StopSignal) -> Result<()> {
+        self.set_out().await?;
         self.board.set_phase(PipelineState::CatchingUp);
         let mut poll = tokio::time::interval(POLL_EVERY);
         let has_heartbeat = !self.options.heartbeat.is_zero();

@@ -548,7 +548,7 @@ mod tests {
         for i in 0..changes {
             let key = make(random(&mut x) % 200_000);
             let place = Place { file: i % 7, row: i };
-            if random(&mut x) % 5 == 0 {
+            if random(&mut x).is_multiple_of(5) {
                 assert_eq!(ours.remove(key), model.remove(&key));
             } else {
                 assert_eq!(ours.insert(key, place), model.insert(key, place));

@@ -48,10 +48,13 @@ struct Header {
     keys: usize,
 }
 
+/// A base, and what stood in front of it.
+pub(super) type Shard<K> = (Arc<Base<K>>, Vec<(K, Place)>);
+
 /// The index at a moment, to be written beside the commits.
 pub(super) struct Snapshot<K> {
     /// Bases, and what stood in front of each.
-    pub shards: Vec<(Arc<Base<K>>, Vec<(K, Place)>)>,
+    pub shards: Vec<Shard<K>>,
     /// What leads entries on.
     pub moves: Moves,
 }

@@ -80,6 +80,11 @@ impl Strandline {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Whether it has ended.
+    pub(crate) fn is_done(&mut self) -> bool {
+        !self.is_running()
+    }
+
     /// Everything on stderr so far.
     pub(crate) fn stderr(&self) -> String {
         read(&self.stderr)
