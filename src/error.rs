@@ -176,6 +176,8 @@ codes! {
     TG018 HaltPipeline 1 "stored state is of a newer format"
     TG019 HaltTable 1 "the table's names cannot be used in the target"
     TG020 HaltTable 1 "the target's log or files are damaged"
+    TG021 HaltTable 3 "the target table is written in another way than configured"
+    TG022 HaltTable 1 "a TRUNCATE is refused"
 }
 
 /// An error with its code. Display prints this error only; [`Error::report`] prints the whole chain.

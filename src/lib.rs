@@ -13,6 +13,7 @@
 //! | 1 | [`binlog`] [`pgoutput`] | codecs: bytes to types; never panic on input |
 //! | 0 | [`position`] [`schema`] [`event`] [`error`] | vocabulary |
 
+#![forbid(unsafe_code)]
 #![cfg_attr(
     test,
     expect(

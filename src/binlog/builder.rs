@@ -148,7 +148,17 @@ impl BatchBuilder {
             None => None,
         };
         let schema = Arc::clone(&self.schema);
-        Ok(ChangeBatch { schema, ops, runs, ordinals, lsns: Vec::new(), after: after?, before, unchanged, wire_bytes })
+        Ok(ChangeBatch {
+            schema,
+            ops,
+            runs,
+            ordinals,
+            lsns: Vec::new(),
+            after: after?,
+            before,
+            unchanged,
+            wire_bytes,
+        })
     }
 
     /// How far it is. Good until the next [`BatchBuilder::take`] or [`BatchBuilder::end_transaction`].

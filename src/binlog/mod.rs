@@ -45,7 +45,6 @@ mod table_map;
 mod value;
 mod wire;
 
-
 pub use builder::{BatchBuilder, Mark};
 pub use decoder::{Missing, PlanError, RowDecoder};
 pub use event::{

@@ -96,7 +96,7 @@ async fn into_sink<S: Source>(
     let source = Arc::new(source);
     match &cfg.sink.target {
         model::SinkTarget::Delta { uri } => {
-            let mut sink = DeltaSink::open(uri.as_str(), &cfg.name)?;
+            let mut sink = DeltaSink::open(uri.as_str(), &cfg.name)?.with_choices(cfg.sink.choices.clone());
             if let Some(directory) = cache_directory() {
                 sink = sink.with_cache(directory, memory_limit(cfg) / INDEX_SHARE);
             }

@@ -43,7 +43,12 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     },
     SectionKeys { path: "source.tls", built: &["mode", "ca"], later: &[] },
     SectionKeys { path: "source.password", built: &["file", "env", "command"], later: &[] },
-    SectionKeys { path: "tables", built: &["include", "exclude", "on_new_table"], later: &["overrides"] },
+    SectionKeys { path: "tables", built: &["include", "exclude", "on_new_table", "overrides"], later: &[] },
+    SectionKeys {
+        path: "tables.overrides.*",
+        built: &["write", "deletes", "truncates", "meta_columns", "images"],
+        later: &["key", "columns", "where", "target"],
+    },
     SectionKeys {
         path: "snapshot",
         built: &["workers"],
@@ -56,6 +61,10 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "uri",
             "commit",
             "write",
+            "deletes",
+            "truncates",
+            "meta_columns",
+            "images",
             "schema_changes",
             "numeric_unbounded",
             "infinity",
@@ -63,7 +72,6 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
         ],
         later: &[
             "credentials",
-            "deletes",
             "maintenance",
             "properties",
             "exactly_once",

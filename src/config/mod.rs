@@ -21,6 +21,7 @@ mod substitute;
 mod suggest;
 mod tree;
 mod units;
+mod write;
 
 #[cfg(test)]
 mod tests;
@@ -31,7 +32,7 @@ pub use model::{
     BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
     LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost, SinkConfig,
     SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, SourceKind, TablesConfig, TlsConfig, TlsMode,
-    UnknownTypesPolicy, WriteMode,
+    UnknownTypesPolicy,
 };
 pub use pattern::TablePattern;
 pub use problem::{ConfigError, Mark, Place, Problem, Refusal, Show};

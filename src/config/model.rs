@@ -6,6 +6,7 @@ use super::pattern::TablePattern;
 use super::secret::SecretSource;
 use crate::schema::TableName;
 use crate::schema::change::ChangePolicy;
+use crate::sink::write::WriteChoices;
 pub use crate::telemetry::logging::{LogFormat, LogLevel};
 use std::fmt;
 use std::net::SocketAddr;
@@ -216,7 +217,7 @@ pub struct SinkConfig {
     /// When a unit is committed: whichever comes first.
     pub commit: CommitConfig,
     /// How rows are written.
-    pub write: WriteMode,
+    pub choices: WriteChoices,
     /// How changes of a table's columns are followed.
     pub schema_changes: ChangePolicy,
     /// What a `numeric` without precision becomes.
@@ -257,13 +258,6 @@ pub struct CommitConfig {
     pub max_rows: u64,
     /// At the latest with this many bytes in memory.
     pub max_bytes: u64,
-}
-
-/// How rows are written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum WriteMode {
-    /// The table equals the source: rows are replaced and deleted by key, with deletion vectors.
-    Upsert,
 }
 
 /// What a `numeric` without precision becomes.

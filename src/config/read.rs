@@ -6,13 +6,14 @@ use super::model::{
     BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
     LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost, SinkConfig,
     SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, SourceKind, TablesConfig, TlsConfig, TlsMode,
-    UnknownTypesPolicy, WriteMode,
+    UnknownTypesPolicy,
 };
 use super::pattern::TablePattern;
 use super::problem::{Refusal, Show};
 use super::reader::{Reader, Repeat, Section};
 use super::secret::SecretSource;
 use super::tree::Node;
+use super::write;
 use crate::error::codes;
 use crate::schema::change::{ChangePolicy, Choice};
 use std::net::SocketAddr;
@@ -56,7 +57,8 @@ pub(super) fn read_config(
         (None, None, Some(connection)) => default_name(reader, connection),
         _ => None,
     };
-    let default_tables = connection.as_ref().map_or_else(|| DEFAULT_TABLES.to_owned(), Connection::default_tables);
+    let default_tables =
+        connection.as_ref().map_or_else(|| DEFAULT_TABLES.to_owned(), Connection::default_tables);
     let source = read_source(reader, source_section, connection, name.as_deref(), overrides);
     let tables = read_tables(reader, top, overrides, &default_tables);
     let snapshot = read_snapshot(reader, top);
@@ -411,9 +413,7 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
     let section = reader.section(top.entry("sink").map(|e| &e.value), "sink");
     let target = read_target(reader, section, overrides);
     let commit = read_commit(reader, section);
-    let write = or_default(reader, section, "write", WriteMode::Upsert, |reader, section, key| {
-        reader.choice(section, key, &[("upsert", WriteMode::Upsert)], &["append", "copy_on_write", "both"])
-    });
+    let choices = write::read_choices(reader, section, top.entry("tables"));
     let schema_changes = read_schema_changes(reader, section);
     let numeric =
         or_default(reader, section, "numeric_unbounded", NumericUnbounded::String, |reader, section, key| {
@@ -430,7 +430,7 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
     Some(SinkConfig {
         target: target?,
         commit: commit?,
-        write: write?,
+        choices: choices?,
         schema_changes: schema_changes?,
         numeric_unbounded: numeric?,
         infinity: infinity?,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::error::codes;
 use crate::schema::TableName;
+use crate::sink::write::{Deletes, Images, MetaColumns, Truncates, WriteChoices, WriteMode};
 use proptest::prelude::*;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -78,7 +79,7 @@ fn what_is_not_written_has_its_default() {
         (commit.interval, commit.max_rows, commit.max_bytes),
         (Duration::from_secs(1), 500_000, 256 << 20)
     );
-    assert_eq!(config.sink.write, WriteMode::Upsert);
+    assert_eq!(config.sink.choices, WriteChoices::default());
     assert_eq!(config.sink.numeric_unbounded, NumericUnbounded::String);
     assert_eq!(config.sink.infinity, InfinityPolicy::Stop);
     assert_eq!(config.sink.unknown_types, UnknownTypesPolicy::Stop);
@@ -392,5 +393,39 @@ fn the_documentation_names_every_key() {
             let name = keys::join(section.path, key);
             assert!(page.contains(&format!("`{name}`")), "docs/CONFIG.md does not name `{name}`");
         }
+    }
+}
+
+#[test]
+fn tables_are_written_as_it_is_said() {
+    let text = |sink: &str, overrides: &str| {
+        format!(
+            "version: 1\nname: n\nsource: {{url: \"postgres://u@h/d\"}}\ntables: {{overrides: {overrides}}}\nsink: {{uri: /lake{sink}}}\n"
+        )
+    };
+    let config = load(&text(
+        ", deletes: soft, meta_columns: debezium",
+        "{public.a: {write: append, images: both}, public.b: {write: copy_on_write, deletes: hard}}",
+    ))
+    .unwrap();
+    let choices = &config.sink.choices;
+    let of = |table: &str| choices.of(&TableName::new("public", table));
+    assert_eq!((of("x").deletes, of("x").truncates), (Deletes::Soft, Truncates::Soft));
+    assert_eq!((of("a").write, of("a").images), (WriteMode::Append, Images::Both));
+    let b = of("b");
+    assert_eq!(
+        (b.write, b.truncates, b.meta),
+        (WriteMode::CopyOnWrite, Truncates::Apply, MetaColumns::Debezium)
+    );
+    for (sink, overrides, problem) in [
+        (", truncates: soft", "{}", "truncates marks rows that deletes: hard has no mark for"),
+        (", write: append, deletes: soft", "{}", "deletes means nothing to a change log"),
+        (", images: both", "{}", "images means something only to a change log"),
+        ("", "{public.*: {write: append}}", "is not a table"),
+        ("", "{public.a: {where: x}}", "tables.overrides.*.where is not built yet"),
+        ("", "[]", "tables.overrides is a section with tables"),
+    ] {
+        let error = load(&text(sink, overrides)).unwrap_err().report();
+        assert!(error.contains(problem), "{error}");
     }
 }

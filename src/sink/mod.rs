@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 pub mod delta;
 pub mod discard;
+pub mod write;
 
 /// Proof of a takeover: without one nothing can be committed.
 #[derive(Clone, Debug)]

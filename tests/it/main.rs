@@ -17,6 +17,7 @@ mod keyless;
 mod kill;
 mod large;
 mod loss;
+mod modes;
 mod mysql_basic;
 mod mysql_kill;
 mod mysql_selftest;

@@ -12,14 +12,18 @@ fn tables_are_copied_and_followed() {
     for brand in ALL {
         let Some(mut scene) = MyScene::new("my-basic", brand) else { continue };
         let mut sql = scene.sql();
-        sql.exec("create table t (id bigint unsigned primary key, v varchar(20), d decimal(10,2), at datetime(3))");
+        sql.exec(
+            "create table t (id bigint unsigned primary key, v varchar(20), d decimal(10,2), at datetime(3))",
+        );
         sql.exec("create table pair (a int, b varchar(10), n int, primary key (a, b))");
         sql.exec("create table log (what varchar(20), n int)");
         sql.exec("insert into t values (1, 'eins', 1.5, '2024-02-29 01:02:03.004'), (18446744073709551615, null, null, null)");
         sql.exec("insert into log values ('first', 1), ('first', 1)");
         scene.drain();
         scene.assert_equal(&["shop.t", "shop.pair"]);
-        sql.exec("begin; insert into t values (2, 'zwei', 2, now(3)); insert into pair values (1, 'x', 1); commit");
+        sql.exec(
+            "begin; insert into t values (2, 'zwei', 2, now(3)); insert into pair values (1, 'x', 1); commit",
+        );
         sql.exec("update t set v = 'ß' where id = 1");
         sql.exec("delete from t where id = 18446744073709551615");
         sql.exec("update pair set b = 'y' where a = 1");
@@ -29,7 +33,12 @@ fn tables_are_copied_and_followed() {
         let commits = deltalog::commits(&scene.table("shop.t"));
         let last = commits.last().expect("a commit").txns();
         println!("{brand:?}: {last:?}");
-        assert!(commits.iter().flat_map(|c| c.txns().into_keys()).any(|id| id.starts_with("strandline/shop/gtid/")));
+        assert!(
+            commits
+                .iter()
+                .flat_map(|c| c.txns().into_keys())
+                .any(|id| id.starts_with("strandline/shop/gtid/"))
+        );
         sql.exec("truncate t; insert into t values (9, 'nine', 9, null)");
         scene.drain();
         scene.assert_equal(&["shop.t", "shop.pair"]);
@@ -54,7 +63,9 @@ fn a_running_process_shows_what_it_does_and_stops_in_order() {
         deltalog::position(&scene.table("shop.t"), "shop").is_some()
     });
     // A second one is told who is there.
+    let address = std::mem::replace(&mut scene.config.listen, "127.0.0.1:0".into());
     let second = scene.run(&["--until-caught-up"]);
+    scene.config.listen = address;
     second.expect_code(5).expect_error("MY031");
     for n in 2..50 {
         sql.exec(&format!("insert into t values ({n}, 'b')"));

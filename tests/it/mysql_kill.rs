@@ -23,7 +23,8 @@ fn kills(brand: Brand, test: &str) {
     let kills = std::env::var("KILLS").map_or(12, |k| k.parse::<u64>().expect("KILLS is a number"));
     let mut random = Random::from_env(test);
     make_mixed(&mut scene.sql(), 60_000);
-    let clients = MyClients::start(3, &scene.server.url("admin", "shop"), &mut random, Duration::from_millis(8));
+    let clients =
+        MyClients::start(3, &scene.server.url("admin", "shop"), &mut random, Duration::from_millis(8));
     let started = Instant::now();
     let (mut servers, mut dumps, mut copies) = (0, 0, 0);
     for number in 0..kills {

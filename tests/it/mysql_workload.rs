@@ -8,8 +8,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The tables of the mixed workload.
-pub(crate) const MIXED: &[&str] =
-    &["shop.customers", "shop.orders", "shop.items", "shop.Mixed Case", "shop.scratch", "shop.ledger", "shop.bulk"];
+pub(crate) const MIXED: &[&str] = &[
+    "shop.customers",
+    "shop.orders",
+    "shop.items",
+    "shop.Mixed Case",
+    "shop.scratch",
+    "shop.ledger",
+    "shop.bulk",
+];
 
 /// Running clients.
 pub(crate) struct MyClients {
@@ -42,7 +49,9 @@ impl MyClients {
                             Err(Failed { number: Some(1213 | 1205 | 1062), .. }) => {
                                 let _undone = sql.try_exec("rollback");
                             }
-                            Err(Failed { number: Some(number), message }) if (1050..1200).contains(&number) => {
+                            Err(Failed { number: Some(number), message })
+                                if (1050..1200).contains(&number) =>
+                            {
                                 panic!("the workload is wrong: {number} {message}")
                             }
                             Err(_) => session = None,

@@ -61,7 +61,9 @@ fn policies(cfg: &Config) -> Policies {
     Policies {
         wide_decimal: match cfg.sink.numeric_unbounded {
             model::NumericUnbounded::String => WideDecimal::Text,
-            model::NumericUnbounded::Decimal { precision, scale } => WideDecimal::Decimal { precision, scale },
+            model::NumericUnbounded::Decimal { precision, scale } => {
+                WideDecimal::Decimal { precision, scale }
+            }
             model::NumericUnbounded::Double => WideDecimal::Double,
         },
         zero_dates: match cfg.sink.infinity {
@@ -96,7 +98,9 @@ pub(super) async fn is_answered(cfg: &Config, names: &BTreeSet<TableName>) -> Re
     let found = catalog::load(&mut sql, &selection(cfg)?, &policies(cfg)).await?;
     for name in names {
         if let Some((_, _, error)) = found.refused.iter().find(|(_, refused, _)| refused == name) {
-            return Err(Error::new(error.code(), error.cause_line()).with_try(error.advice().unwrap_or_default()));
+            return Err(
+                Error::new(error.code(), error.cause_line()).with_try(error.advice().unwrap_or_default())
+            );
         }
         if !found.tables.iter().any(|t| t.schema.name == *name) {
             return Err(Error::new(codes::MY010, format!("the source has no table \"{name}\" to replicate"))
@@ -104,7 +108,9 @@ pub(super) async fn is_answered(cfg: &Config, names: &BTreeSet<TableName>) -> Re
         }
     }
     let holder = Lock::holder(&mut sql, &cfg.name).await?;
-    let (Some(connection), model::SinkTarget::Delta { uri }) = (holder, &cfg.sink.target) else { return Ok(false) };
+    let (Some(connection), model::SinkTarget::Delta { uri }) = (holder, &cfg.sink.target) else {
+        return Ok(false);
+    };
     tracing::info!(connection, "a process of this pipeline runs: it is asked to copy");
     let sink = DeltaSink::open(uri.as_str(), &cfg.name)?;
     let mut waiting = BTreeSet::new();

@@ -7,6 +7,7 @@ use super::commit::Core;
 use super::compact::Policy;
 use super::index::Budget;
 use super::keys::KeyWidth;
+use super::layout::Form;
 use super::log::{self, Action, AppIds, Protocol};
 use super::state::TableState;
 use super::storage::Storage;
@@ -86,7 +87,8 @@ impl MergeBench {
             files,
             ids,
             epoch: Epoch(1),
-            state: TableState::new("bench", &schema),
+            state: TableState::new("bench", &schema, &Form::upsert()),
+            form: Form::upsert(),
             schema: Arc::clone(&schema),
             metadata: loaded.metadata.clone(),
             protocol: loaded.protocol.clone(),
@@ -112,7 +114,15 @@ impl MergeBench {
         let policy = upkeep.then(Policy::default);
         let upkeep = Upkeep::new(policy, Arc::new(tokio::sync::Semaphore::new(1)));
         let mut bench = MergeBench {
-            table: DeltaTable { core, applied, upkeep, marks: None, is_open: false },
+            table: DeltaTable {
+                core,
+                applied,
+                upkeep,
+                marks: None,
+                is_open: false,
+                shaped: None,
+                beside: None,
+            },
             schema,
             position,
         };
@@ -139,7 +149,7 @@ impl MergeBench {
         }
         let began = Instant::now();
         self.table.upkeep.settle(&self.schema.name).await;
-        self.table.upkeep().await?;
+        self.table.land_finished().await?;
         Ok(Some(began.elapsed()))
     }
 

@@ -16,6 +16,7 @@
 use super::evolve::Pending;
 use super::foreign::Live;
 use super::index::Budget;
+use super::layout::Form;
 use super::log::{self, Action, AppIds, CommitSummary, MetaData, Protocol};
 use super::slots::Slots;
 use super::state::{self, TableState};
@@ -63,7 +64,9 @@ pub(super) struct Core {
     pub ids: AppIds,
     /// Our fencing number.
     pub epoch: Epoch,
-    /// The source's table.
+    /// How it is written.
+    pub form: Form,
+    /// The source's table, with our columns.
     pub schema: Arc<TableSchema>,
     /// The stored state document.
     pub state: TableState,
@@ -92,6 +95,16 @@ pub(super) struct Core {
 }
 
 impl Core {
+    /// It was written in another way than it is to be.
+    pub(super) fn written_otherwise(&self) -> Error {
+        let (is, wanted) = (&self.state, &self.form);
+        let what = format!(
+            "it is written as {:?} with {:?}, and the configuration says {:?} with {:?}",
+            is.mode, is.layout, wanted.mode, wanted.layout
+        );
+        table_error(&self.schema.name, codes::TG021, what)
+    }
+
     /// Takes over what was loaded.
     pub(super) fn adopt(&mut self, loaded: Loaded) {
         self.version = loaded.version;

@@ -24,7 +24,6 @@
 //! | somebody else commits before the landing | their version where ours was to go | examined, opened again: void as above |
 //! | a newer writer takes over | its epoch commit where ours was to go | `Fenced` |
 
-use super::append::table_schema;
 use super::commit::{COMPACTION, Core, PutEnd, loosened};
 use super::dv::VectorFile;
 use super::encode::{FileWriter, FinishedFile, keep};
@@ -39,6 +38,7 @@ use super::upsert::{added, start_of};
 use crate::error::{Error, Result, codes};
 use crate::position::landing::Planned;
 use crate::position::{Epoch, Interval};
+use crate::sink::table_error;
 use arrow::array::{RecordBatch, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
@@ -167,18 +167,23 @@ impl Policy {
 }
 
 /// A file of a job, as it was when the job was planned.
-struct Input {
-    number: u32,
-    name: String,
-    rows: u32,
-    bytes: u64,
-    gone: RoaringBitmap,
+pub(super) struct Input {
+    /// What it is called in the outcome.
+    pub number: u32,
+    /// Name on storage.
+    pub name: String,
+    /// Rows, gone ones included.
+    pub rows: u32,
+    /// Bytes.
+    pub bytes: u64,
+    /// Rows that are left out.
+    pub gone: RoaringBitmap,
 }
 
 /// A planned compaction.
 pub(super) struct Job {
     files: TableFiles,
-    /// The source's columns as they are now, and ours in a change log.
+    /// The source's columns as they are now, and ours.
     schema: SchemaRef,
     /// Names of the key columns.
     key: Vec<String>,
@@ -245,18 +250,26 @@ impl Job {
         if inputs.is_empty() || (inputs.len() == 1 && inputs.iter().all(|i| i.gone.is_empty())) {
             return None;
         }
-        let schema = match core.state.mode {
-            Mode::Upsert => Arc::clone(&core.schema.arrow),
-            Mode::Append => table_schema(&core.schema),
-        };
-        Some(Job {
+        Job::of(core, inputs, policy.clone(), hurry).ok()
+    }
+
+    /// A job that rewrites these files.
+    ///
+    /// # Errors
+    /// `TG020` when the table's schema cannot be read.
+    pub(super) fn of(core: &Core, inputs: Vec<Input>, policy: Policy, hurry: Arc<AtomicBool>) -> Result<Job> {
+        // What the next commit brings may have more columns.
+        let metadata = core.pending.as_ref().map_or(&core.metadata, |pending| &pending.metadata);
+        let columns = column_names(metadata)
+            .ok_or_else(|| table_error(&core.schema.name, codes::TG020, "its Delta schema cannot be read"))?;
+        Ok(Job {
             files: core.files.clone(),
-            schema,
+            schema: Arc::clone(&core.schema.arrow),
             key: core.schema.key.iter().map(|&i| core.schema.columns[i].name.clone()).collect(),
-            columns: column_names(&core.metadata)?,
+            columns,
             generation: core.slots.generation(),
             inputs,
-            policy: policy.clone(),
+            policy,
             hurry,
         })
     }
@@ -399,8 +412,11 @@ impl Output<'_> {
     }
 }
 
-/// A batch as the output has it: other files hold other columns, orders and Arrow types.
-fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+/// A batch as the schema has it: other files hold other columns, orders and Arrow types.
+///
+/// # Errors
+/// `TG020`.
+pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let failed = |e: arrow::error::ArrowError| {
         Error::new(codes::TG020, "a data file's columns do not fit the table").with_source(e)
     };
@@ -466,17 +482,24 @@ impl Compacted {
         for input in &self.inputs {
             core.slots.set(input.number, None);
         }
-        let mut to = Vec::with_capacity(plan.added.len());
-        for (file, (first, _)) in plan.added.into_iter().zip(&self.outputs) {
-            to.push((*first, core.slots.push(file)));
-        }
+        let numbers: Vec<u32> = plan.added.into_iter().map(|file| core.slots.push(file)).collect();
         core.advance(position);
-        let to: Arc<[(u64, u32)]> = to.into();
-        let moved = self
-            .inputs
-            .into_iter()
-            .map(|input| (input.number, Moved { gone: input.gone, first: input.first, to: Arc::clone(&to) }));
-        Ok(Landed::Moved(moved.collect()))
+        Ok(Landed::Moved(self.moved(&numbers)))
+    }
+
+    /// The files that were written.
+    pub(super) fn outputs(&self) -> impl Iterator<Item = &FinishedFile> {
+        self.outputs.iter().map(|(_, file)| file)
+    }
+
+    /// Where the rows went, once the new files have these numbers.
+    pub(super) fn moved(self, numbers: &[u32]) -> Vec<(u32, Moved)> {
+        let first = self.outputs.iter().map(|(first, _)| *first);
+        let to: Arc<[(u64, u32)]> = first.zip(numbers.iter().copied()).collect();
+        let moved = |input: Rewritten| {
+            (input.number, Moved { gone: input.gone, first: input.first, to: Arc::clone(&to) })
+        };
+        self.inputs.into_iter().map(moved).collect()
     }
 
     /// `None`: no row of it is left.
@@ -486,6 +509,10 @@ impl Compacted {
         let is_left =
             |((_, file), gone): &(&(u64, FinishedFile), &RoaringBitmap)| gone.len() < u64::from(file.rows);
         if !self.outputs.iter().zip(&gone).any(|pair| is_left(&pair)) {
+            return Ok(None);
+        }
+        // A file that a unit has rewritten meanwhile has its rows elsewhere.
+        if core.form.mode == Mode::CopyOnWrite && gone.iter().any(|rows| !rows.is_empty()) {
             return Ok(None);
         }
         let mut actions = core.head(COMPACTION, planned, now)?;

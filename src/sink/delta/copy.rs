@@ -1,15 +1,15 @@
 //! A copy of a whole table: several workers write files, one commit replaces the content.
 
-use super::append;
 use super::commit::{Core, PutEnd, part_files};
 use super::encode::{FileWriter, FinishedFile};
+use super::layout::Form;
 use super::log::{self, Action};
 use super::state::{Mode, TableState};
 use super::storage::TableFiles;
 use super::table::{self, DataFile, now_ms};
 use super::unit::TARGET_FILE_BYTES;
 use super::upsert::{added, start_of};
-use crate::error::{Error, Result, codes};
+use crate::error::Result;
 use crate::event::{ChangeBatch, CopyPart, CopyWriter};
 use crate::position::landing::Planned;
 use crate::position::{CommitLsn, Interval};
@@ -22,7 +22,9 @@ use tokio::runtime::Handle;
 /// One worker's files.
 pub(super) struct DeltaCopyWriter {
     files: TableFiles,
+    /// The table's.
     schema: Arc<TableSchema>,
+    form: Form,
     runtime: Handle,
     writer: Option<FileWriter>,
     finished: Vec<FinishedFile>,
@@ -31,10 +33,11 @@ pub(super) struct DeltaCopyWriter {
 
 impl DeltaCopyWriter {
     /// For one worker. Must be made inside the runtime.
-    pub(super) fn new(files: TableFiles, schema: Arc<TableSchema>) -> Self {
+    pub(super) fn new(files: TableFiles, schema: Arc<TableSchema>, form: Form) -> Self {
         DeltaCopyWriter {
             files,
             schema,
+            form,
             runtime: Handle::current(),
             writer: None,
             finished: Vec::new(),
@@ -57,11 +60,7 @@ impl CopyWriter for DeltaCopyWriter {
         if batch.is_empty() {
             return Ok(());
         }
-        let rows = if self.schema.has_key() {
-            batch.after
-        } else {
-            append::as_rows(&batch, &append::table_schema(&self.schema))?
-        };
+        let rows = self.form.rows(batch, &self.schema, now_ms() * 1000)?.after;
         if self.writer.as_ref().is_some_and(|w| w.size() >= self.file_bytes) {
             self.close()?;
         }
@@ -100,7 +99,7 @@ pub(super) async fn commit_copy(
         let interval = Interval { from: start_of(core.position), to: position };
         let planned = Planned { version: core.version, epoch: core.epoch, interval };
         let now = now_ms();
-        let mut state = TableState::new(&core.state.pipeline, &core.schema);
+        let mut state = TableState::new(&core.state.pipeline, &core.schema, &core.form);
         state.first_live_version = Some(core.version + 1);
         state.complete = base == Base::Copied;
         state.copied_at = position.to_stored();
@@ -115,7 +114,7 @@ pub(super) async fn commit_copy(
         );
         let metadata = table::metadata_for(&core.schema, &state, Some(&core.metadata), now)?;
         let mut actions = core.head("OVERWRITE", planned, now)?;
-        let protocol = wider(&core.protocol, &table::protocol_for(&core.schema));
+        let protocol = wider(&core.protocol, &table::protocol_for(&core.schema, core.form.mode));
         if protocol != core.protocol {
             actions.push(Action::Protocol(protocol.clone()));
         }
@@ -158,21 +157,16 @@ pub(super) fn wider(old: &log::Protocol, new: &log::Protocol) -> log::Protocol {
     }
 }
 
-/// Whether a table can be opened to be copied anew although its schema is another.
+/// Whether a table can be opened to be copied anew although it is to be written in another way.
 ///
 /// # Errors
-/// `TG014`: a change log cannot become a keyed table in place, nor the reverse, while readers hold it.
+/// `TG021`: a change log cannot become a table in place, nor the reverse, while readers hold it; and a table never
+/// loses a feature that its readers must know.
 pub(super) fn check_replaceable(core: &Core) -> Result<()> {
-    let wanted = if core.schema.has_key() { Mode::Upsert } else { Mode::Append };
-    if core.state.mode == wanted || core.state.first_live_version.is_none() {
+    let (is, wanted) = (core.state.mode, core.form.mode);
+    let can_become = is == wanted || (is, wanted) == (Mode::CopyOnWrite, Mode::Upsert);
+    if can_become || core.state.first_live_version.is_none() && is != Mode::Upsert {
         return Ok(());
     }
-    Err(Error::new(
-        codes::TG014,
-        format!(
-            "table \"{}\" is a {:?} table and would become {wanted:?}",
-            core.schema.name, core.state.mode
-        ),
-    )
-    .with_try("move the target directory away, then start again"))
+    Err(core.written_otherwise().with_try("move the target directory away, then start again"))
 }

@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex};
 /// Columns after the key that get statistics.
 const STATS_COLUMNS: usize = 32;
 /// Rows of a row group: bounds the writer's memory.
-const ROW_GROUP_ROWS: usize = 262_144;
+const ROW_GROUP_ROWS: usize = 131_072;
 /// A longer text gets no bound.
 const LONGEST_BOUND: usize = 64;
 const SAMPLE_ROWS: usize = 1024;

@@ -86,6 +86,11 @@ fn in_place(core: &Core, schema: &TableSchema, changes: &[Change]) -> Result<Fol
             None => fields.push(table::field(column)),
         }
     }
+    if (core.state.mode, &core.state.layout) != (core.form.mode, &core.form.layout) {
+        return Err(core
+            .written_otherwise()
+            .with_try(format!("strandline resync \"{}\" --yes", schema.name)));
+    }
     let state = core.state.evolved(schema, changes);
     if state == core.state {
         return Ok(Follow::Same);
@@ -95,7 +100,7 @@ fn in_place(core: &Core, schema: &TableSchema, changes: &[Change]) -> Result<Fol
     let mut metadata = core.metadata.clone();
     metadata.schema_string = delta.to_string();
     metadata.configuration.insert(state::KEY.into(), document);
-    let protocol = super::copy::wider(&core.protocol, &table::protocol_for(schema));
+    let protocol = super::copy::wider(&core.protocol, &table::protocol_for(schema, core.form.mode));
     let protocol = Some(protocol).filter(|protocol| *protocol != core.protocol);
     Ok(Follow::InPlace(Box::new(Pending { state, metadata, protocol })))
 }

@@ -20,16 +20,20 @@ mod copy;
 mod dv;
 mod encode;
 mod evolve;
+mod exact;
 #[cfg(test)]
 mod faults;
 mod fetch;
 mod foreign;
 mod index;
 mod keys;
+mod layout;
 mod log;
 mod moves;
+mod pair;
 mod saved;
 mod slots;
+mod soft;
 mod spill;
 mod state;
 mod storage;
@@ -39,17 +43,19 @@ mod upkeep;
 mod upsert;
 
 use crate::error::{Result, codes};
-use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint, Txn};
+use crate::event::{ChangeBatch, CopyPart, Txn};
 use crate::position::{CommitLsn, Epoch, Interval, Marks};
-use crate::schema::TableSchema;
+use crate::schema::{TableName, TableSchema};
+use crate::sink::write::WriteChoices;
 use crate::sink::{
     Base, CommitOutcome, Cut, CutTable, OpenFor, PipelineRecord, RecordChange, Request, Sink, TableRecord,
-    TableSink, WriterLease, Written, table_error,
+    WriterLease, Written, table_error,
 };
 use commit::Core;
 use compact::{Landed, Policy};
 use keys::KeyWidth;
-use state::TableState;
+use layout::Form;
+use state::{Mode, TableState};
 use std::path::PathBuf;
 use std::sync::Arc;
 use storage::{Put, Storage, TableFiles};
@@ -72,6 +78,8 @@ pub struct DeltaSink {
     cache: Option<PathBuf>,
     /// What the indexes may take of memory.
     budget: index::Budget,
+    /// How tables are written.
+    choices: WriteChoices,
     /// One compaction at a time: what it takes of memory and processor is taken once.
     compactions: Arc<Semaphore>,
 }
@@ -88,6 +96,7 @@ impl DeltaSink {
             control: Mutex::new(None),
             cache: None,
             budget: index::Budget::default(),
+            choices: WriteChoices::default(),
             compactions: Arc::new(Semaphore::new(1)),
         })
     }
@@ -101,12 +110,55 @@ impl DeltaSink {
         self
     }
 
+    /// How tables are written.
+    #[must_use]
+    pub fn with_choices(mut self, choices: WriteChoices) -> Self {
+        self.choices = choices;
+        self
+    }
+
     /// Asks the running process for a new copy of a table.
     ///
     /// # Errors
     /// As a takeover.
     pub async fn request(&self, request: &Request) -> Result<()> {
         control::request(&self.control_files()?, &self.pipeline, request).await
+    }
+
+    /// Opens one Delta table.
+    async fn open_one(
+        &self,
+        lease: &WriterLease,
+        source: &Arc<TableSchema>,
+        name: &TableName,
+        form: Form,
+        purpose: OpenFor,
+        cut: Option<&CutTable>,
+    ) -> Result<(DeltaTable, TableRecord)> {
+        let schema = form.schema(source);
+        table::check_names(&schema)?;
+        let files = self.storage.table(&[&name.schema, &name.table])?;
+        let ids = log::AppIds::new(&self.pipeline);
+        let (mut core, outdated) =
+            open_core(files, ids, &self.pipeline, lease.epoch, schema, form, purpose).await?;
+        core.cache.clone_from(&self.cache);
+        core.budget = self.budget.clone();
+        if let (OpenFor::Continue(_), Some(cut)) = (purpose, cut)
+            && cut.target_id == core.metadata.id
+        {
+            core.examine_since(cut.version).await?;
+        }
+        let record = TableRecord {
+            target_id: core.metadata.id.clone(),
+            version: core.version,
+            position: core.position.filter(|_| core.state.first_live_version.is_some()),
+            marks: core.held_marks(),
+            copied_at: core.state.copied_at.and_then(CommitLsn::from_stored),
+            past: core.pending.as_ref().map_or(&core.state, |pending| &pending.state).past.clone(),
+            outdated,
+        };
+        let upkeep = Upkeep::new(Some(Policy::default()), Arc::clone(&self.compactions));
+        Ok((DeltaTable::new(core, upkeep), record))
     }
 
     fn control_files(&self) -> Result<TableFiles> {
@@ -141,29 +193,13 @@ impl Sink for DeltaSink {
         purpose: OpenFor,
         cut: Option<&CutTable>,
     ) -> Result<(DeltaTable, TableRecord)> {
-        table::check_names(&schema)?;
-        let files = self.storage.table(&[&schema.name.schema, &schema.name.table])?;
-        let ids = log::AppIds::new(&self.pipeline);
-        let (mut core, outdated) =
-            open_core(files, ids, &self.pipeline, lease.epoch, schema, purpose).await?;
-        core.cache.clone_from(&self.cache);
-        core.budget = self.budget.clone();
-        if let (OpenFor::Continue(_), Some(cut)) = (purpose, cut)
-            && cut.target_id == core.metadata.id
-        {
-            core.examine_since(cut.version).await?;
-        }
-        let record = TableRecord {
-            target_id: core.metadata.id.clone(),
-            version: core.version,
-            position: core.position.filter(|_| core.state.first_live_version.is_some()),
-            marks: core.held_marks(),
-            copied_at: core.state.copied_at.and_then(CommitLsn::from_stored),
-            past: core.pending.as_ref().map_or(&core.state, |pending| &pending.state).past.clone(),
-            outdated,
-        };
-        let upkeep = Upkeep::new(Some(Policy::default()), Arc::clone(&self.compactions));
-        Ok((DeltaTable::new(core, upkeep), record))
+        let options = self.choices.of(&schema.name);
+        let form = Form::of(options, &schema);
+        let (mut table, record) = self.open_one(lease, &schema, &schema.name, form, purpose, cut).await?;
+        let Some((name, form)) = pair::log_of(options, &schema) else { return Ok((table, record)) };
+        let (log, found) = self.open_one(lease, &schema, &name, form, purpose, None).await?;
+        table.beside = Some(Box::new(log));
+        Ok((table, pair::joined(record, &found, &schema.name)?))
     }
 
     async fn commit_cut(&self, lease: &WriterLease, cut: Cut) -> Result<CommitOutcome> {
@@ -194,10 +230,11 @@ async fn open_core(
     pipeline: &str,
     epoch: Epoch,
     schema: Arc<TableSchema>,
+    form: Form,
     purpose: OpenFor,
 ) -> Result<(Core, Option<String>)> {
     if !files.has_log().await? {
-        create(&files, &ids, pipeline, epoch, &schema).await?;
+        create(&files, &ids, pipeline, epoch, &schema, &form).await?;
     }
     loop {
         let loaded = table::load(&files, &ids).await?;
@@ -221,6 +258,7 @@ async fn open_core(
             files: files.clone(),
             ids: ids.clone(),
             epoch,
+            form: form.clone(),
             schema: Arc::clone(&schema),
             state,
             metadata: loaded.metadata.clone(),
@@ -237,6 +275,7 @@ async fn open_core(
         };
         let already_fenced = loaded.epoch == Some(epoch);
         core.adopt(loaded);
+        pair::check_role(&core)?;
         let follow = follow(&core, purpose);
         if let Ok(evolve::Follow::InPlace(pending)) = &follow {
             core.pending = Some(evolve::Pending::clone(pending));
@@ -258,13 +297,14 @@ async fn create(
     pipeline: &str,
     epoch: Epoch,
     schema: &TableSchema,
+    form: &Form,
 ) -> Result<()> {
     files.create_dirs()?;
     let now = table::now_ms();
-    let state = TableState::new(pipeline, schema);
+    let state = TableState::new(pipeline, schema, form);
     let mut actions = vec![
         table::commit_info("CREATE TABLE", now, serde_json::json!({"pipeline": pipeline})),
-        log::Action::Protocol(table::protocol_for(schema)),
+        log::Action::Protocol(table::protocol_for(schema, form.mode)),
         log::Action::MetaData(table::metadata_for(schema, &state, None, now)?),
     ];
     actions.extend(ids.actions(epoch, None, now)?);
@@ -321,18 +361,34 @@ pub struct DeltaTable {
     marks: Option<Marks>,
     /// Something of a unit is staged.
     is_open: bool,
+    /// The schema of the last slice, as the source has it and as the table has it.
+    shaped: Option<(Arc<TableSchema>, Arc<TableSchema>)>,
+    /// Its change log, where one stands beside it.
+    beside: Option<Box<DeltaTable>>,
 }
 
 impl DeltaTable {
     fn new(core: Core, upkeep: Upkeep) -> Self {
-        let applied = if !core.schema.has_key() {
+        let applied = if core.form.mode == Mode::Append {
             Applied::Log(append::AppendUnit::default())
         } else if KeyWidth::of(&core.schema) == KeyWidth::Narrow {
             Applied::Narrow(upsert::Upsert::default())
         } else {
             Applied::Wide(upsert::Upsert::default())
         };
-        DeltaTable { core, applied, upkeep, marks: None, is_open: false }
+        DeltaTable { core, applied, upkeep, marks: None, is_open: false, shaped: None, beside: None }
+    }
+
+    /// The table's schema where the source has this one.
+    fn shape(&mut self, source: &Arc<TableSchema>) -> Arc<TableSchema> {
+        match &self.shaped {
+            Some((known, shaped)) if Arc::ptr_eq(known, source) => Arc::clone(shaped),
+            _ => {
+                let shaped = self.core.form.schema(source);
+                self.shaped = Some((Arc::clone(source), Arc::clone(&shaped)));
+                shaped
+            }
+        }
     }
 
     /// Lands a finished compaction. The epoch of a newer owner, if one is met.
@@ -407,8 +463,9 @@ impl DeltaTable {
     }
 }
 
-impl TableSink for DeltaTable {
-    async fn stage(&mut self, batch: ChangeBatch) -> Result<()> {
+/// Of one table, without what is beside it.
+impl DeltaTable {
+    async fn stage_one(&mut self, batch: ChangeBatch) -> Result<()> {
         if batch.is_empty() {
             return Ok(());
         }
@@ -416,6 +473,8 @@ impl TableSink for DeltaTable {
             self.catch_up().await?;
             self.is_open = true;
         }
+        let schema = self.shape(&batch.schema);
+        let batch = self.core.form.rows(batch, &schema, table::now_ms() * 1000)?;
         match &mut self.applied {
             Applied::Narrow(upsert) => upsert.stage(&mut self.core, &batch).await,
             Applied::Wide(upsert) => upsert.stage(&mut self.core, &batch).await,
@@ -423,11 +482,7 @@ impl TableSink for DeltaTable {
         }
     }
 
-    fn mark(&mut self, marks: Marks) {
-        self.marks = Some(marks);
-    }
-
-    async fn commit(&mut self, interval: Interval) -> Result<CommitOutcome> {
+    async fn commit_one(&mut self, interval: Interval) -> Result<CommitOutcome> {
         if let Some(marks) = self.marks.take() {
             self.core.mark(marks)?;
         }
@@ -440,7 +495,7 @@ impl TableSink for DeltaTable {
         self.is_open = false;
         if self.upkeep.is_overdue(&self.core) {
             self.upkeep.settle(&self.core.schema.name).await;
-            if let Some(by) = self.upkeep().await? {
+            if let Some(by) = self.land_finished().await? {
                 return Ok(CommitOutcome::Fenced { by });
             }
         }
@@ -453,15 +508,8 @@ impl TableSink for DeltaTable {
         Ok(outcome)
     }
 
-    async fn close(&mut self) {
-        self.upkeep.close().await;
-    }
-
-    async fn upkeep_ready(&mut self) {
-        self.upkeep.ready(&self.core.schema.name).await;
-    }
-
-    async fn upkeep(&mut self) -> Result<Option<Epoch>> {
+    /// Lands a compaction that has finished.
+    async fn land_finished(&mut self) -> Result<Option<Epoch>> {
         let Some(compacted) = self.upkeep.take() else { return Ok(None) };
         let fenced = self.land(compacted).await?;
         if fenced.is_none() {
@@ -470,11 +518,7 @@ impl TableSink for DeltaTable {
         Ok(fenced)
     }
 
-    fn evolve(&mut self, schema: Arc<TableSchema>) -> Result<()> {
-        self.core.evolve(schema)
-    }
-
-    fn discard_staged(&mut self) {
+    fn discard_one(&mut self) {
         self.is_open = false;
         match &mut self.applied {
             Applied::Narrow(upsert) => upsert.discard(),
@@ -483,17 +527,13 @@ impl TableSink for DeltaTable {
         }
     }
 
-    fn copy_writer(&self, _point: &SnapshotPoint) -> Result<Box<dyn CopyWriter>> {
-        Ok(Box::new(copy::DeltaCopyWriter::new(self.core.files.clone(), Arc::clone(&self.core.schema))))
-    }
-
-    async fn commit_copy(
+    async fn commit_copy_one(
         &mut self,
         position: CommitLsn,
         parts: Vec<CopyPart>,
         base: Base,
     ) -> Result<CommitOutcome> {
-        self.discard_staged();
+        self.discard_one();
         self.core.next_marks = Some(self.marks.take().unwrap_or_default());
         self.upkeep.abandon();
         match &mut self.applied {

@@ -3,6 +3,7 @@
 //! It changes only in the commit that changes what it describes: a copy, or a new schema. Positions are
 //! not here but in `txn` actions. The format carries a number; a newer one is refused.
 
+use super::layout::{Form, Layout, is_ours};
 use crate::error::{Error, Result, codes};
 use crate::schema::change::{Change, Outline, OutlineColumn, changes};
 use crate::schema::{Past, TableForm, TableId, TableSchema};
@@ -11,8 +12,10 @@ use serde::{Deserialize, Serialize};
 
 /// The configuration key.
 pub(super) const KEY: &str = "strandline.state";
-/// The format that this program writes.
-pub(super) const FORMAT: u32 = 1;
+/// The newest format that this program writes.
+pub(super) const FORMAT: u32 = 2;
+/// The format of tables that have nothing of what came later.
+const FIRST_FORMAT: u32 = 1;
 
 /// How changes are applied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -20,6 +23,8 @@ pub(super) const FORMAT: u32 = 1;
 pub(super) enum Mode {
     /// By key: the table equals the source.
     Upsert,
+    /// By key, without deletion vectors: files with a changed row are rewritten.
+    CopyOnWrite,
     /// A change log: each change is a row.
     Append,
 }
@@ -48,12 +53,15 @@ pub(super) struct TableState {
     pub schema: String,
     /// Table in the source.
     pub table: String,
-    /// Columns.
+    /// The source's columns.
     pub columns: Vec<StoredColumn>,
     /// Names of the key columns, in key order.
     pub key: Vec<String>,
     /// How changes are applied.
     pub mode: Mode,
+    /// What there is beside the source's columns.
+    #[serde(default, skip_serializing_if = "is_plain")]
+    pub layout: Layout,
     /// How the source stored the table when its schema was last found unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub form: Option<TableForm>,
@@ -78,16 +86,18 @@ pub(super) struct TableState {
 
 impl TableState {
     /// Of a new table.
-    pub(super) fn new(pipeline: &str, schema: &TableSchema) -> Self {
+    pub(super) fn new(pipeline: &str, schema: &TableSchema, form: &Form) -> Self {
+        let is_first = form.mode != Mode::CopyOnWrite && is_plain(&form.layout);
         TableState {
-            format: FORMAT,
+            format: if is_first { FIRST_FORMAT } else { FORMAT },
             pipeline: pipeline.to_owned(),
             source_table: schema.id,
             schema: schema.name.schema.clone(),
             table: schema.name.table.clone(),
             columns: stored_columns(schema),
             key: schema.key.iter().map(|&i| schema.columns[i].name.clone()).collect(),
-            mode: if schema.has_key() { Mode::Upsert } else { Mode::Append },
+            mode: form.mode,
+            layout: form.layout.clone(),
             form: Some(schema.form),
             past: Past::default(),
             first_live_version: None,
@@ -146,7 +156,10 @@ impl TableState {
         });
         let then = Outline { columns: columns.collect(), key: self.key.clone() };
         let rewritten = self.form.is_some_and(|form| form.may_be_rewritten(schema.form));
-        changes(&then, &Outline::of(schema), rewritten)
+        let mut now = Outline::of(schema);
+        let ours: Vec<i16> = schema.columns.iter().filter(|c| is_ours(c)).map(|c| c.attnum).collect();
+        now.columns.retain(|column| !ours.contains(&column.attnum));
+        changes(&then, &now, rewritten)
     }
 
     /// The state once these changes are followed in place.
@@ -161,10 +174,15 @@ impl TableState {
     }
 }
 
+fn is_plain(layout: &Layout) -> bool {
+    *layout == Layout::default()
+}
+
 fn stored_columns(schema: &TableSchema) -> Vec<StoredColumn> {
     schema
         .columns
         .iter()
+        .filter(|c| !is_ours(c))
         .map(|c| StoredColumn { name: c.name.clone(), attnum: c.attnum, source_type: c.source_type() })
         .collect()
 }

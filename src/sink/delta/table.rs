@@ -5,6 +5,7 @@
 //! file list costs. When somebody else's commit is met, it is opened again.
 
 use super::dv::{Descriptor, Location};
+use super::layout::is_ours;
 use super::log::{Action, Add, AppIds, Format, MetaData, Protocol, Remove};
 use super::state::{self, TableState};
 use super::storage::TableFiles;
@@ -21,10 +22,6 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::File;
-
-/// Columns that an append-mode table has after the source's own.
-pub(super) const APPEND_COLUMNS: [(&str, &str); 3] =
-    [("_strandline_op", "string"), ("_strandline_lsn", "long"), ("_strandline_ordinal", "long")];
 
 /// Features of tables that we can keep up. Anything else is refused before it is written wrongly.
 /// Those of column types that our tables do not have ask nothing of us (delta-rs adds them with any property);
@@ -248,9 +245,9 @@ pub(super) fn check_supported(protocol: &Protocol, metadata: &MetaData) -> Resul
 }
 
 /// The protocol of a table with this schema.
-pub(super) fn protocol_for(schema: &TableSchema) -> Protocol {
+pub(super) fn protocol_for(schema: &TableSchema, mode: state::Mode) -> Protocol {
     let mut features = Vec::new();
-    if schema.has_key() {
+    if mode == state::Mode::Upsert {
         features.push("deletionVectors".to_owned());
     }
     if schema.columns.iter().any(|c| c.kind == ColumnKind::Timestamp) {
@@ -282,16 +279,9 @@ pub(super) fn metadata_for(
     old: Option<&MetaData>,
     now_ms: i64,
 ) -> Result<MetaData> {
-    let mut fields: Vec<_> = schema.columns.iter().map(field).collect();
-    if state.mode == state::Mode::Append {
-        fields.extend(
-            APPEND_COLUMNS
-                .iter()
-                .map(|(name, kind)| json!({"name": name, "type": kind, "nullable": true, "metadata": {}})),
-        );
-    }
+    let fields: Vec<_> = schema.columns.iter().map(field).collect();
     let mut configuration = old.map_or_else(BTreeMap::new, |m| m.configuration.clone());
-    if schema.has_key() {
+    if state.mode == state::Mode::Upsert {
         configuration.insert("delta.enableDeletionVectors".into(), "true".into());
     }
     configuration.entry("delta.checkpointInterval".into()).or_insert_with(|| "100".into());
@@ -313,6 +303,7 @@ pub(super) fn metadata_for(
 /// A column of the Delta schema. Where its type does not tell the source's, the metadata do (`docs/TYPES.md`).
 pub(super) fn field(column: &Column) -> serde_json::Value {
     let marks = match column.kind.form() {
+        _ if is_ours(column) => json!({}),
         Some(form) => json!({"strandline.type": column.type_name, "strandline.form": form}),
         None => json!({}),
     };
@@ -325,8 +316,7 @@ pub(super) fn field(column: &Column) -> serde_json::Value {
 /// `TG019`.
 pub(super) fn check_names(schema: &TableSchema) -> Result<()> {
     let mut seen = BTreeMap::new();
-    let ours = APPEND_COLUMNS.iter().map(|(name, _)| *name);
-    for name in schema.columns.iter().map(|c| c.name.as_str()).chain(ours) {
+    for name in schema.columns.iter().map(|c| c.name.as_str()) {
         if let Some(other) = seen.insert(name.to_lowercase(), name) {
             let what =
                 format!("the columns \"{other}\" and \"{name}\" differ only in case, which Delta forbids");

@@ -7,7 +7,7 @@ use crate::event::{Before, Op, TxnRun};
 use crate::position::{CommitLsn, Lineage, Lsn, Witness};
 use crate::schema::change::ChangePolicy;
 use crate::schema::{Column, ColumnKind, TableId, TableName};
-use crate::sink::StoppedTable;
+use crate::sink::{StoppedTable, TableSink};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::Int64Type;
@@ -49,6 +49,11 @@ fn at(raw: u64) -> CommitLsn {
 }
 
 fn batch(schema: &Arc<TableSchema>, changes: &[Change]) -> ChangeBatch {
+    batch_at(schema, changes, 1)
+}
+
+/// Of one transaction, whose commit record begins there.
+fn batch_at(schema: &Arc<TableSchema>, changes: &[Change], start: u64) -> ChangeBatch {
     let (mut ops, mut ids, mut names, mut bigs) = (vec![], vec![], vec![], vec![]);
     let (mut old, mut index, mut unchanged) = (vec![], vec![], vec![]);
     for change in changes {
@@ -86,7 +91,7 @@ fn batch(schema: &Arc<TableSchema>, changes: &[Change]) -> ChangeBatch {
     let nulls = StringArray::from(vec![None::<&str>; old.len()]);
     let before: Vec<ArrayRef> =
         vec![Arc::new(Int64Array::from(old)), Arc::new(nulls.clone()), Arc::new(nulls)];
-    let txn = Txn { commit_start: Lsn::new(1), xid: 1, commit_time: 0, after: CommitLsn::ZERO };
+    let txn = Txn { commit_start: Lsn::new(start), xid: 1, commit_time: 0, after: CommitLsn::ZERO };
     ChangeBatch {
         schema: schema.clone(),
         ordinals: (0..ops.len() as u64).collect(),
@@ -105,12 +110,22 @@ async fn content(files: &TableFiles, ids: &log::AppIds) -> BTreeMap<i64, Row> {
     rows_of_files(files, load(files, ids).await.unwrap().files).await
 }
 
-async fn rows_of_files(files: &TableFiles, mut data: Vec<table::DataFile>) -> BTreeMap<i64, Row> {
+async fn rows_of_files(files: &TableFiles, data: Vec<table::DataFile>) -> BTreeMap<i64, Row> {
+    marked_rows(files, data, None).await.0
+}
+
+/// Rows that stand, and those that are marked as deleted.
+async fn marked_rows(
+    files: &TableFiles,
+    mut data: Vec<table::DataFile>,
+    mark: Option<&str>,
+) -> (BTreeMap<i64, Row>, BTreeMap<i64, Row>) {
     read_vectors(files, data.iter_mut()).await.unwrap();
-    let mut rows = BTreeMap::new();
+    let (mut rows, mut dead) = (BTreeMap::new(), BTreeMap::new());
     for file in &data {
         let mut number = 0;
-        let columns = ["id", "name", "big"].map(String::from);
+        let mut columns = ["id", "name", "big"].map(String::from).to_vec();
+        columns.extend(mark.map(String::from));
         for batch in read_columns(files, &file.name(), &columns, None).await.unwrap() {
             let batch = batch.unwrap();
             let text = |c: usize, i: usize| {
@@ -120,14 +135,23 @@ async fn rows_of_files(files: &TableFiles, mut data: Vec<table::DataFile>) -> BT
             for i in 0..batch.num_rows() {
                 if !file.deleted.as_ref().unwrap().contains(number) {
                     let id = batch.column(0).as_primitive::<Int64Type>().value(i);
-                    assert!(rows.insert(id, (text(1, i), text(2, i))).is_none(), "key {id} stands twice");
+                    let is_dead = mark.is_some_and(|name| {
+                        let marks = batch.column_by_name(name).unwrap();
+                        marks.as_boolean_opt().map_or_else(
+                            || marks.as_string::<i32>().value(i) == "true",
+                            |marks| marks.value(i),
+                        )
+                    });
+                    let found = if is_dead { &mut dead } else { &mut rows };
+                    assert!(found.insert(id, (text(1, i), text(2, i))).is_none(), "key {id} stands twice");
                 }
                 number += 1;
             }
         }
         assert_eq!(number, file.rows);
     }
-    rows
+    assert!(rows.keys().all(|id| !dead.contains_key(id)), "a row stands and is marked as deleted");
+    (rows, dead)
 }
 
 struct Lake {
@@ -348,9 +372,9 @@ async fn a_foreign_table_is_left_alone() {
     let lake = lake();
     lake.files.create_dirs().unwrap();
     let schema = schema(&[0]);
-    let state = TableState::new("other", &schema);
+    let state = TableState::new("other", &schema, &Form::upsert());
     let mut metadata = table::metadata_for(&schema, &state, None, 0).unwrap();
-    let protocol = log::Action::Protocol(table::protocol_for(&schema));
+    let protocol = log::Action::Protocol(table::protocol_for(&schema, Mode::Upsert));
     let commit = |metadata: &log::MetaData| {
         String::from_utf8(log::encode(&[protocol.clone(), log::Action::MetaData(metadata.clone())]).unwrap())
             .unwrap()

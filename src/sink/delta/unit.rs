@@ -13,6 +13,7 @@
 //! previous version: earlier in the slice, in a file of this unit, or in the table, found by the index.
 
 use super::encode::{FileWriter, FinishedFile, keep};
+use super::exact::Led;
 use super::fetch::{self, Fetch, Origin};
 use super::index::{KeyMap, Place};
 use super::keys::{self, Key};
@@ -96,6 +97,8 @@ pub(super) struct Onto<'a, K> {
     pub index: &'a KeyMap<K>,
     /// The table began with a copy: a change must fit its rows.
     pub strict: bool,
+    /// Deleted rows stay: a row may be created over one, and one that moves to another key leaves the old one.
+    pub soft: bool,
 }
 
 /// One slice while it is applied.
@@ -169,7 +172,7 @@ impl<K: Key> Unit<K> {
             match op {
                 Op::Create | Op::Read => {
                     let entry = self.touch(new_keys[row], onto);
-                    if onto.strict && self.is_live(entry) {
+                    if onto.strict && !onto.soft && self.is_live(entry) {
                         return Err(misfit(schema, "a row was created whose key the table already holds"));
                     }
                     self.put(entry, row, &mut slice);
@@ -188,9 +191,11 @@ impl<K: Key> Unit<K> {
                     if old == key {
                         self.put(from, row, &mut slice);
                     } else {
-                        self.kill(from, &mut slice);
+                        if !onto.soft {
+                            self.kill(from, &mut slice);
+                        }
                         let to = self.touch(key, onto);
-                        if onto.strict && self.is_live(to) {
+                        if onto.strict && !onto.soft && self.is_live(to) {
                             return Err(misfit(schema, "a row moved to a key that the table already holds"));
                         }
                         self.put(to, row, &mut slice);
@@ -386,16 +391,20 @@ impl<K: Key> Unit<K> {
             .collect()
     }
 
-    /// Brings the index up to the committed unit. `numbers` gives the table's number of each unit file.
-    pub(super) fn publish(&self, index: &mut KeyMap<K>, numbers: &[u32]) {
+    /// Brings the index up to the committed unit. `numbers` gives the table's number of each unit file; rows of
+    /// files that were rewritten have been led on.
+    pub(super) fn publish(&self, index: &mut KeyMap<K>, numbers: &[u32], led: Option<&Led>) {
         if self.truncated {
             index.clear();
         }
         for entry in &self.entries {
             match entry.now {
                 Now::Row(place) => {
-                    let file = numbers.get(place.file as usize).copied().unwrap_or(u32::MAX);
-                    index.insert(entry.key, Place { file, row: place.row });
+                    let now = led.and_then(|led| led.place(place)).unwrap_or_else(|| {
+                        let file = numbers.get(place.file as usize).copied().unwrap_or(u32::MAX);
+                        Place { file, row: place.row }
+                    });
+                    index.insert(entry.key, now);
                 }
                 Now::Gone => {
                     index.remove(entry.key);

@@ -5,19 +5,23 @@
 
 use super::commit::{Core, PutEnd, loosened};
 use super::dv::VectorFile;
+use super::exact::{self, Rewritten};
 use super::index::{Builder, KeyMap, Place};
 use super::keys::{self, Key};
 use super::log::{self, Action, Add};
 use super::moves::Moved;
 use super::saved;
+use super::state::Mode;
 use super::table::{DataFile, now_ms, read_columns, read_vectors};
-use super::unit::{Onto, Unit};
+use super::unit::Unit;
 use crate::error::{Error, Result, codes};
-use crate::event::ChangeBatch;
+use crate::event::{ChangeBatch, Op};
 use crate::position::landing::Planned;
 use crate::position::{CommitLsn, Interval};
+use crate::sink::write::Truncates;
 use crate::sink::{CommitOutcome, table_error};
 use roaring::RoaringBitmap;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
@@ -30,8 +34,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(300);
 /// Index and open unit.
 pub(super) struct Upsert<K> {
     /// `None`: not built yet, or in doubt.
-    index: Option<KeyMap<K>>,
-    unit: Unit<K>,
+    pub index: Option<KeyMap<K>>,
+    /// What is staged.
+    pub unit: Unit<K>,
     saving: Option<JoinHandle<()>>,
     save_at: Option<Instant>,
 }
@@ -46,8 +51,10 @@ impl<K: Key> Default for Upsert<K> {
 struct Plan {
     bytes: Vec<u8>,
     changed: Vec<(u32, Option<DataFile>)>,
-    /// New files; `None` for one that the unit itself emptied again.
+    /// New files; `None` for one that the unit itself emptied again, or that was rewritten.
     added: Vec<Option<DataFile>>,
+    /// What was rewritten, where there are no deletion vectors.
+    rewritten: Option<Rewritten>,
 }
 
 impl<K: Key> Upsert<K> {
@@ -57,15 +64,10 @@ impl<K: Key> Upsert<K> {
     /// As [`Unit::stage`], and those of building the index.
     pub(super) async fn stage(&mut self, core: &mut Core, batch: &ChangeBatch) -> Result<()> {
         self.build_index(core).await?;
-        let Some(index) = &self.index else {
-            return Err(Error::new(codes::RT001, "the index was not built"));
-        };
-        let names = |file: u32| core.slots.get(file).map(DataFile::name);
-        let onto = Onto { files: &core.files, names: &names, index, strict: core.state.complete };
-        let staged = self.unit.stage(batch, &onto).await;
-        // An index that failed may have said anything.
-        index.check()?;
-        staged
+        if core.form.truncates == Truncates::Soft && batch.ops.contains(&Op::Truncate) {
+            return self.stage_marking(core, batch).await;
+        }
+        self.stage_plain(core, batch).await
     }
 
     /// Commits what was staged.
@@ -85,12 +87,17 @@ impl<K: Key> Upsert<K> {
             if let Some(index) = &self.index {
                 index.check()?;
             }
-            let plan = self.plan(core, planned).await;
-            whole(syncing.take()).await?;
-            let plan = plan?;
+            let plan = if core.form.mode == Mode::CopyOnWrite {
+                whole(syncing.take()).await?;
+                self.plan_exact(core, planned).await?
+            } else {
+                let plan = self.plan(core, planned).await;
+                whole(syncing.take()).await?;
+                plan?
+            };
             match core.put(planned, plan.bytes.into()).await? {
                 PutEnd::Landed => {
-                    self.publish(core, plan.changed, plan.added);
+                    self.publish(core, plan.changed, plan.added, plan.rewritten);
                     core.advance(interval.to);
                     if let Some(index) = &mut self.index {
                         index.sweep(SWEPT);
@@ -186,7 +193,38 @@ impl<K: Key> Upsert<K> {
         if changed.iter().any(|(_, file)| file.is_some()) || !added.is_empty() {
             core.files.sync_names()?;
         }
-        Ok(Plan { bytes: log::encode(&actions)?, changed, added })
+        Ok(Plan { bytes: log::encode(&actions)?, changed, added, rewritten: None })
+    }
+
+    /// As [`Upsert::plan`], without deletion vectors.
+    async fn plan_exact(&mut self, core: &Core, planned: Planned) -> Result<Plan> {
+        let now = now_ms();
+        let mut actions = core.head("MERGE", planned, now)?;
+        let touched = if self.unit.truncated { HashMap::new() } else { self.unit.touched() };
+        let rewritten = exact::rewrite(core, touched, &self.unit.files).await?;
+        let mut changed = Vec::new();
+        for (number, file) in core.live_files() {
+            if self.unit.truncated || rewritten.left.contains(&number) {
+                actions.push(Action::Remove(file.remove(now, true)));
+                changed.push((number, None));
+            }
+        }
+        let mut added = Vec::with_capacity(self.unit.files.len());
+        for (i, file) in self.unit.files.iter().enumerate() {
+            let finished = file.finished.as_ref().filter(|_| !rewritten.holds(i));
+            let mut none = VectorFile::new();
+            let file = match finished {
+                Some(finished) => new_file(finished, &file.masked, &mut none, now)?,
+                None => None,
+            };
+            actions.extend(file.as_ref().map(|file| Action::Add(file.add.clone())));
+            added.push(file);
+        }
+        actions.extend(rewritten.files.iter().map(|file| Action::Add(file.add.clone())));
+        if !added.is_empty() || !rewritten.files.is_empty() {
+            core.files.sync_names()?;
+        }
+        Ok(Plan { bytes: log::encode(&actions)?, changed, added, rewritten: Some(rewritten) })
     }
 
     fn publish(
@@ -194,6 +232,7 @@ impl<K: Key> Upsert<K> {
         core: &mut Core,
         changed: Vec<(u32, Option<DataFile>)>,
         added: Vec<Option<DataFile>>,
+        rewritten: Option<Rewritten>,
     ) {
         for (number, file) in changed {
             core.slots.set(number, file);
@@ -202,9 +241,18 @@ impl<K: Key> Upsert<K> {
         for file in added {
             numbers.push(core.slots.push(file));
         }
+        let led = rewritten.map(|mut rewritten| {
+            let files = std::mem::take(&mut rewritten.files);
+            let new: Vec<u32> = files.into_iter().map(|file| core.slots.push(Some(file))).collect();
+            rewritten.led(&new)
+        });
         let unit = std::mem::take(&mut self.unit);
         if let Some(index) = &mut self.index {
-            unit.publish(index, &numbers);
+            // Rows that went nowhere lose their entries before the rest is led on.
+            unit.publish(index, &numbers, led.as_ref());
+            for (number, moved) in led.map(|led| led.table).unwrap_or_default() {
+                index.lead_on(number, moved);
+            }
         }
     }
 

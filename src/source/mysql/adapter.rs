@@ -15,9 +15,7 @@ use crate::error::{Error, Result, codes};
 use crate::position::{CommitLsn, Lsn, Marks, ServerPoint};
 use crate::schema::{TableId, TableSchema};
 use crate::source::pattern::Selection;
-use crate::source::{
-    HeldStream, RefusedTable, Source, SourceCodes, SourceTable, SourceView, Standing,
-};
+use crate::source::{HeldStream, RefusedTable, Source, SourceCodes, SourceTable, SourceView, Standing};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -104,7 +102,11 @@ impl Shared {
         let taken: BTreeSet<u32> = rows
             .iter()
             // A replica has a name or a UUID; we have none.
-            .filter(|row| row.iter().skip(1).any(|cell| cell.as_ref().is_some_and(|c| c.contains('-') || c.contains('.'))))
+            .filter(|row| {
+                row.iter()
+                    .skip(1)
+                    .any(|cell| cell.as_ref().is_some_and(|c| c.contains('-') || c.contains('.')))
+            })
             .filter_map(|row| row.first()?.as_ref()?.parse().ok())
             .collect();
         let free = (wanted..).find(|id| !taken.contains(id)).unwrap_or(wanted);

@@ -18,8 +18,8 @@ use super::server::{Gtids, too_large};
 use super::statement::{Effect, Named, Statement};
 use super::{gtids, statement};
 use crate::binlog::{
-    BatchBuilder, CatalogColumn, Event, EventDecoder, EventHeader, Flavor, Missing, PayloadEvents, Policies, Query,
-    RawEvent, RowDecoder, Rows, TableMap, ValueError,
+    BatchBuilder, CatalogColumn, Event, EventDecoder, EventHeader, Flavor, Missing, PayloadEvents, Policies,
+    Query, RawEvent, RowDecoder, Rows, TableMap, ValueError,
 };
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, Txn};
@@ -117,7 +117,14 @@ pub(super) struct Assembler {
 
 impl Assembler {
     /// From this place on. `gtids`: what is before it.
-    pub(super) fn new(flavor: Flavor, policies: Policies, shift: u32, at: LogPoint, from: CommitLsn, gtids: Gtids) -> Self {
+    pub(super) fn new(
+        flavor: Flavor,
+        policies: Policies,
+        shift: u32,
+        at: LogPoint,
+        from: CommitLsn,
+        gtids: Gtids,
+    ) -> Self {
         Assembler {
             decoder: EventDecoder::new(flavor),
             policies,
@@ -276,7 +283,8 @@ impl Assembler {
     /// what the columns held meanwhile.
     fn settle(&mut self) {
         if self.tables.values().any(|t| t.altered) {
-            let altered: Vec<TableId> = self.tables.values().filter(|t| t.altered).map(|t| t.schema.id).collect();
+            let altered: Vec<TableId> =
+                self.tables.values().filter(|t| t.altered).map(|t| t.schema.id).collect();
             for id in altered {
                 self.redefined(id, "its columns changed, and have changed again since");
             }
@@ -311,15 +319,17 @@ impl Assembler {
         let start = LogPoint { offset: self.at.offset.saturating_sub(size), ..self.at };
         match event {
             Event::Rotate { position, file } => {
-                let number = LogPoint::file_number(file)
-                    .ok_or_else(|| Error::new(codes::MY024, format!("the log goes on in \"{file}\", which has no number")))?;
+                let number = LogPoint::file_number(file).ok_or_else(|| {
+                    Error::new(codes::MY024, format!("the log goes on in \"{file}\", which has no number"))
+                })?;
                 if number != self.at.file {
                     self.at = LogPoint { file: number, offset: position };
                 }
                 Ok(Progress::Within)
             }
             Event::Gtid(event) => {
-                let micros = [event.immediate_commit_time, event.original_commit_time].into_iter().find(|&t| t > 0);
+                let micros =
+                    [event.immediate_commit_time, event.original_commit_time].into_iter().find(|&t| t > 0);
                 let id = event.gtid.map_or(Id::None, Id::MySql);
                 self.begin(start, header, micros, id)
             }
@@ -338,7 +348,13 @@ impl Assembler {
         }
     }
 
-    fn begin(&mut self, start: LogPoint, header: EventHeader, micros: Option<u64>, gtid: Id) -> Result<Progress> {
+    fn begin(
+        &mut self,
+        start: LogPoint,
+        header: EventHeader,
+        micros: Option<u64>,
+        gtid: Id,
+    ) -> Result<Progress> {
         if self.open.is_some() {
             return Err(Error::new(codes::MY024, format!("at {start}: a transaction begins within another")));
         }
@@ -360,7 +376,8 @@ impl Assembler {
             commit_time: i64::try_from(micros).unwrap_or(i64::MAX) - EPOCH_2000,
             after: self.last_end,
         };
-        self.open = Some(Open { txn, start, gtid, ordinal: 0, rows: 0, bytes: 0, has_begun: false, has_rows: false });
+        self.open =
+            Some(Open { txn, start, gtid, ordinal: 0, rows: 0, bytes: 0, has_begun: false, has_rows: false });
         Ok(Progress::Within)
     }
 
@@ -382,7 +399,8 @@ impl Assembler {
                     self.at,
                     String::from_utf8_lossy(message)
                 );
-                Err(Error::new(codes::MY027, what).with_try("strandline resync TABLE --yes  (every table is copied)"))
+                Err(Error::new(codes::MY027, what)
+                    .with_try("strandline resync TABLE --yes  (every table is copied)"))
             }
             // A statement follows, and decides.
             Event::StatementContext(_)
@@ -482,7 +500,10 @@ impl Assembler {
         }
         if !rows.is_dummy() {
             let Some(&of) = self.maps.get(&rows.table_id) else {
-                let what = format!("at {}: rows of table number {}, which no event describes", self.at, rows.table_id);
+                let what = format!(
+                    "at {}: rows of table number {}, which no event describes",
+                    self.at, rows.table_id
+                );
                 return Err(Error::new(codes::MY024, what));
             };
             if let Some(id) = of {
@@ -546,8 +567,11 @@ impl Assembler {
             table.touched = true;
         }
         let length = self.at.offset - open.start.offset;
-        let witness =
-            Witness { end, xid: u32::try_from(length).unwrap_or(u32::MAX), commit_time: open.txn.commit_time };
+        let witness = Witness {
+            end,
+            xid: u32::try_from(length).unwrap_or(u32::MAX),
+            commit_time: open.txn.commit_time,
+        };
         self.last = Some(witness);
         self.last_end = end;
         if end <= self.from {
@@ -587,8 +611,9 @@ impl Assembler {
                         "at {}: rows of replicated tables were logged and rolled back, beside tables without transactions",
                         self.at
                     );
-                    return Err(Error::new(codes::MY025, what)
-                        .with_try("give all tables an engine with transactions, then: strandline resync TABLE --yes"));
+                    return Err(Error::new(codes::MY025, what).with_try(
+                        "give all tables an engine with transactions, then: strandline resync TABLE --yes",
+                    ));
                 }
                 return if statement == Statement::Rollback { self.end() } else { Ok(Progress::Within) };
             }
@@ -634,7 +659,8 @@ impl Assembler {
                 return Ok(());
             }
         }
-        let what = format!("at {}: a session logged a change as a statement: its rows are not in the log", self.at);
+        let what =
+            format!("at {}: a session logged a change as a statement: its rows are not in the log", self.at);
         Err(Error::new(codes::MY029, what)
             .with_try("let no session change binlog_format, then: strandline resync TABLE --yes"))
     }
@@ -685,8 +711,9 @@ impl Assembler {
     }
 
     fn xa(&self) -> Error {
-        Error::new(codes::MY028, format!("at {}: an XA transaction", self.at))
-            .with_try("do not use XA on this server, then: strandline resync TABLE --yes  (every table is copied)")
+        Error::new(codes::MY028, format!("at {}: an XA transaction", self.at)).with_try(
+            "do not use XA on this server, then: strandline resync TABLE --yes  (every table is copied)",
+        )
     }
 }
 
@@ -717,4 +744,3 @@ fn plan(map: &TableMap, table: &Table, policies: Policies) -> Result<RowDecoder>
         }
     }
 }
-

@@ -8,6 +8,7 @@ use super::fault::table_error;
 use super::sql::{Sql, TextRow, literal};
 use crate::binlog::{CatalogColumn, Policies, schema_of_catalog};
 use crate::error::{Error, Result, codes};
+use crate::schema::change::FIRST_OF_NAMES;
 use crate::schema::{TableId, TableName, TableSchema};
 use crate::source::pattern::Selection;
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,18 +46,19 @@ pub fn table_id(name: &TableName) -> TableId {
     TableId(sum.finalize())
 }
 
-/// The identity of a column: of its name, below zero as a sign that it is no more than that. Two names of one table
-/// with the same number get different ones, by their order.
+/// The identity of a column: of its name, from [`FIRST_OF_NAMES`] on as a sign that it is no more than that. Two names
+/// of one table with the same number get different ones, by their order.
 fn column_numbers<'a>(names: impl Iterator<Item = &'a str>) -> Vec<i16> {
-    const COUNT: u32 = 32_767;
+    let first = u32::from(FIRST_OF_NAMES.unsigned_abs());
+    let count = u32::from(i16::MAX.unsigned_abs()) - first;
     let mut taken = BTreeSet::new();
     names
         .map(|name| {
-            let mut place = crc32fast::hash(name.as_bytes()) % COUNT;
+            let mut place = crc32fast::hash(name.as_bytes()) % count;
             while !taken.insert(place) {
-                place = (place + 1) % COUNT;
+                place = (place + 1) % count;
             }
-            i16::try_from(place).map_or(-1, |place| -1 - place)
+            i16::try_from(first + place).unwrap_or(i16::MAX)
         })
         .collect()
 }
@@ -139,7 +141,9 @@ fn check(name: &TableName, row: &TextRow, same: Option<TableName>) -> Result<()>
     if matches!(engine.as_str(), "InnoDB" | "ROCKSDB" | "RocksDB") {
         return Ok(());
     }
-    let what = format!("its engine is {engine}, which has no transactions: no snapshot can be taken at one place of the log");
+    let what = format!(
+        "its engine is {engine}, which has no transactions: no snapshot can be taken at one place of the log"
+    );
     Err(table_error(name, codes::MY026, what)
         .with_try(format!("ALTER TABLE `{}`.`{}` ENGINE = InnoDB, or exclude it", name.schema, name.table)))
 }
@@ -240,7 +244,7 @@ mod tests {
     fn numbers_of_columns_are_of_their_names() {
         let names = ["id", "name", "total"];
         let (all, swapped) = (column_numbers(names.into_iter()), column_numbers(["total", "id"].into_iter()));
-        assert!(all.iter().all(|&n| n < 0));
+        assert!(all.iter().all(|&n| n >= FIRST_OF_NAMES));
         assert_eq!((all[0], all[2]), (swapped[1], swapped[0]));
         assert_eq!(column_numbers(["a", "a"].into_iter()).iter().collect::<BTreeSet<_>>().len(), 2);
     }

@@ -44,6 +44,13 @@ impl Received {
             log_pos: header.log_pos(),
             flags: header.flags_raw(),
         };
+        // The first rotation comes before anything says that events have checksums, and has one on MariaDB.
+        if header.event_type == EventType::ROTATE
+            && let Some((body, sum)) = self.0.data().split_last_chunk::<4>()
+            && header.verify(body, u32::from_le_bytes(*sum)).is_ok()
+        {
+            return Ok(RawEvent { header, body });
+        }
         // What a server makes up for one connection has no checksum of its file.
         let sum = self.0.checksum().filter(|_| !header.is_artificial() && header.log_pos != 0);
         RawEvent::from_parts(header, self.0.data(), sum)
@@ -64,7 +71,8 @@ impl Dump {
     ) -> Result<Dump> {
         let mut sql = Sql::connect(options).await?;
         let nanos = HEARTBEAT.as_nanos();
-        sql.exec(&format!("SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}")).await?;
+        sql.exec(&format!("SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}"))
+            .await?;
         if flavor == Flavor::MariaDb {
             // We know its GTID events.
             sql.exec("SET @mariadb_slave_capability = 4").await?;
@@ -87,7 +95,8 @@ impl Dump {
     pub(super) async fn start_after(options: &MyOptions, gtids: &Gtids, server_id: u32) -> Result<Dump> {
         let mut sql = Sql::connect(options).await?;
         let nanos = HEARTBEAT.as_nanos();
-        sql.exec(&format!("SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}")).await?;
+        sql.exec(&format!("SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}"))
+            .await?;
         let mut request = BinlogStreamRequest::new(server_id);
         match gtids {
             Gtids::MariaDb(set) => {
@@ -98,10 +107,14 @@ impl Dump {
             Gtids::MySql(set) => {
                 let mut sids = Vec::new();
                 for (source, ranges) in set.sources() {
-                    let text = ranges.iter().fold(source.to_string(), |t, r| format!("{t}:{}-{}", r.start, r.end));
+                    let text =
+                        ranges.iter().fold(source.to_string(), |t, r| format!("{t}:{}-{}", r.start, r.end));
                     let sid = Sid::from_str(&text).map_err(|e| {
-                        Error::new(codes::MY042, format!("the set {text} cannot be asked for on another server"))
-                            .with_source(e)
+                        Error::new(
+                            codes::MY042,
+                            format!("the set {text} cannot be asked for on another server"),
+                        )
+                        .with_source(e)
                     })?;
                     sids.push(sid);
                 }
@@ -175,10 +188,14 @@ fn refused(error: mysql_async::Error) -> Error {
         && let Some((_, code)) = KNOWN.iter().find(|(words, _)| text.contains(words))
     {
         let advice = match code.id {
-            "MY040" => "raise binlog_expire_logs_seconds, then: strandline resync TABLE --yes  (every table is copied)",
+            "MY040" => {
+                "raise binlog_expire_logs_seconds, then: strandline resync TABLE --yes  (every table is copied)"
+            }
             _ => "strandline resync TABLE --yes  (every table is copied)",
         };
-        return Error::new(*code, "the server cannot send its log from our position").with_source(error).with_try(advice);
+        return Error::new(*code, "the server cannot send its log from our position")
+            .with_source(error)
+            .with_try(advice);
     }
     // A dump thread that somebody killed, a server that goes down: the connection is gone, whatever it says.
     if matches!(number(&error), Some(FATAL_READING_LOG)) {

@@ -17,7 +17,10 @@ pub(super) fn fault(doing: &str, error: MyError) -> Error {
     let code = code_of(&error);
     let text = match &error {
         MyError::Server(server) => {
-            return Error::new(code, format!("{doing}: {} ({} {})", server.message, server.code, server.state));
+            return Error::new(
+                code,
+                format!("{doing}: {} ({} {})", server.message, server.code, server.state),
+            );
         }
         _ => doing.to_owned(),
     };
@@ -31,7 +34,19 @@ fn code_of(error: &MyError) -> Code {
             1044 | 1045 | 1049 | 1130 | 1251 | 1524 | 1698 | 1820 | 1862 | 3118 => codes::MY030,
             1142 | 1143 | 1227 => codes::MY007,
             // Too many connections, shutdown, killed, gone, lock wait, deadlock, read only for a moment.
-            1040 | 1053 | 1077 | 1152 | 1158..=1161 | 1184 | 1205 | 1213 | 1317 | 1927 | 2006 | 2013 | 3032
+            1040
+            | 1053
+            | 1077
+            | 1152
+            | 1158..=1161
+            | 1184
+            | 1205
+            | 1213
+            | 1317
+            | 1927
+            | 2006
+            | 2013
+            | 3032
             | 4031 => codes::MY032,
             _ => codes::MY033,
         },
@@ -40,7 +55,9 @@ fn code_of(error: &MyError) -> Code {
         MyError::Io(_) => codes::MY032,
         MyError::Driver(DriverError::NoClientSslFlagFromServer) => codes::MY034,
         MyError::Driver(
-            DriverError::UnknownAuthPlugin { .. } | DriverError::CleartextPluginDisabled | DriverError::MysqlOldPasswordDisabled,
+            DriverError::UnknownAuthPlugin { .. }
+            | DriverError::CleartextPluginDisabled
+            | DriverError::MysqlOldPasswordDisabled,
         ) => codes::MY030,
         MyError::Driver(DriverError::ConnectionClosed | DriverError::PoolDisconnected) => codes::MY032,
         _ => codes::MY033,
@@ -56,11 +73,15 @@ fn is_tls(io: &std::io::Error) -> bool {
 pub(super) fn changed_since(name: &TableName, doing: &str, error: MyError) -> Error {
     let what = match number(&error) {
         Some(1146 | 1051 | 1109) => (codes::MY037, "it was dropped or renamed"),
-        Some(1054 | 1412 | 1615) => (codes::MY022, "its columns changed, or it was truncated, after the snapshot was taken"),
+        Some(1054 | 1412 | 1615) => {
+            (codes::MY022, "its columns changed, or it was truncated, after the snapshot was taken")
+        }
         Some(1142 | 1143) => (codes::MY037, "it may not be read"),
         _ => return fault(doing, error),
     };
-    table_error(name, what.0, what.1).with_source(error).with_try(format!("strandline resync \"{name}\" --yes"))
+    table_error(name, what.0, what.1)
+        .with_source(error)
+        .with_try(format!("strandline resync \"{name}\" --yes"))
 }
 
 /// An error about a table, its name in front.

@@ -32,8 +32,11 @@ impl Lock {
         }
         let holder = sql.row(&format!("SELECT IS_USED_LOCK({name})")).await?.into_iter().next().flatten();
         let who = holder.map_or_else(|| "another connection".to_owned(), |id| format!("connection {id}"));
-        Err(Error::new(codes::MY031, format!("{who} of the server reads for pipeline \"{}\"", options.pipeline))
-            .with_try("stop the other process, or use another pipeline name"))
+        Err(Error::new(
+            codes::MY031,
+            format!("{who} of the server reads for pipeline \"{}\"", options.pipeline),
+        )
+        .with_try("stop the other process, or use another pipeline name"))
     }
 
     /// Who holds the lock of a pipeline now: the server's number of the connection.

@@ -56,7 +56,9 @@ fn judge(settings: &BTreeMap<String, String>, server: &Server) -> Vec<Finding> {
     let get = |name: &str| settings.get(name).map(|value| value.to_ascii_uppercase()).unwrap_or_default();
     let set = |name: &str, value: &str| match server.flavor {
         Flavor::MySql => format!("SET PERSIST {name} = {value};"),
-        Flavor::MariaDb => format!("SET GLOBAL {name} = {value};   and the same in the server's configuration"),
+        Flavor::MariaDb => {
+            format!("SET GLOBAL {name} = {value};   and the same in the server's configuration")
+        }
     };
     let mut found = Vec::new();
     if !matches!(get("log_bin").as_str(), "ON" | "1") {
@@ -103,8 +105,12 @@ fn judge(settings: &BTreeMap<String, String>, server: &Server) -> Vec<Finding> {
 
 /// What the user may do: `SHOW GRANTS` is the only way to ask that needs no privilege.
 async fn grants(sql: &mut Sql) -> Result<Vec<Finding>> {
-    let grants: Vec<String> =
-        sql.rows("SHOW GRANTS").await?.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
+    let grants: Vec<String> = sql
+        .rows("SHOW GRANTS")
+        .await?
+        .into_iter()
+        .filter_map(|row| row.into_iter().next().flatten())
+        .collect();
     let global: Vec<String> =
         grants.iter().filter(|g| g.contains(" ON *.*")).map(|g| g.to_ascii_uppercase()).collect();
     // Roles hide what they hold.
@@ -125,7 +131,11 @@ async fn grants(sql: &mut Sql) -> Result<Vec<Finding>> {
     let user = sql.row("SELECT CURRENT_USER()").await?.into_iter().next().flatten().unwrap_or_default();
     let (name, host) = user.rsplit_once('@').unwrap_or((user.as_str(), "%"));
     let what = format!("user \"{user}\" lacks {}", missing.join(" and "));
-    Ok(vec![Finding::stops(codes::MY007, what, format!("GRANT {} ON *.* TO '{name}'@'{host}';", missing.join(", ")))])
+    Ok(vec![Finding::stops(
+        codes::MY007,
+        what,
+        format!("GRANT {} ON *.* TO '{name}'@'{host}';", missing.join(", ")),
+    )])
 }
 
 #[cfg(test)]
@@ -133,8 +143,12 @@ mod tests {
     use super::*;
 
     fn found(settings: &[(&str, &str)]) -> Vec<(String, bool)> {
-        let server =
-            Server { flavor: Flavor::MySql, version: "9.7.4".into(), identity: String::new(), has_gtids: true };
+        let server = Server {
+            flavor: Flavor::MySql,
+            version: "9.7.4".into(),
+            identity: String::new(),
+            has_gtids: true,
+        };
         let settings = settings.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
         judge(&settings, &server).into_iter().map(|f| (f.error.code().id.to_owned(), f.stops)).collect()
     }

@@ -60,7 +60,8 @@ impl Server {
         let (flavor, oldest) =
             if is_maria { (Flavor::MariaDb, OLDEST_MARIADB) } else { (Flavor::MySql, OLDEST_MYSQL) };
         if numbers < oldest {
-            let what = format!("the server is {version}; strandline reads MySQL from 8.0 and MariaDB from 10.11 on");
+            let what =
+                format!("the server is {version}; strandline reads MySQL from 8.0 and MariaDB from 10.11 on");
             return Err(Error::new(codes::MY035, what).with_try("upgrade the server"));
         }
         let (identity, has_gtids) = if is_maria {
@@ -92,8 +93,9 @@ impl Server {
             other => other.map_err(|error| privilege(fault("cannot ask where the log ends", error)))?,
         };
         let Some(row) = row.into_iter().next() else {
-            return Err(Error::new(codes::MY001, "the server writes no binary log")
-                .with_try("put log_bin = binlog and a server_id into the server's configuration and restart it"));
+            return Err(Error::new(codes::MY001, "the server writes no binary log").with_try(
+                "put log_bin = binlog and a server_id into the server's configuration and restart it",
+            ));
         };
         let cell = |i: usize| row.get(i).cloned().flatten().unwrap_or_default();
         let (base, point) = parse(&cell(0), &cell(1))?;
@@ -122,7 +124,9 @@ impl Server {
             Error::new(codes::MY033, "the server's GTID set cannot be read").with_source(e)
         };
         Ok(match self.flavor {
-            Flavor::MySql => Gtids::MySql(one(sql, "SELECT @@GLOBAL.gtid_executed").await?.parse().map_err(odd)?),
+            Flavor::MySql => {
+                Gtids::MySql(one(sql, "SELECT @@GLOBAL.gtid_executed").await?.parse().map_err(odd)?)
+            }
             Flavor::MariaDb => {
                 Gtids::MariaDb(one(sql, "SELECT @@GLOBAL.gtid_binlog_pos").await?.parse().map_err(odd)?)
             }
@@ -148,7 +152,8 @@ async fn one(sql: &mut Sql, query: &str) -> Result<String> {
 
 fn privilege(error: Error) -> Error {
     if error.code() == codes::MY007 {
-        return error.with_try("GRANT REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO the user, as an administrator");
+        return error
+            .with_try("GRANT REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO the user, as an administrator");
     }
     error
 }
@@ -169,7 +174,8 @@ fn parse(file: &str, offset: &str) -> Result<(String, LogPoint)> {
 
 /// A place that no position can hold.
 pub(super) fn too_large(error: FileNumberTooLarge) -> Error {
-    Error::new(codes::MY024, error.to_string()).with_try("RESET BINARY LOGS AND GTIDS; when nobody else reads them, then resync")
+    Error::new(codes::MY024, error.to_string())
+        .with_try("RESET BINARY LOGS AND GTIDS; when nobody else reads them, then resync")
 }
 
 #[cfg(test)]

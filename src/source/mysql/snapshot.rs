@@ -104,7 +104,9 @@ async fn mariadb(control: &mut Sql, server: &Server, sessions: &mut Vec<Sql>) ->
 async fn snapshot_place(sql: &mut Sql) -> Result<(String, LogPoint)> {
     let rows = sql.rows("SHOW STATUS LIKE 'binlog_snapshot_%'").await?;
     let find = |name: &str| {
-        let row = rows.iter().find(|row| row.first().cloned().flatten().is_some_and(|n| n.eq_ignore_ascii_case(name)));
+        let row = rows
+            .iter()
+            .find(|row| row.first().cloned().flatten().is_some_and(|n| n.eq_ignore_ascii_case(name)));
         row.and_then(|row| row.get(1).cloned().flatten()).unwrap_or_default()
     };
     let (file, offset) = (find("binlog_snapshot_file"), find("binlog_snapshot_position"));
@@ -116,7 +118,8 @@ async fn snapshot_place(sql: &mut Sql) -> Result<(String, LogPoint)> {
 }
 
 fn no_place(what: &str) -> Error {
-    Error::new(codes::MY036, what).with_try("GRANT RELOAD, LOCK TABLES ON *.* TO the user, or copy at a quieter time")
+    Error::new(codes::MY036, what)
+        .with_try("GRANT RELOAD, LOCK TABLES ON *.* TO the user, or copy at a quieter time")
 }
 
 async fn mysql(control: &mut Sql, server: &Server, sessions: &mut [Sql]) -> Result<Exact> {
@@ -146,9 +149,10 @@ async fn mysql(control: &mut Sql, server: &Server, sessions: &mut [Sql]) -> Resu
 }
 
 fn exact(end: LogEnd) -> Result<Exact> {
-    let set = end.executed.parse().map_err(|e| {
-        Error::new(codes::MY033, "the server's GTID set cannot be read").with_source(e)
-    })?;
+    let set = end
+        .executed
+        .parse()
+        .map_err(|e| Error::new(codes::MY033, "the server's GTID set cannot be read").with_source(e))?;
     Ok(Exact { gtids: Gtids::MySql(set), end })
 }
 
@@ -318,7 +322,8 @@ async fn plan(sql: &mut Sql, schema: &TableSchema, workers: usize) -> Result<Vec
     let name = quoted(&column.name);
     let table = table_of(schema);
     let query = format!("SELECT CAST(MIN({name}) AS CHAR), CAST(MAX({name}) AS CHAR) FROM {table}");
-    let rows = sql.try_rows(&query).await.map_err(|e| changed_since(&schema.name, "the key cannot be read", e))?;
+    let rows =
+        sql.try_rows(&query).await.map_err(|e| changed_since(&schema.name, "the key cannot be read", e))?;
     let bound = |i: usize| rows.first()?.get(i)?.as_ref()?.parse::<i128>().ok();
     Ok(match (bound(0), bound(1)) {
         (Some(low), Some(high)) => ranges(&name, low, high, workers),
@@ -368,8 +373,10 @@ async fn read(shared: &Shared, sql: &mut Sql, writer: &mut Box<dyn CopyWriter>) 
     while let Some(predicate) = shared.next() {
         let statement = format!("{select}{predicate}");
         let mut result = sql.conn().exec_iter(statement.as_str(), ()).await.map_err(failed)?;
-        let collations: Vec<u16> = result.columns_ref().iter().map(mysql_async::Column::character_set).collect();
-        let decoder = SnapshotDecoder::new(schema, &collations, shared.policies).map_err(|e| e.into_error(schema))?;
+        let collations: Vec<u16> =
+            result.columns_ref().iter().map(mysql_async::Column::character_set).collect();
+        let decoder =
+            SnapshotDecoder::new(schema, &collations, shared.policies).map_err(|e| e.into_error(schema))?;
         while let Some(row) = result.next().await.map_err(failed)? {
             push(&decoder, row, &mut builder).map_err(|error| error.into_error(schema))?;
             if builder.rows() >= BATCH_ROWS || builder.rows() % 256 == 0 && builder.bytes() >= BATCH_BYTES {
@@ -394,7 +401,8 @@ fn push(
     builder: &mut BatchBuilder,
 ) -> Result<(), crate::binlog::ValueError> {
     let values = row.unwrap();
-    let bytes = values.iter().map(|value| if let Value::Bytes(bytes) = value { bytes.len() } else { 8 }).sum();
+    let bytes =
+        values.iter().map(|value| if let Value::Bytes(bytes) = value { bytes.len() } else { 8 }).sum();
     decoder.push(values.iter().map(cell), bytes, builder)
 }
 
@@ -425,7 +433,6 @@ fn hand_on(shared: &Shared, builder: &mut BatchBuilder, writer: &mut Box<dyn Cop
     shared.progress.fetch_add(rows, Ordering::Relaxed);
     Ok(())
 }
-
 
 #[cfg(test)]
 mod tests {

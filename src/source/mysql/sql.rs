@@ -118,14 +118,18 @@ fn text(value: Value) -> Option<String> {
 fn login(options: &MyOptions, error: Error) -> Error {
     if error.code() == codes::MY030 {
         let (user, address) = (&options.user, options.address());
-        return error.with_try(format!("check user \"{user}\" and its password on {address}: CREATE USER '{user}'@'%' IDENTIFIED BY '…';"));
+        return error.with_try(format!(
+            "check user \"{user}\" and its password on {address}: CREATE USER '{user}'@'%' IDENTIFIED BY '…';"
+        ));
     }
     error
 }
 
 async fn connect(options: &MyOptions) -> mysql_async::Result<Conn> {
     match Conn::new(opts(options, options.tls)).await {
-        Err(mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer)) if options.tls == TlsMode::Prefer => {
+        Err(mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer))
+            if options.tls == TlsMode::Prefer =>
+        {
             Conn::new(opts(options, TlsMode::Disable)).await
         }
         other => other,

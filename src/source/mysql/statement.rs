@@ -50,10 +50,7 @@ pub(super) enum Effect {
     /// Its columns may be of other types.
     Columns,
     /// It has other columns. Names of one that could not be read are empty.
-    Shape {
-        added: Vec<String>,
-        dropped: Vec<String>,
-    },
+    Shape { added: Vec<String>, dropped: Vec<String> },
     /// Its rows are others, and the log does not hold them: another table has its name, a partition went.
     Rows,
     /// It may be gone.
@@ -105,9 +102,11 @@ pub(super) fn read(text: &[u8]) -> Statement {
         }
         ("TRUNCATE", "TABLE") => named(&words, 2).map_or(Statement::Other, |(n, _)| Statement::Truncate(n)),
         ("TRUNCATE", _) => named(&words, 1).map_or(Statement::Other, |(n, _)| Statement::Truncate(n)),
-        ("DROP", "DATABASE" | "SCHEMA") => {
-            words.iter().rev().find_map(Word::name).map_or(Statement::Other, |n| Statement::DropDatabase(n.to_owned()))
-        }
+        ("DROP", "DATABASE" | "SCHEMA") => words
+            .iter()
+            .rev()
+            .find_map(Word::name)
+            .map_or(Statement::Other, |n| Statement::DropDatabase(n.to_owned())),
         ("DROP", "TABLE" | "TABLES") => Statement::Ddl(listed(&words, 2, Effect::Gone)),
         ("RENAME", "TABLE" | "TABLES") => Statement::Ddl(renamed(&words)),
         ("ALTER", _) if keyword(1) == "TABLE" || keyword(2) == "TABLE" || keyword(3) == "TABLE" => {
@@ -184,7 +183,13 @@ fn altered(words: &[Word]) -> Vec<(Named, Effect)> {
     let rest = words.get(next..).unwrap_or_default();
     let has = |keyword: &str| rest.iter().any(|word| word.is(keyword));
     let partition = has("PARTITION") || has("PARTITIONING") || has("PARTITIONS");
-    if partition && (has("TRUNCATE") || has("EXCHANGE") || has("DROP") || has("DISCARD") || has("IMPORT") || has("CONVERT"))
+    if partition
+        && (has("TRUNCATE")
+            || has("EXCHANGE")
+            || has("DROP")
+            || has("DISCARD")
+            || has("IMPORT")
+            || has("CONVERT"))
         || has("TABLESPACE") && (has("IMPORT") || has("DISCARD"))
     {
         return vec![(table, Effect::Rows)];
@@ -215,8 +220,19 @@ fn altered(words: &[Word]) -> Vec<(Named, Effect)> {
 /// Names of columns that an `ALTER TABLE` adds and drops.
 fn shape(rest: &[Word]) -> (Vec<String>, Vec<String>) {
     const NO_COLUMN: [&str; 13] = [
-        "INDEX", "KEY", "UNIQUE", "FULLTEXT", "SPATIAL", "VECTOR", "CONSTRAINT", "FOREIGN", "CHECK", "PRIMARY",
-        "PARTITION", "SYSTEM", "PERIOD",
+        "INDEX",
+        "KEY",
+        "UNIQUE",
+        "FULLTEXT",
+        "SPATIAL",
+        "VECTOR",
+        "CONSTRAINT",
+        "FOREIGN",
+        "CHECK",
+        "PRIMARY",
+        "PARTITION",
+        "SYSTEM",
+        "PERIOD",
     ];
     let (mut added, mut dropped) = (Vec::new(), Vec::new());
     let mut depth = 0i32;
@@ -236,7 +252,8 @@ fn shape(rest: &[Word]) -> (Vec<String>, Vec<String>) {
         }
         let is_column = !rest.get(i + 1).is_some_and(|w| NO_COLUMN.iter().any(|keyword| w.is(keyword)));
         let name = || rest.get(next).and_then(Word::name).unwrap_or_default().to_owned();
-        let renamed = || rest.get(next + 1 + usize::from(word.is("RENAME"))).and_then(Word::name).unwrap_or_default();
+        let renamed =
+            || rest.get(next + 1 + usize::from(word.is("RENAME"))).and_then(Word::name).unwrap_or_default();
         if word.is("ADD") && is_column {
             added.push(name());
         } else if word.is("DROP") && is_column {
@@ -253,8 +270,18 @@ fn shape(rest: &[Word]) -> (Vec<String>, Vec<String>) {
 
 fn target_of_dml(words: &[Word]) -> Option<Named> {
     const BETWEEN: [&str; 12] = [
-        "INSERT", "REPLACE", "UPDATE", "DELETE", "INTO", "FROM", "IGNORE", "LOW_PRIORITY", "HIGH_PRIORITY",
-        "DELAYED", "QUICK", "ONLY",
+        "INSERT",
+        "REPLACE",
+        "UPDATE",
+        "DELETE",
+        "INTO",
+        "FROM",
+        "IGNORE",
+        "LOW_PRIORITY",
+        "HIGH_PRIORITY",
+        "DELAYED",
+        "QUICK",
+        "ONLY",
     ];
     let at = words.iter().position(|word| !BETWEEN.iter().any(|keyword| word.is(keyword)))?;
     if words.first().is_some_and(|w| w.is("LOAD") || w.is("CALL") || w.is("WITH") || w.is("IMPORT")) {
@@ -344,7 +371,10 @@ mod tests {
             Statement::Ddl(tables) => {
                 let told = |(n, e): &(Named, Effect)| match e {
                     Effect::Shape { added, dropped } => {
-                        let signs = added.iter().map(|c| format!(" +{c}")).chain(dropped.iter().map(|c| format!(" -{c}")));
+                        let signs = added
+                            .iter()
+                            .map(|c| format!(" +{c}"))
+                            .chain(dropped.iter().map(|c| format!(" -{c}")));
                         shown(n) + &signs.collect::<String>()
                     }
                     other => format!("{} {other:?}", shown(n)),

@@ -32,7 +32,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How to go on after a loss.
-const RESYNC: &str = "strandline resync TABLE --yes  (every table is copied; targets keep their content until then)";
+const RESYNC: &str =
+    "strandline resync TABLE --yes  (every table is copied; targets keep their content until then)";
 
 /// The stream behind its trait.
 pub struct MyChanges {
@@ -123,11 +124,12 @@ impl MyChanges {
         if let (Flavor::MySql, Gtids::MySql(common)) = (self.server.flavor, &common) {
             let row = sql.row("SELECT @@GLOBAL.gtid_purged").await?;
             let purged = row.into_iter().next().flatten().unwrap_or_default();
-            let purged: crate::position::gtid::GtidSet = purged
-                .parse()
-                .map_err(|e| Error::new(codes::MY033, "the server's GTID set cannot be read").with_source(e))?;
+            let purged: crate::position::gtid::GtidSet = purged.parse().map_err(|e| {
+                Error::new(codes::MY033, "the server's GTID set cannot be read").with_source(e)
+            })?;
             if !purged.is_subset(common) {
-                let what = format!("server {} has deleted logs that the tables still need", self.server.identity);
+                let what =
+                    format!("server {} has deleted logs that the tables still need", self.server.identity);
                 return Err(lost(codes::MY040, what));
             }
         }
@@ -139,7 +141,13 @@ impl MyChanges {
     }
 
     /// The place is of this server: it must still be there, and be the same.
-    async fn begin_here(&self, sql: &mut Sql, bookmark: &Bookmark, end: &LogEnd, from: (CommitLsn, LogPoint)) -> Result<Beginning> {
+    async fn begin_here(
+        &self,
+        sql: &mut Sql,
+        bookmark: &Bookmark,
+        end: &LogEnd,
+        from: (CommitLsn, LogPoint),
+    ) -> Result<Beginning> {
         let (position, point) = from;
         let shift = self.shared.shift();
         let furthest = bookmark.tables.iter().map(|(p, _)| *p).chain(bookmark.ahead.iter().copied()).max();
@@ -149,18 +157,25 @@ impl MyChanges {
             let held = LogPoint::of(furthest, shift).map_or_else(|| furthest.to_string(), |p| p.to_string());
             return Err(lost(
                 codes::MY044,
-                format!("the log ends at {}, the tables hold everything up to {held}: the server was set back", end.point),
+                format!(
+                    "the log ends at {}, the tables hold everything up to {held}: the server was set back",
+                    end.point
+                ),
             ));
         }
         let files = self.server.files(sql).await?;
         if files.first().is_none_or(|first| first.file > point.file) {
             let oldest = files.first().map_or_else(|| "none".to_owned(), |first| first.file_name(&end.base));
-            let what = format!("log file {} is needed, and the oldest that is there is {oldest}", point.file_name(&end.base));
+            let what = format!(
+                "log file {} is needed, and the oldest that is there is {oldest}",
+                point.file_name(&end.base)
+            );
             return Err(Error::new(codes::MY040, what)
                 .with_try(format!("raise binlog_expire_logs_seconds, then: {RESYNC}")));
         }
         let marks = self.shared.marks_of(position).unwrap_or_else(|| bookmark.marks.clone());
-        let mut set = gtids::of_marks(&marks, self.server.flavor).filter(|_| self.server.has_gtids && !marks.is_empty());
+        let mut set = gtids::of_marks(&marks, self.server.flavor)
+            .filter(|_| self.server.has_gtids && !marks.is_empty());
         if set.is_none() && self.server.flavor == Flavor::MariaDb {
             set = Some(Gtids::MariaDb(self.server.gtids_at(sql, &end.base, point).await?));
         }
@@ -186,7 +201,8 @@ impl MyChanges {
             let restart = met.map_err(|error| foreign(witness, shift, error))?;
             beginning.dump.close().await;
             // The tables' stream begins behind it.
-            beginning.dump = Dump::start(options, self.server.flavor, &end.base, restart.max(point), server_id).await?;
+            beginning.dump =
+                Dump::start(options, self.server.flavor, &end.base, restart.max(point), server_id).await?;
             beginning.at = restart.max(point);
         }
         Ok(beginning)
@@ -213,7 +229,8 @@ impl MyChanges {
             match reader.last() {
                 Some(last) if last == witness => {
                     let end = LogPoint::of(witness.end, shift);
-                    return end.ok_or_else(|| Error::new(codes::RT001, "a witness of another server was read"));
+                    return end
+                        .ok_or_else(|| Error::new(codes::RT001, "a witness of another server was read"));
                 }
                 Some(_) => return Err(Error::new(codes::MY045, "another transaction stands there")),
                 None => {}
@@ -443,7 +460,9 @@ impl Live {
             if rows >= budget.rows || bytes >= budget.bytes || self.assembler.has_questions() {
                 break;
             }
-            if self.assembler.open_txn().is_some() && self.assembler.bytes() as u64 >= budget.bytes.saturating_mul(2) {
+            if self.assembler.open_txn().is_some()
+                && self.assembler.bytes() as u64 >= budget.bytes.saturating_mul(2)
+            {
                 break;
             }
         }
@@ -458,7 +477,10 @@ impl Live {
                 break;
             }
             if first < last.end {
-                return Err(lost(codes::MY045, "a transaction that a table holds is not in the log any more"));
+                return Err(lost(
+                    codes::MY045,
+                    "a transaction that a table holds is not in the log any more",
+                ));
             }
             self.ahead.remove(&first);
         }

@@ -24,9 +24,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Rows of a batch.
-const BATCH_ROWS: usize = 64 * 1024;
+const BATCH_ROWS: usize = 16 * 1024;
 /// Bytes of a batch.
-const BATCH_BYTES: usize = 12 << 20;
+const BATCH_BYTES: usize = 4 << 20;
 /// Least and most bytes of a range.
 const RANGE_BYTES: std::ops::RangeInclusive<u64> = (8 << 20)..=(128 << 20);
 /// Ranges per worker, so that the last ones end at about the same time.

@@ -84,6 +84,8 @@ pub(crate) struct Config {
     pub(crate) listen: String,
     /// Lines of the section `source`, indented.
     pub(crate) source: String,
+    /// Lines of the section `tables`, indented.
+    pub(crate) tables: String,
     /// Lines of the section `sink`, indented.
     pub(crate) sink: String,
     /// Lines at the end, as they are.
@@ -95,7 +97,7 @@ impl Config {
         let include: Vec<String> = self.include.iter().map(|p| format!("{p:?}")).collect();
         format!(
             "version: 1\nname: {}\nsource:\n  type: postgres\n  url: {:?}\n  slot: {}\n  publication: {}\n{}\
-             tables:\n  include: [{}]\nsink:\n  type: delta\n  uri: {:?}\n  commit: {{interval: {}}}\n{}\
+             tables:\n  include: [{}]\n{}sink:\n  type: delta\n  uri: {:?}\n  commit: {{interval: {}}}\n{}\
              http:\n  listen: {:?}\n{}",
             self.name,
             self.url,
@@ -103,6 +105,7 @@ impl Config {
             self.publication,
             self.source,
             include.join(", "),
+            self.tables,
             self.lake,
             self.interval,
             self.sink,
@@ -149,6 +152,7 @@ impl Scene {
             interval: "200ms".into(),
             listen: format!("127.0.0.1:{}", http.number()),
             source: String::new(),
+            tables: String::new(),
             sink: String::new(),
             more: String::new(),
         };

@@ -13,6 +13,7 @@ use super::super::table::{DataFile, data_files, now_ms};
 use super::super::upsert::added;
 use super::*;
 use crate::schema::change::ChangePolicy;
+use crate::sink::write::{Deletes, Images, MetaColumns, Truncates, WriteMode, WriteOptions};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::AtomicBool;
 
@@ -38,12 +39,84 @@ struct World {
     table: Option<DeltaTable>,
     job: Option<Job>,
     compacted: Option<Compacted>,
+    form: Form,
+    /// The change log beside the table.
+    log: Option<TableFiles>,
+    ordinal: u64,
     model: BTreeMap<i64, Row>,
+    /// Rows that are marked as deleted.
+    dead: BTreeMap<i64, Row>,
     position: u64,
     /// What stood in some versions.
     history: VecDeque<(i64, BTreeMap<i64, Row>)>,
     landed: usize,
     deaths: usize,
+}
+
+/// What the table is by its change log: each change applied in order, each exactly once.
+async fn replayed(log: &TableFiles, ids: &log::AppIds) -> BTreeMap<i64, Row> {
+    let data = load(log, ids).await.unwrap().files;
+    let names = ["id", "name", "big", "_strandline_op", "_strandline_ordinal", "_strandline_unchanged"];
+    let columns =
+        [&names[..], &["_strandline_image"]].concat().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let mut changes = BTreeMap::new();
+    for file in &data {
+        for batch in read_columns(log, &file.name(), &columns, None).await.unwrap() {
+            let batch = batch.unwrap();
+            for row in 0..batch.num_rows() {
+                let text = |name: &str| {
+                    let column = batch.column_by_name(name).unwrap().as_string::<i32>();
+                    column.is_valid(row).then(|| column.value(row).to_owned())
+                };
+                let number = |name: &str| {
+                    let column = batch.column_by_name(name).unwrap().as_primitive::<Int64Type>();
+                    column.is_valid(row).then(|| column.value(row))
+                };
+                let image = text("_strandline_image").unwrap();
+                let change = (
+                    number("id"),
+                    text("name"),
+                    text("big"),
+                    text("_strandline_op"),
+                    text("_strandline_unchanged"),
+                );
+                let at = (number("_strandline_ordinal").unwrap(), image);
+                assert!(changes.insert(at.clone(), change).is_none(), "{at:?} stands twice");
+            }
+        }
+    }
+    let mut rows: BTreeMap<i64, Row> = BTreeMap::new();
+    for ((ordinal, image), (id, name, big, op, unchanged)) in changes.iter().map(|(k, v)| (k, v.clone())) {
+        // "after" sorts before "before": the old image of the same change is looked up.
+        if image == "before" && op.as_deref() != Some("d") {
+            continue;
+        }
+        let old = changes.get(&(*ordinal, "before".to_owned())).and_then(|old| old.0);
+        match op.unwrap().as_str() {
+            "t" => rows.clear(),
+            "d" => drop(rows.remove(&id.unwrap())),
+            _ => {
+                let before = rows.remove(&old.or(id).unwrap());
+                let keeps = unchanged.is_some_and(|names| names == "[\"big\"]");
+                let big = if keeps { before.unwrap().1 } else { big };
+                rows.insert(id.unwrap(), (name, big));
+            }
+        }
+    }
+    rows
+}
+
+/// Each way to write a table has its seeds.
+fn options(seed: u64) -> WriteOptions {
+    let plain = WriteOptions::default();
+    let (exact, soft) = (WriteMode::CopyOnWrite, Deletes::Soft);
+    match seed % 6 {
+        2 => WriteOptions { write: exact, meta: MetaColumns::Fivetran, ..plain },
+        3 => WriteOptions { deletes: soft, truncates: Truncates::Soft, meta: MetaColumns::Debezium, ..plain },
+        4 => WriteOptions { write: exact, deletes: soft, meta: MetaColumns::Strandline, ..plain },
+        5 => WriteOptions { write: WriteMode::Both, images: Images::Both, ..plain },
+        _ => plain,
+    }
 }
 
 fn shared_memory() -> tempfile::TempDir {
@@ -60,8 +133,13 @@ impl World {
         // Of some seeds the whole index stands beyond its budget.
         sink = sink.with_cache(dir.path().join("cache"), if seed.is_multiple_of(4) { 0 } else { usize::MAX });
         let files = Storage::open(&uri).unwrap().table(&["public", "t"]).unwrap();
-        let lake = Lake { _dir: dir, uri, sink, files, ids: log::AppIds::new("shop") };
         let schema = schema(&[0]);
+        let options = options(seed);
+        let form = Form::of(&options, &schema);
+        let log = pair::log_of(&options, &schema)
+            .map(|(name, _)| Storage::open(&uri).unwrap().table(&[&name.schema, &name.table]).unwrap());
+        sink = sink.with_choices(WriteChoices { default: options, ..WriteChoices::default() });
+        let lake = Lake { _dir: dir, uri, sink, files, ids: log::AppIds::new("shop") };
         let (mut table, _) = lake.open(&schema).await;
         table.upkeep.policy = None;
         table.commit_copy(at(10), vec![], Base::Copied).await.unwrap();
@@ -77,7 +155,11 @@ impl World {
             table: Some(table),
             job: None,
             compacted: None,
+            form,
+            log,
+            ordinal: 0,
             model: BTreeMap::new(),
+            dead: BTreeMap::new(),
             position: 10,
             history: VecDeque::new(),
             landed: 0,
@@ -119,8 +201,16 @@ impl World {
 
     async fn check(&mut self, what: &str) {
         let loaded = load(&self.lake.files, &self.lake.ids).await.unwrap();
-        let found = rows_of_files(&self.lake.files, loaded.files).await;
+        if self.form.mode == Mode::CopyOnWrite {
+            assert!(loaded.files.iter().all(|file| file.add.deletion_vector.is_none()), "after {what}");
+            assert_eq!(loaded.protocol.min_reader_version, 1);
+        }
+        let (found, dead) = marked_rows(&self.lake.files, loaded.files, self.form.mark()).await;
         assert_eq!(found, self.model, "after {what}");
+        assert_eq!(dead, self.dead, "after {what}");
+        if let Some(log) = &self.log {
+            assert_eq!(replayed(log, &self.lake.ids).await, self.model, "the log after {what}");
+        }
         self.history.push_back((loaded.version, self.model.clone()));
         while self.history.len() > 8 {
             self.history.pop_front();
@@ -129,18 +219,32 @@ impl World {
 
     /// A unit; jobs are planned, run and landed between its slices.
     async fn unit(&mut self) {
-        let mut next = self.model.clone();
+        let mut next = (self.model.clone(), self.dead.clone());
         let to = self.position + 5;
-        let outcome = self.attempt(&mut next, to).await;
+        let slices: Vec<ChangeBatch> =
+            (0..=self.random.below(3)).map(|_| self.slice(&mut next, to)).collect();
+        let mut outcome = self.attempt(&slices, to).await;
+        // A change log beside a table may hold the unit already: what comes again is the same.
+        while self.log.is_some() && outcome.is_err() {
+            assert!(self.faults.is_dead(), "{outcome:?}");
+            self.deaths += 1;
+            let position = self.reopen().await;
+            if position == at(to) {
+                break;
+            }
+            assert_eq!(position, at(self.position));
+            outcome = self.attempt(&slices, to).await;
+        }
         match outcome {
-            Ok(CommitOutcome::Committed { .. }) => (self.model, self.position) = (next, to),
+            Ok(CommitOutcome::Committed { .. }) => ((self.model, self.dead), self.position) = (next, to),
             Ok(CommitOutcome::Fenced { by }) => panic!("fenced by {by}"),
+            Err(_) if self.log.is_some() => ((self.model, self.dead), self.position) = (next, to),
             Err(error) => {
                 assert!(self.faults.is_dead(), "{error:?}");
                 self.deaths += 1;
                 let position = self.reopen().await;
                 if position == at(to) {
-                    (self.model, self.position) = (next, to);
+                    ((self.model, self.dead), self.position) = (next, to);
                 } else {
                     assert_eq!(position, at(self.position));
                 }
@@ -149,12 +253,29 @@ impl World {
         self.check("a unit").await;
     }
 
-    async fn attempt(&mut self, next: &mut BTreeMap<i64, Row>, to: u64) -> Result<CommitOutcome> {
-        for _ in 0..=self.random.below(3) {
-            let changes: Vec<Change> =
-                (0..=self.random.below(40)).map(|_| change(&mut self.random, next)).collect();
-            let batch = batch(&self.schema, &changes);
-            self.table().stage(batch).await?;
+    fn slice(&mut self, (next, dead): &mut (BTreeMap<i64, Row>, BTreeMap<i64, Row>), to: u64) -> ChangeBatch {
+        let mut changes = Vec::new();
+        for _ in 0..=self.random.below(40) {
+            let before = next.clone();
+            let change = change(&mut self.random, next);
+            if matches!(change, Change::Truncate) && self.form.truncates == Truncates::Apply {
+                dead.clear();
+            } else if self.form.is_soft() {
+                dead.extend(before.into_iter().filter(|(id, _)| !next.contains_key(id)));
+                dead.retain(|id, _| !next.contains_key(id));
+            }
+            changes.push(change);
+        }
+        let mut batch = batch_at(&self.schema, &changes, to - 1);
+        let first = self.ordinal;
+        self.ordinal += changes.len() as u64;
+        batch.ordinals = (first..self.ordinal).collect();
+        batch
+    }
+
+    async fn attempt(&mut self, slices: &[ChangeBatch], to: u64) -> Result<CommitOutcome> {
+        for batch in slices {
+            self.table().stage(batch.clone()).await?;
             if self.random.below(3) == 0 {
                 self.upkeep().await?;
             }
@@ -193,7 +314,7 @@ impl World {
     async fn foreign_optimize(&mut self) {
         let (files, ids) = (&self.lake.files, &self.lake.ids);
         let loaded = load(files, ids).await.unwrap();
-        let line = optimize(files, &self.schema, loaded.files).await;
+        let line = optimize(files, &self.form.schema(&self.schema), loaded.files).await;
         let name = log::commit_name(loaded.version + 1);
         assert_eq!(files.put_if_absent(&name, line.into()).await.unwrap(), Put::Written);
     }
@@ -255,7 +376,8 @@ impl World {
             let mut delta = self.lake.files.delta().unwrap();
             delta.load_version(u64::try_from(version).unwrap()).await.unwrap();
             let data = data_files(&self.lake.files, &delta).await.unwrap();
-            assert_eq!(rows_of_files(&self.lake.files, data).await, model, "version {version}");
+            let (found, _) = marked_rows(&self.lake.files, data, self.form.mark()).await;
+            assert_eq!(found, model, "version {version}");
         }
     }
 }
@@ -263,7 +385,7 @@ impl World {
 /// An OPTIMIZE as somebody else writes it: their file with the live rows of `read`, no `txn` of ours.
 async fn optimize(files: &TableFiles, schema: &Arc<TableSchema>, mut read: Vec<DataFile>) -> Vec<u8> {
     read_vectors(files, read.iter_mut()).await.unwrap();
-    let names = ["id", "name", "big"].map(String::from);
+    let names: Vec<String> = schema.columns.iter().map(|column| column.name.clone()).collect();
     let mut writer: Option<FileWriter> = None;
     for file in &read {
         let gone = file.deleted.as_ref().unwrap();
@@ -349,7 +471,7 @@ async fn what_we_say_of_a_table_set_back_stops_it() {
     let mut table = started(&lake, &schema).await;
     let loaded = load(&lake.files, &lake.ids).await.unwrap();
     let mut metadata = loaded.metadata;
-    let mut state = TableState::new("shop", &schema);
+    let mut state = TableState::new("shop", &schema, &Form::upsert());
     state.first_live_version = None;
     metadata.configuration.insert(state::KEY.into(), serde_json::to_string(&state).unwrap());
     let line = log::encode(&[log::Action::MetaData(metadata)]).unwrap();

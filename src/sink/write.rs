@@ -1,0 +1,101 @@
+//! How the operator wants a table to be written.
+
+use crate::schema::TableName;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How changes become rows of the target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum WriteMode {
+    /// The table equals the source: by key, with deletion vectors.
+    #[default]
+    Upsert,
+    /// The table equals the source: by key, files with a changed row are rewritten. For readers that know no
+    /// deletion vectors.
+    CopyOnWrite,
+    /// A change log: each change is a row.
+    Append,
+    /// The table equals the source, and a change log beside it.
+    Both,
+}
+
+/// What a deleted row becomes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deletes {
+    /// It is gone.
+    #[default]
+    Hard,
+    /// It stays, marked as deleted.
+    Soft,
+}
+
+/// What a TRUNCATE does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Truncates {
+    /// Every row is gone.
+    #[default]
+    Apply,
+    /// Every row stays, marked as deleted.
+    Soft,
+    /// The table stops.
+    Stop,
+}
+
+/// Columns that tell of a row's last change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MetaColumns {
+    /// None, but the mark of deleted rows where they stay.
+    #[default]
+    None,
+    /// `_strandline_op`, `_strandline_lsn`, `_strandline_ts`.
+    Strandline,
+    /// `__op`, `__source_lsn`, `__source_ts_ms`, as Debezium's flattened events.
+    Debezium,
+    /// `_fivetran_synced`.
+    Fivetran,
+}
+
+/// Which images of a changed row a change log holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Images {
+    /// The row after the change; of a deleted row what the source says of it.
+    #[default]
+    After,
+    /// And before it a row with what the source says of the row before the change.
+    Both,
+}
+
+/// How one table is written.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct WriteOptions {
+    /// How changes become rows.
+    pub write: WriteMode,
+    /// What a deleted row becomes.
+    pub deletes: Deletes,
+    /// What a TRUNCATE does.
+    pub truncates: Truncates,
+    /// Columns that tell of the last change.
+    pub meta: MetaColumns,
+    /// Images in a change log.
+    pub images: Images,
+}
+
+/// How the tables are written.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct WriteChoices {
+    /// Of every table that is not named.
+    pub default: WriteOptions,
+    /// Of single tables.
+    pub tables: BTreeMap<TableName, WriteOptions>,
+}
+
+impl WriteChoices {
+    /// Of this table.
+    pub fn of(&self, name: &TableName) -> &WriteOptions {
+        self.tables.get(name).unwrap_or(&self.default)
+    }
+}
