@@ -73,9 +73,10 @@ fn a_running_process_shows_what_it_does_and_stops_in_order() {
     until(Duration::from_secs(30), "the rows arrive", || scene.difference("shop.t").is_none());
     let config = scene.write_config();
     scene.start(&["resync", "shop.t", "--yes", "-c", &config]).wait(Duration::from_secs(60)).expect_code(0);
-    let status = scene.start(&["status", "-c", &config, "-o", "json"]).wait(Duration::from_secs(30));
-    println!("{}", status.stdout);
-    assert!(status.stdout.contains("\"live\""), "{}", status.stdout);
+    until(Duration::from_secs(30), "the table is shown as live", || {
+        let status = scene.start(&["status", "-c", &config, "-o", "json"]).wait(Duration::from_secs(30));
+        status.stdout.contains("\"live\"")
+    });
     running.terminate();
     running.wait(Duration::from_secs(60)).expect_code(0);
     scene.assert_equal(&["shop.t"]);

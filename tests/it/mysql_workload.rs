@@ -117,7 +117,7 @@ pub(crate) fn make_mixed(sql: &mut MySql, bulk: u64) {
     }
     sql.exec(&format!(
         "insert into bulk with recursive n(i) as (select 1 union all select i + 1 from n where i < {bulk}) \
-         select i, i * 1000003, md5(i), unhex(left(md5(i), 20)) from n"
+         select i, i * 1000003, left(sha2(i, 256), 32), unhex(left(sha2(i, 256), 20)) from n"
     ));
 }
 
@@ -161,7 +161,7 @@ fn change(sql: &mut MySql, random: &mut Random) -> Result<(), Failed> {
             "update customers set balance = balance + {n}, changed = now(6) where id = {customer}"
         )),
         4 => sql.try_exec(&format!(
-            "update customers set notes = repeat(md5('{n}'), {}), photo = unhex(repeat(md5('{n}'), {})) where id = {customer}",
+            "update customers set notes = repeat(sha2('{n}', 256), {}), photo = unhex(repeat(sha2('{n}', 256), {})) where id = {customer}",
             50 + n % 100,
             50 + n % 100
         )),

@@ -8,6 +8,7 @@ use crate::binlog::{EventHeader, EventType, Flavor, RawEvent};
 use crate::error::{Code, Error, Result, codes};
 use crate::position::LogPoint;
 use futures_util::{FutureExt as _, StreamExt as _};
+use mysql_async::binlog::BinlogChecksumAlg;
 use mysql_async::{BinlogStream, BinlogStreamRequest, Sid};
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -27,15 +28,34 @@ pub(super) struct Dump {
 }
 
 /// An event as the driver took it off the wire.
-pub(super) struct Received(mysql_async::binlog::events::Event);
+pub(super) struct Received {
+    event: mysql_async::binlog::events::Event,
+    /// The body, where the driver took something of it away.
+    body: Option<Vec<u8>>,
+}
 
 impl Received {
+    fn new(event: mysql_async::binlog::events::Event) -> Self {
+        let is_description = event.header().event_type_raw() == EventType::FORMAT_DESCRIPTION.0;
+        // The last byte says which checksum events have.
+        let body = is_description.then(|| {
+            let alg = event.footer().get_checksum_alg();
+            let algorithm = u8::from(matches!(alg, Ok(Some(BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_CRC32))));
+            [event.data(), &[algorithm]].concat()
+        });
+        Received { event, body }
+    }
+
+    fn body(&self) -> &[u8] {
+        self.body.as_deref().unwrap_or_else(|| self.event.data())
+    }
+
     /// Its parts, with the checksum verified.
     ///
     /// # Errors
     /// The checksum does not match.
     pub(super) fn raw(&self) -> Result<RawEvent<'_>, crate::binlog::DecodeError> {
-        let header = self.0.header();
+        let header = self.event.header();
         let header = EventHeader {
             timestamp: header.timestamp(),
             event_type: EventType(header.event_type_raw()),
@@ -46,14 +66,14 @@ impl Received {
         };
         // The first rotation comes before anything says that events have checksums, and has one on MariaDB.
         if header.event_type == EventType::ROTATE
-            && let Some((body, sum)) = self.0.data().split_last_chunk::<4>()
+            && let Some((body, sum)) = self.event.data().split_last_chunk::<4>()
             && header.verify(body, u32::from_le_bytes(*sum)).is_ok()
         {
             return Ok(RawEvent { header, body });
         }
         // What a server makes up for one connection has no checksum of its file.
-        let sum = self.0.checksum().filter(|_| !header.is_artificial() && header.log_pos != 0);
-        RawEvent::from_parts(header, self.0.data(), sum)
+        let sum = self.event.checksum().filter(|_| !header.is_artificial() && header.log_pos != 0);
+        RawEvent::from_parts(header, self.body(), sum)
     }
 }
 
@@ -166,7 +186,7 @@ impl Dump {
 
 fn received(next: Option<mysql_async::Result<mysql_async::binlog::events::Event>>) -> Result<Received> {
     match next {
-        Some(Ok(event)) => Ok(Received(event)),
+        Some(Ok(event)) => Ok(Received::new(event)),
         Some(Err(error)) => Err(refused(error)),
         None => Err(Error::new(codes::MY032, "the server ended the dump of its log")),
     }

@@ -24,7 +24,12 @@ pub(super) fn fault(doing: &str, error: MyError) -> Error {
         }
         _ => doing.to_owned(),
     };
-    Error::new(code, text).with_source(error)
+    let found = Error::new(code, text).with_source(error);
+    if code == codes::MY034 {
+        return found
+            .with_try("give the authority's certificate by source.tls.ca, or another source.tls.mode");
+    }
+    found
 }
 
 fn code_of(error: &MyError) -> Code {

@@ -241,7 +241,8 @@ impl MyChanges {
 
 /// Whatever stands where our last transaction should: it is not what was applied. A lost connection is none.
 fn foreign(witness: Witness, shift: u32, error: Error) -> Error {
-    if error.code() == codes::MY032 {
+    // The server answered, and what it said is that there is no event: 1236 is its number for that.
+    if error.code() == codes::MY032 && !error.cause_line().contains("ERROR 1236") {
         return error;
     }
     let at = LogPoint::of(witness.end, shift).map_or_else(String::new, |point| point.to_string());
