@@ -166,13 +166,7 @@ impl<S: Source, K: Sink> Session<S, K> {
                 tables: live.iter().map(|(id, t)| (*id, t.progress.clone())).collect(),
             },
             target: self.target(goal, last_copy),
-            stopped: view
-                .tables
-                .iter()
-                .map(|t| (t.schema.id, t.schema.name.clone()))
-                .chain(view.refused.iter().map(|t| (t.id, t.name.clone())))
-                .filter(|(id, _)| !live.contains_key(id))
-                .collect(),
+            stopped: not_live(&view, &live),
             answered: record.requests.into_iter().map(|request| request.id).collect(),
         };
         self.board.clear_retrying();
@@ -515,6 +509,13 @@ fn again(error: &Error) -> Error {
         Some(advice) => copy.with_try(advice),
         None => copy,
     }
+}
+
+/// The tables that match and do not follow the stream.
+fn not_live<T>(view: &SourceView, live: &BTreeMap<TableId, LiveTable<T>>) -> BTreeMap<TableId, TableName> {
+    let tables = view.tables.iter().map(|t| (t.schema.id, t.schema.name.clone()));
+    let refused = view.refused.iter().map(|t| (t.id, t.name.clone()));
+    tables.chain(refused).filter(|(id, _)| !live.contains_key(id)).collect()
 }
 
 /// The same, for a source that keeps no place for us.

@@ -140,6 +140,19 @@ impl MyChanges {
         Ok((beginning, union))
     }
 
+    /// Nothing is held.
+    async fn begin_anew(&self, sql: &mut Sql, shift: u32) -> Result<Beginning> {
+        let options = &self.shared.settings.options;
+        let Exact { end, gtids } = match self.shared.take_beginning() {
+            Some(exact) => exact,
+            None => snapshot::place(options, &self.server).await?,
+        };
+        let from = end.point.position(shift).map_err(too_large)?;
+        let server_id = self.shared.free_server_id(sql).await?;
+        let dump = Dump::start(options, self.server.flavor, &end.base, end.point, server_id).await?;
+        Ok(Beginning { dump, at: end.point, from, gtids, has_marks: self.server.has_gtids })
+    }
+
     /// The place is of this server: it must still be there, and be the same.
     async fn begin_here(
         &self,
@@ -306,38 +319,14 @@ impl ChangeStream for MyChanges {
     async fn seek(&mut self, bookmark: Bookmark) -> Result<Option<Place>> {
         let mut sql = Sql::connect(&self.shared.settings.options).await?;
         let end = self.server.log_end(&mut sql).await?;
-        let identity = &self.server.identity;
-        let shift = match &bookmark.lineage {
-            None => 0,
-            Some(lineage) if lineage.system_id == *identity => lineage.timeline,
-            // File numbers are counted on from the last one that anything was held of.
-            Some(_) => {
-                let all = bookmark.tables.iter().map(|(p, _)| *p).chain(bookmark.ahead.iter().copied());
-                let furthest = all.max().unwrap_or(CommitLsn::ZERO).max(bookmark.position);
-                u32::try_from(furthest.lsn().raw() >> 32).unwrap_or(u32::MAX).saturating_add(1)
-            }
-        };
+        let shift = self.shift_for(&bookmark);
         self.shared.set_shift(shift);
         let earliest = bookmark.tables.iter().map(|(p, _)| *p).min();
         let held = if bookmark.position > CommitLsn::ZERO { Some(bookmark.position) } else { earliest };
         let mut sets = BTreeMap::new();
         let mut pending = None;
         let beginning = match held {
-            None => {
-                let Exact { end, gtids } = match self.shared.take_beginning() {
-                    Some(exact) => exact,
-                    None => snapshot::place(&self.shared.settings.options, &self.server).await?,
-                };
-                let from = end.point.position(shift).map_err(too_large)?;
-                let options = &self.shared.settings.options;
-                let server_id = self.shared.free_server_id(&mut sql).await?;
-                let dump = Dump::start(options, self.server.flavor, &end.base, end.point, server_id).await?;
-                let has_marks = self.server.has_gtids;
-                if has_marks {
-                    self.shared.remember(vec![(from, gtids::marks(&gtids))]);
-                }
-                Beginning { dump, at: end.point, from, gtids, has_marks }
-            }
+            None => self.begin_anew(&mut sql, shift).await?,
             Some(position) => match LogPoint::of(position, shift) {
                 Some(point) => self.begin_here(&mut sql, &bookmark, &end, (position, point)).await?,
                 None => {
@@ -400,6 +389,20 @@ impl ChangeStream for MyChanges {
 }
 
 impl MyChanges {
+    /// What this server's file numbers are counted on by.
+    fn shift_for(&self, bookmark: &Bookmark) -> u32 {
+        match &bookmark.lineage {
+            None => 0,
+            Some(lineage) if lineage.system_id == self.server.identity => lineage.timeline,
+            // On from the last one that anything was held of.
+            Some(_) => {
+                let all = bookmark.tables.iter().map(|(p, _)| *p).chain(bookmark.ahead.iter().copied());
+                let furthest = all.max().unwrap_or(CommitLsn::ZERO).max(bookmark.position);
+                u32::try_from(furthest.lsn().raw() >> 32).unwrap_or(u32::MAX).saturating_add(1)
+            }
+        }
+    }
+
     fn lineage(&self, shift: u32) -> Lineage {
         lineage(&self.server, shift)
     }

@@ -109,12 +109,7 @@ pub(crate) struct Mysqld {
 }
 
 impl Mysqld {
-    /// Starts a server on a copy of the template, in `dir`.
-    pub(crate) fn start(brand: Brand, dir: &Path) -> Mysqld {
-        Mysqld::start_with(brand, dir, &[])
-    }
-
-    /// The same, with more options; the last one of a name counts.
+    /// Starts a server on a copy of the template, in `dir`, with more options; the last one of a name counts.
     pub(crate) fn start_with(brand: Brand, dir: &Path, options: &[&str]) -> Mysqld {
         let mut server = Mysqld::prepare(brand, dir, options);
         super::postgres::copy(&template(brand), &server.data());
@@ -190,11 +185,6 @@ impl Mysqld {
         let Some(mut child) = self.child.take() else { return };
         places::signal("TERM", &[child.id()]);
         until(Duration::from_secs(60), "the server stops", || matches!(child.try_wait(), Ok(Some(_))));
-    }
-
-    /// Other options from the next start on.
-    pub(crate) fn set_options(&mut self, options: &[&str]) {
-        self.options = options.iter().map(|&option| option.to_owned()).collect();
     }
 
     /// The port.
