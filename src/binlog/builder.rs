@@ -6,6 +6,7 @@
 use super::image::Image;
 use super::reason::{Reason, ValueError};
 use crate::event::{Before, ChangeBatch, Op, Txn, TxnRun};
+use crate::position::Lsn;
 use crate::schema::TableSchema;
 use std::sync::Arc;
 
@@ -18,6 +19,9 @@ pub struct BatchBuilder {
     schema: Arc<TableSchema>,
     ops: Vec<Op>,
     ordinals: Vec<u64>,
+    /// Where each change stood, and where those that are being added stand.
+    lsns: Vec<Lsn>,
+    lsn: Lsn,
     runs: Vec<TxnRun>,
     /// The first row that belongs to no run yet.
     open_from: usize,
@@ -52,6 +56,8 @@ impl BatchBuilder {
             schema,
             ops: Vec::new(),
             ordinals: Vec::new(),
+            lsns: Vec::new(),
+            lsn: Lsn::ZERO,
             runs: Vec::new(),
             open_from: 0,
             after,
@@ -84,11 +90,17 @@ impl BatchBuilder {
         self.replaced
     }
 
+    /// Where in the log the rows that come now stand: the position of their event in its file. To be shown, never to
+    /// resume by.
+    pub fn at(&mut self, position: Lsn) {
+        self.lsn = position;
+    }
+
     /// Bytes of memory that the rows take, without spare capacity. Costs a few nanoseconds per column: ask per
     /// transaction or per event, not per row.
     pub fn bytes(&self) -> usize {
         let before = self.before.as_ref().map_or(0, Image::bytes);
-        let fixed = self.ops.len() * size_of::<Op>() + self.ordinals.len() * 8 + self.before_index.len() * 4;
+        let fixed = self.ops.len() * size_of::<Op>() + self.ordinals.len() * 16 + self.before_index.len() * 4;
         self.after.bytes() + before + fixed
     }
 
@@ -139,6 +151,7 @@ impl BatchBuilder {
         let mut index = std::mem::take(&mut self.before_index);
         self.open_from = 0;
         let (ops, ordinals) = (std::mem::take(&mut self.ops), std::mem::take(&mut self.ordinals));
+        let lsns = std::mem::take(&mut self.lsns);
         let (runs, wire_bytes) = (std::mem::take(&mut self.runs), std::mem::take(&mut self.wire_bytes));
         let before = match before {
             Some(rows_before) => {
@@ -148,17 +161,7 @@ impl BatchBuilder {
             None => None,
         };
         let schema = Arc::clone(&self.schema);
-        Ok(ChangeBatch {
-            schema,
-            ops,
-            runs,
-            ordinals,
-            lsns: Vec::new(),
-            after: after?,
-            before,
-            unchanged,
-            wire_bytes,
-        })
+        Ok(ChangeBatch { schema, ops, runs, ordinals, lsns, after: after?, before, unchanged, wire_bytes })
     }
 
     /// How far it is. Good until the next [`BatchBuilder::take`] or [`BatchBuilder::end_transaction`].
@@ -176,6 +179,7 @@ impl BatchBuilder {
     pub fn rollback_to(&mut self, mark: Mark) {
         self.ops.truncate(mark.rows);
         self.ordinals.truncate(mark.rows);
+        self.lsns.truncate(mark.rows);
         self.after.truncate(mark.rows);
         if let Some(before) = &mut self.before {
             before.truncate(mark.before_rows);
@@ -198,6 +202,7 @@ impl BatchBuilder {
     pub(super) fn add(&mut self, op: Op, ordinal: u64) {
         self.ops.push(op);
         self.ordinals.push(ordinal);
+        self.lsns.push(self.lsn);
     }
 
     /// Counts a row of a snapshot.

@@ -46,8 +46,8 @@ fn inflate(data: &[u8], length: u64, zlib_header: bool) -> Option<Vec<u8>> {
     (out.len() as u64 == length).then_some(out)
 }
 
-/// The value of a `COMPRESSED` column: a header byte and a length (little-endian), then deflate data; or a zero byte
-/// and the value itself.
+/// The value of a `COMPRESSED` column: a header byte and a length (big-endian), then zlib or deflate data; or a
+/// zero byte and the value itself.
 pub(super) fn column_value(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
     // An empty value has no header.
     let Some((&head, rest)) = bytes.split_first() else { return Some(Cow::Borrowed(bytes)) };
@@ -55,13 +55,13 @@ pub(super) fn column_value(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
     if head == 0 {
         return Some(Cow::Borrowed(rest));
     }
-    // Method 8 is zlib's; bit 3: without zlib's own header; bits 0 to 2: width of the length less one... of the length.
+    // Method 8 is zlib's. Bit 3: without zlib's own header. Bits 0 to 2: width of the length.
     if method != 8 {
         return None;
     }
     let width = usize::from(head & 7);
     let (length, data) = (1..=4).contains(&width).then(|| rest.split_at_checked(width)).flatten()?;
-    let length = length.iter().rev().fold(0u64, |length, &byte| length << 8 | u64::from(byte));
+    let length = length.iter().fold(0u64, |length, &byte| length << 8 | u64::from(byte));
     if length > MAX_EVENT {
         return None;
     }

@@ -45,6 +45,9 @@ mod table_map;
 mod value;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 pub use builder::{BatchBuilder, Mark};
 pub use decoder::{Missing, PlanError, RowDecoder};
 pub use event::{

@@ -22,7 +22,7 @@ pub enum Reason {
     UnknownCharset,
     /// A label's number beyond the labels of the type.
     UnknownLabel,
-    /// A value that came as text, where text does not hold all of it: a `float` of the text protocol.
+    /// A value that came as text, where text does not hold all of it: a `float` or `double` of the text protocol.
     Lossy,
     /// More than 2 GiB of one column in one batch: [`super::BatchBuilder::take`] was called too late.
     BatchTooLarge,

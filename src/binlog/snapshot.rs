@@ -2,8 +2,8 @@
 //!
 //! The session that selects must have `character_set_results = NULL`, so that text comes as it is stored and not converted
 //! by the server (which writes `?` for what it cannot convert); `time_zone = '+00:00'`; and a `sql_mode` without
-//! `PAD_CHAR_TO_FULL_LENGTH`. Use the binary protocol (a prepared statement): in the text protocol a `float` has lost
-//! digits, and is refused.
+//! `PAD_CHAR_TO_FULL_LENGTH`. Use the binary protocol (a prepared statement): in the text protocol `float` and
+//! `double(10,2)` have lost digits, and `float` and `double` are refused.
 
 use super::builder::BatchBuilder;
 use super::decoder::PlanError;

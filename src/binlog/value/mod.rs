@@ -125,22 +125,13 @@ impl Codec {
         let text = || text().ok_or(column.collation);
         let wide = |length: u16| Extent::Prefixed(if length > 255 { 2 } else { 1 });
         let blob = Extent::Prefixed(column.meta[0].into());
-        let fraction = column.meta[0];
-        if fraction > 6
-            && matches!(of, SqlType::Time { .. } | SqlType::DateTime { .. } | SqlType::Timestamp { .. })
-        {
-            return Err(None);
-        }
-        let part = usize::from(fraction).div_ceil(2);
-        let packed = Era::Packed;
-        let digits = Era::Digits;
         Ok(match column.field_type {
-            FieldType::TIME2 => (Extent::Fixed(3 + part), Codec::Time { fraction, era: packed }),
-            FieldType::DATETIME2 => (Extent::Fixed(5 + part), Codec::DateTime { fraction, era: packed }),
-            FieldType::TIMESTAMP2 => (Extent::Fixed(4 + part), Codec::Timestamp { fraction, era: packed }),
-            FieldType::TIME => (Extent::Fixed(3), Codec::Time { fraction: 0, era: digits }),
-            FieldType::DATETIME => (Extent::Fixed(8), Codec::DateTime { fraction: 0, era: digits }),
-            FieldType::TIMESTAMP => (Extent::Fixed(4), Codec::Timestamp { fraction: 0, era: digits }),
+            FieldType::TIME2
+            | FieldType::DATETIME2
+            | FieldType::TIMESTAMP2
+            | FieldType::TIME
+            | FieldType::DATETIME
+            | FieldType::TIMESTAMP => Codec::of_time(column.field_type, column.meta[0])?,
             FieldType::STRING => {
                 let length = string_length(column.meta);
                 let codec = match of {
@@ -192,16 +183,38 @@ impl Codec {
             }
             _ => {
                 let codec = Codec::of_result(of, charset::BINARY)?;
-                let length = match codec {
-                    Codec::Int { width, .. } => width.into(),
-                    Codec::Float => 4,
-                    Codec::Double => 8,
-                    Codec::Year => 1,
-                    Codec::Date => 3,
-                    _ => return Err(None),
-                };
+                let length = codec.fixed_length().ok_or(None)?;
                 (Extent::Fixed(length), codec)
             }
+        })
+    }
+
+    /// Bytes of a value in a row image, of types that are all of one length.
+    fn fixed_length(&self) -> Option<usize> {
+        match self {
+            Codec::Int { width, .. } => Some((*width).into()),
+            Codec::Float => Some(4),
+            Codec::Double => Some(8),
+            Codec::Year => Some(1),
+            Codec::Date => Some(3),
+            _ => None,
+        }
+    }
+
+    fn of_time(field_type: FieldType, fraction: u8) -> Result<(Extent, Codec), Option<u16>> {
+        let part = match fraction {
+            0..=6 => usize::from(fraction).div_ceil(2),
+            _ => return Err(None),
+        };
+        let (packed, digits) = (Era::Packed, Era::Digits);
+        Ok(match field_type {
+            FieldType::TIME2 => (Extent::Fixed(3 + part), Codec::Time { fraction, era: packed }),
+            FieldType::DATETIME2 => (Extent::Fixed(5 + part), Codec::DateTime { fraction, era: packed }),
+            FieldType::TIMESTAMP2 => (Extent::Fixed(4 + part), Codec::Timestamp { fraction, era: packed }),
+            FieldType::TIME => (Extent::Fixed(3), Codec::Time { fraction: 0, era: digits }),
+            FieldType::DATETIME => (Extent::Fixed(8), Codec::DateTime { fraction: 0, era: digits }),
+            FieldType::TIMESTAMP => (Extent::Fixed(4), Codec::Timestamp { fraction: 0, era: digits }),
+            _ => return Err(None),
         })
     }
 
@@ -361,9 +374,9 @@ impl Codec {
             (Codec::Int { unsigned: true, .. }, Cell::Bytes(text)) => column.push_unsigned(number(text)?),
             (Codec::Int { .. } | Codec::Year, Cell::Bytes(text)) => column.push_int(number(text)?),
             (Codec::Float, Cell::Float(value)) => column.push_f32(value),
-            (Codec::Float, _) => Err(Reason::Lossy),
             (Codec::Double, Cell::Double(value)) => column.push_f64(value),
-            (Codec::Double, Cell::Bytes(text)) => column.push_f64(number(text)?),
+            // `float` has six digits in text, `double(10,2)` two behind the point.
+            (Codec::Float | Codec::Double, _) => Err(Reason::Lossy),
             (Codec::Decimal(layout), Cell::Bytes(text)) => layout.push_text(text, column),
             (Codec::Bool, Cell::Bytes([value @ 0..=1])) => column.push_bool(row, *value == 1),
             (Codec::Bits(bits), Cell::Bytes(bytes)) => {
