@@ -77,8 +77,24 @@ fn a_login_works_with_and_without_tls() {
     }
     scene.config.source = "  tls: {mode: verify-full}\n".into();
     scene.run(&["--until-caught-up"]).expect_error("MY034");
-    let ca = scene.server.data().join("ca.pem");
-    scene.config.source = format!("  tls: {{mode: verify-ca, ca: {:?}}}\n", ca.display().to_string());
+    // With an authority that is known, and a certificate that names the host.
+    let dir = scene.dir().join("tls");
+    std::fs::create_dir_all(&dir).expect("the run directory can be written");
+    let script = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=test-ca -keyout ca.key -out ca.pem && \
+                  openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost \
+                  -addext subjectAltName=IP:127.0.0.1 -keyout srv.key -out srv.csr && \
+                  openssl x509 -req -in srv.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -copy_extensions copy -out srv.pem";
+    let made = std::process::Command::new("sh")
+        .args(["-c", script])
+        .current_dir(&dir)
+        .output()
+        .expect("openssl runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let file = |name: &str| dir.join(name).display().to_string();
+    let (ca, cert, key) = (file("ca.pem"), file("srv.pem"), file("srv.key"));
+    scene.sql().exec(&format!("set global ssl_ca = '{ca}', ssl_cert = '{cert}', ssl_key = '{key}'"));
+    scene.sql().exec("alter instance reload tls");
+    scene.config.source = format!("  tls: {{mode: verify-full, ca: {ca:?}}}\n");
     scene.drain();
     scene.assert_equal(&["shop.t"]);
 }

@@ -105,7 +105,10 @@ fn replica(scene: &MyScene, brand: Brand) -> Mysqld {
     let replica = Mysqld::start_with(
         brand,
         &scene.dir().join("replica"),
-        &["--server-id=2", "--log-replica-updates=ON"],
+        &[
+            "--server-id=2",
+            if brand.is_mariadb() { "--log-slave-updates=ON" } else { "--log-replica-updates=ON" },
+        ],
     );
     let mut sql = replica.sql();
     let port = scene.server.port();
@@ -155,7 +158,7 @@ fn a_failover_without_loss_is_followed() {
         scene.drain();
         replica.sql().exec("delete from t where id = 2");
         scene.drain();
-        std::mem::swap(&mut scene.server, &mut { replica });
+        scene.server = replica;
         scene.assert_equal(&["shop.t"]);
         let path = scene.table("shop.log");
         let rows = scene.readers().sql(&path, None, "select n from t order by n");
@@ -176,7 +179,7 @@ fn a_failover_that_lost_transactions_stops() {
     scene.config.url = replica.url("strandline", "shop");
     stops(&scene, "MY043");
     replica.sql().exec("insert into t values (31, 'there')");
-    std::mem::swap(&mut scene.server, &mut { replica });
+    scene.server = replica;
     comes_back(&mut scene);
 }
 

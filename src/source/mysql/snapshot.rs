@@ -379,7 +379,9 @@ async fn read(shared: &Shared, sql: &mut Sql, writer: &mut Box<dyn CopyWriter>) 
             SnapshotDecoder::new(schema, &collations, shared.policies).map_err(|e| e.into_error(schema))?;
         while let Some(row) = result.next().await.map_err(failed)? {
             push(&decoder, row, &mut builder).map_err(|error| error.into_error(schema))?;
-            if builder.rows() >= BATCH_ROWS || builder.rows() % 256 == 0 && builder.bytes() >= BATCH_BYTES {
+            if builder.rows() >= BATCH_ROWS
+                || builder.rows().is_multiple_of(256) && builder.bytes() >= BATCH_BYTES
+            {
                 hand_on(shared, &mut builder, writer)?;
             }
             if shared.stop.load(Ordering::Relaxed) {
