@@ -24,6 +24,7 @@ mod mysql_ddl;
 mod mysql_kill;
 mod mysql_loss;
 mod mysql_selftest;
+mod mysql_types;
 mod mysql_workload;
 mod readers;
 mod resync;
