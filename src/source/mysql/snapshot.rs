@@ -405,7 +405,7 @@ fn push(
     let values = row.unwrap();
     let bytes =
         values.iter().map(|value| if let Value::Bytes(bytes) = value { bytes.len() } else { 8 }).sum();
-    decoder.push(values.iter().map(cell), bytes, builder)
+    decoder.push(values.iter().map(|value| value.as_ref().map_or(Cell::Null, cell)), bytes, builder)
 }
 
 fn cell(value: &Value) -> Cell<'_> {

@@ -64,7 +64,10 @@ impl Sql {
     /// The same; the error is for the caller to judge.
     pub(super) async fn try_rows(&mut self, sql: &str) -> mysql_async::Result<Vec<TextRow>> {
         let rows: Vec<mysql_async::Row> = self.conn.query(sql).await?;
-        Ok(rows.into_iter().map(|row| row.unwrap().into_iter().map(text).collect()).collect())
+        Ok(rows
+            .into_iter()
+            .map(|row| row.unwrap_raw().into_iter().map(|value| text(value.unwrap_or(Value::NULL))).collect())
+            .collect())
     }
 
     /// The first row.
