@@ -16,12 +16,13 @@ import sys
 import catchup
 import commit
 import giant
+import kafka
 import latency
 import snapshot
 import sustained
 from harness import DIR, PG_BIN, REPS, SCALE, STRANDLINE, WORK, Postgres, Report, fresh, print_table, say
 
-ITEMS = {"catchup": catchup, "snapshot": snapshot, "commit": commit, "giant": giant, "sustained": sustained, "latency": latency}
+ITEMS = {"catchup": catchup, "snapshot": snapshot, "commit": commit, "giant": giant, "sustained": sustained, "latency": latency, "kafka": kafka}
 
 
 class Tee:

@@ -6,6 +6,7 @@
 #   scripts/install.sh mysql              MySQL 9 (Debian sid's packages, unpacked into the cache)
 #   scripts/install.sh mariadb [SERIES…]  MariaDB 11.8 and 10.11 (Debian's packages), likewise (default: both)
 #   scripts/install.sh psql               PostgreSQL's client, for the demo's workload
+#   scripts/install.sh kafka              Apache Kafka (a Java runtime and Maven with it, where they are missing)
 #   scripts/install.sh readers            Python environment with DuckDB, delta-rs and Polars, all pinned
 #   scripts/install.sh test | demo        all of the above that `make test` | `make demo` needs
 #
@@ -25,6 +26,9 @@ declare -A PG_SHA256_AMD64=(
     [18]=008ee189eaa7ca2b58bd01dd950291e638b998392cf982297acd4779ec898ac1
 )
 MAVEN=${STRANDLINE_MAVEN:-https://repo1.maven.org/maven2}
+
+# The newest release whose parts are all on Maven Central. A broker and its tools, nothing of Connect.
+KAFKA_VERSION=4.3.1
 
 READER_PACKAGES="duckdb==1.5.5 duckdb-extensions==1.5.5 duckdb-extension-delta==1.5.5 deltalake==1.6.6 polars==2.1.0 pyarrow==26.0.1"
 
@@ -100,6 +104,7 @@ install_postgres() {
     fi
 }
 
+<<<<<<< HEAD
 # Debian's own mirror as this machine knows it; on another system, the public one.
 debian_mirror() {
     local found
@@ -195,6 +200,36 @@ install_mariadb() {
         finish_debs "$dir" usr/sbin/mariadbd
         say "MariaDB $(cat "$dir/.stamp")"
     done
+=======
+# Maven checks what it fetches; it knows about mirrors. Without the SLF4J binding the broker logs nothing.
+install_kafka() {
+    local dir=$SERVERS/kafka
+    [ "$(cat "$dir/.stamp" 2>/dev/null)" = "$KAFKA_VERSION" ] && return 0
+    need java default-jre-headless mvn maven
+    say "fetching Apache Kafka $KAFKA_VERSION (50 MB) into $dir"
+    rm -rf "$dir" "$dir.part"
+    mkdir -p "$dir.part"
+    cat >"$dir.part/pom.xml" <<POM
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>strandline.test</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$KAFKA_VERSION</version></dependency>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>$KAFKA_VERSION</version></dependency>
+    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
+  </dependencies>
+</project>
+POM
+    mvn -q -B -f "$dir.part/pom.xml" dependency:copy-dependencies -DincludeScope=runtime \
+        -DoutputDirectory="$dir.part/libs" >"$CACHE/mvn.log" 2>&1 ||
+        { tail -n 20 "$CACHE/mvn.log" >&2; die "maven could not fetch Apache Kafka $KAFKA_VERSION"; }
+    local unused
+    for unused in connect- jetty- jersey- jakarta hk2- swagger javassist classgraph maven-artifact plexus aopalliance osgi javax jaxb; do
+        rm -f "$dir.part/libs/$unused"*.jar
+    done
+    echo "$KAFKA_VERSION" >"$dir.part/.stamp"
+    mv "$dir.part" "$dir"
+>>>>>>> main
 }
 
 install_psql() { need psql postgresql-client; }
@@ -214,7 +249,11 @@ install_readers() {
     echo "$READER_PACKAGES" >"$READERS/.stamp"
 }
 
+<<<<<<< HEAD
 [ $# -gt 0 ] || { sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 2; }
+=======
+[ $# -gt 0 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2; }
+>>>>>>> main
 mkdir -p "$CACHE/download" "$SERVERS" || die "cannot write $CACHE"
 if is_root; then chmod 755 "$CACHE" "$SERVERS"; fi
 # One installation at a time: a second one waits and then finds everything there.
@@ -230,8 +269,13 @@ postgres) install_postgres "$@" ;;
 mysql) install_mysql ;;
 mariadb) install_mariadb "$@" ;;
 psql) install_psql ;;
+kafka) install_kafka ;;
 readers) install_readers ;;
+<<<<<<< HEAD
 test) install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_mysql && install_mariadb && install_readers ;;
+=======
+test) install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_kafka && install_readers ;;
+>>>>>>> main
 demo) install_build && install_postgres 18 && install_psql && install_readers ;;
 *) die "unknown: $what" ;;
 esac

@@ -98,6 +98,7 @@ codes! {
     CF003 HaltPipeline 2 "a value in the configuration is not allowed"
     CF004 HaltPipeline 2 "a configuration key that is not built yet"
     CF005 HaltPipeline 2 "wrong use of the command line"
+<<<<<<< HEAD
     MY001 HaltPipeline 3 "the server writes no binary log"
     MY002 HaltPipeline 3 "binlog_format is not ROW"
     MY003 HaltPipeline 3 "binlog_row_image is not FULL"
@@ -107,6 +108,16 @@ codes! {
     MY008 HaltPipeline 3 "the server id is in use"
     MY009 HaltPipeline 3 "binlog_row_metadata is not FULL"
     MY010 HaltPipeline 3 "no table matches in MySQL"
+=======
+    KF001 Retry 1 "the Kafka brokers cannot be reached"
+    KF002 HaltPipeline 3 "the Kafka brokers refuse this client"
+    KF003 HaltPipeline 3 "a Kafka topic cannot be made or used"
+    KF004 HaltPipeline 2 "the Kafka client does not take a property"
+    KF005 HaltTable 1 "an event is too large for Kafka"
+    KF006 HaltTable 1 "the table's topic is gone"
+    KF007 Retry 1 "a Kafka transaction was lost"
+    KF008 HaltPipeline 1 "the checkpoint in Kafka cannot be read"
+>>>>>>> main
     MY020 HaltTable 1 "the table has a column of a type that is not supported"
     MY021 HaltTable 1 "a value cannot be represented"
     MY022 HaltTable 1 "rows do not fit the table's columns"

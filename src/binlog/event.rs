@@ -308,10 +308,8 @@ impl EventDecoder {
         let checksum = match algorithm {
             0 => Checksum::None,
             1 => Checksum::Crc32,
-            found => {
-                let problem = Problem::Tag { found: found.into(), expected: "checksum algorithm 0 or 1" };
-                return Err(reader.error("checksum algorithm", offset, problem));
-            }
+            // Whoever took the checksum off has taken the algorithm with it ([`RawEvent::from_parts`]).
+            _ => self.checksum,
         };
         self.checksum = checksum;
         self.fixed = fixed.to_vec();

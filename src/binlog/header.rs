@@ -245,8 +245,14 @@ impl<'a> RawEvent<'a> {
             return Err(DecodeError { event, field: "checksum", offset: EventHeader::LEN, problem });
         };
         // The last byte of a format description is the algorithm: 0 stands for none, the four bytes are there.
-        if !described || body.last() == Some(&1) {
-            header.verify(body, u32::from_le_bytes(*sum))?;
+        match body.last() {
+            Some(0) if described => {}
+            Some(&found) if described && found != 1 => {
+                let problem = Problem::Tag { found: found.into(), expected: "checksum algorithm 0 or 1" };
+                let offset = EventHeader::LEN + body.len() - 1;
+                return Err(DecodeError { event, field: "checksum algorithm", offset, problem });
+            }
+            _ => header.verify(body, u32::from_le_bytes(*sum))?,
         }
         Ok(RawEvent { header, body })
     }
@@ -261,8 +267,11 @@ impl<'a> RawEvent<'a> {
         body: &'a [u8],
         checksum: Option<[u8; 4]>,
     ) -> Result<Self, DecodeError> {
-        if let Some(sum) = checksum {
-            header.verify(body, u32::from_le_bytes(sum))?;
+        let Some(sum) = checksum.map(u32::from_le_bytes) else { return Ok(RawEvent { header, body }) };
+        let described = header.event_type == EventType::FORMAT_DESCRIPTION;
+        let whole = || [body, &[1]].concat();
+        if !described || header.verify(&whole(), sum).is_err() {
+            header.verify(body, sum)?;
         }
         Ok(RawEvent { header, body })
     }

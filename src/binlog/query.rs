@@ -104,8 +104,9 @@ fn read_status<'a>(reader: &mut Reader<'a>) -> Result<StatusVars<'a>, DecodeErro
             13 | 128 => {
                 reader.uint("setting", 3)?;
             }
-            // explicit_defaults_for_timestamp, sql_require_primary_key, default_table_encryption
-            16 | 19 | 20 => {
+            // explicit_defaults_for_timestamp, sql_require_primary_key, default_table_encryption; and what MySQL 9
+            // writes with DML
+            16 | 19..=21 => {
                 reader.u8("setting")?;
             }
             17 | 129 => status.ddl_xid = Some(reader.u64("xid of the DDL")?),

@@ -177,6 +177,39 @@ pub(super) struct BenchArgs {
 pub(super) enum Bench {
     /// Merge files into a Delta table
     Merge(MergeArgs),
+    /// One-record transactions with Kafka's bare client
+    KafkaFloor(KafkaFloorArgs),
+    /// Read a topic as a consumer with `read_committed`
+    KafkaRead(KafkaReadArgs),
+}
+
+#[derive(Args)]
+pub(super) struct KafkaFloorArgs {
+    /// Brokers
+    #[arg(long, value_name = "HOST:PORT,…")]
+    pub(super) brokers: String,
+    /// A topic that is there
+    #[arg(long)]
+    pub(super) topic: String,
+    /// How many
+    #[arg(long, value_name = "N")]
+    pub(super) transactions: usize,
+}
+
+#[derive(Args)]
+pub(super) struct KafkaReadArgs {
+    /// Brokers
+    #[arg(long, value_name = "HOST:PORT,…")]
+    pub(super) brokers: String,
+    /// The topic
+    #[arg(long)]
+    pub(super) topic: String,
+    /// End after so many
+    #[arg(long, value_name = "N")]
+    pub(super) records: u64,
+    /// Only what comes from now on, with the time since its commit; says `ready` on stderr
+    #[arg(long)]
+    pub(super) from_end: bool,
 }
 
 #[derive(Args)]

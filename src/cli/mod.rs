@@ -16,6 +16,7 @@ mod status;
 mod teardown;
 mod validate;
 pub mod wire;
+mod wire_kafka;
 
 pub use http_client::http_get;
 pub use options::{RunOptions, Snapshot, StopSender, StopSignal, Until};
@@ -69,9 +70,12 @@ fn dispatch(cli: Cli) -> Outcome {
             Ok(ExitCode::from(exit::OK))
         }
         Command::Bench(args) => {
-            let Bench::Merge(args) = args.what;
             init_logging(&global, None);
-            block_on(wire::bench_merge(args))
+            match args.what {
+                Bench::Merge(args) => block_on(wire::bench_merge(args)),
+                Bench::KafkaFloor(args) => block_on(wire_kafka::bench_floor(args)),
+                Bench::KafkaRead(args) => block_on(wire_kafka::bench_read(args)),
+            }
         }
     }
 }

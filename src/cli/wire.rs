@@ -1,8 +1,13 @@
+<<<<<<< HEAD
 //! The one place that names concrete adapters: PostgreSQL, MySQL, Delta, discard.
 
 mod mysql;
+=======
+//! The one place that names concrete adapters: PostgreSQL, Delta, Kafka, discard.
+>>>>>>> main
 
 use super::options::{RunOptions, Snapshot, StopSignal, Until};
+use super::wire_kafka::kafka_options;
 use crate::config::{self as model, Config};
 use crate::error::{Error, Result, codes};
 use crate::pgoutput::{Infinity, NumericUnbounded, Policies, UnknownTypes};
@@ -13,6 +18,7 @@ use crate::schema::TableName;
 use crate::sink::Sink;
 use crate::sink::delta::{DeltaSink, bench};
 use crate::sink::discard::DiscardSink;
+use crate::sink::kafka::KafkaSink;
 use crate::sink::{PipelineRecord, Request};
 use crate::source::Source;
 use crate::source::postgres::adapter::{PgSettings, PgSource};
@@ -100,6 +106,10 @@ async fn into_sink<S: Source>(
             if let Some(directory) = cache_directory() {
                 sink = sink.with_cache(directory, memory_limit(cfg) / INDEX_SHARE);
             }
+            runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
+        }
+        model::SinkTarget::Kafka(target) => {
+            let sink = KafkaSink::new(kafka_options(&cfg, target).await?)?;
             runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
         }
         model::SinkTarget::Discard => {
@@ -362,6 +372,7 @@ fn table_name(text: &str) -> Result<TableName> {
 pub async fn offline_status(cfg: Config) -> Result<Status> {
     let mut status = OfflineStatus::default();
     status.source.address = Some(cfg.source.address.to_string());
+<<<<<<< HEAD
     if cfg.source.kind == model::SourceKind::Postgres {
         status.source.slot = Some(cfg.source.slot.clone());
         status.source.publication = Some(cfg.source.publication.clone());
@@ -369,6 +380,18 @@ pub async fn offline_status(cfg: Config) -> Result<Status> {
     if let model::SinkTarget::Delta { uri } = &cfg.sink.target
         && let Some(record) = DeltaSink::open(uri.as_str(), &cfg.name)?.peek().await?
     {
+=======
+    status.source.slot = Some(cfg.source.slot.clone());
+    status.source.publication = Some(cfg.source.publication.clone());
+    let record = match &cfg.sink.target {
+        model::SinkTarget::Delta { uri } => DeltaSink::open(uri.as_str(), &cfg.name)?.peek().await?,
+        model::SinkTarget::Kafka(target) => {
+            KafkaSink::new(kafka_options(&cfg, target).await?)?.peek().await?
+        }
+        model::SinkTarget::Discard => None,
+    };
+    if let Some(record) = record {
+>>>>>>> main
         show_record(&mut status, &record);
     }
     if let Err(error) = show_source(&cfg, &mut status).await {

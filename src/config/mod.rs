@@ -9,6 +9,7 @@
 //! Secrets have their own type ([`Secret`]), and no message or snippet repeats what may be one.
 
 mod address;
+mod kafka;
 mod keys;
 mod lookup;
 mod model;
@@ -26,6 +27,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use kafka::{Acks, KafkaTarget, KafkaTls, OversizePolicy, Sasl, TopicsConfig};
 pub(crate) use lookup::none_found;
 pub use lookup::{Found, Wanted, find};
 pub use model::{

@@ -2,6 +2,7 @@
 //!
 //! `Debug` of [`Config`] is the effective configuration for the log: secrets print as `***`.
 
+use super::kafka::KafkaTarget;
 use super::pattern::TablePattern;
 use super::secret::SecretSource;
 use crate::schema::TableName;
@@ -236,6 +237,8 @@ pub enum SinkTarget {
         /// The root, without a slash at its end.
         uri: Url,
     },
+    /// Events in Kafka topics.
+    Kafka(Box<KafkaTarget>),
     /// Nothing is kept: for measuring the source.
     Discard,
 }
@@ -244,6 +247,7 @@ impl fmt::Display for SinkTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SinkTarget::Delta { uri } => write!(f, "{uri} (delta)"),
+            SinkTarget::Kafka(target) => write!(f, "{target}"),
             SinkTarget::Discard => f.write_str("discard"),
         }
     }

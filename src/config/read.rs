@@ -1,7 +1,12 @@
 //! From the tree and the command line's flags to a [`Config`].
 
 use super::Overrides;
+<<<<<<< HEAD
 use super::address::{ParsedSource, default_port, parse_port, parse_sink, parse_source};
+=======
+use super::address::{DEFAULT_PORT, ParsedSource, parse_port, parse_sink, parse_source};
+use super::kafka;
+>>>>>>> main
 use super::model::{
     BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
     LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost, SinkConfig,
@@ -35,6 +40,9 @@ const DEFAULT_WORKERS: u64 = 4;
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 const DEFAULT_MAX_ROWS: u64 = 500_000;
 const DEFAULT_MAX_BYTES: u64 = 256 * MEBIBYTE;
+const KAFKA_INTERVAL: Duration = Duration::from_millis(5);
+const KAFKA_MAX_ROWS: u64 = 50_000;
+const KAFKA_MAX_BYTES: u64 = 4 * MEBIBYTE;
 const HOUR: Duration = Duration::from_secs(3600);
 const MEBIBYTE: u64 = 1024 * 1024;
 
@@ -412,7 +420,7 @@ fn read_snapshot(reader: &mut Reader<'_>, top: Section<'_>) -> Option<SnapshotCo
 fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -> Option<SinkConfig> {
     let section = reader.section(top.entry("sink").map(|e| &e.value), "sink");
     let target = read_target(reader, section, overrides);
-    let commit = read_commit(reader, section);
+    let commit = read_commit(reader, section, matches!(target, Some(SinkTarget::Kafka(_))));
     let choices = write::read_choices(reader, section, top.entry("tables"));
     let schema_changes = read_schema_changes(reader, section);
     let numeric =
@@ -463,16 +471,25 @@ fn read_schema_changes(reader: &mut Reader<'_>, sink: Section<'_>) -> Option<Cha
 #[derive(Clone, Copy)]
 enum SinkType {
     Delta,
+    Kafka,
     Discard,
 }
 
 fn read_target(reader: &mut Reader<'_>, section: Section<'_>, overrides: &Overrides) -> Option<SinkTarget> {
-    let allowed = [("delta", SinkType::Delta), ("discard", SinkType::Discard)];
-    let kind = or_default(reader, section, "type", SinkType::Delta, |reader, section, key| {
-        reader.choice(section, key, &allowed, &["kafka", "stdout"])
+    let allowed = [("delta", SinkType::Delta), ("kafka", SinkType::Kafka), ("discard", SinkType::Discard)];
+    let uri = overrides.sink_uri.as_deref();
+    let is_kafka = |text: &str| text.starts_with("kafka://");
+    let written = section.entry("uri").and_then(|entry| entry.value.as_text());
+    // An address says what it is an address of.
+    let default = if written.is_some_and(is_kafka) { SinkType::Kafka } else { SinkType::Delta };
+    let kind = or_default(reader, section, "type", default, |reader, section, key| {
+        reader.choice(section, key, &allowed, &["stdout"])
     });
-    let from_file = reader.parsed(section, "uri", Repeat::Never, parse_sink);
-    if let Some(uri) = &overrides.sink_uri {
+    if let Some(uri) = uri.filter(|uri| is_kafka(uri)) {
+        let address = argument(reader, "SINK_URI", uri, kafka::parse_address)?;
+        return kafka::read(reader, section, Some(address)).map(|target| SinkTarget::Kafka(Box::new(target)));
+    }
+    if let Some(uri) = uri {
         return match parse_sink(uri) {
             Ok(target) => Some(target),
             Err(refusal) => {
@@ -481,28 +498,55 @@ fn read_target(reader: &mut Reader<'_>, section: Section<'_>, overrides: &Overri
             }
         };
     }
-    match (kind?, section.entry("uri")) {
+    let kind = kind?;
+    if let SinkType::Kafka = kind {
+        let address = match section.entry("uri") {
+            Some(_) => Some(reader.parsed(section, "uri", Repeat::Never, kafka::parse_address)?),
+            None => None,
+        };
+        return kafka::read(reader, section, address).map(|target| SinkTarget::Kafka(Box::new(target)));
+    }
+    refuse_kafka_keys(reader, section);
+    let from_file = reader.parsed(section, "uri", Repeat::Never, parse_sink);
+    match (kind, section.entry("uri")) {
         (SinkType::Discard, _) => Some(SinkTarget::Discard),
-        (SinkType::Delta, Some(_)) => from_file,
-        (SinkType::Delta, None) => {
+        (_, Some(_)) => from_file,
+        (_, None) => {
             reader.report_missing(
                 "the configuration does not say where the tables go",
-                "give sink.uri: \"file:///path\", \"s3://bucket/path\", \"gs://…\" or \"abfss://…\"",
+                "give sink.uri: \"file:///path\", \"s3://bucket/path\", \"gs://…\", \"abfss://…\" or \"kafka://…\"",
             );
             None
         }
     }
 }
 
-fn read_commit(reader: &mut Reader<'_>, sink: Section<'_>) -> Option<CommitConfig> {
+/// A key that would have no effect is a wish that is silently not granted.
+fn refuse_kafka_keys(reader: &mut Reader<'_>, section: Section<'_>) {
+    for key in section.written(&kafka::KEYS) {
+        if let Some(entry) = section.entry(key) {
+            let message = format!("sink.{key} belongs to a Kafka sink");
+            let advice = "write type: kafka, or remove the key";
+            reader.report(codes::CF003, entry.key_mark, Show::UpToMark, message, advice);
+        }
+    }
+}
+
+/// Kafka takes small units often, and holds no more of them than it must.
+fn read_commit(reader: &mut Reader<'_>, sink: Section<'_>, is_kafka: bool) -> Option<CommitConfig> {
     let section = reader.section(sink.entry("commit").map(|e| &e.value), "sink.commit");
-    let interval = or_default(reader, section, "interval", DEFAULT_INTERVAL, |reader, section, key| {
-        reader.duration(section, key, Duration::from_millis(10)..=HOUR)
+    let (interval, shortest, rows, bytes) = if is_kafka {
+        (KAFKA_INTERVAL, Duration::from_millis(1), KAFKA_MAX_ROWS, KAFKA_MAX_BYTES)
+    } else {
+        (DEFAULT_INTERVAL, Duration::from_millis(10), DEFAULT_MAX_ROWS, DEFAULT_MAX_BYTES)
+    };
+    let interval = or_default(reader, section, "interval", interval, |reader, section, key| {
+        reader.duration(section, key, shortest..=HOUR)
     });
-    let max_rows = or_default(reader, section, "max_rows", DEFAULT_MAX_ROWS, |reader, section, key| {
+    let max_rows = or_default(reader, section, "max_rows", rows, |reader, section, key| {
         reader.number(section, key, 1..=100_000_000)
     });
-    let max_bytes = or_default(reader, section, "max_bytes", DEFAULT_MAX_BYTES, |reader, section, key| {
+    let max_bytes = or_default(reader, section, "max_bytes", bytes, |reader, section, key| {
         reader.size(section, key, MEBIBYTE..=1024 * 1024 * MEBIBYTE)
     });
     Some(CommitConfig { interval: interval?, max_rows: max_rows?, max_bytes: max_bytes? })

@@ -317,6 +317,23 @@ impl<'a> Reader<'a> {
         Some(items.iter().filter_map(|item| self.parsed_node(&name, item, &parse)).collect())
     }
 
+    /// A section of any keys with single values. No message repeats a value: it may be a secret.
+    pub(super) fn pairs(&mut self, section: Section<'_>, key: &str) -> Option<Vec<(String, String)>> {
+        let entry = section.entry(key)?;
+        let name = keys::join(section.path, key);
+        let Value::Map(entries) = &entry.value.value else {
+            let message = format!("{name} is a section, found {}", entry.value.kind());
+            let advice = format!("write {key}: {{name: value}}");
+            self.report(codes::CF003, entry.key_mark, Show::UpToMark, message, advice);
+            return None;
+        };
+        let mut pairs = Vec::with_capacity(entries.len());
+        for pair in entries {
+            pairs.push((pair.key.clone(), self.scalar(&name, &pair.value)?.value));
+        }
+        Some(pairs)
+    }
+
     /// A secret: text, or a section that says where it is. No message repeats it.
     pub(super) fn secret(
         &mut self,

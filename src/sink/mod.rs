@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 pub mod delta;
 pub mod discard;
+pub mod kafka;
 pub mod write;
 
 /// Proof of a takeover: without one nothing can be committed.
@@ -166,6 +167,10 @@ pub trait Sink: Send + Sync + 'static {
         purpose: OpenFor,
         cut: Option<&CutTable>,
     ) -> impl Future<Output = Result<(Self::Table, TableRecord)>> + Send;
+
+    /// A unit that ends at `to` is closed: these tables commit their share of it next. For targets that make
+    /// the shares of all tables visible at once; a table that has ended by then is not waited for.
+    fn close_unit(&self, _to: CommitLsn, _tables: &[TableId]) {}
 
     /// Commits a cut. Every table that it names must hold all up to its position, synced.
     fn commit_cut(&self, lease: &WriterLease, cut: Cut)

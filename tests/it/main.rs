@@ -13,6 +13,7 @@ mod every_type;
 mod face;
 mod foreign;
 mod harness;
+mod kafka;
 mod keyless;
 mod kill;
 mod large;

@@ -4,6 +4,7 @@
 //! set does not define are an error: the servers write `?` for them, which is another value. The tests compare every
 //! byte sequence of every set with what running servers say.
 
+mod differ;
 mod multi;
 mod single;
 

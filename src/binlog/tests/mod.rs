@@ -1,6 +1,10 @@
 //! Tests of the codecs, on bytes of real servers (`tests/golden/binlog`) and on damaged ones.
 
+mod events;
 mod golden;
+mod malformed;
+mod snapshots;
+mod types;
 
 use super::*;
 use crate::event::ChangeBatch;

@@ -23,6 +23,9 @@ use super::table_map::{FieldType, MapColumn};
 use decimal::Layout;
 use temporal::{Clock, Moment};
 
+#[cfg(test)]
+pub(super) use json_binary::to_text as json_to_text;
+
 /// How long a value of a row image is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Extent {
@@ -72,8 +75,9 @@ pub(super) enum Codec {
     Bytes,
     /// `binary(n)`: the zeros at the end are not on the wire.
     Padded(usize),
-    Enum(Vec<Box<[u8]>>),
-    Set(Vec<Box<[u8]>>),
+    /// Labels, and the character set that result rows have them in.
+    Enum(Vec<Box<[u8]>>, Charset),
+    Set(Vec<Box<[u8]>>, Charset),
     Json,
     Geometry,
     Vector,
@@ -223,6 +227,7 @@ impl Codec {
     /// # Errors
     /// As [`Codec::of_map`].
     pub(super) fn of_result(of: &SqlType, collation: u16) -> Result<Codec, Option<u16>> {
+        let charset = || Charset::of_collation(collation).ok_or(Some(collation));
         Ok(match of {
             SqlType::Int { size, unsigned } => {
                 let width = match size {
@@ -247,13 +252,11 @@ impl Codec {
             SqlType::Time { fraction } => Codec::Time { fraction: *fraction, era: Era::Packed },
             SqlType::DateTime { fraction } => Codec::DateTime { fraction: *fraction, era: Era::Packed },
             SqlType::Timestamp { fraction } => Codec::Timestamp { fraction: *fraction, era: Era::Packed },
-            SqlType::Char { .. } | SqlType::Varchar { .. } | SqlType::Text(_) => {
-                Codec::Text(Charset::of_collation(collation).ok_or(Some(collation))?)
-            }
+            SqlType::Char { .. } | SqlType::Varchar { .. } | SqlType::Text(_) => Codec::Text(charset()?),
             SqlType::Binary { length } => Codec::Padded(usize::try_from(*length).map_err(|_| None)?),
             SqlType::Varbinary { .. } | SqlType::Blob(_) => Codec::Bytes,
-            SqlType::Enum(labels) => Codec::Enum(label_bytes(labels)),
-            SqlType::Set(labels) => Codec::Set(label_bytes(labels)),
+            SqlType::Enum(labels) => Codec::Enum(label_bytes(labels), charset()?),
+            SqlType::Set(labels) => Codec::Set(label_bytes(labels), charset()?),
             SqlType::Json => Codec::Json,
             SqlType::Geometry(_) => Codec::Geometry,
             SqlType::Vector { .. } => Codec::Vector,
@@ -314,12 +317,12 @@ impl Codec {
                 }
                 column.push_timestamp(i64::from(seconds) * 1_000_000 + i64::from(micros), true)
             }
-            Codec::Enum(labels) => {
+            Codec::Enum(labels, _) => {
                 let number = uint(bytes)?;
                 let label = text::label(labels, number)?;
                 column.push_bytes(label, true)
             }
-            Codec::Set(labels) => {
+            Codec::Set(labels, _) => {
                 let bits = uint(bytes)?;
                 column.push_with(true, |out| text::set(labels, bits, out))
             }
@@ -379,6 +382,7 @@ impl Codec {
             (Codec::Float | Codec::Double, _) => Err(Reason::Lossy),
             (Codec::Decimal(layout), Cell::Bytes(text)) => layout.push_text(text, column),
             (Codec::Bool, Cell::Bytes([value @ 0..=1])) => column.push_bool(row, *value == 1),
+            (Codec::Bool, _) => Err(Reason::Malformed),
             (Codec::Bits(bits), Cell::Bytes(bytes)) => {
                 column.push_with(true, |out| text::bits(bytes, *bits, out))
             }
@@ -393,12 +397,17 @@ impl Codec {
                 let clock = Clock::of_cell(cell)?;
                 column.push_with(true, |out| clock.write(*fraction, out))
             }
-            // Labels come in the column's character set, which all of them have in common with the catalogue's.
-            (Codec::Enum(labels), Cell::Bytes(label)) => {
-                let known = label.is_empty() || labels.iter().any(|own| **own == *label);
-                if known { column.push_bytes(label, true) } else { Err(Reason::UnknownLabel) }
+            (Codec::Enum(labels, charset), Cell::Bytes(label)) => {
+                let scratch = &mut *context.scratch;
+                scratch.clear();
+                charset.decode(label, scratch)?;
+                let known = scratch.is_empty() || labels.iter().any(|own| **own == **scratch);
+                if known { column.push_bytes(scratch, true) } else { Err(Reason::UnknownLabel) }
             }
-            (Codec::Set(_) | Codec::Json, Cell::Bytes(text)) => column.push_bytes(text, true),
+            (Codec::Set(_, charset), Cell::Bytes(text)) => {
+                column.push_with(true, |out| charset.decode(text, out))
+            }
+            (Codec::Json, Cell::Bytes(text)) => column.push_bytes(text, true),
             (Codec::Uuid | Codec::Inet4 | Codec::Inet6, Cell::Bytes(text)) => column.push_bytes(text, true),
             (Codec::Compressed(Some(charset)), Cell::Bytes(bytes)) => {
                 column.push_with(true, |out| charset.decode(bytes, out))

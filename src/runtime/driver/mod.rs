@@ -303,7 +303,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
 
     async fn perform(&mut self, action: Action) -> Result<()> {
         match action {
-            Action::CloseUnit { unit, tables, .. } => {
+            Action::CloseUnit { unit, to, tables } => {
+                let touched: Vec<TableId> = tables.iter().map(|(table, _)| *table).collect();
+                self.sink.close_unit(to, &touched);
                 for (table, interval) in tables {
                     self.stage(table).await?;
                     let marks = self.stream.marks(interval.to);

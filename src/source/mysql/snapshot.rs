@@ -402,9 +402,9 @@ fn push(
     row: Row,
     builder: &mut BatchBuilder,
 ) -> Result<(), crate::binlog::ValueError> {
-    let values = row.unwrap();
-    let bytes =
-        values.iter().map(|value| if let Value::Bytes(bytes) = value { bytes.len() } else { 8 }).sum();
+    let values = row.unwrap_raw();
+    let length = |value: &Option<Value>| if let Some(Value::Bytes(bytes)) = value { bytes.len() } else { 8 };
+    let bytes = values.iter().map(length).sum();
     decoder.push(values.iter().map(|value| value.as_ref().map_or(Cell::Null, cell)), bytes, builder)
 }
 

@@ -6,9 +6,13 @@
 
 pub(crate) mod compare;
 pub(crate) mod deltalog;
+<<<<<<< HEAD
 pub(crate) mod mysql;
 pub(crate) mod mysql_scene;
 pub(crate) mod mysql_sql;
+=======
+pub(crate) mod kafka;
+>>>>>>> main
 pub(crate) mod places;
 pub(crate) mod ports;
 pub(crate) mod postgres;
@@ -84,6 +88,8 @@ pub(crate) struct Config {
     pub(crate) listen: String,
     /// Lines of the section `source`, indented.
     pub(crate) source: String,
+    /// The kind of sink and its place: lines of the section `sink`, indented. `None`: a lake at `lake`.
+    pub(crate) target: Option<String>,
     /// Lines of the section `tables`, indented.
     pub(crate) tables: String,
     /// Lines of the section `sink`, indented.
@@ -95,9 +101,11 @@ pub(crate) struct Config {
 impl Config {
     fn text(&self) -> String {
         let include: Vec<String> = self.include.iter().map(|p| format!("{p:?}")).collect();
+        let lake = || format!("  type: delta\n  uri: {:?}\n", self.lake);
+        let target = self.target.clone().unwrap_or_else(lake);
         format!(
             "version: 1\nname: {}\nsource:\n  type: postgres\n  url: {:?}\n  slot: {}\n  publication: {}\n{}\
-             tables:\n  include: [{}]\n{}sink:\n  type: delta\n  uri: {:?}\n  commit: {{interval: {}}}\n{}\
+             tables:\n  include: [{}]\n{}sink:\n{}  commit: {{interval: {}}}\n{}\
              http:\n  listen: {:?}\n{}",
             self.name,
             self.url,
@@ -106,7 +114,7 @@ impl Config {
             self.source,
             include.join(", "),
             self.tables,
-            self.lake,
+            target,
             self.interval,
             self.sink,
             self.listen,
@@ -152,6 +160,7 @@ impl Scene {
             interval: "200ms".into(),
             listen: format!("127.0.0.1:{}", http.number()),
             source: String::new(),
+            target: None,
             tables: String::new(),
             sink: String::new(),
             more: String::new(),

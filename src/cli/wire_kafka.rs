@@ -1,0 +1,124 @@
+//! From the configuration to a Kafka sink's options: the second half of [`super::wire`].
+
+use crate::config::{self as model, Config, KafkaTarget};
+use crate::debezium::Options as EventOptions;
+use crate::error::Result;
+use crate::sink::kafka::{KafkaOptions, Oversize, TopicOptions, bench};
+
+/// Events that wait in memory.
+const MEMORY: usize = 64 << 20;
+/// librdkafka's own limit is of whole requests: the record and some.
+const REQUEST_OVERHEAD: u64 = 512;
+
+/// The sink's options, secrets resolved.
+///
+/// # Errors
+/// `CF003` for a secret that cannot be had.
+pub(super) async fn kafka_options(cfg: &Config, target: &KafkaTarget) -> Result<KafkaOptions> {
+    Ok(KafkaOptions {
+        pipeline: cfg.name.clone(),
+        properties: properties(target).await?,
+        exactly_once: target.exactly_once,
+        topics: TopicOptions {
+            create: target.topics.create,
+            partitions: target.topics.partitions.and_then(|n| i32::try_from(n).ok()),
+            replication: target.topics.replication.and_then(|n| i32::try_from(n).ok()),
+            settings: target.topics.settings.clone(),
+        },
+        oversize: match target.oversize {
+            model::OversizePolicy::Stop => Oversize::Stop,
+        },
+        max_record: usize::try_from(target.max_record).unwrap_or(usize::MAX),
+        memory: cfg.limits.memory.and_then(|m| usize::try_from(m / 4).ok()).unwrap_or(MEMORY).min(MEMORY),
+        spill_dir: cfg.limits.spill_dir.clone().unwrap_or_else(|| std::env::temp_dir().join("strandline")),
+        events: event_options(cfg, target),
+    })
+}
+
+/// The form of events.
+fn event_options(cfg: &Config, target: &KafkaTarget) -> EventOptions {
+    EventOptions {
+        topic_prefix: target.prefix.clone().unwrap_or_else(|| cfg.name.clone()),
+        database: cfg.source.address.database.clone(),
+        run_id: uuid::Uuid::new_v4().to_string(),
+        ..EventOptions::default()
+    }
+}
+
+/// librdkafka's properties; the operator's own come last and win.
+async fn properties(target: &KafkaTarget) -> Result<Vec<(String, String)>> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    let mut set = |key: &str, value: String| all.push((key.to_owned(), value));
+    set("bootstrap.servers", target.brokers.join(","));
+    set("acks", if target.acks == model::Acks::All { "all" } else { "1" }.to_owned());
+    set("compression.type", target.compression.to_owned());
+    set("linger.ms", target.linger.as_millis().to_string());
+    set("message.max.bytes", (target.max_record + REQUEST_OVERHEAD).to_string());
+    set("security.protocol", protocol(target).to_owned());
+    if let Some(tls) = &target.tls {
+        let files = [
+            ("ssl.ca.location", &tls.ca),
+            ("ssl.certificate.location", &tls.cert),
+            ("ssl.key.location", &tls.key),
+        ];
+        for (key, path) in files {
+            if let Some(path) = path {
+                set(key, path.display().to_string());
+            }
+        }
+        if !tls.verify {
+            set("enable.ssl.certificate.verification", "false".to_owned());
+        }
+        if let Some(password) = &tls.key_password
+            && let Some(password) = password.resolve().await?
+        {
+            set("ssl.key.password", password.expose().to_owned());
+        }
+    }
+    if let Some(sasl) = &target.sasl {
+        set("sasl.mechanism", sasl.mechanism.to_owned());
+        if let Some(user) = &sasl.user {
+            set("sasl.username", user.clone());
+        }
+        if let Some(password) = &sasl.password
+            && let Some(password) = password.resolve().await?
+        {
+            set("sasl.password", password.expose().to_owned());
+        }
+    }
+    all.extend(target.properties.iter().cloned());
+    Ok(all)
+}
+
+fn protocol(target: &KafkaTarget) -> &'static str {
+    match (&target.tls, &target.sasl) {
+        (None, None) => "plaintext",
+        (Some(_), None) => "ssl",
+        (None, Some(_)) => "sasl_plaintext",
+        (Some(_), Some(_)) => "sasl_ssl",
+    }
+}
+
+/// Prints the milliseconds of one-record transactions, as JSON.
+///
+/// # Errors
+/// `KF001`.
+pub(super) async fn bench_floor(args: super::args::KafkaFloorArgs) -> Result<()> {
+    let took = bench::floor(&args.brokers, &args.topic, args.transactions)?;
+    super::output::out(&serde_json::json!(took).to_string());
+    Ok(())
+}
+
+/// Prints what a consumer saw, as JSON.
+///
+/// # Errors
+/// `KF001`.
+pub(super) async fn bench_read(args: super::args::KafkaReadArgs) -> Result<()> {
+    let ready = || super::output::err("ready");
+    let seen = bench::read(&args.brokers, &args.topic, args.records, args.from_end, ready)?;
+    let line = serde_json::json!({
+        "records": seen.records, "bytes": seen.bytes, "s": seen.seconds, "latencies": seen.latencies,
+    });
+    super::output::out(&line.to_string());
+    Ok(())
+}

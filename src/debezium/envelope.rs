@@ -1,0 +1,223 @@
+//! Debezium's envelope: before, after, source, transaction, op, times.
+
+use super::connect::{Schema, Type, names};
+use super::encoder::{Change, Outs};
+use super::image::{Fault, Image, MakeOut, Rows, WriteWith};
+use super::options::{Connector, Options};
+use super::out::{Nullness, Out, label};
+use crate::event::Op;
+use crate::schema::TableSchema;
+use std::ops::Range;
+
+/// Everything that one event is made of.
+pub(super) struct Parts<'a> {
+    pub(super) op: Op,
+    pub(super) before: Option<(&'a Rows<'a>, usize)>,
+    pub(super) after: Option<(&'a Rows<'a>, usize)>,
+    pub(super) change: &'a Change,
+    pub(super) row: &'a Image,
+}
+
+/// The constant parts of a `source` block.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    head: Vec<u8>,
+    db: Vec<u8>,
+    table: Vec<u8>,
+}
+
+/// Fields with constant text.
+struct Constants<'a>(&'a [(&'a str, usize, &'a str)]);
+
+impl WriteWith<()> for Constants<'_> {
+    fn call<O: Out>(self, out: &mut O) {
+        for (name, at, value) in self.0 {
+            out.field(&label(name), *at);
+            out.text(value);
+        }
+    }
+}
+
+impl Source {
+    /// Of a table; both names empty for a logical message.
+    pub(super) fn new((schema, table): (&str, &str), options: &Options, outs: &Outs) -> Self {
+        let part = |fields: &[(&str, usize, &str)]| {
+            let mut bytes = Vec::new();
+            outs.with(&mut bytes, Constants(fields));
+            bytes
+        };
+        Source {
+            head: part(&[
+                ("version", 0, &options.version),
+                ("connector", 1, options.connector.as_str()),
+                ("name", 2, &options.topic_prefix),
+            ]),
+            db: part(&[("db", 5, &options.database)]),
+            table: part(&[("schema", 9, schema), ("table", 10, table)]),
+        }
+    }
+
+    pub(super) fn write<O: Out>(&self, change: &Change, out: &mut O) {
+        let optional = Nullness::Optional;
+        out.begin_struct();
+        out.raw(&self.head);
+        out.field(b"\"ts_ms\":", 3);
+        out.integer(change.source_us.div_euclid(1000));
+        out.field(b"\"snapshot\":", 4);
+        out.some(Nullness::OptionalWithDefault);
+        out.text(change.marker.as_str());
+        out.raw(&self.db);
+        out.field(b"\"sequence\":", 6);
+        out.some(optional);
+        out.text(&sequence(change));
+        out.field(b"\"ts_us\":", 7);
+        out.some(optional);
+        out.integer(change.source_us);
+        out.field(b"\"ts_ns\":", 8);
+        out.some(optional);
+        out.integer(change.source_us.saturating_mul(1000));
+        out.raw(&self.table);
+        out.field(b"\"txId\":", 11);
+        match change.xid {
+            Some(xid) => {
+                out.some(optional);
+                out.integer(xid.cast_signed());
+            }
+            None => out.null(optional),
+        }
+        out.field(b"\"lsn\":", 12);
+        out.some(optional);
+        out.integer(change.lsn.raw().cast_signed());
+        out.field(b"\"xmin\":", 13);
+        out.null(optional);
+        out.field(b"\"origin\":", 14);
+        out.null(optional);
+        out.field(b"\"origin_lsn\":", 15);
+        out.null(optional);
+        out.end_struct();
+    }
+}
+
+/// `["31251832","31251656"]`: end of the transaction before, and the change's own place.
+pub(super) fn sequence(change: &Change) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(48);
+    // Writing into a string does not fail.
+    let _written = match change.previous {
+        Some(previous) => write!(text, "[\"{}\",\"{}\"]", previous.raw(), change.lsn.raw()),
+        None => write!(text, "[null,\"{}\"]", change.lsn.raw()),
+    };
+    text
+}
+
+/// The envelope of one table.
+#[derive(Debug)]
+pub(super) struct Envelope {
+    source: Source,
+}
+
+impl Envelope {
+    pub(super) fn new(schema: &TableSchema, options: &Options, outs: &Outs) -> Self {
+        Envelope { source: Source::new((&schema.name.schema, &schema.name.table), options, outs) }
+    }
+
+    pub(super) fn schema(&self, connector: Connector, base: &str, row: Schema) -> Schema {
+        let row = row.optional();
+        let fields = vec![
+            ("before", row.clone()),
+            ("after", row),
+            ("source", source_schema(connector)),
+            ("transaction", block_schema().optional()),
+            ("op", Schema::of(Type::String)),
+            ("ts_ms", Schema::of(Type::Int64).optional()),
+            ("ts_us", Schema::of(Type::Int64).optional()),
+            ("ts_ns", Schema::of(Type::Int64).optional()),
+        ];
+        Schema::structure(fields).named(format!("{base}.Envelope")).version(2)
+    }
+
+    /// Returns where the null of the transaction block stands.
+    pub(super) fn write<O: Out>(&self, parts: &Parts<'_>, out: &mut O) -> Result<Range<usize>, Fault> {
+        let optional = Nullness::Optional;
+        let change = parts.change;
+        out.begin_struct();
+        out.field(b"\"before\":", 0);
+        image(parts.row, parts.before, out)?;
+        out.field(b"\"after\":", 1);
+        image(parts.row, parts.after, out)?;
+        out.field(b"\"source\":", 2);
+        self.source.write(change, out);
+        out.field(b"\"transaction\":", 3);
+        let hole = out.position();
+        out.null(optional);
+        let hole = hole..out.position();
+        out.field(b"\"op\":", 4);
+        out.text(parts.op.letter());
+        out.field(b"\"ts_ms\":", 5);
+        out.some(optional);
+        out.integer(change.now_ns.div_euclid(1_000_000));
+        out.field(b"\"ts_us\":", 6);
+        out.some(optional);
+        out.integer(change.now_ns.div_euclid(1000));
+        out.field(b"\"ts_ns\":", 7);
+        out.some(optional);
+        out.integer(change.now_ns);
+        out.end_struct();
+        Ok(hole)
+    }
+}
+
+/// A row, or nothing.
+pub(super) fn image<O: Out>(
+    image: &Image,
+    row: Option<(&Rows<'_>, usize)>,
+    out: &mut O,
+) -> Result<(), Fault> {
+    match row {
+        Some((rows, row)) => {
+            out.some(Nullness::Optional);
+            image.write(rows, row, out)
+        }
+        None => {
+            out.null(Nullness::Optional);
+            Ok(())
+        }
+    }
+}
+
+const SNAPSHOT: &str = "true,first,first_in_data_collection,last_in_data_collection,last,false,incremental";
+
+pub(super) fn source_schema(connector: Connector) -> Schema {
+    let text = || Schema::of(Type::String);
+    let long = || Schema::of(Type::Int64);
+    let snapshot =
+        text().optional().named(names::ENUM).parameter("allowed", SNAPSHOT).default(b"\"false\"".to_vec());
+    let fields = vec![
+        ("version", text()),
+        ("connector", text()),
+        ("name", text()),
+        ("ts_ms", long()),
+        ("snapshot", snapshot),
+        ("db", text()),
+        ("sequence", text().optional()),
+        ("ts_us", long().optional()),
+        ("ts_ns", long().optional()),
+        ("schema", text()),
+        ("table", text()),
+        ("txId", long().optional()),
+        ("lsn", long().optional()),
+        ("xmin", long().optional()),
+        ("origin", text().optional()),
+        ("origin_lsn", long().optional()),
+    ];
+    Schema::structure(fields).named(format!("io.debezium.connector.{}.Source", connector.as_str()))
+}
+
+pub(super) fn block_schema() -> Schema {
+    let fields = vec![
+        ("id", Schema::of(Type::String)),
+        ("total_order", Schema::of(Type::Int64)),
+        ("data_collection_order", Schema::of(Type::Int64)),
+    ];
+    Schema::structure(fields).named("event.block")
+}

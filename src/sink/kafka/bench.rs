@@ -1,0 +1,108 @@
+//! Measurements: the floor that a broker sets, and what a consumer sees. For `make bench`, not for operators.
+
+use super::client::settle;
+use crate::error::{Error, Result, codes};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use std::time::{Duration, Instant};
+
+const WAIT: Duration = Duration::from_secs(30);
+
+fn broken(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(codes::KF001, "the measurement failed").with_source(error)
+}
+
+/// One-record transactions, one after the other, with nothing of ours around them; milliseconds each.
+///
+/// # Errors
+/// `KF001`.
+pub fn floor(brokers: &str, topic: &str, transactions: usize) -> Result<Vec<f64>> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers).set("linger.ms", "0").set("delivery.report.only.error", "true");
+    config.set("transactional.id", "strandline-bench-floor");
+    let sender: super::client::Sender = config.create_with_context(Default::default()).map_err(broken)?;
+    sender.init_transactions(WAIT).map_err(broken)?;
+    let payload = [b'x'; 600];
+    let mut took = Vec::with_capacity(transactions);
+    for _ in 0..transactions {
+        let began = Instant::now();
+        sender.begin_transaction().map_err(broken)?;
+        sender.send(BaseRecord::to(topic).key("k").payload(&payload[..])).map_err(|(e, _)| broken(e))?;
+        settle(&sender);
+        sender.commit_transaction(WAIT).map_err(broken)?;
+        took.push(began.elapsed().as_secs_f64() * 1000.0);
+    }
+    Ok(took)
+}
+
+/// What a consumer saw.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Records.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// From the first to the last, seconds.
+    pub seconds: f64,
+    /// From the source's commit to the arrival, milliseconds.
+    pub latencies: Vec<f64>,
+}
+
+/// Reads committed records of a topic until there are so many; waits for them. Prints `ready` when it waits.
+///
+/// # Errors
+/// `KF001`.
+pub fn read(brokers: &str, topic: &str, records: u64, from_end: bool, ready: impl FnOnce()) -> Result<Seen> {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "strandline-bench")
+        .set("enable.auto.commit", "false");
+    config
+        .set("isolation.level", "read_committed")
+        .set("fetch.wait.max.ms", "500")
+        .set("fetch.min.bytes", "1");
+    let consumer: BaseConsumer = config.create().map_err(broken)?;
+    let metadata = consumer.fetch_metadata(Some(topic), WAIT).map_err(broken)?;
+    let mut all = TopicPartitionList::new();
+    for partition in metadata.topics().iter().flat_map(|t| t.partitions()) {
+        let at = if from_end {
+            Offset::Offset(consumer.fetch_watermarks(topic, partition.id(), WAIT).map_err(broken)?.1)
+        } else {
+            Offset::Beginning
+        };
+        all.add_partition_offset(topic, partition.id(), at).map_err(broken)?;
+    }
+    consumer.assign(&all).map_err(broken)?;
+    ready();
+    let mut seen = Seen::default();
+    let (mut first, mut last) = (None, Instant::now());
+    while seen.records < records {
+        let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
+        let message = message.map_err(broken)?;
+        last = Instant::now();
+        first.get_or_insert(last);
+        seen.records += 1;
+        let value = message.payload().unwrap_or_default();
+        seen.bytes += u64::try_from(value.len()).unwrap_or_default();
+        if from_end && let Some(committed) = committed_us(value) {
+            let now = super::table::now_ns() / 1000;
+            // Microseconds of a measurement: far below 2^52.
+            #[expect(clippy::cast_precision_loss, reason = "a duration of a measurement")]
+            seen.latencies.push((now - committed) as f64 / 1000.0);
+        }
+    }
+    seen.seconds = first.map_or(0.0, |first| last.duration_since(first).as_secs_f64());
+    Ok(seen)
+}
+
+/// `source.ts_us` of an event: the first of that name behind `source`.
+fn committed_us(value: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(value).ok()?;
+    let (_, source) = text.split_once("\"source\":")?;
+    let (_, number) = source.split_once("\"ts_us\":")?;
+    number.get(..number.find(|c: char| !c.is_ascii_digit())?)?.parse().ok()
+}

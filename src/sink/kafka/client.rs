@@ -1,0 +1,212 @@
+//! Clients of librdkafka: how they are made, what their errors mean.
+
+use super::options::KafkaOptions;
+use crate::error::{Error, Result, codes};
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// A call that asks a broker waits at most so long before it is asked again.
+pub(super) const ASK: Duration = Duration::from_secs(10);
+/// While messages are under way they are looked at this often.
+const FIRST_NAP: Duration = Duration::from_micros(100);
+const LONGEST_NAP: Duration = Duration::from_millis(2);
+
+/// What librdkafka says beside the calls.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    failed: Mutex<Option<(RDKafkaErrorCode, String)>>,
+}
+
+impl Watch {
+    /// The first message that could not be delivered since the last look, and its topic.
+    pub(super) fn take_failure(&self) -> Option<(RDKafkaErrorCode, String)> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl ClientContext for Watch {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::warn!(facility, "Kafka client: {message}");
+            }
+            _ => tracing::debug!(facility, "Kafka client: {message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, "Kafka client: {reason}");
+    }
+}
+
+impl ConsumerContext for Watch {}
+
+impl ProducerContext for Watch {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            failed.get_or_insert_with(|| (code, message.topic().to_owned()));
+        }
+    }
+}
+
+/// Our producer.
+pub(super) type Sender = BaseProducer<Watch>;
+
+/// What every client has; the operator's properties come over it.
+fn config(options: &KafkaOptions) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("client.id", format!("strandline-{}", options.pipeline))
+        .set("reconnect.backoff.max.ms", "2000")
+        .set("socket.keepalive.enable", "true")
+        .set("topic.metadata.refresh.interval.ms", "60000");
+    config
+}
+
+fn with_properties(mut config: ClientConfig, options: &KafkaOptions, is_producer: bool) -> ClientConfig {
+    for (key, value) in &options.properties {
+        if is_producer || !PRODUCER_ONLY.contains(&key.as_str()) {
+            config.set(key, value);
+        }
+    }
+    config
+}
+
+/// Properties that a consumer would only warn about.
+const PRODUCER_ONLY: [&str; 16] = [
+    "acks",
+    "request.required.acks",
+    "batch.num.messages",
+    "batch.size",
+    "compression.codec",
+    "compression.level",
+    "compression.type",
+    "linger.ms",
+    "message.timeout.ms",
+    "delivery.timeout.ms",
+    "partitioner",
+    "queue.buffering.max.kbytes",
+    "queue.buffering.max.messages",
+    "queue.buffering.max.ms",
+    "transaction.timeout.ms",
+    "retries",
+];
+
+/// A producer; `transactional_id`: what it writes comes in transactions, under this fence.
+///
+/// # Errors
+/// `KF004`.
+pub(super) fn producer(options: &KafkaOptions, transactional_id: Option<&str>) -> Result<Sender> {
+    let mut config = config(options);
+    config
+        .set("linger.ms", "0")
+        .set("partitioner", "murmur2_random")
+        .set("queue.buffering.max.kbytes", "32768")
+        .set("queue.buffering.max.messages", "100000")
+        .set("transaction.timeout.ms", "300000")
+        .set("retry.backoff.ms", "50");
+    let mut config = with_properties(config, options, true);
+    config.set("enable.idempotence", "true").set("delivery.report.only.error", "true");
+    match transactional_id {
+        Some(id) => config.set("transactional.id", id),
+        None => config.remove("transaction.timeout.ms"),
+    };
+    config.create_with_context(Watch::default()).map_err(|e| explain(e, "a producer"))
+}
+
+/// A consumer of one topic's partitions, without a group's duties.
+///
+/// # Errors
+/// `KF004`.
+pub(super) fn consumer(options: &KafkaOptions, is_committed: bool) -> Result<BaseConsumer<Watch>> {
+    let mut config = with_properties(config(options), options, false);
+    config
+        .set("group.id", options.transactional_id())
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "false")
+        .set("fetch.wait.max.ms", "50")
+        .set("isolation.level", if is_committed { "read_committed" } else { "read_uncommitted" });
+    config.create_with_context(Watch::default()).map_err(|e| explain(e, "a consumer"))
+}
+
+/// A configuration for the administrative client.
+pub(super) fn admin_config(options: &KafkaOptions) -> ClientConfig {
+    with_properties(config(options), options, false)
+}
+
+/// Waits until nothing is under way. The client's own `flush` waits in steps of 100 ms.
+pub(super) fn settle(sender: &Sender) {
+    let mut nap = FIRST_NAP;
+    loop {
+        sender.poll(Duration::ZERO);
+        if sender.in_flight_count() == 0 {
+            return;
+        }
+        std::thread::sleep(nap);
+        if nap < LONGEST_NAP {
+            nap += nap / 8;
+        }
+    }
+}
+
+/// A coded error for what librdkafka said. `what` was being done.
+pub(super) fn explain(error: KafkaError, what: &str) -> Error {
+    if let KafkaError::ClientConfig(_, description, key, _) = &error {
+        let text = format!("the Kafka client does not take the property \"{key}\": {description}");
+        return Error::new(codes::KF004, text)
+            .with_try("check sink.properties, and librdkafka's CONFIGURATION.md");
+    }
+    if let KafkaError::ClientCreation(description) = &error {
+        return Error::new(
+            codes::KF004,
+            format!("no Kafka client can be made of this configuration: {description}"),
+        )
+        .with_try("check the section sink");
+    }
+    let code = code_of(&error);
+    let text = format!("Kafka: {what}");
+    match code {
+        Some(code) => explain_code(code, &text).with_source(error),
+        None => Error::new(codes::KF001, text).with_source(error),
+    }
+}
+
+/// The code within an error.
+pub(super) fn code_of(error: &KafkaError) -> Option<RDKafkaErrorCode> {
+    match error {
+        KafkaError::Transaction(inner) => Some(inner.code()),
+        other => other.rdkafka_error_code(),
+    }
+}
+
+/// A coded error for librdkafka's.
+pub(super) fn explain_code(code: RDKafkaErrorCode, text: &str) -> Error {
+    use RDKafkaErrorCode as Rd;
+    match code {
+        Rd::SaslAuthenticationFailed
+        | Rd::Authentication
+        | Rd::SSL
+        | Rd::TopicAuthorizationFailed
+        | Rd::ClusterAuthorizationFailed
+        | Rd::GroupAuthorizationFailed
+        | Rd::TransactionalIdAuthorizationFailed
+        | Rd::UnsupportedSASLMechanism
+        | Rd::IllegalSASLState => Error::new(codes::KF002, format!("{text}: the brokers refuse it"))
+            .with_try("check user, password and certificates in sink.tls and sink.sasl, and the rights that docs/KAFKA.md lists"),
+        Rd::UnknownTopic | Rd::UnknownTopicOrPartition | Rd::PolicyViolation | Rd::InvalidTopic
+        | Rd::InvalidReplicationFactor | Rd::InvalidPartitions | Rd::InvalidConfig => {
+            Error::new(codes::KF003, text).with_try("make the topic by hand, or change sink.topics")
+        }
+        _ => Error::new(codes::KF001, text).with_try("check that the brokers run and can be reached"),
+    }
+}

@@ -1,0 +1,351 @@
+//! Changes as Debezium events in Kafka topics, exactly once.
+//!
+//! What a unit holds of all tables, and the checkpoint, are one Kafka transaction (`writer`); why, and what
+//! every interleaving of deaths leaves behind, stands there and in `docs/adr/0011-one-kafka-transaction.md`. Tables stage into memory
+//! and hand their shares in (`units`); the last one completes the unit. A copy has a producer and a fence of its
+//! own (`copy`): its rows become visible while it goes on, and only its end is in the checkpoint.
+//!
+//! | file | what |
+//! |---|---|
+//! | `options` | what the sink is told |
+//! | `client` `topics` | librdkafka's clients and their errors; topics |
+//! | `state` `read` | the checkpoint, and reading it |
+//! | `units` `order` | which shares belong together, and in which order their events go: pure |
+//! | `spill` | events that wait, in memory or on disk |
+//! | `writer` | the transactions |
+//! | `table` `copy` | one table's stream, one table's copy |
+//! | `bench` | what a broker costs without us, and what a consumer sees |
+
+pub mod bench;
+mod client;
+mod copy;
+mod options;
+mod order;
+mod read;
+mod spill;
+mod state;
+mod table;
+mod topics;
+mod units;
+mod writer;
+
+pub use options::{CHECKPOINTS, KafkaOptions, Oversize, TopicOptions};
+pub use table::KafkaTable;
+
+use crate::debezium::{Encoder, Options as EventOptions};
+use crate::error::{Error, Result, codes};
+use crate::position::{CommitLsn, Epoch};
+use crate::schema::change::{Remedy, told};
+use crate::schema::{Past, TableId, TableSchema};
+use crate::sink::{
+    CommitOutcome, Cut, CutTable, OpenFor, PipelineRecord, RecordChange, Request, Sink, TableRecord,
+    WriterLease, Written, change_refused, table_error,
+};
+use copy::Lane;
+use read::Until;
+use state::{State, Table};
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use tokio::sync::oneshot;
+use topics::Topics;
+use units::{Complete, Units};
+use writer::{Change, Counters, Job, Share, Writer};
+
+/// The sink.
+pub struct KafkaSink {
+    options: Arc<KafkaOptions>,
+    events: Arc<EventOptions>,
+    topics: Topics,
+    counters: Arc<Counters>,
+    live: Mutex<Option<Arc<Live>>>,
+}
+
+/// What one takeover has.
+pub(crate) struct Live {
+    epoch: Epoch,
+    jobs: mpsc::Sender<Job>,
+    units: Mutex<Units<Share>>,
+    lane: Arc<Mutex<Lane>>,
+    /// Topics that are known to be there.
+    topics: Mutex<BTreeSet<String>>,
+    options: Arc<KafkaOptions>,
+    counters: Arc<Counters>,
+    /// Bytes of staged events.
+    memory: Arc<std::sync::atomic::AtomicUsize>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs what blocks where it may.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| Error::new(codes::RT001, "a task of the Kafka sink broke").with_source(e))?
+}
+
+impl Live {
+    fn send(&self, job: Job) -> Result<()> {
+        self.jobs.send(job).map_err(|_| gone())
+    }
+
+    async fn change(&self, change: Change) -> Result<CommitOutcome> {
+        let (reply, outcome) = oneshot::channel();
+        self.send(Job::Change(change, reply))?;
+        outcome.await.map_err(|_| gone())?
+    }
+
+    /// A unit's shares go to the writer in the order of the units: so the lock is held.
+    fn give(&self, complete: Vec<Complete<Share>>) -> Result<()> {
+        complete.into_iter().try_for_each(|unit| self.send(Job::Unit(unit)))
+    }
+
+    fn close_unit(&self, to: CommitLsn, tables: &[TableId]) {
+        let mut units = lock(&self.units);
+        let complete = units.announce(to, tables);
+        // A writer that is gone is met by whoever commits.
+        let _gone = self.give(complete);
+    }
+
+    fn hand_in(&self, table: TableId, to: CommitLsn, share: Share) -> Result<()> {
+        let mut units = lock(&self.units);
+        match units.hand_in(table, to, share) {
+            Ok(complete) => self.give(complete),
+            Err(_) => {
+                Err(Error::new(codes::RT001, format!("nobody announced a unit to {to} for table {table}")))
+            }
+        }
+    }
+
+    fn close_table(&self, table: TableId, number: u64) {
+        let mut units = lock(&self.units);
+        let complete = units.close(table, number);
+        let _gone = self.give(complete);
+    }
+
+    async fn look(&self) -> Result<State> {
+        let (reply, state) = oneshot::channel();
+        self.send(Job::Look(reply))?;
+        state.await.map_err(|_| gone())
+    }
+}
+
+/// A newer owner was met.
+fn fenced(by: Epoch) -> Error {
+    Error::new(codes::TG013, format!("another process of this pipeline took over with epoch {by}"))
+        .with_try("run one process of a pipeline at a time")
+}
+
+fn gone() -> Error {
+    Error::new(codes::KF007, "the writer of Kafka transactions has ended")
+}
+
+impl KafkaSink {
+    /// Connects to nothing yet.
+    ///
+    /// # Errors
+    /// `KF004`.
+    pub fn new(options: KafkaOptions) -> Result<Self> {
+        Ok(KafkaSink {
+            topics: Topics::new(&options)?,
+            events: Arc::new(options.events.clone()),
+            options: Arc::new(options),
+            counters: Arc::default(),
+            live: Mutex::new(None),
+        })
+    }
+
+    fn live(&self) -> Result<Arc<Live>> {
+        lock(&self.live).clone().ok_or_else(|| Error::new(codes::RT001, "the Kafka sink is not taken over"))
+    }
+
+    fn held(&self, lease: &WriterLease) -> Result<std::result::Result<Arc<Live>, CommitOutcome>> {
+        let live = self.live()?;
+        Ok(if live.epoch == lease.epoch { Ok(live) } else { Err(CommitOutcome::Fenced { by: live.epoch }) })
+    }
+
+    async fn read(&self, until: Until) -> Result<Option<State>> {
+        let options = Arc::clone(&self.options);
+        blocking(move || read::read(&options, until)).await
+    }
+
+    /// The topic is there, or is made.
+    async fn ensure_topic(&self, live: &Live, topic: &str) -> Result<()> {
+        if lock(&live.topics).contains(topic) {
+            return Ok(());
+        }
+        self.topics.ensure(topic).await?;
+        lock(&live.topics).insert(topic.to_owned());
+        Ok(())
+    }
+
+    /// How a table that is known goes on: its past, and why it must be copied again.
+    async fn follow(
+        &self,
+        live: &Live,
+        known: &Table,
+        schema: &Arc<TableSchema>,
+        purpose: OpenFor,
+        topic: &str,
+    ) -> Result<(Past, Option<String>)> {
+        let OpenFor::Continue(policy) = purpose else { return Ok((Past::default(), None)) };
+        let changes = known.changes(schema);
+        match policy.remedy(&changes) {
+            Remedy::Stop => return Err(change_refused(&schema.name, &changes)),
+            Remedy::Copy => return Ok((Past::default(), Some(told(&changes)))),
+            Remedy::InPlace => {}
+        }
+        let mut table = known.clone();
+        table.evolve(schema, &changes);
+        table.topic = topic.to_owned();
+        let past = table.past.clone();
+        if table != *known {
+            let id = schema.id;
+            live.change(Box::new(move |state| state.set_table(id, table))).await?;
+        }
+        Ok((past, None))
+    }
+}
+
+impl Sink for KafkaSink {
+    type Table = KafkaTable;
+
+    async fn peek(&self) -> Result<Option<PipelineRecord>> {
+        self.read(Until::Visible).await?.map(|state| state.pipeline_record()).transpose()
+    }
+
+    async fn take_over(&self) -> Result<(WriterLease, PipelineRecord)> {
+        drop(lock(&self.live).take());
+        self.topics.ensure_checkpoints().await?;
+        let options = Arc::clone(&self.options);
+        // The fences first: what is read after them is what will be built upon.
+        let (sender, partition, mut lane) = blocking(move || {
+            let sender = writer::client_for(&options)?;
+            let partition = read::partition(&sender, &options)?;
+            Ok((sender, partition, Lane::open(&options)?))
+        })
+        .await?;
+        let found = self.read(Until::End).await?;
+        let mut state = found.unwrap_or_default();
+        let record = state.pipeline_record()?;
+        state.epoch = state.epoch.next();
+        state.owner = uuid::Uuid::new_v4().simple().to_string();
+        let (epoch, owner) = (state.epoch, state.owner.clone());
+        lane.epoch = epoch;
+        let names = self.topics.names()?;
+        let (jobs, work) = mpsc::channel();
+        let options = Arc::clone(&self.options);
+        let writer = Writer {
+            sender,
+            options: Arc::clone(&options),
+            state,
+            partition,
+            counters: Arc::clone(&self.counters),
+        };
+        std::thread::Builder::new()
+            .name("kafka-writer".into())
+            .spawn(move || writer.run(&work))
+            .map_err(|e| Error::new(codes::RT001, "no thread for the Kafka writer").with_source(e))?;
+        let live = Arc::new(Live {
+            epoch,
+            jobs,
+            units: Mutex::new(Units::new()),
+            lane: Arc::new(Mutex::new(lane)),
+            topics: Mutex::new(names),
+            options,
+            counters: Arc::clone(&self.counters),
+            memory: Arc::default(),
+        });
+        // The epoch becomes visible before anything that is written under it.
+        match live.change(Box::new(|_| ())).await? {
+            CommitOutcome::Committed { .. } => {}
+            CommitOutcome::Fenced { by } => {
+                return Err(fenced(by));
+            }
+        }
+        *lock(&self.live) = Some(live);
+        Ok((WriterLease { epoch, owner }, record))
+    }
+
+    async fn open_table(
+        &self,
+        lease: &WriterLease,
+        schema: Arc<TableSchema>,
+        purpose: OpenFor,
+        _cut: Option<&CutTable>,
+    ) -> Result<(KafkaTable, TableRecord)> {
+        let live = self.held(lease)?.map_err(|_| gone())?;
+        let encoder = Encoder::new(&schema, &self.events)?;
+        for column in encoder.dropped_columns() {
+            tracing::warn!(table = %schema.name, column, "Debezium does not know the column's type: its events lack it");
+        }
+        let topic = encoder.topic().to_owned();
+        let state = live.look().await?;
+        let known = state
+            .tables
+            .get(&schema.id)
+            .filter(|table| table.position.is_some() && matches!(purpose, OpenFor::Continue(_)));
+        let (mut past, mut outdated) = (Past::default(), None);
+        if let Some(known) = known {
+            if known.topic == topic && !lock(&live.topics).contains(&topic) {
+                return Err(table_error(
+                    &schema.name,
+                    codes::KF006,
+                    format!("its topic \"{topic}\" is gone"),
+                )
+                .with_try(format!("strandline resync \"{}\" --yes", schema.name)));
+            }
+            (past, outdated) = self.follow(&live, known, &schema, purpose, &topic).await?;
+        }
+        self.ensure_topic(&live, &topic).await?;
+        let (position, copied_at) = match known {
+            Some(known) if outdated.is_none() => (known.position()?, known.copied_at()?),
+            _ => {
+                // On record before the first row of the copy is in the topic: what streamed before is over.
+                let (id, table) = (schema.id, Table::new(&schema, &topic));
+                live.change(Box::new(move |state| state.set_table(id, table))).await?;
+                (None, None)
+            }
+        };
+        let version = live.look().await?.sequence;
+        let record = TableRecord { target_id: topic, version, position, copied_at, past, outdated };
+        Ok((KafkaTable::new(live, schema, Arc::clone(&self.events), encoder), record))
+    }
+
+    fn close_unit(&self, to: CommitLsn, tables: &[TableId]) {
+        if let Ok(live) = self.live() {
+            live.close_unit(to, tables);
+        }
+    }
+
+    async fn commit_cut(&self, lease: &WriterLease, cut: Cut) -> Result<CommitOutcome> {
+        let live = match self.held(lease)? {
+            Ok(live) => live,
+            Err(fenced) => return Ok(fenced),
+        };
+        let (reply, outcome) = oneshot::channel();
+        live.send(Job::Cut(cut, reply))?;
+        outcome.await.map_err(|_| gone())?
+    }
+
+    async fn record(&self, lease: &WriterLease, change: RecordChange) -> Result<CommitOutcome> {
+        match self.held(lease)? {
+            Ok(live) => live.change(Box::new(move |state| state.apply(change))).await,
+            Err(fenced) => Ok(fenced),
+        }
+    }
+
+    async fn newest_epoch(&self) -> Result<Option<Epoch>> {
+        Ok(self.read(Until::End).await?.map(|state| state.epoch))
+    }
+
+    fn written(&self) -> Written {
+        Written { files: 0, bytes: self.counters.bytes.load(Ordering::Relaxed) }
+    }
+
+    async fn poll_requests(&self, _lease: &WriterLease) -> Result<Vec<Request>> {
+        Ok(Vec::new())
+    }
+}

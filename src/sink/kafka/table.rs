@@ -1,0 +1,190 @@
+//! One table's stream: batches become events when they are staged, so that a value that no event can hold stops
+//! its table before anything of the unit is produced.
+
+use super::copy::{self, CopyRun};
+use super::options::Oversize;
+use super::spill::{Part, Shelf};
+use super::state::stored;
+use super::writer::{Job, Share};
+use super::{Live, blocking, gone};
+use crate::debezium::{Encoder, Marker, Occasion, Options as EventOptions, Record, Records};
+use crate::error::{Error, Result, codes};
+use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint};
+use crate::position::{CommitLsn, Interval};
+use crate::schema::TableSchema;
+use crate::sink::{Base, CommitOutcome, TableSink, table_error};
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::oneshot;
+
+/// Rows that become events at once.
+const PIECE: usize = 4096;
+
+/// A table of the sink.
+pub struct KafkaTable {
+    live: Arc<Live>,
+    schema: Arc<TableSchema>,
+    events: Arc<EventOptions>,
+    number: u64,
+    topic: Arc<str>,
+    encoder: Encoder,
+    staged: Vec<Part>,
+    shelf: Shelf,
+    /// The copy under way.
+    run: Mutex<Option<Arc<CopyRun>>>,
+}
+
+impl KafkaTable {
+    pub(super) fn new(
+        live: Arc<Live>,
+        schema: Arc<TableSchema>,
+        events: Arc<EventOptions>,
+        encoder: Encoder,
+    ) -> Self {
+        let number = super::lock(&live.units).open(schema.id);
+        let topic = Arc::from(encoder.topic());
+        let shelf = Shelf::new(Arc::clone(&live.memory), live.options.memory);
+        let (staged, run) = (Vec::new(), Mutex::new(None));
+        KafkaTable { live, schema, events, number, topic, encoder, staged, shelf, run }
+    }
+}
+
+/// Now, as events show it.
+pub(super) fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Librdkafka's count of what a record takes beside key, value and headers.
+const OVERHEAD: usize = 128;
+
+fn size_of(record: &Record<'_>) -> usize {
+    let headers: usize = record.headers().map(|(name, value)| name.len() + value.len() + 8).sum();
+    record.key().map_or(0, <[u8]>::len) + record.value().map_or(0, <[u8]>::len) + headers + OVERHEAD
+}
+
+/// No record is larger than the broker takes.
+pub(super) fn check_sizes(
+    schema: &TableSchema,
+    records: &Records,
+    limit: usize,
+    policy: &Oversize,
+) -> Result<()> {
+    if records.bytes() < limit {
+        return Ok(());
+    }
+    match records.iter().map(|record| size_of(&record)).find(|size| *size > limit) {
+        Some(size) if *policy == Oversize::Stop => {
+            let what = format!("an event of {size} bytes is larger than the limit of {limit}");
+            Err(table_error(&schema.name, codes::KF005, what).with_try(
+                "raise sink.properties message.max.bytes and the topic's max.message.bytes, then resync the table",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl TableSink for KafkaTable {
+    async fn stage(&mut self, batch: ChangeBatch) -> Result<()> {
+        if batch.schema != *self.encoder.schema() {
+            self.encoder = Encoder::new(&batch.schema, &self.events)?;
+        }
+        let options = Arc::clone(&self.live.options);
+        let occasion = Occasion { now_ns: now_ns(), snapshot: None };
+        // In pieces: events take several times the memory of the rows.
+        for from in (0..batch.len()).step_by(PIECE) {
+            let mut records = Records::new();
+            self.encoder.encode(
+                &batch.slice(from, PIECE.min(batch.len() - from)),
+                &occasion,
+                &mut records,
+            )?;
+            check_sizes(&self.schema, &records, options.max_record, &options.oversize)?;
+            self.staged.push(self.shelf.put(records, &options.spill_dir)?);
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self, interval: Interval) -> Result<CommitOutcome> {
+        let (reply, outcome) = oneshot::channel();
+        let parts = std::mem::take(&mut self.staged);
+        self.shelf.next_unit();
+        let share = Share { topic: Arc::clone(&self.topic), parts, reply };
+        self.live.hand_in(self.schema.id, interval.to, share)?;
+        outcome.await.map_err(|_| gone())?
+    }
+
+    fn evolve(&mut self, schema: Arc<TableSchema>) -> Result<()> {
+        let (id, new) = (schema.id, Arc::clone(&schema));
+        let (reply, _nobody_waits) = oneshot::channel();
+        let change = Box::new(move |state: &mut super::State| {
+            if let Some(mut table) = state.tables.get(&id).cloned() {
+                let changes = table.changes(&new);
+                table.evolve(&new, &changes);
+                state.set_table(id, table);
+            }
+        });
+        self.live.send(Job::Change(change, reply))?;
+        self.schema = schema;
+        Ok(())
+    }
+
+    fn discard_staged(&mut self) {
+        self.staged.clear();
+        self.shelf.next_unit();
+    }
+
+    fn copy_writer(&self, point: &SnapshotPoint) -> Result<Box<dyn CopyWriter>> {
+        let mut current = super::lock(&self.run);
+        // Writers of one copy share its point; a copy that begins again has another.
+        let run = match current.take().filter(|run| run.point == *point) {
+            Some(run) => run,
+            None => Arc::new(CopyRun::new(
+                Arc::clone(&self.live),
+                Arc::clone(&self.schema),
+                &self.events,
+                *point,
+            )?),
+        };
+        *current = Some(Arc::clone(&run));
+        Ok(Box::new(copy::Writer::new(run)))
+    }
+
+    async fn commit_copy(
+        &mut self,
+        position: CommitLsn,
+        parts: Vec<CopyPart>,
+        _base: Base,
+    ) -> Result<CommitOutcome> {
+        let run = super::lock(&self.run).take();
+        if let Some(run) = run {
+            let held =
+                parts.into_iter().filter_map(|part| part.0.downcast::<copy::Held>().ok()).map(|held| *held);
+            let held: Vec<copy::Held> = held.collect();
+            blocking(move || run.finish(held)).await?;
+        } else if !parts.is_empty() {
+            return Err(Error::new(codes::RT001, "parts of a copy that was not begun"));
+        }
+        let (schema, topic) = (Arc::clone(&self.schema), Arc::clone(&self.topic));
+        let change = Box::new(move |state: &mut super::State| {
+            let at = Some(stored(position));
+            let table =
+                super::Table { position: at.clone(), copied_at: at, ..super::Table::new(&schema, &topic) };
+            state.set_table(schema.id, table);
+        });
+        self.live.change(change).await
+    }
+}
+
+impl Drop for KafkaTable {
+    fn drop(&mut self) {
+        self.live.close_table(self.schema.id, self.number);
+    }
+}
+
+/// The markers of a table's first and last row.
+pub(super) fn ends(point: &SnapshotPoint) -> (Marker, Marker) {
+    let first = if point.is_first { Marker::First } else { Marker::FirstInDataCollection };
+    let last = if point.is_last { Marker::Last } else { Marker::LastInDataCollection };
+    (first, last)
+}

@@ -1,0 +1,82 @@
+//! Topics: making those that are missing, seeing which are there.
+
+use super::client::{ASK, admin_config, explain, explain_code};
+use super::options::{CHECKPOINT_PARTITIONS, CHECKPOINTS, KafkaOptions, TopicOptions};
+use crate::error::{Error, Result, codes};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::RDKafkaErrorCode;
+use std::collections::BTreeSet;
+
+/// The administrative client.
+pub(super) struct Topics {
+    admin: AdminClient<DefaultClientContext>,
+    options: TopicOptions,
+}
+
+impl Topics {
+    /// Connects lazily.
+    ///
+    /// # Errors
+    /// `KF004`.
+    pub(super) fn new(options: &KafkaOptions) -> Result<Self> {
+        let admin = admin_config(options).create().map_err(|e| explain(e, "the administrative client"))?;
+        Ok(Topics { admin, options: options.topics.clone() })
+    }
+
+    /// Names of all topics. Blocking.
+    ///
+    /// # Errors
+    /// `KF001`, `KF002`.
+    pub(super) fn names(&self) -> Result<BTreeSet<String>> {
+        let metadata =
+            self.admin.inner().fetch_metadata(None, ASK).map_err(|e| explain(e, "the list of topics"))?;
+        Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
+    }
+
+    /// Makes a topic for events unless it is there.
+    ///
+    /// # Errors
+    /// `KF003` when it may not be made, or is refused.
+    pub(super) async fn ensure(&self, name: &str) -> Result<()> {
+        if !self.options.create {
+            return Ok(());
+        }
+        let mut topic = NewTopic::new(
+            name,
+            self.options.partitions.unwrap_or(-1),
+            TopicReplication::Fixed(self.options.replication.unwrap_or(-1)),
+        );
+        for (key, value) in &self.options.settings {
+            topic = topic.set(key, value);
+        }
+        self.make(topic).await
+    }
+
+    /// Makes the checkpoints' topic unless it is there: compacted.
+    ///
+    /// # Errors
+    /// As [`Topics::ensure`].
+    pub(super) async fn ensure_checkpoints(&self) -> Result<()> {
+        let replication = TopicReplication::Fixed(self.options.replication.unwrap_or(-1));
+        let topic = NewTopic::new(CHECKPOINTS, CHECKPOINT_PARTITIONS, replication)
+            .set("cleanup.policy", "compact")
+            .set("segment.bytes", "16777216")
+            .set("min.cleanable.dirty.ratio", "0.1");
+        self.make(topic).await
+    }
+
+    async fn make(&self, topic: NewTopic<'_>) -> Result<()> {
+        let name = topic.name.to_owned();
+        let options = AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK));
+        let made = self.admin.create_topics([&topic], &options).await;
+        let made = made.map_err(|e| explain(e, &format!("making the topic \"{name}\"")))?;
+        match made.into_iter().next() {
+            Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
+            Some(Err((_, code))) => {
+                Err(explain_code(code, &format!("the topic \"{name}\" cannot be made ({code})")))
+            }
+            None => Err(Error::new(codes::KF001, format!("no answer about the topic \"{name}\""))),
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! The one thread that writes: each unit with its checkpoint in one Kafka transaction.
+//!
+//! # Who dies where
+//!
+//! Unit `(100, 200]` of tables `A` and `B`, the last cut at 100. A transaction holds the events of both, the
+//! positions `A` 200 and `B` 200, and the cut that was decided before it began.
+//!
+//! | the writer dies | what a `read_committed` consumer sees | the checkpoint | the next owner |
+//! |---|---|---|---|
+//! | while it produces | nothing of the unit; what follows is hidden until the fence | 100, 100, cut 100 | its fence aborts it; the stream is read again from the slot |
+//! | after the commit was sent, before the answer | all or nothing: the coordinator's log decides | 200 or 100 | the fence waits until that is decided; then the checkpoint is read |
+//! | after the answer, before a cut at 200 | the unit | 200, 200, cut 100 | both tables skip what they hold; the replay must meet the transaction that ends at 200 |
+//! | after the cut, before the acknowledgement | the unit | cut 200 | the witness must match |
+//! | asleep, woken after a takeover | nothing of it | the new owner's | its commit is refused: `Fenced` |
+//! | in a copy | rows that are read again, all `r` | the table has no position | its copy begins again |
+//!
+//! A cut alone costs a transaction, too. So it waits for the next unit and goes with it, but no longer than
+//! [`CUT_WAITS`]. The acknowledgement waits with it, which costs the source nothing.
+//!
+//! # Errors
+//!
+//! What the client can resume, it resumes. What must be aborted is aborted, and the unit is written again from
+//! memory, in another transaction. Anything else leaves the outcome unknown: the writer ends with `KF007`, the
+//! session begins again with a takeover, and the checkpoint says what became of it. A transaction that was too
+//! long is ended by the broker with the same error as a fence, so the checkpoint's epoch tells them apart.
+
+use super::client::{self, ASK, Sender, code_of, explain, explain_code, settle};
+use super::options::{CHECKPOINTS, KafkaOptions};
+use super::order::in_order;
+use super::read::{self, Until};
+use super::spill::Part;
+use super::state::State;
+use super::units::Complete;
+use crate::debezium::Record;
+use crate::error::{Code, Error, Result, codes};
+use crate::position::Epoch;
+use crate::sink::{CommitOutcome, Cut};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// So long a cut waits for a unit to go with.
+const CUT_WAITS: Duration = Duration::from_millis(100);
+/// A unit that had to be aborted is written again so often before the session begins anew.
+const ATTEMPTS: u32 = 5;
+const FULL_NAP: Duration = Duration::from_micros(500);
+/// While the brokers do not answer, this is said so often.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
+/// Where an outcome goes.
+pub(super) type Reply = oneshot::Sender<Result<CommitOutcome>>;
+
+/// One table's part of a unit.
+pub(super) struct Share {
+    pub topic: Arc<str>,
+    pub parts: Vec<Part>,
+    pub reply: Reply,
+}
+
+/// A change to the checkpoint.
+pub(super) type Change = Box<dyn FnOnce(&mut State) + Send>;
+
+/// What the writer is told.
+pub(super) enum Job {
+    /// Write a unit.
+    Unit(Complete<Share>),
+    /// Write a cut, with the next unit or soon.
+    Cut(Cut, Reply),
+    /// Change the checkpoint.
+    Change(Change, Reply),
+    /// Look at the checkpoint.
+    Look(oneshot::Sender<State>),
+}
+
+/// What was written.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub records: AtomicU64,
+    pub bytes: AtomicU64,
+}
+
+/// The writer.
+pub(super) struct Writer {
+    pub sender: Sender,
+    pub options: Arc<KafkaOptions>,
+    pub state: State,
+    /// Where the checkpoint goes.
+    pub partition: i32,
+    pub counters: Arc<Counters>,
+}
+
+/// Why a transaction did not happen.
+enum Failure {
+    /// It was aborted: nothing of it is there.
+    Aborted(Error),
+    /// Nobody knows, or the producer is of no more use.
+    Lost(Error),
+    /// Another owner has the fence.
+    Fenced(Epoch),
+    /// Not Kafka's fault: the session must not try again.
+    Broken(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Broken(error)
+    }
+}
+
+/// What answers every job after the end.
+enum End {
+    Fenced(Epoch),
+    Lost(String),
+    Broken(Code, String),
+}
+
+impl Writer {
+    /// Works until nobody has jobs any more.
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        let mut waiting: Option<(Cut, Reply, Instant)> = None;
+        let mut end = None;
+        while end.is_none() {
+            let job = match &waiting {
+                None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some((.., until)) => jobs.recv_timeout(until.saturating_duration_since(Instant::now())),
+            };
+            end = match job {
+                Ok(Job::Cut(cut, reply)) => {
+                    // There is one at a time; an older one that nobody waits for any more is dropped.
+                    waiting = Some((cut, reply, Instant::now() + CUT_WAITS));
+                    None
+                }
+                Ok(Job::Unit(unit)) => self.unit(unit, waiting.take()).err(),
+                Ok(Job::Change(change, reply)) => self.change(|state| change(state), reply).err(),
+                Ok(Job::Look(reply)) => {
+                    // Who asked may be gone.
+                    let _gone = reply.send(self.state.clone());
+                    None
+                }
+                Err(RecvTimeoutError::Timeout) => match waiting.take() {
+                    Some((cut, reply, _)) => self.change(|state| state.cut(&cut), reply).err(),
+                    None => None,
+                },
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+        }
+        let Some(end) = end else { return };
+        if let Some((_, reply, _)) = waiting {
+            answer(reply, end.result());
+        }
+        while let Ok(job) = jobs.recv() {
+            match job {
+                Job::Cut(_, reply) | Job::Change(_, reply) => answer(reply, end.result()),
+                Job::Unit(unit) => {
+                    unit.shares.into_iter().for_each(|(_, share)| answer(share.reply, end.result()));
+                }
+                Job::Look(reply) => drop(reply),
+            }
+        }
+    }
+
+    fn unit(
+        &mut self,
+        unit: Complete<Share>,
+        cut: Option<(Cut, Reply, Instant)>,
+    ) -> std::result::Result<(), End> {
+        let mut next = self.state.clone();
+        next.advance(unit.shares.iter().map(|(id, _)| *id), unit.to);
+        if let Some((cut, ..)) = &cut {
+            next.cut(cut);
+        }
+        let (mut replies, mut topics, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+        for (_, Share { topic, parts, reply }) in unit.shares {
+            replies.push(reply);
+            topics.push(topic);
+            shares.push(parts);
+        }
+        replies.extend(cut.map(|(_, reply, _)| reply));
+        self.commit(next, replies, |writer| {
+            in_order(&shares, |share, record| match topics.get(share) {
+                Some(topic) => writer.send(topic, record),
+                None => Ok(()),
+            })
+        })
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut State), reply: Reply) -> std::result::Result<(), End> {
+        let mut next = self.state.clone();
+        change(&mut next);
+        self.commit(next, vec![reply], |_| Ok(()))
+    }
+
+    /// One transaction: events, then the checkpoint. Answers everybody.
+    fn commit(
+        &mut self,
+        mut next: State,
+        replies: Vec<Reply>,
+        events: impl Fn(&Self) -> std::result::Result<(), Failure>,
+    ) -> std::result::Result<(), End> {
+        next.sequence += 1;
+        let version = next.sequence;
+        let mut attempt = 1;
+        let end = loop {
+            match self.transaction(&mut next.clone(), &events) {
+                Ok(written) => {
+                    self.state = written;
+                    for reply in replies {
+                        answer(reply, Ok(CommitOutcome::Committed { version }));
+                    }
+                    return Ok(());
+                }
+                Err(Failure::Aborted(error)) if attempt < ATTEMPTS => {
+                    tracing::warn!(code = %error.code(), attempt, "{}: written again", error.cause_line());
+                    attempt += 1;
+                }
+                Err(Failure::Aborted(error) | Failure::Lost(error)) => break End::Lost(error.cause_line()),
+                Err(Failure::Fenced(by)) => break End::Fenced(by),
+                Err(Failure::Broken(error)) => break End::Broken(error.code(), error.cause_line()),
+            }
+        };
+        for reply in replies {
+            answer(reply, end.result());
+        }
+        Err(end)
+    }
+
+    fn transaction(
+        &self,
+        next: &mut State,
+        events: impl Fn(&Self) -> std::result::Result<(), Failure>,
+    ) -> std::result::Result<State, Failure> {
+        let checkpoint = next.records()?;
+        if self.options.exactly_once {
+            self.sender.begin_transaction().map_err(|e| self.judge(e))?;
+        }
+        let produced = events(self).and_then(|()| {
+            if !self.options.exactly_once {
+                // The checkpoint must not be there before the events.
+                self.delivered()?;
+            }
+            for (suffix, value) in &checkpoint {
+                self.checkpoint(suffix, value)?;
+            }
+            self.delivered()
+        });
+        match produced {
+            Ok(()) if self.options.exactly_once => self.finish()?,
+            Ok(()) => {}
+            Err(failure) => return Err(self.give_up(failure)),
+        }
+        Ok(std::mem::take(next))
+    }
+
+    /// Everything produced is in the logs, or something is not.
+    fn delivered(&self) -> std::result::Result<(), Failure> {
+        settle(&self.sender);
+        match self.sender.context().take_failure() {
+            None => Ok(()),
+            Some((code, topic)) => {
+                let error =
+                    explain_code(code, &format!("the topic \"{topic}\" did not take a record ({code})"));
+                Err(self.failed_with(code, error))
+            }
+        }
+    }
+
+    fn finish(&self) -> std::result::Result<(), Failure> {
+        let mut said = Instant::now();
+        loop {
+            let error = match self.sender.commit_transaction(ASK) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if !is_retriable(&error) {
+                let failure = self.judge(error);
+                return Err(self.give_up(failure));
+            }
+            if said.elapsed() > SAY_EVERY {
+                said = Instant::now();
+                tracing::warn!("Kafka does not answer to a commit: {error}");
+            }
+        }
+    }
+
+    /// Aborts what is begun. When that cannot be, the producer is of no more use.
+    fn give_up(&self, failure: Failure) -> Failure {
+        // A broken one leaves its transaction open: the process ends.
+        let Failure::Aborted(error) = failure else { return failure };
+        if !self.options.exactly_once {
+            return Failure::Aborted(error);
+        }
+        loop {
+            match self.sender.abort_transaction(ASK) {
+                Ok(()) => {
+                    settle(&self.sender);
+                    self.sender.context().take_failure();
+                    return Failure::Aborted(error);
+                }
+                Err(abort) if is_retriable(&abort) => {}
+                Err(abort) => {
+                    return match self.judge(abort) {
+                        Failure::Aborted(error) => Failure::Lost(error),
+                        other => other,
+                    };
+                }
+            }
+        }
+    }
+
+    fn judge(&self, error: KafkaError) -> Failure {
+        let code = code_of(&error).unwrap_or(RDKafkaErrorCode::Unknown);
+        let may_abort = matches!(&error, KafkaError::Transaction(e) if e.txn_requires_abort());
+        let failure = self.failed_with(code, explain(error, "a transaction"));
+        match failure {
+            Failure::Aborted(error) if !may_abort => Failure::Lost(error),
+            failure => failure,
+        }
+    }
+
+    /// Aborted, unless this code says that somebody else may have the fence.
+    fn failed_with(&self, code: RDKafkaErrorCode, error: Error) -> Failure {
+        if !is_fence(code) && self.sender.client().fatal_error().is_none() {
+            return Failure::Aborted(error);
+        }
+        match read::read(&self.options, Until::End) {
+            Ok(Some(found)) if found.epoch > self.state.epoch => Failure::Fenced(found.epoch),
+            Ok(_) => Failure::Lost(error),
+            Err(unread) => Failure::Lost(unread),
+        }
+    }
+
+    fn checkpoint(&self, suffix: &str, value: &[u8]) -> std::result::Result<(), Failure> {
+        let key = format!("{}{suffix}", self.options.pipeline);
+        self.enqueue(BaseRecord::to(CHECKPOINTS).partition(self.partition).key(key.as_bytes()).payload(value))
+    }
+
+    fn send(&self, topic: &str, record: Record<'_>) -> std::result::Result<(), Failure> {
+        send(&self.sender, topic, record, &self.counters).map_err(|e| self.judge_send(e))
+    }
+
+    fn enqueue(&self, record: BaseRecord<'_, [u8], [u8]>) -> std::result::Result<(), Failure> {
+        enqueue(&self.sender, record).map_err(|e| self.judge_send(e))
+    }
+
+    fn judge_send(&self, error: KafkaError) -> Failure {
+        let code = code_of(&error).unwrap_or(RDKafkaErrorCode::Unknown);
+        self.failed_with(code, explain(error, "producing"))
+    }
+}
+
+/// Produces one record; waits while the client's queue is full.
+pub(super) fn send(
+    sender: &Sender,
+    topic: &str,
+    record: Record<'_>,
+    counters: &Counters,
+) -> std::result::Result<(), KafkaError> {
+    let mut base: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
+    base.key = record.key();
+    base.payload = record.value();
+    let mut headers: Option<OwnedHeaders> = None;
+    for (key, value) in record.headers() {
+        headers = Some(headers.unwrap_or_default().insert(Header { key, value: Some(value) }));
+    }
+    base.headers = headers;
+    let bytes = base.key.map_or(0, <[u8]>::len) + base.payload.map_or(0, <[u8]>::len);
+    counters.records.fetch_add(1, Ordering::Relaxed);
+    counters.bytes.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+    enqueue(sender, base)
+}
+
+fn enqueue(sender: &Sender, mut record: BaseRecord<'_, [u8], [u8]>) -> std::result::Result<(), KafkaError> {
+    loop {
+        match sender.send(record) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => record = again,
+            Err((error, _)) => return Err(error),
+        }
+        sender.poll(Duration::ZERO);
+        std::thread::sleep(FULL_NAP);
+    }
+}
+
+/// The same call may be made again.
+pub(super) fn is_retriable(error: &KafkaError) -> bool {
+    match error {
+        KafkaError::Transaction(e) => e.is_retriable(),
+        KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut) => true,
+        _ => false,
+    }
+}
+
+impl End {
+    fn result(&self) -> Result<CommitOutcome> {
+        match self {
+            End::Fenced(by) => Ok(CommitOutcome::Fenced { by: *by }),
+            End::Broken(code, what) => Err(Error::new(*code, what.clone())),
+            End::Lost(what) => Err(Error::new(codes::KF007, format!("a Kafka transaction was lost: {what}"))
+                .with_try(
+                    "nothing: the checkpoint says what became of it, and strandline goes on from there",
+                )),
+        }
+    }
+}
+
+fn answer(reply: Reply, outcome: Result<CommitOutcome>) {
+    // Who asked may have ended.
+    let _gone = reply.send(outcome);
+}
+
+/// What a fence says; a broker that ends a transaction for its age says the same.
+pub(super) fn is_fence(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Rd;
+    matches!(code, Rd::Fenced | Rd::ProducerFenced | Rd::InvalidProducerEpoch)
+}
+
+/// The producer of the stream, with its fence.
+pub(super) fn client_for(options: &KafkaOptions) -> Result<Sender> {
+    let sender =
+        client::producer(options, options.exactly_once.then(|| options.transactional_id()).as_deref())?;
+    if options.exactly_once {
+        fence(&sender)?;
+    }
+    Ok(sender)
+}
+
+/// Takes the fence of this transactional id; whoever had it is refused from here on.
+pub(super) fn fence(sender: &Sender) -> Result<()> {
+    sender.init_transactions(ASK).map_err(|e| explain(e, "taking the fence (InitProducerId)"))
+}

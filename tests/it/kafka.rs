@@ -1,0 +1,317 @@
+//! Events in Kafka: what a `read_committed` consumer sees is what happened in the source, once, in its order.
+
+use crate::harness::kafka::{Broker, Record, shared};
+use crate::harness::places;
+use crate::harness::random::Random;
+use crate::harness::sql::{Sql, SqlError};
+use crate::harness::{Scene, until};
+use crate::workload::Clients;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// A scene whose sink is this broker; the pipeline's name is the first part of its topics.
+fn scene(name: &str, broker: &Broker) -> Scene {
+    let mut scene = Scene::new(name);
+    scene.config.name = name.to_owned();
+    scene.config.target = Some(format!("  type: kafka\n  brokers: [\"{}\"]\n", broker.address()));
+    scene.config.interval = "5ms".into();
+    scene
+}
+
+fn value(record: &Record) -> Option<Value> {
+    record.value.as_ref().map(|text| serde_json::from_str(text).expect("JSON"))
+}
+
+/// `op` and the images, without what differs from run to run.
+fn told(record: &Record) -> String {
+    let key = record.key.as_deref().unwrap_or("null");
+    match value(record) {
+        None => format!("{key} tombstone"),
+        Some(value) => {
+            format!(
+                "{key} {} {} -> {} {}",
+                value["op"], value["before"], value["after"], value["source"]["snapshot"]
+            )
+        }
+    }
+}
+
+#[test]
+fn a_table_is_read_and_then_followed() {
+    let broker = shared();
+    let scene = scene("kafka-follow", broker);
+    scene.sql().exec(
+        "create table orders(id int primary key, what text); insert into orders select i, 'r' || i from generate_series(1, 3) i",
+    );
+    scene.drain();
+    scene.sql().exec(
+        "insert into orders values (4, 'new'); update orders set what = 'changed' where id = 1;
+         begin; delete from orders where id = 2; update orders set id = 30 where id = 3; commit",
+    );
+    scene.drain();
+    let seen: Vec<String> = broker.read_all(&["kafka-follow.public.orders"]).iter().map(told).collect();
+    assert_eq!(
+        seen,
+        [
+            r#"{"id":1} "r" null -> {"id":1,"what":"r1"} "first""#,
+            r#"{"id":2} "r" null -> {"id":2,"what":"r2"} "true""#,
+            r#"{"id":3} "r" null -> {"id":3,"what":"r3"} "last""#,
+            r#"{"id":4} "c" null -> {"id":4,"what":"new"} "false""#,
+            r#"{"id":1} "u" null -> {"id":1,"what":"changed"} "false""#,
+            r#"{"id":2} "d" {"id":2,"what":null} -> null "false""#,
+            r#"{"id":2} tombstone"#,
+            r#"{"id":3} "d" {"id":3,"what":null} -> null "false""#,
+            r#"{"id":3} tombstone"#,
+            r#"{"id":30} "c" null -> {"id":30,"what":"r3"} "false""#,
+        ]
+    );
+    // Nothing is done again by another start.
+    scene.drain();
+    assert_eq!(broker.read_all(&["kafka-follow.public.orders"]).len(), seen.len());
+}
+
+/// A transaction over several tables is in their topics when any of it is.
+#[test]
+fn tables_of_one_transaction_become_visible_together() {
+    let broker = shared();
+    let scene = scene("kafka-together", broker);
+    scene.sql().exec("create table a(id int primary key); create table b(id int primary key)");
+    scene.drain();
+    scene
+        .sql()
+        .exec("begin; insert into a values (1); insert into b values (1); insert into a values (2); commit");
+    scene.drain();
+    let records = broker.read_all(&["kafka-together.public.a", "kafka-together.public.b"]);
+    let of = |topic: &str| records.iter().filter(|r| r.topic.ends_with(topic)).map(told).collect::<Vec<_>>();
+    assert_eq!(of(".a").len(), 2);
+    assert_eq!(of(".b").len(), 1);
+}
+
+fn make_counters(sql: &mut Sql) {
+    sql.exec(
+        "create table counters(id int primary key, n bigint not null);
+         create table things(id bigint generated always as identity primary key, what text);
+         insert into counters select i, 0 from generate_series(0, 19) i;
+         create table filler(id int primary key, t text);
+         insert into filler select i, repeat(md5(i::text), 8) from generate_series(1, 20000) i",
+    );
+}
+
+/// Each counter goes up by one at a time; each thing comes, and some go.
+fn count(sql: &mut Sql, random: &mut Random) -> Result<(), SqlError> {
+    let mut script = String::from("begin;");
+    let mut ids: Vec<u64> = (0..random.between(1, 4)).map(|_| random.between(0, 20)).collect();
+    ids.sort_unstable();
+    for id in ids {
+        script.push_str(&format!("update counters set n = n + 1 where id = {id};"));
+    }
+    let n = random.between(1, 9);
+    script
+        .push_str(&format!("insert into things (what) select repeat('x', 50) from generate_series(1, {n});"));
+    if random.between(0, 4) == 0 {
+        script.push_str("delete from things where id = (select min(id) from things where id % 3 = 0);");
+    }
+    script.push_str("commit");
+    sql.try_exec(&script)
+}
+
+/// Every event of the counters, once and in order; every thing once.
+#[track_caller]
+fn check_counters(scene: &Scene, broker: &Broker) -> usize {
+    let name = &scene.config.name;
+    let counters = format!("{name}.public.counters");
+    let records = broker.read_all(&[&counters]);
+    let mut last: BTreeMap<i64, (i64, bool)> = BTreeMap::new();
+    for record in &records {
+        let value = value(record).expect("no counter is deleted");
+        let (id, n) = (value["after"]["id"].as_i64().unwrap(), value["after"]["n"].as_i64().unwrap());
+        let streamed = value["op"] == "u";
+        match last.get(&id) {
+            Some(&(before, _)) if streamed => {
+                assert_eq!(
+                    n,
+                    before + 1,
+                    "counter {id} at {}@{}: {before} is followed by {n}",
+                    record.partition,
+                    record.offset
+                );
+            }
+            Some(&(_, was_streamed)) => assert!(!was_streamed, "counter {id} is read after it was streamed"),
+            None => assert!(!streamed, "counter {id} was never read"),
+        }
+        last.insert(id, (n, streamed));
+    }
+    let found = last.iter().map(|(id, (n, _))| format!("{id}={n}")).collect::<Vec<_>>().join(",");
+    let source = scene.sql().value("select string_agg(id || '=' || n, ',' order by id) from counters");
+    assert_eq!(found, source);
+    let mut things: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for record in broker.read_all(&[&format!("{name}.public.things")]) {
+        let op = value(&record).map_or("tombstone".to_owned(), |v| v["op"].as_str().unwrap().to_owned());
+        things.entry(record.key.expect("a key")).or_default().push(op);
+    }
+    let mut alive = 0;
+    for (key, mut ops) in things {
+        // What was read more than once was read by a copy that was interrupted.
+        let reads = ops.iter().take_while(|op| *op == "r").count();
+        ops.drain(..reads.saturating_sub(1));
+        assert!(
+            matches!(
+                ops.iter().map(String::as_str).collect::<Vec<_>>()[..],
+                ["r" | "c"] | ["r" | "c", "d", "tombstone"]
+            ),
+            "{key}: {ops:?}"
+        );
+        alive += usize::from(ops.len() == 1);
+    }
+    assert_eq!(alive.to_string(), scene.sql().value("select count(*) from things"));
+    records.len()
+}
+
+/// kill -9 of strandline and of the broker, at random. `KILLS` scales it.
+#[test]
+fn every_event_comes_once_and_in_order_through_kills() {
+    let kills = std::env::var("KILLS").map_or(12, |k| k.parse::<u64>().expect("KILLS is a number"));
+    let mut random = Random::from_env("kafka-kill");
+    let mut scene = scene("kafka-kill", shared());
+    let mut broker = Broker::start(&scene.dir().join("kafka"));
+    scene.config.target = Some(format!("  type: kafka\n  brokers: [\"{}\"]\n", broker.address()));
+    make_counters(&mut scene.sql());
+    let url = scene.pg.url("postgres", "shop");
+    let clients = Clients::start(3, &url, &mut random, Duration::from_millis(4), count);
+    let started = Instant::now();
+    let mut broker_kills = 0;
+    for kill in 0..kills {
+        let mut running = scene.start_run(&[]);
+        std::thread::sleep(Duration::from_millis(random.between(20, 1800)));
+        if kill % 4 == 2 {
+            broker.crash();
+            broker_kills += 1;
+            std::thread::sleep(Duration::from_millis(random.between(1, 300)));
+            if random.between(0, 2) == 0 {
+                broker.restart();
+                std::thread::sleep(Duration::from_millis(random.between(1, 1000)));
+                assert!(running.is_running(), "it ended:\n{}", running.stderr());
+            }
+        }
+        let log = running.kill9();
+        for word in ["RT001", "\"level\":\"error\""] {
+            assert!(!log.contains(word), "{word} in the log:\n{log}");
+        }
+        broker.restart_if_down();
+    }
+    let turns = clients.stop();
+    scene.drain();
+    let events = check_counters(&scene, &broker);
+    println!(
+        "{kills} kills, {broker_kills} of the broker, {turns} transactions, {events} events, {:?}",
+        started.elapsed()
+    );
+    assert!(turns > 10 * kills, "the workload did too little to prove anything: {turns} transactions");
+    assert!(broker_kills >= 2, "too few kills of the broker");
+}
+
+/// The broker is away for a while: nothing is lost, nothing is doubled, nobody is asked.
+#[test]
+fn a_broker_that_was_away_is_waited_for() {
+    let mut random = Random::from_env("kafka-away");
+    let mut scene = scene("kafka-away", shared());
+    let mut broker = Broker::start(&scene.dir().join("kafka"));
+    scene.config.target = Some(format!("  type: kafka\n  brokers: [\"{}\"]\n", broker.address()));
+    make_counters(&mut scene.sql());
+    let url = scene.pg.url("postgres", "shop");
+    let clients = Clients::start(3, &url, &mut random, Duration::from_millis(2), count);
+    let mut running = scene.start_run(&[]);
+    let topic = "kafka-away.public.counters";
+    until(Duration::from_secs(60), "the first events", || broker.topics().iter().any(|name| name == topic));
+    clients.wait_for(200);
+    broker.crash();
+    clients.wait_for(1000);
+    assert!(running.is_running(), "it ended:\n{}", running.stderr());
+    broker.restart();
+    clients.wait_for(200);
+    clients.stop();
+    running.terminate();
+    running.wait(Duration::from_secs(60)).expect_code(0);
+    scene.drain();
+    check_counters(&scene, &broker);
+}
+
+/// A process that slept through a takeover: nothing of it becomes visible, and it ends.
+#[test]
+fn a_process_that_was_asleep_is_fenced() {
+    let mut random = Random::from_env("kafka-fence");
+    let broker = shared();
+    let mut scene = scene("kafka-fence", broker);
+    make_counters(&mut scene.sql());
+    let url = scene.pg.url("postgres", "shop");
+    let clients = Clients::start(3, &url, &mut random, Duration::from_millis(1), count);
+    let mut first = scene.start_run(&[]);
+    until(Duration::from_secs(60), "the first events", || {
+        assert!(first.is_running(), "it ended:\n{}", first.stderr());
+        first.stderr().matches("table copied").count() == 3
+    });
+    clients.wait_for(300);
+    places::signal("STOP", &[first.pid()]);
+    let held =
+        "select pg_terminate_backend(active_pid) from pg_replication_slots where active_pid is not null";
+    scene.sql().exec(held);
+    scene.config.listen = scene.config.listen.replace("127.0.0.1", "127.0.0.2");
+    let second = scene.start_run(&[]);
+    until(Duration::from_secs(60), "the takeover", || second.stderr().contains("took over"));
+    clients.wait_for(300);
+    places::signal("CONT", &[first.pid()]);
+    first.wait(Duration::from_secs(60)).expect_code(5).expect_error("TG013");
+    clients.wait_for(300);
+    clients.stop();
+    second.terminate();
+    second.wait(Duration::from_secs(60)).expect_code(0);
+    scene.drain();
+    check_counters(&scene, broker);
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let broker = shared();
+    let mut scene = scene("kafka-second", broker);
+    scene.sql().exec("create table t(id int primary key); insert into t values (1)");
+    let mut first = scene.start_run(&[]);
+    until(Duration::from_secs(60), "the first copy", || first.stderr().contains("table copied"));
+    scene.config.listen = scene.config.listen.replace("127.0.0.1", "127.0.0.2");
+    scene.run(&[]).expect_code(5).expect_error("PG011");
+    assert!(first.is_running(), "the first goes on:\n{}", first.stderr());
+    scene.sql().exec("insert into t values (2)");
+    first.terminate();
+    first.wait(Duration::from_secs(60)).expect_code(0);
+    scene.drain();
+    assert_eq!(broker.read_all(&["kafka-second.public.t"]).len(), 2);
+}
+
+/// One transaction of 150,000 rows, five times the memory for it as events, waits on disk and comes as one.
+#[test]
+fn a_transaction_larger_than_memory_comes_whole() {
+    let broker = shared();
+    let mut scene = scene("kafka-large", broker);
+    scene.config.more = "limits: {memory: 64MiB}\n".into();
+    scene.sql().exec("create table a(id int primary key, t text); create table b(id int primary key)");
+    scene.drain();
+    let mut running = scene.start_run(&[]);
+    scene.sql().exec(
+        "begin; insert into a select i, repeat('x', 300) from generate_series(1, 150000) i;
+         insert into b values (1); update a set t = 'y' where id <= 10; commit; insert into b values (2)",
+    );
+    let mut reader = broker.reader(&["kafka-large.public.b"]);
+    let first = reader.next(Duration::from_secs(100));
+    assert!(first.is_some(), "nothing came:\n{}", running.stderr());
+    let peak = running.peak_kib() / 1024;
+    assert!(running.is_running(), "it ended:\n{}", running.stderr());
+    running.terminate();
+    running.wait(Duration::from_secs(60)).expect_code(0);
+    let records = broker.read_all(&["kafka-large.public.a"]);
+    for (id, record) in (1..).zip(records.iter().take(150_000)) {
+        assert_eq!(record.key, Some(format!("{{\"id\":{id}}}")));
+    }
+    assert_eq!(records.len(), 150_010);
+    println!("at most {peak} MiB");
+    assert!(peak < 300, "{peak} MiB");
+}
