@@ -104,7 +104,6 @@ install_postgres() {
     fi
 }
 
-<<<<<<< HEAD
 # Debian's own mirror as this machine knows it; on another system, the public one.
 debian_mirror() {
     local found
@@ -200,7 +199,8 @@ install_mariadb() {
         finish_debs "$dir" usr/sbin/mariadbd
         say "MariaDB $(cat "$dir/.stamp")"
     done
-=======
+}
+
 # Maven checks what it fetches; it knows about mirrors. Without the SLF4J binding the broker logs nothing.
 install_kafka() {
     local dir=$SERVERS/kafka
@@ -229,7 +229,6 @@ POM
     done
     echo "$KAFKA_VERSION" >"$dir.part/.stamp"
     mv "$dir.part" "$dir"
->>>>>>> main
 }
 
 install_psql() { need psql postgresql-client; }
@@ -249,11 +248,7 @@ install_readers() {
     echo "$READER_PACKAGES" >"$READERS/.stamp"
 }
 
-<<<<<<< HEAD
-[ $# -gt 0 ] || { sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 2; }
-=======
-[ $# -gt 0 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2; }
->>>>>>> main
+[ $# -gt 0 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 2; }
 mkdir -p "$CACHE/download" "$SERVERS" || die "cannot write $CACHE"
 if is_root; then chmod 755 "$CACHE" "$SERVERS"; fi
 # One installation at a time: a second one waits and then finds everything there.
@@ -271,11 +266,7 @@ mariadb) install_mariadb "$@" ;;
 psql) install_psql ;;
 kafka) install_kafka ;;
 readers) install_readers ;;
-<<<<<<< HEAD
-test) install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_mysql && install_mariadb && install_readers ;;
-=======
-test) install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_kafka && install_readers ;;
->>>>>>> main
+test) install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_mysql && install_mariadb && install_kafka && install_readers ;;
 demo) install_build && install_postgres 18 && install_psql && install_readers ;;
 *) die "unknown: $what" ;;
 esac

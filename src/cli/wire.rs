@@ -1,10 +1,6 @@
-<<<<<<< HEAD
-//! The one place that names concrete adapters: PostgreSQL, MySQL, Delta, discard.
+//! The one place that names concrete adapters: PostgreSQL, MySQL, Delta, Kafka, discard.
 
 mod mysql;
-=======
-//! The one place that names concrete adapters: PostgreSQL, Delta, Kafka, discard.
->>>>>>> main
 
 use super::options::{RunOptions, Snapshot, StopSignal, Until};
 use super::wire_kafka::kafka_options;
@@ -80,6 +76,7 @@ async fn start(
     });
     board.update(|status| status.source.address = Some(cfg.source.address.to_string()));
     if cfg.source.kind == model::SourceKind::MySql {
+        mysql::check_sink(&cfg)?;
         let source = mysql::source(&cfg).await?;
         return into_sink(source, &cfg, options, board, metrics, signal).await;
     }
@@ -109,7 +106,7 @@ async fn into_sink<S: Source>(
             runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
         }
         model::SinkTarget::Kafka(target) => {
-            let sink = KafkaSink::new(kafka_options(&cfg, target).await?)?;
+            let sink = KafkaSink::new(kafka_options(cfg, target).await?)?;
             runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
         }
         model::SinkTarget::Discard => {
@@ -372,17 +369,10 @@ fn table_name(text: &str) -> Result<TableName> {
 pub async fn offline_status(cfg: Config) -> Result<Status> {
     let mut status = OfflineStatus::default();
     status.source.address = Some(cfg.source.address.to_string());
-<<<<<<< HEAD
     if cfg.source.kind == model::SourceKind::Postgres {
         status.source.slot = Some(cfg.source.slot.clone());
         status.source.publication = Some(cfg.source.publication.clone());
     }
-    if let model::SinkTarget::Delta { uri } = &cfg.sink.target
-        && let Some(record) = DeltaSink::open(uri.as_str(), &cfg.name)?.peek().await?
-    {
-=======
-    status.source.slot = Some(cfg.source.slot.clone());
-    status.source.publication = Some(cfg.source.publication.clone());
     let record = match &cfg.sink.target {
         model::SinkTarget::Delta { uri } => DeltaSink::open(uri.as_str(), &cfg.name)?.peek().await?,
         model::SinkTarget::Kafka(target) => {
@@ -391,7 +381,6 @@ pub async fn offline_status(cfg: Config) -> Result<Status> {
         model::SinkTarget::Discard => None,
     };
     if let Some(record) = record {
->>>>>>> main
         show_record(&mut status, &record);
     }
     if let Err(error) = show_source(&cfg, &mut status).await {

@@ -1,12 +1,8 @@
 //! From the tree and the command line's flags to a [`Config`].
 
 use super::Overrides;
-<<<<<<< HEAD
 use super::address::{ParsedSource, default_port, parse_port, parse_sink, parse_source};
-=======
-use super::address::{DEFAULT_PORT, ParsedSource, parse_port, parse_sink, parse_source};
 use super::kafka;
->>>>>>> main
 use super::model::{
     BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
     LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost, SinkConfig,

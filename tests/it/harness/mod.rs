@@ -6,13 +6,10 @@
 
 pub(crate) mod compare;
 pub(crate) mod deltalog;
-<<<<<<< HEAD
+pub(crate) mod kafka;
 pub(crate) mod mysql;
 pub(crate) mod mysql_scene;
 pub(crate) mod mysql_sql;
-=======
-pub(crate) mod kafka;
->>>>>>> main
 pub(crate) mod places;
 pub(crate) mod ports;
 pub(crate) mod postgres;

@@ -80,11 +80,11 @@ impl Strandline {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-<<<<<<< HEAD
     /// Whether it has ended.
     pub(crate) fn is_done(&mut self) -> bool {
         !self.is_running()
-=======
+    }
+
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
@@ -95,7 +95,6 @@ impl Strandline {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
         line.trim().trim_end_matches(" kB").parse().unwrap_or_default()
->>>>>>> main
     }
 
     /// Everything on stderr so far.
