@@ -5,6 +5,7 @@
 #   scripts/install.sh postgres [MAJOR…]  PostgreSQL servers, 14 to 18, into the cache (default: 15 18)
 #   scripts/install.sh mysql              MySQL 9 (Debian sid's packages, unpacked into the cache)
 #   scripts/install.sh mariadb [SERIES…]  MariaDB 11.8 and 10.11 (Debian's packages), likewise (default: both)
+#   scripts/install.sh pgbouncer          a pooler, for the test that refuses one
 #   scripts/install.sh psql               PostgreSQL's client, for the demo's workload
 #   scripts/install.sh kafka              Apache Kafka (a Java runtime and Maven with it, where they are missing)
 #   scripts/install.sh readers            Python environment with DuckDB, delta-rs and Polars, all pinned
@@ -201,6 +202,22 @@ install_mariadb() {
     done
 }
 
+# PgBouncer, unpacked into the cache: installing the package would start a service.
+install_pgbouncer() {
+    local dir=$SERVERS/pgbouncer
+    [ -x "$dir/usr/sbin/pgbouncer" ] && return 0
+    command -v apt-get >/dev/null || die "no apt-get: put a pgbouncer at $dir/usr/sbin/pgbouncer"
+    say "fetching PgBouncer into $dir"
+    rm -rf "$dir.part" && mkdir -p "$dir.part"
+    (cd "$dir.part" && apt-get download -q pgbouncer >/dev/null && apt-get download -q 'libc-ares2' >/dev/null 2>&1 || true)
+    ls "$dir.part"/pgbouncer_*.deb >/dev/null 2>&1 || die "apt-get could not download pgbouncer (apt-get update?)"
+    local deb
+    for deb in "$dir.part"/*.deb; do dpkg-deb -x "$deb" "$dir.part"; done
+    rm -f "$dir.part"/*.deb
+    rm -rf "$dir" && mv "$dir.part" "$dir"
+    if is_root; then chmod -R a+rX "$dir"; fi
+}
+
 # Maven checks what it fetches; it knows about mirrors. Without the SLF4J binding the broker logs nothing.
 install_kafka() {
     local dir=$SERVERS/kafka
@@ -264,9 +281,10 @@ postgres) install_postgres "$@" ;;
 mysql) install_mysql ;;
 mariadb) install_mariadb "$@" ;;
 psql) install_psql ;;
+pgbouncer) install_pgbouncer ;;
 kafka) install_kafka ;;
 readers) install_readers ;;
-test) install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_mysql && install_mariadb && install_kafka && install_readers ;;
+test) install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_pgbouncer && install_mysql && install_mariadb && install_kafka && install_readers ;;
 demo) install_build && install_postgres 18 && install_psql && install_readers ;;
 *) die "unknown: $what" ;;
 esac

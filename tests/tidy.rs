@@ -115,6 +115,33 @@ fn every_promise_names_tests_that_exist() {
     );
 }
 
+/// Every case of the list has a row, and every test that a row names exists.
+#[test]
+fn every_case_that_broke_others_names_its_test() {
+    let tests = test_names();
+    let text = read(&root().join("docs/TORTURE.md"));
+    let mut findings = Vec::new();
+    let mut cases = BTreeSet::new();
+    for row in text.lines().filter(|line| line.starts_with("| P") || line.starts_with("| S")) {
+        let cells: Vec<&str> = row.split('|').collect();
+        let [_, ids, what, named, ..] = cells[..] else { continue };
+        cases.extend(ids.split_whitespace().map(str::to_owned));
+        let names: Vec<&str> = named.split('`').skip(1).step_by(2).collect();
+        if names.iter().all(|name| !name.contains("::")) && !what.contains("*open*") {
+            findings.push(format!("docs/TORTURE.md: {ids}names no test and is not open"));
+        }
+        let missing = names.into_iter().filter(|name| name.contains("::") && !tests.contains(*name));
+        findings.extend(missing.map(|name| format!("docs/TORTURE.md: there is no test {name}")));
+    }
+    for (letters, last) in [("PV", 50), ("PR", 67), ("SN", 24)] {
+        let all = (1..=last).map(|n| format!("{letters}-{n:02}"));
+        findings.extend(
+            all.filter(|case| !cases.contains(case)).map(|case| format!("docs/TORTURE.md: no {case}")),
+        );
+    }
+    report(findings);
+}
+
 #[test]
 fn old_migrations_do_not_change() {
     let files = files_with("migrations", &["sql"]);

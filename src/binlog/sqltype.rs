@@ -470,7 +470,21 @@ fn moment(f: &mut fmt::Formatter<'_>, name: &str, fraction: u8) -> fmt::Result {
 }
 
 fn list(f: &mut fmt::Formatter<'_>, name: &str, labels: &[String]) -> fmt::Result {
-    let quoted: Vec<String> = labels.iter().map(|label| format!("'{}'", label.replace('\'', "''"))).collect();
+    let escaped = |label: &String| {
+        let mut text = String::from("'");
+        for letter in label.chars() {
+            match letter {
+                '\'' => text.push_str("''"),
+                '\\' => text.push_str("\\\\"),
+                '\n' => text.push_str("\\n"),
+                '\r' => text.push_str("\\r"),
+                '\0' => text.push_str("\\0"),
+                other => text.push(other),
+            }
+        }
+        text + "'"
+    };
+    let quoted: Vec<String> = labels.iter().map(escaped).collect();
     write!(f, "{name}({})", quoted.join(","))
 }
 
@@ -541,7 +555,7 @@ fn parse(text: &str) -> Option<SqlType> {
     })
 }
 
-/// `'a','it''s'`: as the catalogue writes labels, quotes doubled and nothing else escaped.
+/// `'a','it''s'`: as the catalogue writes labels: quotes doubled, backslashes and line ends escaped.
 fn quoted(text: &str) -> Option<Vec<String>> {
     let (mut labels, mut rest) = (Vec::new(), text.trim());
     loop {
@@ -554,6 +568,12 @@ fn quoted(text: &str) -> Option<Vec<String>> {
                     label.push('\'');
                 }
                 (at, '\'') => break at + 2,
+                (_, '\\') => label.push(match chars.next()?.1 {
+                    'n' => '\n',
+                    'r' => '\r',
+                    '0' => '\0',
+                    other => other,
+                }),
                 (_, other) => label.push(other),
             }
         };

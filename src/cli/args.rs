@@ -85,6 +85,8 @@ pub(super) enum Command {
     Status,
     /// Copy tables again from the source
     Resync(ResyncArgs),
+    /// Show the replication slot, make it, advance it, drop it
+    Slot(SlotArgs),
     /// Take away what strandline made on the source: slot and publications
     Teardown(TeardownArgs),
     /// Say what an error code means and what to do
@@ -149,6 +151,39 @@ pub(super) struct ResyncArgs {
     /// Do it; without this the plan is printed
     #[arg(long)]
     pub(super) yes: bool,
+}
+
+#[derive(Args)]
+pub(super) struct SlotArgs {
+    #[command(subcommand)]
+    pub(super) command: SlotCommand,
+}
+
+#[derive(Subcommand)]
+pub(super) enum SlotCommand {
+    /// Say how it stands
+    Show,
+    /// Make it; the first run copies the tables later
+    Create {
+        /// Do it; without this the statement is printed
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Skip changes for good
+    Advance {
+        /// Up to here, such as 16/B374D848
+        #[arg(long, value_name = "LSN")]
+        to: crate::position::Lsn,
+        /// Do it; without this the statement is printed
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Drop it
+    Drop {
+        /// Do it; without this the statement is printed
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Args)]

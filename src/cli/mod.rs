@@ -12,6 +12,7 @@ mod output;
 mod resync;
 mod run;
 mod signals;
+mod slot;
 mod status;
 mod teardown;
 mod validate;
@@ -63,6 +64,7 @@ fn dispatch(cli: Cli) -> Outcome {
         }
         Command::Status => status::command(&global),
         Command::Resync(args) => resync::command(&global, args),
+        Command::Slot(args) => slot::command(&global, &args),
         Command::Teardown(args) => teardown::command(&global, &args),
         Command::Explain(args) => explain::command(global.output, &args.code),
         Command::Version => {

@@ -19,13 +19,15 @@ use crate::sink::{PipelineRecord, Request};
 use crate::source::Source;
 use crate::source::postgres::adapter::{PgSettings, PgSource};
 use crate::source::postgres::catalog;
-use crate::source::postgres::options::{Endpoint, PgOptions, Secret, TlsMode};
+use crate::source::postgres::options::{Endpoint, PgOptions, Renewal, Secret, TlsMode};
 use crate::source::postgres::pattern::Selection;
+pub(super) use crate::source::postgres::slot::SlotState;
+pub(super) use crate::source::postgres::slot_admin::{Plan as SlotPlan, Wish};
 use crate::source::postgres::spill::Spill;
 use crate::source::postgres::sql::Sql;
 use crate::source::postgres::stream::OriginFilter;
 use crate::source::postgres::teardown::{self as pg_teardown, Teardown};
-use crate::source::postgres::{setup as pg_setup, slot};
+use crate::source::postgres::{setup as pg_setup, slot, slot_admin};
 use crate::telemetry::status::{OfflineStatus, PositionText, TableState, TableStatus};
 use crate::telemetry::{Metrics, Status, StatusBoard};
 use std::collections::BTreeSet;
@@ -148,6 +150,10 @@ fn runtime_options(cfg: &Config, opts: RunOptions) -> runtime::Options {
         changes: cfg.sink.schema_changes,
         new_tables: cfg.tables.on_new_table == model::NewTable::Snapshot,
         resync: BTreeSet::new(),
+        wal_budget: runtime::WalBudget {
+            bytes: cfg.source.wal_budget,
+            drop_slot: cfg.source.on_wal_budget == model::BudgetAction::DropSlot,
+        },
         may_replace_slot: cfg.source.on_position_lost == model::PositionLost::Resync,
     }
 }
@@ -188,11 +194,17 @@ async fn pg_options(cfg: &Config) -> Result<PgOptions> {
         Endpoint::Tcp { host: address.host.clone(), port: address.port }
     };
     let password = source.password.resolve().await?;
+    let secret = source.password.clone();
+    let renewal = Renewal::new(move || {
+        let secret = secret.clone();
+        Box::pin(async move { Ok(secret.resolve().await?.map(|p| Secret::new(p.expose()))) })
+    });
     Ok(PgOptions {
         endpoints: vec![endpoint],
         database: address.database.clone(),
         user: address.user.clone(),
         password: password.map(|p| Secret::new(p.expose())),
+        renewal: Some(renewal),
         tls: match source.tls.mode {
             model::TlsMode::Disable => TlsMode::Disable,
             model::TlsMode::Prefer => TlsMode::Prefer,
@@ -201,6 +213,8 @@ async fn pg_options(cfg: &Config) -> Result<PgOptions> {
             model::TlsMode::VerifyFull => TlsMode::VerifyFull,
         },
         ca: source.tls.ca.clone(),
+        identity: source.tls.identity.clone(),
+        failover: source.failover_slot,
         slot: source.slot.clone(),
         publication: source.publication.clone(),
         pipeline: cfg.name.clone(),
@@ -264,6 +278,20 @@ pub async fn teardown(cfg: &Config, yes: bool) -> Result<Teardown> {
         pg_teardown::run(&sql, &found).await?;
     }
     Ok(found)
+}
+
+/// Looks at the replication slot, and changes it when `yes`.
+///
+/// # Errors
+/// Those of the connection and of [`slot_admin::plan`].
+pub(super) async fn slot(cfg: &Config, wish: Wish, yes: bool) -> Result<SlotPlan> {
+    let options = pg_options(cfg).await?;
+    let sql = Sql::connect(&options).await?;
+    let plan = slot_admin::plan(&sql, &options, wish).await?;
+    if yes {
+        slot_admin::run(&sql, &plan).await?;
+    }
+    Ok(plan)
 }
 
 /// Copies these tables again: by the process that runs, or here.

@@ -26,6 +26,8 @@ pub(super) struct ParsedSource {
     pub(super) password: Option<Secret>,
     pub(super) tls_mode: Option<TlsMode>,
     pub(super) tls_ca: Option<PathBuf>,
+    pub(super) tls_cert: Option<PathBuf>,
+    pub(super) tls_key: Option<PathBuf>,
 }
 
 /// Reads `postgres://user:password@host:port/database?sslmode=…&sslrootcert=…`, or the same with `mysql://`.
@@ -75,9 +77,12 @@ struct Pieces {
     password: Option<String>,
     tls_mode: Option<TlsMode>,
     tls_ca: Option<PathBuf>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
 }
 
-const PARAMETERS: [&str; 7] = ["host", "port", "user", "password", "dbname", "sslmode", "sslrootcert"];
+const PARAMETERS: [&str; 9] =
+    ["host", "port", "user", "password", "dbname", "sslmode", "sslrootcert", "sslcert", "sslkey"];
 
 impl Pieces {
     fn parameter(&mut self, key: &str, value: &str) -> Result<(), Refusal> {
@@ -94,6 +99,8 @@ impl Pieces {
                 })?);
             }
             "sslrootcert" => self.tls_ca = Some(PathBuf::from(value)),
+            "sslcert" => self.tls_cert = Some(PathBuf::from(value)),
+            "sslkey" => self.tls_key = Some(PathBuf::from(value)),
             other => {
                 let advice = match suggest::nearest(other, PARAMETERS) {
                     Some(near) => format!("did you mean \"{near}\"? allowed: {}", PARAMETERS.join(", ")),
@@ -128,6 +135,8 @@ impl Pieces {
             password: self.password.map(Secret::new),
             tls_mode: self.tls_mode,
             tls_ca: self.tls_ca,
+            tls_cert: self.tls_cert,
+            tls_key: self.tls_key,
         })
     }
 }

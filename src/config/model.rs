@@ -110,6 +110,21 @@ pub struct SourceConfig {
     pub heartbeat: Option<Duration>,
     /// Which transactions are replicated, by where they came from.
     pub origin: OriginChoice,
+    /// Bytes of log that the source may keep for the slot. `None`: only its own limit counts.
+    pub wal_budget: Option<u64>,
+    /// What happens when they are used up.
+    pub on_wal_budget: BudgetAction,
+    /// A slot that is made is kept on standbys, too, where the server can.
+    pub failover_slot: bool,
+}
+
+/// What happens when the budget for retained WAL is used up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BudgetAction {
+    /// It is said, as loudly as can be.
+    Warn,
+    /// The slot is dropped: the source's disk before the pipeline.
+    DropSlot,
 }
 
 /// Which transactions are replicated, by where they came from.
@@ -128,6 +143,8 @@ pub struct TlsConfig {
     pub mode: TlsMode,
     /// Certificate authorities (PEM); `None`: those of the system.
     pub ca: Option<PathBuf>,
+    /// Our own certificate and its key (PEM).
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// libpq's `sslmode`, without `allow`.

@@ -4,10 +4,10 @@ use super::Overrides;
 use super::address::{ParsedSource, default_port, parse_port, parse_sink, parse_source};
 use super::kafka;
 use super::model::{
-    BadRow, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig, LogConfig,
-    LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost, SinkConfig,
-    SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, SourceKind, TablesConfig, TlsConfig, TlsMode,
-    UnknownTypesPolicy,
+    BadRow, BudgetAction, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig,
+    LogConfig, LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost,
+    SinkConfig, SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, SourceKind, TablesConfig, TlsConfig,
+    TlsMode, UnknownTypesPolicy,
 };
 use super::pattern::TablePattern;
 use super::problem::{Refusal, Show};
@@ -151,13 +151,18 @@ impl Connection {
             kind: parsed.kind,
             address: parsed.address,
             password: parsed.password.map_or(SecretSource::Ambient(ambient), SecretSource::Plain),
-            tls: TlsConfig { mode: parsed.tls_mode.unwrap_or(TlsMode::Prefer), ca: parsed.tls_ca },
+            tls: TlsConfig {
+                mode: parsed.tls_mode.unwrap_or(TlsMode::Prefer),
+                ca: parsed.tls_ca,
+                identity: parsed.tls_cert.zip(parsed.tls_key),
+            },
         }
     }
 }
 
 /// Keys of the section `source` that only PostgreSQL has.
-const ONLY_POSTGRES: [&str; 4] = ["slot", "publication", "create_if_missing", "origin"];
+const ONLY_POSTGRES: [&str; 7] =
+    ["slot", "publication", "create_if_missing", "origin", "failover_slot", "wal_budget", "on_wal_budget"];
 const CONNECTION_PARTS: [&str; 4] = ["host", "port", "database", "user"];
 
 /// From the command line's URL, the file's URL, or the file's parts. The command line's URL replaces all of
@@ -178,6 +183,8 @@ fn read_connection(
     let modes = TlsMode::ALL.map(|mode| (mode.as_str(), mode));
     let mode = reader.choice(tls, "mode", &modes, &[]);
     let ca = reader.text(tls, "ca").map(PathBuf::from);
+    let cert = reader.text(tls, "cert").map(PathBuf::from);
+    let key = reader.text(tls, "key").map(PathBuf::from);
     if let Some(url) = &overrides.source_url {
         return match parse_source(url) {
             Ok(parsed) => Some(Connection::from_url(parsed)),
@@ -191,7 +198,15 @@ fn read_connection(
         report_twice(reader, section, &CONNECTION_PARTS);
         from_url?
     } else {
-        ParsedSource { kind: part_kind, address: from_parts?, password: None, tls_mode: None, tls_ca: None }
+        ParsedSource {
+            kind: part_kind,
+            address: from_parts?,
+            password: None,
+            tls_mode: None,
+            tls_ca: None,
+            tls_cert: None,
+            tls_key: None,
+        }
     };
     if kind.is_some_and(|kind| kind != parsed.kind) {
         if let Some(entry) = section.entry("type") {
@@ -211,8 +226,20 @@ fn read_connection(
     if parsed.password.is_some() {
         report_twice(reader, section, &["password"]);
     }
-    if parsed.tls_mode.is_some() && mode.is_some() || parsed.tls_ca.is_some() && ca.is_some() {
+    let is_twice = parsed.tls_mode.is_some() && mode.is_some()
+        || parsed.tls_ca.is_some() && ca.is_some()
+        || parsed.tls_cert.is_some() && cert.is_some()
+        || parsed.tls_key.is_some() && key.is_some();
+    if is_twice {
         report_twice(reader, section, &["tls"]);
+    }
+    parsed.tls_cert = parsed.tls_cert.or(cert);
+    parsed.tls_key = parsed.tls_key.or(key);
+    if parsed.tls_cert.is_some() != parsed.tls_key.is_some() {
+        reader.report_missing(
+            "source.tls has a certificate without its key, or a key without its certificate",
+            "give both: source.tls.cert and source.tls.key (sslcert and sslkey in a URL)",
+        );
     }
     parsed.tls_mode = parsed.tls_mode.or(mode);
     parsed.tls_ca = parsed.tls_ca.or(ca);
@@ -294,6 +321,10 @@ fn read_source(
     let origin = or_default(reader, section, "origin", OriginChoice::Any, |reader, section, key| {
         reader.choice(section, key, &[("any", OriginChoice::Any), ("none", OriginChoice::None)], &[])
     });
+    let failover_slot = or_default(reader, section, "failover_slot", true, |reader, section, key| {
+        reader.boolean(section, key)
+    });
+    let (wal_budget, on_wal_budget) = read_budget(reader, section)?;
     let Connection { kind, address, password, tls } = connection?;
     Some(SourceConfig {
         kind,
@@ -306,7 +337,35 @@ fn read_source(
         on_position_lost: on_position_lost?,
         heartbeat: heartbeat.map(|every| (!every.is_zero()).then_some(every))?,
         origin: origin?,
+        wal_budget,
+        on_wal_budget,
+        failover_slot: failover_slot?,
     })
+}
+
+fn read_budget(reader: &mut Reader<'_>, section: Section<'_>) -> Option<(Option<u64>, BudgetAction)> {
+    let bytes = match section.entry("wal_budget") {
+        None => Some(None),
+        Some(_) => reader.size(section, "wal_budget", MEBIBYTE..=1024 * 1024 * MEBIBYTE).map(Some),
+    };
+    let choices = [("warn", BudgetAction::Warn), ("drop_slot", BudgetAction::DropSlot)];
+    let action = or_default(reader, section, "on_wal_budget", BudgetAction::Warn, |reader, section, key| {
+        reader.choice(section, key, &choices, &[])
+    });
+    if let (Some(None), Some(BudgetAction::DropSlot), Some(entry)) =
+        (bytes, action, section.entry("on_wal_budget"))
+    {
+        let message = "source.on_wal_budget has no effect without source.wal_budget".to_owned();
+        reader.report(
+            codes::CF003,
+            entry.key_mark,
+            Show::UpToMark,
+            message,
+            "set source.wal_budget, such as 20GiB",
+        );
+        return None;
+    }
+    Some((bytes?, action?))
 }
 
 fn or_default<T>(
@@ -455,12 +514,17 @@ fn read_schema_changes(reader: &mut Reader<'_>, sink: Section<'_>) -> Option<Cha
     let rename_column = read("rename_column", "apply", default.rename_column);
     let widen = read("widen", "apply", default.widen);
     let other = read("other", "resync", default.other);
+    let choices = [("resync", Some(Choice::Apply)), ("keep", None), ("quarantine", Some(Choice::Quarantine))];
+    let partitions = or_default(reader, section, "partitions", default.partitions, |reader, section, key| {
+        reader.choice(section, key, &choices, &[])
+    });
     Some(ChangePolicy {
         add_column: add_column?,
         drop_column: drop_column?,
         rename_column: rename_column?,
         widen: widen?,
         other: other?,
+        partitions: partitions?,
     })
 }
 

@@ -69,7 +69,7 @@ fn what_is_not_written_has_its_default() {
     assert_eq!(config.source.publication, "strandline_pub");
     assert_eq!(config.source.address.port, 5432);
     assert_eq!(config.source.password, SecretSource::Ambient("PGPASSWORD"));
-    assert_eq!(config.source.tls, TlsConfig { mode: TlsMode::Prefer, ca: None });
+    assert_eq!(config.source.tls, TlsConfig { mode: TlsMode::Prefer, ca: None, identity: None });
     assert!(config.source.create_if_missing);
     assert_eq!(config.source.heartbeat, Some(Duration::from_secs(10)));
     assert_eq!(config.tables.include, [TablePattern::parse("public.*").unwrap()]);
@@ -151,7 +151,7 @@ source:
   slot: Strandline
   publcation: p
   heartbeat: 10
-  failover_slot: true
+  gtid: auto
 tables: {include: public.*, interval: 1s}
 sink:
   uri: file:///l
@@ -167,7 +167,7 @@ format: {style: debezium}
             "CF003 6:9 source.slot: \"Strandline\" is not a name for a replication slot",
             "CF002 7:3 unknown key \"publcation\" in source",
             "CF003 8:14 source.heartbeat: \"10\" has no unit",
-            "CF004 9:3 source.failover_slot is not built yet",
+            "CF004 9:3 source.gtid is not built yet",
             "CF003 10:10 tables.include is a list, found a single value",
             "CF002 10:29 unknown key \"interval\" in tables",
             "CF003 13:10 sink.write: \"merge\" is not allowed",

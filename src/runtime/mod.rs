@@ -15,11 +15,14 @@
 
 mod copying;
 mod driver;
+mod health;
 mod meters;
 mod recorder;
 mod session;
 mod source_link;
 mod worker;
+
+pub use health::WalBudget;
 
 use crate::error::{Disposition, Error, Result, codes};
 use crate::position::Lsn;
@@ -80,6 +83,8 @@ pub struct Options {
     pub new_tables: bool,
     /// Tables to copy again.
     pub resync: BTreeSet<TableName>,
+    /// How much log the source may keep for us.
+    pub wal_budget: WalBudget,
     /// The slot may be made anew although it was there before; then every table is copied again.
     pub may_replace_slot: bool,
 }
@@ -149,12 +154,19 @@ pub async fn run<S: Source, K: Sink>(
             pause = FIRST_PAUSE;
         }
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(jittered(pause)) => {}
             () = stop.wait() => return Ok(()),
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
         board.set_phase(PipelineState::Starting);
     }
+}
+
+/// Half of it, and some of the other half: many pipelines that lost one server must not come back at once.
+fn jittered(pause: Duration) -> Duration {
+    let (_, low) = uuid::Uuid::new_v4().as_u64_pair();
+    let part = u32::from(low.to_le_bytes()[0]);
+    pause / 2 + pause * part / 512
 }
 
 /// A run that was to reach something has not reached it while a table stands still: to end without an error

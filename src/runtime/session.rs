@@ -14,6 +14,7 @@
 
 use super::copying::{self, Copied, Copying, Snapshotter};
 use super::driver::{Driver, Start};
+use super::health;
 use super::source_link::{self, loss};
 use super::{Options, Snapshots, StopSignal, Until};
 use crate::error::{Code, Disposition, Error, Result, codes};
@@ -85,16 +86,19 @@ struct Opened<T> {
 impl<S: Source, K: Sink> Session<S, K> {
     pub(super) async fn run(self, goal: &mut Goal) -> Result<End> {
         let may_replace = self.options.may_replace_slot && !goal.replace_all;
-        let mut stop = self.stop.clone();
-        let prepared = tokio::select! {
-            prepared = self.prepare(goal) => prepared,
+        let (source, board, budget) = (Arc::clone(&self.source), self.board.clone(), self.options.wal_budget);
+        let watch = health::watch(source.as_ref(), budget, &board);
+        let ended = tokio::select! {
+            ended = self.work(goal) => ended,
             // Dropped where it stands, like a kill: what it has begun is found again at the next start.
-            () = stop.wait() => return Ok(End::Done),
+            error = watch => Err(error),
         };
-        let ended = match prepared {
-            Ok(driver) => Box::pin(driver.run(&mut stop)).await,
-            Err(error) => Err(error),
-        };
+        if let Err(error) = &ended
+            && error.code() == codes::PG047
+        {
+            tracing::error!(code = %codes::PG047, "{}: the slot is dropped", error.cause_line());
+            health::release(source.as_ref()).await?;
+        }
         match ended {
             Err(error) if may_replace && REPLACEABLE.contains(&error.code()) => {
                 tracing::warn!(code = %error.code(), "{}: every table is copied again", error.cause_line());
@@ -106,6 +110,16 @@ impl<S: Source, K: Sink> Session<S, K> {
         }
     }
 
+    async fn work(self, goal: &mut Goal) -> Result<()> {
+        let mut stop = self.stop.clone();
+        let driver = tokio::select! {
+            prepared = self.prepare(goal) => prepared?,
+            // As with a kill.
+            () = stop.wait() => return Ok(()),
+        };
+        Box::pin(driver.run(&mut stop)).await
+    }
+
     /// Everything before the stream. See the module.
     async fn prepare(self, goal: &mut Goal) -> Result<Driver<S, K>> {
         let view = self.source.inspect().await?;
@@ -115,7 +129,7 @@ impl<S: Source, K: Sink> Session<S, K> {
             return Err(again(&refused.error));
         }
         let replaced = goal.replace_all;
-        let fresh = self.make_slot(&view, replaced).await?;
+        let (fresh, view) = self.make_slot(view, replaced).await?;
         // A table that is not published has missed changes since; it is looked at before it is added again.
         let missed = match &fresh {
             Some(_) => BTreeMap::new(),
@@ -132,7 +146,10 @@ impl<S: Source, K: Sink> Session<S, K> {
         } else if !replaced {
             let positions: Vec<CommitLsn> = opened.live.values().map(|t| t.progress.position).collect();
             let was = fresh.is_none().then_some(&slot);
-            source_link::check(&point, was, record.lineage.as_ref(), held.position, &positions)?;
+            let recorded = record.lineage.clone();
+            let recorded =
+                source_link::carried_on(self.source.as_ref(), recorded, &point, &held, &positions).await?;
+            source_link::check(&point, was, recorded.as_ref(), held.position, &positions)?;
             if source_link::watch_replay(&mut stream, held, &slot).await? {
                 drop(stream);
                 HeldStream { stream, slot, .. } = self.source.stream().await?;
@@ -166,7 +183,7 @@ impl<S: Source, K: Sink> Session<S, K> {
                 tables: live.iter().map(|(id, t)| (*id, t.progress.clone())).collect(),
             },
             target: self.target(goal, last_copy),
-            stopped: not_live(&view, &live),
+            stopped: standing_aside(&view, &live),
             answered: record.requests.into_iter().map(|request| request.id).collect(),
         };
         self.board.clear_retrying();
@@ -177,9 +194,9 @@ impl<S: Source, K: Sink> Session<S, K> {
 
     /// Publication and slot, in this order, where there is no slot, or where it is given up. `None`: the slot
     /// was there and stays.
-    async fn make_slot(&self, view: &SourceView, replaced: bool) -> Result<Option<S::Copy>> {
+    async fn make_slot(&self, view: SourceView, replaced: bool) -> Result<(Option<S::Copy>, SourceView)> {
         if view.slot.is_some() && !replaced {
-            return Ok(None);
+            return Ok((None, view));
         }
         let before = self.sink.peek().await?.unwrap_or_default();
         if view.slot.is_none() && before.cut.is_some() && !replaced {
@@ -189,7 +206,8 @@ impl<S: Source, K: Sink> Session<S, K> {
             self.source.drop_slot().await?;
         }
         self.source.publish(&view.tables, false).await?;
-        self.source.create_slot().await.map(Some)
+        // How tables are published is part of what their copies remember.
+        Ok((Some(self.source.create_slot().await?), self.source.inspect().await?))
     }
 
     /// Adds tables to the publication of a slot that is there. Those that held something were stopped, and
@@ -207,6 +225,15 @@ impl<S: Source, K: Sink> Session<S, K> {
             opened.to_copy.retain(|copying| copying.schema.id != refused.id);
             if opened.live.remove(&refused.id).is_some() || !record.stopped.contains_key(&refused.id) {
                 stop.push(self.stopped(refused.id, &refused.name, record, &refused.error));
+            }
+        }
+        let now = self.source.inspect().await?;
+        for copying in &mut opened.to_copy {
+            let found = now.tables.iter().find(|t| t.schema.id == copying.schema.id);
+            if let Some(found) = found.filter(|found| found.schema.form != copying.schema.form) {
+                let (table, record, _) = self.open_one(lease, record, found, OpenFor::Replace).await?;
+                let (schema, estimate) = (Arc::clone(&found.schema), found.estimated_rows);
+                *copying = Copying { schema, table, record, estimate };
             }
         }
         if stop.is_empty() {
@@ -308,6 +335,12 @@ impl<S: Source, K: Sink> Session<S, K> {
                     opened.live.insert(schema.id, LiveTable { schema, table, progress, marks: found.marks });
                 }
                 Ok((table, record, TableStart::Copy | TableStart::Stop(_))) => {
+                    let estimate = source.estimated_rows;
+                    opened.to_copy.push(Copying { schema: Arc::clone(schema), table, record, estimate });
+                }
+                Err(error) if error.code() == codes::PG025 && self.options.may_replace_slot => {
+                    tracing::warn!(table = %schema.name, "{}: it is copied again", error.cause_line());
+                    let (table, record, _) = self.open_one(lease, record, source, OpenFor::Replace).await?;
                     let estimate = source.estimated_rows;
                     opened.to_copy.push(Copying { schema: Arc::clone(schema), table, record, estimate });
                 }
@@ -480,13 +513,14 @@ impl<S: Source, K: Sink> Session<S, K> {
 }
 
 /// Losses that a new copy of every table mends. Another system or database is a wrong address, not a loss.
-const REPLACEABLE: [Code; 11] = [
+const REPLACEABLE: [Code; 12] = [
     codes::PG040,
     codes::PG041,
     codes::PG043,
     codes::PG044,
     codes::PG045,
     codes::PG046,
+    codes::PG047,
     codes::PG007,
     codes::MY040,
     codes::MY043,
@@ -502,6 +536,16 @@ pub(super) fn told(error: &Error) -> String {
     }
 }
 
+/// Tables of the source that do not follow the stream.
+fn standing_aside<T>(
+    view: &SourceView,
+    live: &BTreeMap<TableId, LiveTable<T>>,
+) -> BTreeMap<TableId, TableName> {
+    let all = view.tables.iter().map(|t| (t.schema.id, t.schema.name.clone()));
+    let refused = view.refused.iter().map(|t| (t.id, t.name.clone()));
+    all.chain(refused).filter(|(id, _)| !live.contains_key(id)).collect()
+}
+
 /// The same error, for a second reader.
 fn again(error: &Error) -> Error {
     let copy = Error::new(error.code(), error.cause_line());
@@ -509,13 +553,6 @@ fn again(error: &Error) -> Error {
         Some(advice) => copy.with_try(advice),
         None => copy,
     }
-}
-
-/// The tables that match and do not follow the stream.
-fn not_live<T>(view: &SourceView, live: &BTreeMap<TableId, LiveTable<T>>) -> BTreeMap<TableId, TableName> {
-    let tables = view.tables.iter().map(|t| (t.schema.id, t.schema.name.clone()));
-    let refused = view.refused.iter().map(|t| (t.id, t.name.clone()));
-    tables.chain(refused).filter(|(id, _)| !live.contains_key(id)).collect()
 }
 
 /// The same, for a source that keeps no place for us.

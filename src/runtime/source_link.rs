@@ -33,6 +33,45 @@ pub(super) fn check(
     check_source(SourceCheck { recorded, cut, tables, server, slot: slot.as_ref() }).map_err(loss)
 }
 
+/// The lineage that our positions belong to, as seen from the server: a promoted standby carries our timeline
+/// on where everything that we hold was there when it was promoted.
+///
+/// Two servers share the history of timeline `t` up to the point `S` where one of them left it. With
+/// everything that we hold at or before `S`, nothing of it is missing there, and nothing that happened only on
+/// the old server is with us. That the slot came along, and stands at or before the cut, is checked by
+/// [`check`]; that the replay is the history that we applied, by [`watch_replay`]. Beyond `S` we would hold
+/// what the new history never had: it stays a loss.
+pub(super) async fn carried_on<S: Source>(
+    source: &S,
+    recorded: Option<Lineage>,
+    server: &ServerPoint,
+    held: &Held,
+    tables: &[CommitLsn],
+) -> Result<Option<Lineage>> {
+    let Some(recorded) = recorded else { return Ok(None) };
+    let furthest = tables.iter().copied().max().unwrap_or(CommitLsn::ZERO).max(held.furthest());
+    let now = &server.lineage;
+    let is_promoted = recorded.system_id == now.system_id
+        && recorded.database == now.database
+        && recorded.timeline < now.timeline;
+    if !is_promoted {
+        return Ok(Some(recorded));
+    }
+    match source.timeline_end(recorded.timeline).await? {
+        Some(end) if furthest.lsn() <= end => {
+            tracing::warn!(
+                from = recorded.timeline,
+                to = now.timeline,
+                left_at = %end,
+                held = %furthest,
+                "the server was promoted, and has everything that the tables hold: it goes on"
+            );
+            Ok(Some(now.clone()))
+        }
+        Some(_) | None => Ok(Some(recorded)),
+    }
+}
+
 /// Reads the replay through the guard, until everything that is held has been met again. Returns whether
 /// anything was read: then the stream must be opened again for the tables.
 ///
@@ -72,6 +111,8 @@ pub(super) struct Link<T> {
     pub(super) slot: SlotState,
     /// End of the server's log then.
     pub(super) flushed: Lsn,
+    /// Whose history it is.
+    pub(super) lineage: Lineage,
 }
 
 /// Connects again after a loss, checking everything that a start checks.
@@ -100,14 +141,16 @@ pub(super) async fn reconnect<S: Source>(
         tables: tables.iter().map(|&position| (position, Marks::default())).collect(),
     };
     if let Some(place) = stream.seek(bookmark).await? {
-        return Ok(Link { stream, slot: place.slot, flushed: place.point.flushed });
+        let ServerPoint { lineage, flushed } = place.point;
+        return Ok(Link { stream, slot: place.slot, flushed, lineage });
     }
-    check(&point, Some(&slot), Some(recorded), cut, tables)?;
+    let recorded = carried_on(source, Some(recorded.clone()), &point, &held, tables).await?;
+    check(&point, Some(&slot), recorded.as_ref(), cut, tables)?;
     if watch_replay(&mut stream, held, &slot).await? {
         drop(stream);
         HeldStream { stream, slot, .. } = source.stream().await?;
     }
-    Ok(Link { stream, slot, flushed: point.flushed })
+    Ok(Link { stream, slot, flushed: point.flushed, lineage: point.lineage })
 }
 
 /// A loss, for people.

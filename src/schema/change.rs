@@ -100,6 +100,8 @@ pub enum Change {
     Key,
     /// A column was altered and the rows were rewritten, of which the log does not tell.
     Rewritten,
+    /// Partitions with rows came, some went or were truncated by their own names, of which the log does not tell.
+    Partitions,
 }
 
 impl fmt::Display for Change {
@@ -117,6 +119,9 @@ impl fmt::Display for Change {
             Change::Replaced { column } => write!(f, "column \"{column}\" was dropped and added again"),
             Change::Key => f.write_str("its key has other columns"),
             Change::Rewritten => f.write_str("a column was altered and its rows were rewritten"),
+            Change::Partitions => {
+                f.write_str("partitions were attached, detached, dropped, truncated or written anew")
+            }
         }
     }
 }
@@ -230,6 +235,8 @@ pub struct ChangePolicy {
     /// Everything else that the catalogue tells: other types, another key.
     /// `Apply` is a new copy of the table.
     pub other: Choice,
+    /// Partitions that came with rows, or went: `None` leaves the target as it is, `Apply` is a new copy.
+    pub partitions: Option<Choice>,
 }
 
 impl Default for ChangePolicy {
@@ -240,6 +247,7 @@ impl Default for ChangePolicy {
             rename_column: Choice::Apply,
             widen: Choice::Apply,
             other: Choice::Quarantine,
+            partitions: Some(Choice::Apply),
         }
     }
 }
@@ -271,6 +279,10 @@ impl ChangePolicy {
             Change::Widened { .. } => (self.widen, Remedy::Copy),
             Change::Replaced { .. } if self.drop_column == Choice::Apply => (self.add_column, Remedy::Copy),
             Change::Retyped { .. } | Change::Replaced { .. } | Change::Key => (self.other, Remedy::Copy),
+            Change::Partitions => match self.partitions {
+                Some(choice) => (choice, Remedy::Copy),
+                None => return Remedy::InPlace,
+            },
             // No choice: the columns are those that were wanted, only the values are unknown.
             Change::Rewritten => return Remedy::Copy,
         };

@@ -80,9 +80,58 @@ pub struct TableForm {
     /// Of what the log identifies its rows by.
     #[serde(default)]
     pub identity: u64,
+    /// Of the entries by which it is published: with others, changes in between may not be in the log. Zero: it is
+    /// not known.
+    #[serde(default)]
+    pub published: u64,
+    /// Of its parts up to `parts_to`.
+    #[serde(default)]
+    pub parts: u64,
+    /// The largest identity of a part. Zero: it has none, or they are not known.
+    #[serde(default)]
+    pub parts_to: u32,
+}
+
+/// A piece of a partitioned table, however deep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// Identity.
+    pub id: u32,
+    /// Which transaction made it a part.
+    pub since: u32,
+    /// The file of its rows: `TRUNCATE` of a part by its own name changes it, of which the log does not tell.
+    pub file: u32,
+    /// It was made as a part; one that was attached later may have brought rows of which the log does not tell.
+    pub born: bool,
+}
+
+impl Part {
+    /// Of the parts up to this identity. `parts` are in order.
+    pub fn digest(parts: &[Part], to: u32) -> u64 {
+        let mut bytes = Vec::with_capacity(parts.len() * 8);
+        for part in parts.iter().filter(|part| part.id <= to) {
+            bytes.extend(part.id.to_le_bytes());
+            bytes.extend(part.since.to_le_bytes());
+            bytes.extend(part.file.to_le_bytes());
+        }
+        xxhash_rust::xxh3::xxh3_64(&bytes)
+    }
 }
 
 impl TableForm {
+    /// Whether the table may have lost changes since: it is published by other entries now.
+    pub fn was_left_out(self, now: TableForm) -> bool {
+        self.published != 0 && self.published != now.published
+    }
+
+    /// Whether rows may have come or gone with parts, of which the log does not tell. A part that was made as one
+    /// came empty.
+    pub fn parts_differ(self, now: &[Part]) -> bool {
+        self.parts_to != 0
+            && (Part::digest(now, self.parts_to) != self.parts
+                || now.iter().any(|part| part.id > self.parts_to && !part.born))
+    }
+
     /// A statement that rewrites values changes both, and what changes only one leaves the values alone.
     pub fn may_be_rewritten(self, now: TableForm) -> bool {
         self.files != now.files && self.columns != now.columns
@@ -116,6 +165,7 @@ impl Past {
                 | Change::Retyped { .. }
                 | Change::Replaced { .. }
                 | Change::Key
+                | Change::Partitions
                 | Change::Rewritten => {}
             }
         }
@@ -145,6 +195,8 @@ pub struct TableSchema {
     pub full_before: bool,
     /// How it was stored at that moment.
     pub form: TableForm,
+    /// Its partitions, in order of identity, itself among them; none of a table that has none.
+    pub parts: Arc<[Part]>,
     /// Attribute numbers of columns that rows from before the column got a value in, of which the log does
     /// not tell.
     pub filled: Vec<i16>,
@@ -173,6 +225,7 @@ impl TableSchema {
             key,
             full_before,
             form: TableForm::default(),
+            parts: Arc::default(),
             filled: Vec::new(),
             past: Past::default(),
             declared: Arc::default(),
@@ -187,8 +240,8 @@ impl TableSchema {
 
     /// Whether both describe the same rows, however they are stored.
     pub fn describes_same(&self, other: &TableSchema) -> bool {
-        let declared = Arc::clone(&self.declared);
-        TableSchema { form: self.form, past: self.past.clone(), declared, ..other.clone() } == *self
+        let (declared, parts) = (Arc::clone(&self.declared), Arc::clone(&self.parts));
+        TableSchema { form: self.form, parts, past: self.past.clone(), declared, ..other.clone() } == *self
     }
 
     /// Whether rows can be found again: without a key a table is an append-only change log.

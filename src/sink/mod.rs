@@ -268,6 +268,12 @@ pub trait TableSink: Send + 'static {
     }
 }
 
+/// The table, or its publication, is another entry of the source's catalogue than the one that its rows came by.
+pub fn left_out(name: &TableName) -> Error {
+    let what = "it left the publication and came back, or the publication was made or altered again: changes in between may not be in the stream";
+    table_error(name, codes::PG025, what).with_try(format!("strandline resync \"{name}\" --yes"))
+}
+
 /// The operator's policy is to stop at these changes: `PG022`.
 pub fn change_refused(name: &TableName, changes: &[Change]) -> Error {
     table_error(name, codes::PG022, told(changes))

@@ -75,6 +75,17 @@ pub struct SourceView {
     pub refused: Vec<RefusedTable>,
 }
 
+/// What a pipeline costs its source now, and how long that can go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SourceHealth {
+    /// Bytes of log that are kept for us.
+    pub retained: u64,
+    /// Bytes that may still be written before log that we need is discarded; `None`: no limit is set.
+    pub safe: Option<u64>,
+    /// End of the log.
+    pub end: Lsn,
+}
+
 /// How much to take in before returning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Budget {
@@ -292,6 +303,20 @@ pub trait Source: Send + Sync + 'static {
 
     /// End of the log: everything committed before this call ends at or before it.
     fn end_of_log(&self) -> impl Future<Output = Result<Lsn>> + Send;
+
+    /// Where the server's history left a timeline that it was on before; `None`: it never was, or still is.
+    fn timeline_end(&self, timeline: u32) -> impl Future<Output = Result<Option<Lsn>>> + Send {
+        let _ = timeline;
+        async { Ok(None) }
+    }
+
+    /// What we cost the source now; `None` where it keeps no log for us.
+    ///
+    /// # Errors
+    /// `PG016` when the server would wait for us at each commit; others are those of asking.
+    fn health(&self) -> impl Future<Output = Result<Option<SourceHealth>>> + Send {
+        async { Ok(None) }
+    }
 
     /// Puts a small transaction of ours into the log, so that an idle slot moves.
     fn heartbeat(&self) -> impl Future<Output = Result<()>> + Send;

@@ -265,6 +265,16 @@ impl Collector for BoardCollector {
                 status.source.retained_bytes.map(|n| n as f64),
             ),
             (
+                names::PG_SLOT_SAFE_WAL_BYTES,
+                "Bytes of WAL that may still be written before the slot loses some",
+                status.source.safe_wal_bytes.map(|n| n as f64),
+            ),
+            (
+                names::PG_SLOT_SECONDS_TO_LOSS,
+                "Seconds until the nearer limit of retained WAL is reached",
+                status.source.seconds_to_loss.map(|n| n as f64),
+            ),
+            (
                 names::LAST_COMMIT_AGE_SECONDS,
                 "Seconds since the last commit to the target",
                 status.last_commit.map(super::status::Timestamp::age_seconds),

@@ -22,6 +22,10 @@ pub const SOURCE_LAG_BYTES: &str = "source_lag_bytes";
 pub const SOURCE_LAG_SECONDS: &str = "source_lag_seconds";
 /// Gauge, bytes of WAL that the slot keeps on the server. Absent when unknown.
 pub const PG_SLOT_RETAINED_BYTES: &str = "pg_slot_retained_bytes";
+/// Gauge, bytes of WAL that may still be written before the slot loses some. Absent without a limit.
+pub const PG_SLOT_SAFE_WAL_BYTES: &str = "pg_slot_safe_wal_bytes";
+/// Gauge, seconds until the nearer limit of retained WAL is reached. Absent when unknown.
+pub const PG_SLOT_SECONDS_TO_LOSS: &str = "pg_slot_seconds_to_loss";
 /// Gauge, seconds since the last commit to the target. Absent before the first one.
 pub const LAST_COMMIT_AGE_SECONDS: &str = "last_commit_age_seconds";
 /// Gauge: `state` of a table.

@@ -257,6 +257,12 @@ pub struct SourceStatus {
     pub server_flushed: Option<PositionText>,
     /// Bytes of WAL that the slot keeps.
     pub retained_bytes: Option<u64>,
+    /// Bytes of WAL that may still be written before the server discards some that the slot needs.
+    #[serde(default)]
+    pub safe_wal_bytes: Option<u64>,
+    /// Seconds until the nearer limit of retained WAL is reached, should nothing be acknowledged meanwhile.
+    #[serde(default)]
+    pub seconds_to_loss: Option<u64>,
 }
 
 /// One table.

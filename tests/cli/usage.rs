@@ -8,9 +8,18 @@ const GOOD: &str = "version: 1\nsource: {url: 'postgres://u@h/shop'}\nsink: {uri
 fn help_names_the_commands_and_hides_the_developers_own() {
     let help = Place::new().run(&["--help"]);
     assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
-    for word in
-        ["run", "validate", "setup", "status", "resync", "teardown", "explain", "version", "Exit codes"]
-    {
+    for word in [
+        "run",
+        "validate",
+        "setup",
+        "status",
+        "resync",
+        "slot",
+        "teardown",
+        "explain",
+        "version",
+        "Exit codes",
+    ] {
         assert!(help.stdout.contains(word), "{word}\n{}", help.stdout);
     }
     assert!(!help.stdout.contains("bench"), "{}", help.stdout);

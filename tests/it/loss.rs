@@ -160,7 +160,46 @@ fn another_timeline() {
     scene.pg.restart();
     until(LONG, "the promotion", || scene.sql().value("select pg_is_in_recovery()") == "f");
     scene.sql().exec("insert into orders values (1000, 'on the new timeline')");
+    // All that the tables hold was there before the new timeline began: nothing is lost.
+    scene.drain();
+    scene.assert_equal(&["public.orders"]);
+    assert!(held(&scene).cut > before.cut);
+}
+
+/// A backup from before what the tables hold, recovered to a timeline of its own.
+#[test]
+fn another_timeline_that_lacks_what_was_applied() {
+    let mut scene = caught_up("loss-timeline-behind");
+    back_up(&mut scene);
+    scene.sql().exec("insert into orders values (1000, 'on the old timeline only')");
+    scene.drain();
+    let before = held(&scene);
+    scene.pg.stop();
+    std::fs::remove_dir_all(scene.pg.data()).expect("the data directory can be removed");
+    copy(&scene.dir().join("backup"), scene.pg.data());
+    promote(scene.pg.data());
+    scene.pg.restart();
+    until(LONG, "the promotion", || scene.sql().value("select pg_is_in_recovery()") == "f");
+    for n in 2000..2050 {
+        scene.sql().exec(&format!("insert into orders values ({n}, repeat('y', 500))"));
+    }
     expect_stop(&scene, &before, &["PG043"]);
+}
+
+/// A slot that the server gave up because nobody used it (PostgreSQL 18): the reason is named.
+#[test]
+fn a_slot_that_was_idle_for_too_long() {
+    let mut scene = caught_up("loss-idle");
+    let before = held(&scene);
+    scene.pg.set_and_restart("idle_replication_slot_timeout = '1s'");
+    let status = "select wal_status from pg_replication_slots where slot_name = 'strandline_shop'";
+    until(LONG, "the server gives the slot up", || {
+        scene.sql().exec("checkpoint");
+        scene.sql().value(status) == "lost"
+    });
+    expect_stop(&scene, &before, &["PG046"]);
+    let said = scene.run(&[]).stderr;
+    assert!(said.contains("idle_timeout"), "no reason in\n{said}");
 }
 
 /// Ends a recovery at once, on a new timeline: what a promoted standby looks like.

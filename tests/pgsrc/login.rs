@@ -210,6 +210,72 @@ async fn a_server_without_tls() {
     }
 }
 
+/// A certificate that expired or that signed itself is refused by the modes that check; ours is shown to a server that
+/// wants one.
+#[tokio::test]
+async fn certificates_that_expired_and_our_own() {
+    let server = tls_server("DNS:localhost,IP:127.0.0.1");
+    let dir = server.dir.clone();
+    openssl(
+        &dir,
+        "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=s -addext subjectAltName=DNS:s -keyout own.key -out own.csr",
+    );
+    openssl(
+        &dir,
+        "x509 -req -in own.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -copy_extensions copy -out own.pem",
+    );
+    // Only this certificate opens the door, and it is that of "s".
+    server.write("pg_hba.conf", "local all all trust\nhostssl all all 127.0.0.1/32 cert\n", 0o600);
+    server.reload();
+    let mut options = mode(&server, TlsMode::VerifyFull, Some("ca.pem"));
+    let text = refusal(&options).await;
+    assert!(text.contains("PG001") && text.contains("certificate"), "{text}");
+    options.identity = Some((dir.join("own.pem"), dir.join("own.key")));
+    assert!(logs_in(&options).await.session().encrypted);
+    options.user = "postgres".into();
+    assert!(refusal(&options).await.contains("PG001"), "the certificate names another role");
+    for (certificate, key) in [
+        ("nothing.pem", "own.key"),
+        ("own.pem", "nothing.key"),
+        ("own.pem", "ca.key"),
+        ("own.key", "own.key"),
+    ] {
+        options.identity = Some((dir.join(certificate), dir.join(key)));
+        let text = refusal(&options).await;
+        assert!(text.contains("PG015"), "{certificate} {key}: {text}");
+    }
+    for (made, word) in [
+        (
+            "x509 -req -in srv.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 0 -copy_extensions copy -out srv.pem",
+            "renew",
+        ),
+        ("x509 -req -in srv.csr -signkey srv.key -days 30 -copy_extensions copy -out srv.pem", "trusted"),
+    ] {
+        openssl(&dir, made);
+        let is_expired = || {
+            let mut check = Command::new("openssl");
+            check.args(["x509", "-checkend", "0", "-noout", "-in"]).arg(dir.join("srv.pem"));
+            !check.output().expect("openssl").status.success()
+        };
+        let started = std::time::Instant::now();
+        while word == "renew" && !is_expired() {
+            assert!(started.elapsed() < std::time::Duration::from_secs(10), "it does not expire");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        crate::harness::places::give_to_postgres(&dir.join("srv.pem"));
+        server.reload();
+        let mut options = mode(&server, TlsMode::VerifyFull, Some("ca.pem"));
+        options.identity = Some((dir.join("own.pem"), dir.join("own.key")));
+        for tls in [TlsMode::VerifyFull, TlsMode::VerifyCa] {
+            options.tls = tls;
+            let text = refusal(&options).await;
+            assert!(text.contains("PG015") && text.contains(word), "{word}, {tls:?}: {text}");
+        }
+        (options.tls, options.ca) = (TlsMode::Require, None);
+        logs_in(&options).await;
+    }
+}
+
 /// The stream under TLS: a backlog in bursts, then single rows without delay.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stream_runs_under_tls() {

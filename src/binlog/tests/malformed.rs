@@ -65,7 +65,7 @@ fn mutated_files(names: &[&str], rounds: u64) {
                 }
                 replay.decoder = decoder;
             }
-            for (_, (_, builder)) in &mut replay.builders {
+            for (_, builder) in replay.builders.values_mut() {
                 // Whatever was taken is a batch, or text that is none.
                 if let Ok(batch) = builder.take(None) {
                     assert_eq!(batch.len(), batch.after.num_rows(), "{name}, seed {seed}");

@@ -92,7 +92,7 @@ fn names_of_the_catalogue() {
         ("double(10,2) unsigned", "double unsigned"),
         ("datetime(6)", "datetime(6)"),
         ("timestamp(0)", "timestamp"),
-        ("enum('it''s','a,b',')','\\')", "enum('it''s','a,b',')','\\')"),
+        (r"enum('it''s','a,b',')','\\','\n')", r"enum('it''s','a,b',')','\\','\n')"),
         ("set('')", "set('')"),
         ("varchar(20) /*M!100301 COMPRESSED*/", "varchar(20)"),
         ("longtext /*M!100301 COMPRESSED*/", "longtext"),

@@ -60,6 +60,7 @@ async fn options(cfg: &Config) -> Result<MyOptions> {
             model::TlsMode::VerifyFull => TlsMode::VerifyFull,
         },
         ca: source.tls.ca.clone(),
+        identity: source.tls.identity.clone(),
         pipeline: cfg.name.clone(),
         connect_timeout: CONNECT_TIMEOUT,
     })

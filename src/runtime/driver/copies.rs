@@ -90,7 +90,19 @@ impl<S: Source, K: Sink> Driver<S, K> {
 
     /// A copy beside the stream. `answers`: the requests that it fulfils.
     async fn begin_copy(&mut self, name: TableName, answers: Vec<String>, why: &str) -> Result<()> {
-        let view = self.source.inspect().await?;
+        let mut view = self.source.inspect().await?;
+        // How it is published is part of what its copy remembers.
+        let unpublished: Vec<_> = view
+            .tables
+            .iter()
+            .filter(|t| t.schema.name == name && t.schema.form.published == 0)
+            .cloned()
+            .collect();
+        if let [table] = &unpublished[..]
+            && self.publish(table).await?.is_none()
+        {
+            view = self.source.inspect().await?;
+        }
         let found = view.tables.into_iter().find(|t| t.schema.name == name);
         let refused = view.refused.into_iter().find(|t| t.name == name);
         let Some(found) = found else {

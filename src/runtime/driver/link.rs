@@ -1,13 +1,14 @@
 //! The driver's connection to the source: mending it, and looking whether what it brings is still whole.
 
 use super::super::copying;
+use super::super::jittered;
 use super::super::source_link::{self, Link};
 use super::super::worker::Gone;
 use super::{Driver, FIRST_RECONNECT, LONGEST_RECONNECT};
 use crate::error::{Disposition, Error, Result, codes};
 use crate::position::CommitLsn;
 use crate::replication::Input;
-use crate::schema::change::{Outline, Remedy, changes, told};
+use crate::schema::change::{Change, Outline, Remedy, changes, told};
 use crate::schema::{TableId, TableSchema};
 use crate::sink::{Sink, change_refused};
 use crate::source::{ChangeStream, Source, SourceView, Standing};
@@ -56,7 +57,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 return Ok(());
             }
         };
-        let Link { stream, slot, flushed } = link;
+        let Link { stream, slot, flushed, .. } = link;
         self.board.clear_retrying();
         self.stream = stream;
         self.flushed = self.flushed.max(flushed);
@@ -73,6 +74,11 @@ impl<S: Source, K: Sink> Driver<S, K> {
             let positions: Vec<CommitLsn> =
                 self.coordinator.live().filter_map(|t| self.coordinator.submitted(t)).collect();
             match source_link::reconnect(self.source.as_ref(), &self.lineage, cut, held, &positions).await {
+                // The new timeline goes on record before anything of it is committed: a new session does that.
+                Ok(link) if link.lineage != self.lineage => {
+                    let what = "the server was promoted: the session begins again";
+                    return Err(Error::new(codes::PG006, what));
+                }
                 Ok(link) => return Ok(link),
                 // The server may take a while to see that our last connection is gone.
                 Err(error)
@@ -84,7 +90,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 Err(error) => return Err(self.explained(error).await),
             }
             self.board.beat();
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(jittered(pause)).await;
             pause = (pause * 2).min(LONGEST_RECONNECT);
         }
     }
@@ -169,6 +175,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
         let mut lost = Vec::new();
         for (id, standing) in self.source.check(&schemas).await? {
             match standing {
+                Standing::Lost(error) if error.code() == codes::PG025 && self.options.may_replace_slot => {
+                    lost.push((id, Lost::Copy(error.cause_line())));
+                }
                 Standing::Lost(error) => lost.push((id, Lost::Stop(error))),
                 Standing::Changed(now) => {
                     lost.extend(self.follow_change(id, now).await?.map(|lost| (id, lost)))
@@ -181,7 +190,10 @@ impl<S: Source, K: Sink> Driver<S, K> {
     async fn follow_change(&mut self, id: TableId, now: Arc<TableSchema>) -> Result<Option<Lost>> {
         let Some(then) = self.schemas.get(&id).cloned() else { return Ok(None) };
         let rewritten = then.form.may_be_rewritten(now.form);
-        let changes = changes(&Outline::of(&then), &Outline::of(&now), rewritten);
+        let mut changes = changes(&Outline::of(&then), &Outline::of(&now), rewritten);
+        if then.form.parts_differ(&now.parts) {
+            changes.push(Change::Partitions);
+        }
         match self.options.changes.remedy(&changes) {
             Remedy::Stop => return Ok(Some(Lost::Stop(change_refused(&now.name, &changes)))),
             Remedy::Copy => return Ok(Some(Lost::Copy(told(&changes)))),

@@ -12,7 +12,7 @@ use super::table;
 use crate::error::{Error, Result, codes};
 use crate::schema::TableSchema;
 use crate::schema::change::{Change, ChangePolicy, Remedy, told};
-use crate::sink::{change_refused, table_error};
+use crate::sink::{change_refused, left_out, table_error};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -41,9 +41,12 @@ pub(super) enum Follow {
 /// Compares the table with the source's schema.
 ///
 /// # Errors
-/// `PG022` when the operator's policy is to stop, or the configuration gives the columns other types;
-/// `TG020` when the Delta schema cannot be read.
+/// `PG022` when the operator's policy is to stop, or the configuration gives the columns other types; `PG025` when
+/// the table was left out of the log for a while; `TG020` when the Delta schema cannot be read.
 pub(super) fn follow(core: &Core, schema: &TableSchema, policy: ChangePolicy) -> Result<Follow> {
+    if core.state.form.is_some_and(|form| form.was_left_out(schema.form)) {
+        return Err(left_out(&schema.name));
+    }
     let changes = core.state.changes(schema);
     match policy.remedy(&changes) {
         Remedy::Stop => Err(change_refused(&schema.name, &changes)),

@@ -159,7 +159,11 @@ impl TableState {
         let mut now = Outline::of(schema);
         let ours: Vec<i16> = schema.columns.iter().filter(|c| is_ours(c)).map(|c| c.attnum).collect();
         now.columns.retain(|column| !ours.contains(&column.attnum));
-        changes(&then, &now, rewritten)
+        let mut found = changes(&then, &now, rewritten);
+        if self.form.is_some_and(|form| form.parts_differ(&schema.parts)) {
+            found.push(Change::Partitions);
+        }
+        found
     }
 
     /// The state once these changes are followed in place.

@@ -95,17 +95,20 @@ impl Storage {
     }
 }
 
-/// Encodes one path segment injectively: `/`, `\`, `%`, control characters, and the names `.` and `..`.
+/// Encodes one path segment injectively: `/`, `\`, `%`, control characters, and the names `.` and `..`. By `~`, since
+/// readers (delta kernel among them) decode a `%` once too often.
 fn encode_segment(name: &str) -> String {
     if name == "." || name == ".." {
-        return name.replace('.', "%2E");
+        return name.replace('.', "~2E");
     }
     let mut out = String::with_capacity(name.len());
     for c in name.chars() {
-        if matches!(c, '/' | '\\' | '%' | ':' | '?' | '*' | '"' | '<' | '>' | '|' | '#') || c.is_control() {
+        if matches!(c, '/' | '\\' | '%' | '~' | ':' | '?' | '*' | '"' | '<' | '>' | '|' | '#')
+            || c.is_control()
+        {
             let mut buffer = [0; 4];
             for byte in c.encode_utf8(&mut buffer).bytes() {
-                out.push_str(&format!("%{byte:02X}"));
+                out.push_str(&format!("~{byte:02X}"));
             }
         } else {
             out.push(c);
@@ -589,10 +592,10 @@ mod tests {
         for (name, encoded) in [
             ("orders", "orders"),
             ("Order Items", "Order Items"),
-            ("..", "%2E%2E"),
-            ("a/../b", "a%2F..%2Fb"),
-            ("50%", "50%25"),
-            ("tab\there", "tab%09here"),
+            ("..", "~2E~2E"),
+            ("a/../b", "a~2F..~2Fb"),
+            ("50%", "50~25"),
+            ("tab\there", "tab~09here"),
             ("日本", "日本"),
         ] {
             assert_eq!(encode_segment(name), encoded);

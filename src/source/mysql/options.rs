@@ -33,6 +33,8 @@ pub struct MyOptions {
     pub tls: TlsMode,
     /// Certificate authorities (PEM); `None`: those of the system.
     pub ca: Option<PathBuf>,
+    /// Our own certificate and its key (PEM), for servers that ask for one.
+    pub identity: Option<(PathBuf, PathBuf)>,
     /// The pipeline's name.
     pub pipeline: String,
     /// A connection must be there by then.

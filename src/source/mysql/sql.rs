@@ -4,7 +4,7 @@ use super::fault::{fault, number};
 use super::options::{MyOptions, TlsMode};
 use crate::error::{Error, Result, codes};
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, DriverError, Opts, OptsBuilder, SslOpts, Value};
+use mysql_async::{ClientIdentity, Conn, DriverError, Opts, OptsBuilder, SslOpts, Value};
 
 /// The binary log may hold events larger than the server's own `max_allowed_packet`.
 const MAX_PACKET: usize = 1 << 30;
@@ -158,6 +158,12 @@ fn opts(options: &MyOptions, tls: TlsMode) -> Opts {
         .with_danger_skip_domain_validation(tls != TlsMode::VerifyFull);
     let ssl = match &options.ca {
         Some(ca) => ssl.with_root_certs(vec![ca.clone().into()]).with_disable_built_in_roots(true),
+        None => ssl,
+    };
+    let ssl = match &options.identity {
+        Some((cert, key)) => {
+            ssl.with_client_identity(Some(ClientIdentity::new(cert.clone().into(), key.clone().into())))
+        }
         None => ssl,
     };
     let is_tls = tls != TlsMode::Disable && !options.host.starts_with('/');

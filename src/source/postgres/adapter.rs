@@ -2,6 +2,8 @@
 
 use super::catalog::{self, SourceTable as CatalogTable};
 use super::fault::table_error;
+use super::forms;
+use super::health;
 use super::options::PgOptions;
 use super::pattern::Selection;
 use super::preflight;
@@ -15,14 +17,14 @@ use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint, Txn};
 use crate::pgoutput::Policies;
 use crate::position::{CommitLsn, Lsn};
-use crate::schema::{TableForm, TableId, TableName, TableSchema};
+use crate::schema::{TableId, TableName, TableSchema};
 use crate::source::{
     Budget, Burst, ChangeStream, CopySession, HeldStream, RefusedTable, SlotState, Source, SourceCodes,
-    SourceTable, SourceView, Standing,
+    SourceHealth, SourceTable, SourceView, Standing,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 
@@ -30,6 +32,8 @@ use tokio::sync::{Mutex, watch};
 const SLOT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait for old transactions when a slot is made.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(300);
+/// How long a connection that is at hand may take to show that it is alive; then a new one is made.
+const PING_WITHIN: Duration = Duration::from_secs(5);
 /// How long to wait for the server's goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -59,6 +63,8 @@ pub struct PgSource {
     /// The server could not send a value in binary form: so for good, since a table that is published and not
     /// ours can have such a column.
     text_forced: Arc<AtomicBool>,
+    /// How often in a row a stream ended because the server said nothing.
+    silences: Arc<AtomicU32>,
     /// Codes of warnings that were given.
     told: Mutex<BTreeSet<&'static str>>,
 }
@@ -72,6 +78,7 @@ impl PgSource {
             tables: Mutex::default(),
             text_stream: Arc::default(),
             text_forced: Arc::default(),
+            silences: Arc::default(),
             told: Mutex::default(),
         }
     }
@@ -80,7 +87,7 @@ impl PgSource {
     async fn sql(&self) -> Result<Arc<Sql>> {
         let mut held = self.sql.lock().await;
         if let Some(sql) = held.as_ref()
-            && sql.row("SELECT 1").await.is_ok()
+            && let Ok(Ok(_)) = tokio::time::timeout(PING_WITHIN, sql.row("SELECT 1")).await
         {
             return Ok(Arc::clone(sql));
         }
@@ -190,13 +197,13 @@ impl Source for PgSource {
         let sql = self.sql().await?;
         let covered = publication::covered(&sql, &self.publications()).await?;
         let ids: Vec<TableId> = tables.iter().map(|t| t.id).collect();
-        let found = catalog::forms(&sql, &ids).await?;
+        let found = forms::of(&sql, &ids).await?;
         let mut standings = Vec::new();
         let mut changed = Vec::new();
         for table in tables {
             match lost(table, found.get(&table.id), &covered) {
                 Some(error) => standings.push((table.id, Standing::Lost(error))),
-                None if found.get(&table.id).is_some_and(|(_, form)| *form != table.form) => {
+                None if found.get(&table.id).is_some_and(|now| now.form != table.form) => {
                     changed.push(table.id);
                 }
                 None => {}
@@ -251,7 +258,8 @@ impl Source for PgSource {
             origin: self.settings.origin,
         };
         let options = &self.settings.options;
-        let stream = PgStream::start(options, &sql, start).await?;
+        let mut stream = PgStream::start(options, &sql, start).await?;
+        stream.be_patient(self.silences.load(Ordering::Relaxed));
         let slot = self.slot_state(&sql).await?.ok_or_else(|| {
             Error::new(
                 codes::PG040,
@@ -267,6 +275,7 @@ impl Source for PgSource {
                 is_text,
                 text_stream: Arc::clone(&self.text_stream),
                 text_forced: Arc::clone(&self.text_forced),
+                silences: Arc::clone(&self.silences),
             },
             slot,
             point,
@@ -275,26 +284,39 @@ impl Source for PgSource {
 
     async fn end_of_log(&self) -> Result<Lsn> {
         let sql = self.sql().await?;
-        field(&sql.row("SELECT pg_catalog.pg_current_wal_insert_lsn()").await?, 0)
+        let query = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() \
+                     ELSE pg_catalog.pg_current_wal_insert_lsn() END";
+        field(&sql.row(query).await?, 0)
+    }
+
+    async fn timeline_end(&self, timeline: u32) -> Result<Option<Lsn>> {
+        slot::timeline_end(&self.settings.options, timeline).await
+    }
+
+    async fn health(&self) -> Result<Option<SourceHealth>> {
+        let sql = self.sql().await?;
+        health::look(&sql, &self.settings.options).await
     }
 
     async fn heartbeat(&self) -> Result<()> {
         let sql = self.sql().await?;
-        slot::heartbeat(&sql).await
+        // A standby can write nothing; what its primary writes moves the slot.
+        if sql.in_recovery().await? { Ok(()) } else { slot::heartbeat(&sql).await }
     }
 }
 
 /// Why the stream does not hold the table's changes any more; `None`: it does.
-fn lost(
-    table: &TableSchema,
-    found: Option<&(TableName, TableForm)>,
-    covered: &BTreeSet<TableName>,
-) -> Option<Error> {
+fn lost(table: &TableSchema, found: Option<&forms::Found>, covered: &BTreeSet<TableName>) -> Option<Error> {
     let what = match found {
         None => "it was dropped in the source".to_owned(),
-        Some((name, _)) if *name != table.name => format!("it was renamed to \"{name}\" in the source"),
+        Some(now) if now.name != table.name => format!("it was renamed to \"{}\" in the source", now.name),
         Some(_) if !covered.contains(&table.name) => {
             "it is not in the publication any more: changes since then are not in the stream".to_owned()
+        }
+        Some(now) if table.form.was_left_out(now.form) => {
+            "it left the publication and came back, or the publication was made or altered again: changes in between \
+             may not be in the stream"
+                .to_owned()
         }
         Some(_) => return None,
     };
@@ -312,6 +334,7 @@ pub struct PgChanges {
     /// It should be: a table may be made while it runs.
     text_stream: Arc<AtomicBool>,
     text_forced: Arc<AtomicBool>,
+    silences: Arc<AtomicU32>,
 }
 
 /// The server came to a value of a type without a send function (42883, undefined function).
@@ -344,8 +367,16 @@ impl ChangeStream for PgChanges {
                 let what = "the stream begins again, in text form, for a type that has no other";
                 return Err(Error::new(codes::PG006, what).with_source(error));
             }
-            other => other?,
+            Err(error) => {
+                if stream.was_silent() {
+                    self.silences.fetch_add(1, Ordering::Relaxed);
+                }
+                return Err(error);
+            }
+            Ok(burst) => burst,
         };
+        self.silences.store(0, Ordering::Relaxed);
+        let stream = self.stream()?;
         let (open_bytes, spilled_bytes) = (stream.uncommitted_bytes(), stream.spilled_bytes() - before);
         self.open = burst.open;
         Ok(Burst {

@@ -12,6 +12,7 @@
 //! (PostgreSQL logs no old key for it).
 
 use super::fault::table_error;
+use super::forms;
 use super::pattern::Selection;
 use super::sql::{Sql, field, text, truth};
 use super::wire::{Purpose, Wire};
@@ -121,10 +122,13 @@ async fn describe(sql: &Sql, found: Vec<RawTable>, policies: &Policies) -> Resul
     let keys = keys(sql, &ids).await?;
     let leaves = leaves(sql, &found).await?;
     let types = types(sql, &ids).await?;
-    let forms = forms(sql, &ids).await?;
+    let forms = forms::of(sql, &ids).await?;
     for table in found {
         let id = table.id;
-        let form = forms.get(&id).map(|(_, form)| *form).unwrap_or_default();
+        let (form, pieces) = match forms.get(&id) {
+            Some(found) => (found.form, Arc::clone(&found.parts)),
+            None => (TableForm::default(), Arc::default()),
+        };
         let own = columns.get(&id).map_or(&[][..], Vec::as_slice);
         catalog.text_stream |= own.iter().any(|column| column.needs_text_stream(&types, policies));
         let index = keys.get(&id).map_or(&[][..], Vec::as_slice);
@@ -133,46 +137,18 @@ async fn describe(sql: &Sql, found: Vec<RawTable>, policies: &Policies) -> Resul
         match table.build(own, index, parts, &types, policies) {
             Ok(table) => {
                 let filled = own.iter().filter(|c| c.filled).map(|c| c.attnum).collect();
-                let schema = Arc::new(TableSchema { form, filled, ..TableSchema::clone(&table.schema) });
+                let schema = Arc::new(TableSchema {
+                    form,
+                    filled,
+                    parts: pieces,
+                    ..TableSchema::clone(&table.schema)
+                });
                 catalog.tables.push(SourceTable { schema, ..table });
             }
             Err(error) => catalog.rejected.push(Rejected { id, name, error }),
         }
     }
     Ok(catalog)
-}
-
-/// Names and forms of these tables as they are now. One that is gone is not in it.
-///
-/// *Files* are those of the table and of all its leaves; *columns* are the transactions that last wrote the
-/// columns' rows of `pg_attribute`, which stay what they are until an `ALTER` of that very column; *identity* is
-/// the replica identity and the keys that it may mean.
-pub async fn forms(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, (TableName, TableForm)>> {
-    if ids.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let query = format!(
-        "SELECT c.oid, n.nspname, c.relname, \
-         (SELECT string_agg(pg_catalog.pg_relation_filenode(f.oid)::text, ',' ORDER BY f.oid) \
-          FROM (SELECT c.oid UNION SELECT t.relid FROM pg_catalog.pg_partition_tree(c.oid) t) f(oid)), \
-         (SELECT string_agg(a.attnum::text || ':' || a.xmin::text, ',' ORDER BY a.attnum) \
-          FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0), \
-         c.relreplident::text || coalesce((SELECT string_agg(concat_ws(':', i.indkey, i.indnkeyatts, \
-           i.indisprimary, i.indisreplident, i.indimmediate), ',' ORDER BY i.indisprimary, i.indkey::text) \
-          FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid \
-          AND (i.indisprimary OR i.indisreplident)), '') \
-         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.oid IN ({})",
-        list(ids)
-    );
-    let digest = |row, column| xxhash_rust::xxh3::xxh3_64(text(row, column).unwrap_or_default().as_bytes());
-    let mut found = HashMap::new();
-    for row in &sql.rows(&query).await? {
-        let name = TableName::new(field::<String>(row, 1)?, field::<String>(row, 2)?);
-        let form = TableForm { files: digest(row, 3), columns: digest(row, 4), identity: digest(row, 5) };
-        found.insert(TableId(field(row, 0)?), (name, form));
-    }
-    Ok(found)
 }
 
 /// `row_security_active` says whether a policy would hide rows from *us*.
@@ -386,7 +362,7 @@ impl RawColumn {
     }
 }
 
-fn list(ids: &[TableId]) -> String {
+pub(super) fn list(ids: &[TableId]) -> String {
     ids.iter().map(TableId::to_string).collect::<Vec<_>>().join(",")
 }
 

@@ -13,6 +13,7 @@ use crate::position::{CommitLsn, Lsn};
 use bytes::BytesMut;
 use postgres_protocol::message::frontend::{self, CopyData};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -26,6 +27,7 @@ const POSTGRES_EPOCH: u64 = 946_684_800;
 /// The running task.
 pub struct Feedback {
     reply: Arc<Notify>,
+    ask: Arc<AtomicBool>,
     finish: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<WireWriter>>,
 }
@@ -33,16 +35,23 @@ pub struct Feedback {
 impl Feedback {
     /// Starts it. `acknowledged` may only rise. `timeout` is the server's `wal_sender_timeout`; zero: none.
     pub fn start(writer: WireWriter, acknowledged: watch::Receiver<CommitLsn>, timeout: Duration) -> Self {
-        let reply = Arc::new(Notify::new());
+        let (reply, ask) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
         let (finish, finished) = oneshot::channel();
         let interval = if timeout.is_zero() { INTERVAL } else { INTERVAL.min(timeout / 4) };
         let interval = interval.max(Duration::from_millis(10));
-        let task = tokio::spawn(run(writer, acknowledged, interval, Arc::clone(&reply), finished));
-        Feedback { reply, finish: Some(finish), task }
+        let requests = Requests { reply: Arc::clone(&reply), ask: Arc::clone(&ask) };
+        let task = tokio::spawn(run(writer, acknowledged, interval, requests, finished));
+        Feedback { reply, ask, finish: Some(finish), task }
     }
 
     /// The server asked for a status.
     pub fn reply_now(&self) {
+        self.reply.notify_one();
+    }
+
+    /// Asks the server for a sign of life: it answers with a keepalive.
+    pub fn ask(&self) {
+        self.ask.store(true, Ordering::Relaxed);
         self.reply.notify_one();
     }
 
@@ -70,28 +79,34 @@ impl Drop for Feedback {
     }
 }
 
+/// Why a status is sent before its time.
+struct Requests {
+    reply: Arc<Notify>,
+    ask: Arc<AtomicBool>,
+}
+
 async fn run(
     mut writer: WireWriter,
     mut acknowledged: watch::Receiver<CommitLsn>,
     interval: Duration,
-    reply: Arc<Notify>,
+    requests: Requests,
     mut finished: oneshot::Receiver<()>,
 ) -> Result<WireWriter> {
     let mut tick = tokio::time::interval_at(Instant::now() + interval, interval);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = *acknowledged.borrow_and_update();
     let mut handed_in = true;
-    writer.send(&status(told)).await?;
+    writer.send(&status(told, false)).await?;
     loop {
         let mut end = false;
         tokio::select! {
             _ = tick.tick() => {}
-            () = reply.notified() => {}
+            () = requests.reply.notified() => {}
             changed = acknowledged.changed(), if handed_in => handed_in = changed.is_ok(),
             _ = &mut finished => end = true,
         }
         told = told.max(*acknowledged.borrow_and_update());
-        writer.send(&status(told)).await?;
+        writer.send(&status(told, requests.ask.swap(false, Ordering::Relaxed))).await?;
         if end {
             let mut out = BytesMut::new();
             frontend::copy_done(&mut out);
@@ -101,9 +116,9 @@ async fn run(
     }
 }
 
-fn status(position: CommitLsn) -> BytesMut {
+fn status(position: CommitLsn, reply: bool) -> BytesMut {
     let lsn: Lsn = position.lsn();
-    let status = StandbyStatus { written: lsn, flushed: lsn, applied: lsn, time: now(), reply: false };
+    let status = StandbyStatus { written: lsn, flushed: lsn, applied: lsn, time: now(), reply };
     let mut out = BytesMut::new();
     // 34 bytes always fit into a frame.
     if let Ok(frame) = CopyData::new(&status.encode()[..]) {

@@ -12,7 +12,9 @@ use crate::error::{Error, Result, codes};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// A value that must not be seen: its `Debug` shows nothing.
@@ -34,6 +36,41 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
+    }
+}
+
+type Asking = Pin<Box<dyn Future<Output = Result<Option<Secret>>> + Send>>;
+
+/// Where the password comes from, asked again when the server refuses the one that is known: so a rotated
+/// password, or a token that expired, needs no restart. Clones share what was learnt.
+#[derive(Clone)]
+pub struct Renewal {
+    ask: Arc<dyn Fn() -> Asking + Send + Sync>,
+    known: Arc<Mutex<Option<Secret>>>,
+}
+
+impl Renewal {
+    /// Asks `ask`.
+    pub fn new(ask: impl Fn() -> Asking + Send + Sync + 'static) -> Self {
+        Renewal { ask: Arc::new(ask), known: Arc::default() }
+    }
+
+    fn known(&self) -> Option<Secret> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl PartialEq for Renewal {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.known, &other.known)
+    }
+}
+
+impl Eq for Renewal {}
+
+impl fmt::Debug for Renewal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Renewal")
     }
 }
 
@@ -148,10 +185,16 @@ pub struct PgOptions {
     pub user: String,
     /// Password, if any.
     pub password: Option<Secret>,
+    /// Where a newer one comes from.
+    pub renewal: Option<Renewal>,
     /// How much TLS is demanded.
     pub tls: TlsMode,
     /// A file of CA certificates (PEM); without one, `verify-*` uses the system's.
     pub ca: Option<PathBuf>,
+    /// Our own certificate and its key (PEM), for a server that asks for one.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// A slot that is made is kept on standbys, too, where the server can (PostgreSQL 17).
+    pub failover: bool,
     /// Name of the replication slot.
     pub slot: String,
     /// Name of the publication. Tables without a key go into a second one, `<publication>_insert`.
@@ -175,8 +218,11 @@ impl PgOptions {
             database: decode(parts.path)?,
             user: parts.user.map(decode).transpose()?.unwrap_or_default(),
             password: parts.password.map(decode).transpose()?.map(Secret),
+            renewal: None,
             tls: TlsMode::default(),
             ca: None,
+            identity: None,
+            failover: true,
             slot: default_slot(pipeline),
             publication: default_publication(pipeline),
             pipeline: pipeline.to_owned(),
@@ -188,6 +234,13 @@ impl PgOptions {
             options.set_parameter(&name, value, &mut hosts, &mut ports)?;
         }
         options.endpoints = endpoints(hosts, ports)?;
+        if options
+            .identity
+            .as_ref()
+            .is_some_and(|(cert, key)| cert.as_os_str().is_empty() || key.as_os_str().is_empty())
+        {
+            return Err(bad("the source URL has one of sslcert and sslkey").with_try("give both, or none"));
+        }
         if options.user.is_empty() {
             return Err(Error::new(codes::CF003, "the source URL names no user")
                 .with_try("postgres://USER@HOST/DATABASE"));
@@ -207,6 +260,12 @@ impl PgOptions {
     ) -> Result<()> {
         match name {
             "sslmode" => self.tls = value.parse()?,
+            "sslcert" => {
+                self.identity = Some((PathBuf::from(value), self.identity.take().unwrap_or_default().1))
+            }
+            "sslkey" => {
+                self.identity = Some((self.identity.take().unwrap_or_default().0, PathBuf::from(value)))
+            }
             "sslrootcert" if value == "system" => self.ca = None,
             "sslrootcert" => self.ca = Some(PathBuf::from(value)),
             "host" => {
@@ -227,17 +286,43 @@ impl PgOptions {
             _ => {
                 return Err(bad(format!("the source URL has a parameter \"{name}\" that is not known"))
                     .with_try(
-                        "known: sslmode, sslrootcert, host, port, user, password, dbname, connect_timeout",
+                        "known: sslmode, sslrootcert, sslcert, sslkey, host, port, user, password, dbname, connect_timeout",
                     ));
             }
         }
         Ok(())
     }
 
+    /// These options with the newest password that is known.
+    pub fn current(&self) -> PgOptions {
+        let known = self.renewal.as_ref().and_then(Renewal::known);
+        PgOptions { password: known.or_else(|| self.password.clone()), ..self.clone() }
+    }
+
+    /// Asks for a newer password than `refused`. `None`: there is none.
+    ///
+    /// Errors: CF003 when it cannot be asked for.
+    pub async fn renewed(&self, refused: &PgOptions) -> Result<Option<PgOptions>> {
+        let Some(renewal) = &self.renewal else { return Ok(None) };
+        let found = (renewal.ask)().await?;
+        if found.is_none() || found == refused.password {
+            return Ok(None);
+        }
+        *renewal.known.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        Ok(Some(self.current()))
+    }
+
     /// Server and database for messages: no user, no secret.
     pub fn target(&self) -> String {
         let places: Vec<String> = self.endpoints.iter().map(Endpoint::to_string).collect();
         format!("{}/{}", places.join(","), self.database)
+    }
+
+    /// How our connections show in `pg_stat_activity`. The server cuts it after 63 bytes.
+    pub fn application_name(&self) -> String {
+        let mut name = format!("strandline/{}", self.pipeline);
+        name.truncate(63);
+        name
     }
 
     /// Name of the publication for tables whose updates and deletes must not be published.

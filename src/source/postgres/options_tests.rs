@@ -58,7 +58,7 @@ fn what_is_not_understood_is_refused_by_name() {
     for (url, word) in [
         ("postgres://me@db/x?ssl_mode=require", "\"ssl_mode\""),
         ("postgres://me@db/x?sslmode=on", "\"on\""),
-        ("postgres://me@db/x?sslcert=/c.pem", "\"sslcert\""),
+        ("postgres://me@db/x?sslcert=/c.pem", "one of sslcert and sslkey"),
         ("postgres://me@db:0/x", "\"0\""),
         ("postgres://me@db:70000/x", "70000"),
         ("postgres://db/x", "names no user"),

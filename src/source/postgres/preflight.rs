@@ -86,6 +86,7 @@ pub async fn inspect(
     findings.push(free_slots(sql, options, &settings).await?);
     findings.push(free_walsenders(sql, &settings).await?);
     findings.push(retention(&settings));
+    findings.push(synchronous(&settings, options));
     findings.extend(own_slot(sql, options).await?);
     findings.push(match Wire::connect(options, Purpose::Replication).await {
         Ok(wire) => {
@@ -115,7 +116,7 @@ pub fn stopping(findings: &[Finding]) -> Option<Error> {
 
 async fn settings(sql: &Sql) -> Result<BTreeMap<String, String>> {
     let query = "SELECT name, setting FROM pg_catalog.pg_settings WHERE name IN ('wal_level', \
-                 'max_replication_slots', 'max_wal_senders', 'max_slot_wal_keep_size')";
+                 'max_replication_slots', 'max_wal_senders', 'max_slot_wal_keep_size', 'synchronous_standby_names')";
     let rows = sql.rows(query).await?;
     Ok(rows.iter().filter_map(|r| Some((text(r, 0)?.to_owned(), text(r, 1)?.to_owned()))).collect())
 }
@@ -205,6 +206,14 @@ fn retention(settings: &BTreeMap<String, String>) -> Finding {
             .advise("ALTER SYSTEM SET max_slot_wal_keep_size = '20GB'; SELECT pg_reload_conf();");
     }
     Finding::new(codes::PG046, Verdict::Good, format!("max_slot_wal_keep_size is {megabytes} MB"))
+}
+
+fn synchronous(settings: &BTreeMap<String, String>, options: &PgOptions) -> Finding {
+    let names = settings.get("synchronous_standby_names").map_or("", String::as_str);
+    match super::health::not_synchronous(names, options) {
+        Ok(()) => Finding::new(codes::PG016, Verdict::Good, "no commit of the source waits for strandline"),
+        Err(error) => Finding::of_error(&error, Verdict::Stops),
+    }
 }
 
 async fn own_slot(sql: &Sql, options: &PgOptions) -> Result<Vec<Finding>> {

@@ -127,8 +127,10 @@ pub async fn covered(sql: &Sql, names: &[String]) -> Result<BTreeSet<TableName>>
 
 async fn plan(sql: &Sql, options: &PgOptions, tables: &[SourceTable], how: Second) -> Result<Plan> {
     let mut plan = Plan::default();
-    let may_create =
-        truth(&sql.row("SELECT pg_catalog.has_database_privilege(current_database(), 'CREATE')").await?, 0);
+    // On a standby nothing can be made: that is for the primary.
+    let query = "SELECT pg_catalog.has_database_privilege(current_database(), 'CREATE') \
+                 AND NOT pg_catalog.pg_is_in_recovery()";
+    let may_create = truth(&sql.row(query).await?, 0);
     let (whole, insert_only): (Vec<_>, Vec<_>) = tables.iter().partition(|t| t.publishes_changes());
     let existing = inspect(sql, &options.publication).await?;
     // A table that lost its key while it was published whole: its owner must know, but taking it out is

@@ -42,6 +42,10 @@ pub struct SlotState {
     pub safe_wal_bytes: Option<i64>,
     /// Bytes of WAL that it keeps.
     pub retained_bytes: Option<u64>,
+    /// Why the server gave it up, where it says so (PostgreSQL 17): `wal_removed`, `rows_removed`, `idle_timeout`, …
+    pub invalidation: Option<String>,
+    /// It is kept on standbys, too (PostgreSQL 17).
+    pub failover: bool,
 }
 
 /// Looks at a slot, by its exact name.
@@ -52,7 +56,8 @@ pub async fn inspect(sql: &Sql, name: &str) -> Result<Option<SlotState>> {
          concat_ws(' ', a.usename, nullif(a.application_name, ''), host(a.client_addr)), \
          s.confirmed_flush_lsn, s.restart_lsn, s.wal_status, s.safe_wal_size, \
          greatest(pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() \
-           THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, s.restart_lsn), 0)::int8 \
+           THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, s.restart_lsn), 0)::int8, \
+         pg_catalog.to_jsonb(s) ->> 'invalidation_reason', pg_catalog.to_jsonb(s) ->> 'failover' \
          FROM pg_catalog.pg_replication_slots s LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid \
          WHERE s.slot_name = {}",
         literal(name)
@@ -75,6 +80,8 @@ fn read_state(row: &TextRow) -> Result<SlotState> {
         wal_status: own(8),
         safe_wal_bytes: text(row, 9).map(|_| field(row, 9)).transpose()?,
         retained_bytes: text(row, 10).map(|_| field(row, 10)).transpose()?,
+        invalidation: own(11),
+        failover: text(row, 12) == Some("true"),
     })
 }
 
@@ -101,7 +108,8 @@ impl SlotState {
             return wrong("is temporary: it goes with another session".to_owned());
         }
         if self.wal_status.as_deref() == Some("lost") {
-            let what = format!("the server has discarded WAL that replication slot \"{slot}\" needs");
+            let why = self.invalidation.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+            let what = format!("the server has discarded WAL that replication slot \"{slot}\" needs{why}");
             return Err(Error::new(codes::PG046, what).with_try(format!(
                 "SELECT pg_drop_replication_slot({});   then: strandline resync --all --yes   (and raise \
                  max_slot_wal_keep_size)",
@@ -187,7 +195,13 @@ pub async fn create(
         SlotKind::Temporary => format!("strandline_tmp_{pid}"),
     };
     let temporary = if kind == SlotKind::Temporary { " TEMPORARY" } else { "" };
-    let export = if wire.session().major >= 15 { "(SNAPSHOT 'export')" } else { "EXPORT_SNAPSHOT" };
+    let export = match (wire.session().major, kind) {
+        (..15, _) => "EXPORT_SNAPSHOT",
+        (17.., SlotKind::Permanent) if options.failover && !wire.in_recovery() => {
+            "(SNAPSHOT 'export', FAILOVER true)"
+        }
+        _ => "(SNAPSHOT 'export')",
+    };
     let command =
         format!("CREATE_REPLICATION_SLOT {}{temporary} LOGICAL pgoutput {export}", identifier(&name));
     let (endpoint, session) = (wire.endpoint().clone(), wire.session().clone());
@@ -288,8 +302,51 @@ pub async fn identify_on(wire: &mut Wire) -> Result<ServerPoint> {
     Ok(ServerPoint { lineage, flushed: field(row, 2)? })
 }
 
+/// Where the server's history left that timeline; `None`: it was never on it, or is on it now.
+pub async fn timeline_end(options: &PgOptions, timeline: u32) -> Result<Option<Lsn>> {
+    let mut wire = Wire::connect(options, Purpose::Replication).await?;
+    let now = identify_on(&mut wire).await?.lineage.timeline;
+    if now <= timeline {
+        return Ok(None);
+    }
+    let rows = wire.simple_query(&format!("TIMELINE_HISTORY {now}")).await?;
+    wire.close().await;
+    let content = rows.first().and_then(|row| text(row, 1)).ok_or_else(|| protocol("no timeline history"))?;
+    left_at(content, timeline)
+}
+
+/// Reads a history file: the number of a timeline, where it was left, why.
+fn left_at(content: &str, timeline: u32) -> Result<Option<Lsn>> {
+    for line in content.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let mut words = line.split_whitespace();
+        let number: Option<u32> = words.next().and_then(|word| word.parse().ok());
+        let end: Option<Lsn> = words.next().and_then(|word| word.parse().ok());
+        match (number, end) {
+            (Some(number), Some(end)) if number == timeline => return Ok(Some(end)),
+            (Some(_), Some(_)) => {}
+            _ => return Err(protocol(format!("a line of the timeline history: {line:?}"))),
+        }
+    }
+    Ok(None)
+}
+
 /// Writes a heartbeat: a transaction that the stream carries, so that an idle pipeline's slot moves on.
 /// A transactional message needs no table and no grant.
 pub async fn heartbeat(sql: &Sql) -> Result<()> {
     sql.rows("SELECT pg_catalog.pg_logical_emit_message(true, 'strandline', '')").await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_says_where_a_timeline_was_left() {
+        let content =
+            "1\t0/3000158\tno recovery target specified\n\n# a remark\n2\t1/50\tbefore 2026-01-01\n";
+        assert_eq!(left_at(content, 1).unwrap(), Some("0/3000158".parse().unwrap()));
+        assert_eq!(left_at(content, 2).unwrap(), Some("1/50".parse().unwrap()));
+        assert_eq!(left_at(content, 3).unwrap(), None);
+        assert!(left_at("1 what", 1).is_err());
+    }
 }

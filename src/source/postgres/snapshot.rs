@@ -6,8 +6,11 @@
 //! there, since a sink that compresses must not sit on the async threads.
 //!
 //! A table that was rewritten after the snapshot (`ALTER TABLE` of a type, `TRUNCATE`, `VACUUM FULL`) looks
-//! *empty* under it. So every worker locks the table first and looks whether its file is still the one that the
-//! snapshot knows; and the columns must still be those that were resolved.
+//! *empty* under it. So every worker locks the table first, and each partition before it reads it, and looks whether
+//! its file is still the one that the snapshot knows; and the columns must still be those that were resolved.
+//!
+//! A transaction holds its locks to its end, and the server has room for some thousands in all. So a worker begins
+//! a new transaction on the same snapshot after some partitions.
 
 use super::catalog::{SourceTable, columns_still_match};
 use super::fault::{protocol, table_error};
@@ -31,6 +34,9 @@ const BATCH_BYTES: usize = 4 << 20;
 const RANGE_BYTES: std::ops::RangeInclusive<u64> = (8 << 20)..=(128 << 20);
 /// Ranges per worker, so that the last ones end at about the same time.
 const RANGES_PER_WORKER: u64 = 4;
+
+/// Partitions that a worker locks in one transaction.
+const LOCKED: usize = 64;
 
 /// Where a worker puts its batches. Called on a blocking thread; slowness holds the worker back.
 pub trait CopySink: Send + 'static {
@@ -93,6 +99,7 @@ pub async fn copy_table<S: CopySink>(
     let shared = Arc::new(Shared {
         queue: Mutex::new(ranges.into()),
         stop: AtomicBool::new(false),
+        begin: begin(job.snapshot),
         table: job.table.clone(),
         policies: job.policies,
         progress: Arc::clone(&job.progress),
@@ -122,6 +129,8 @@ pub async fn copy_table<S: CopySink>(
 struct Shared {
     queue: Mutex<VecDeque<Range>>,
     stop: AtomicBool,
+    /// Begins a transaction on the snapshot.
+    begin: String,
     table: SourceTable,
     policies: Policies,
     progress: Arc<CopyProgress>,
@@ -157,14 +166,8 @@ struct Range {
 async fn reader(job: &CopyJob<'_>) -> Result<Wire> {
     let mut wire = Wire::connect(job.options, Purpose::Query).await?;
     let name = job.table.name();
-    let begin = format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}; \
-         SET LOCAL max_parallel_workers_per_gather = 0",
-        quote::literal(job.snapshot)
-    );
-    wire.simple_query(&begin).await?;
-    let only = if job.table.partitioned { "" } else { "ONLY " };
-    let lock = format!("LOCK TABLE {only}{} IN ACCESS SHARE MODE", quote::table(name));
+    wire.simple_query(&begin(job.snapshot)).await?;
+    let lock = format!("LOCK TABLE ONLY {} IN ACCESS SHARE MODE", quote::table(name));
     wire.simple_query(&lock).await.map_err(|e| changed_since(name, e))?;
     // The row of pg_class is seen as of the snapshot, the function looks at the present.
     let query = format!(
@@ -175,15 +178,62 @@ async fn reader(job: &CopyJob<'_>) -> Result<Wire> {
     );
     let rows = wire.simple_query(&query).await?;
     let rewritten: u64 = rows.first().map_or(Ok(0), |row| field(row, 0))?;
-    if rewritten > 0 {
-        return Err(table_error(
-            name,
-            codes::PG022,
-            "it was truncated or rewritten after the snapshot was taken",
-        )
-        .with_try("the copy is tried again by itself on the next start or resync"));
+    if rewritten > 0 { Err(rewritten_since(name)) } else { Ok(wire) }
+}
+
+fn begin(snapshot: &str) -> String {
+    format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}; \
+         SET LOCAL max_parallel_workers_per_gather = 0",
+        quote::literal(snapshot)
+    )
+}
+
+fn rewritten_since(name: &TableName) -> Error {
+    table_error(name, codes::PG022, "it was truncated or rewritten after the snapshot was taken")
+        .with_try("the copy is tried again by itself on the next start or resync")
+}
+
+/// What a worker has locked in its transaction.
+#[derive(Default)]
+struct Locked {
+    relation: String,
+    count: usize,
+}
+
+impl Locked {
+    /// Locks a partition before it is read, and looks whether it is still the one of the snapshot.
+    async fn enter(&mut self, shared: &Shared, wire: &mut Wire, range: &Range) -> Result<()> {
+        let Some(leaf) = range.relation.strip_prefix("ONLY ").filter(|_| shared.table.partitioned) else {
+            return Ok(());
+        };
+        if self.relation == range.relation {
+            return Ok(());
+        }
+        if self.count >= LOCKED {
+            wire.simple_query("COMMIT").await?;
+            wire.simple_query(&shared.begin).await?;
+            self.count = 0;
+        }
+        let name = shared.table.name();
+        let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", range.relation);
+        // A partition that is gone is a change of the table, which a newer snapshot shows.
+        wire.simple_query(&lock).await.map_err(|error| match changed_since(name, error) {
+            gone if gone.code() == codes::PG025 => rewritten_since(name).with_source(gone),
+            other => other,
+        })?;
+        let query = format!(
+            "SELECT coalesce(bool_and(c.relfilenode = pg_catalog.pg_relation_filenode(c.oid)), false) \
+             FROM pg_catalog.pg_class c WHERE c.oid = {}::pg_catalog.regclass",
+            quote::literal(leaf)
+        );
+        let rows = wire.simple_query(&query).await?;
+        if !rows.first().is_some_and(|row| truth(row, 0)) {
+            return Err(rewritten_since(name));
+        }
+        (self.relation, self.count) = (range.relation.clone(), self.count + 1);
+        Ok(())
     }
-    Ok(wire)
 }
 
 /// A table or column that is not there any more is a fact about the table.
@@ -285,8 +335,13 @@ fn selected(column: &Column) -> String {
 /// One worker: ranges until there are none.
 async fn work<S: CopySink>(shared: &Shared, mut wire: Wire, mut sink: S) -> Result<S> {
     let mut builder = BatchBuilder::new(Arc::clone(&shared.table.schema), shared.policies);
+    let mut locked = Locked::default();
     while let Some(range) = shared.next() {
-        if let Err(error) = copy_range(shared, &mut wire, &range, &mut builder, &mut sink).await {
+        let copied = async {
+            locked.enter(shared, &mut wire, &range).await?;
+            copy_range(shared, &mut wire, &range, &mut builder, &mut sink).await
+        };
+        if let Err(error) = copied.await {
             shared.stop.store(true, Ordering::Relaxed);
             return Err(changed_since(shared.table.name(), error));
         }

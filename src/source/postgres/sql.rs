@@ -13,7 +13,11 @@ use super::wire::{Purpose, TextRow, Wire};
 use crate::error::{Result, codes};
 use std::fmt::Display;
 use std::str::FromStr;
+use std::time::Duration;
 use tokio::sync::Mutex;
+
+/// Longer than any lock that a statement here may wait for.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// A connection for queries; clones of a pipeline's tasks share one.
 pub struct Sql {
@@ -53,11 +57,16 @@ impl Sql {
             Some(wire) => wire,
             None => Wire::connect(&self.options, Purpose::Query).await?,
         };
-        let result = wire.simple_query(sql).await;
+        let result = wire.simple_query_within(sql, ANSWER_WITHIN).await;
         if !matches!(&result, Err(error) if error.code() == codes::PG006) {
             *place = Some(wire);
         }
         result
+    }
+
+    /// Whether the server is a standby.
+    pub async fn in_recovery(&self) -> Result<bool> {
+        Ok(truth(&self.row("SELECT pg_catalog.pg_is_in_recovery()").await?, 0))
     }
 
     /// The single row of a query that has one.

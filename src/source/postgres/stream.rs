@@ -75,12 +75,35 @@ impl Budget {
     pub const ALL: Budget = Budget { rows: u64::MAX, bytes: u64::MAX };
 }
 
+/// Least and most time for which a server may be silent before it is asked for a sign of life; then as long again
+/// until it is taken for gone.
+const QUIET: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(300);
+
+/// How long the server has said nothing. TCP notices a peer whose machine is gone; not one behind a proxy or a
+/// firewall that lost its half of the connection and goes on answering for it.
+struct Silence {
+    /// Bytes came, or we asked, at this moment.
+    since: Instant,
+    /// The server was asked for a sign of life.
+    asked: bool,
+    quiet: Duration,
+}
+
+impl Silence {
+    /// `timeout`: the server's `wal_sender_timeout`; zero: none.
+    fn new(timeout: Duration) -> Self {
+        let quiet = if timeout.is_zero() { *QUIET.end() } else { timeout };
+        Silence { since: Instant::now(), asked: false, quiet: quiet.clamp(*QUIET.start(), *QUIET.end()) }
+    }
+}
+
 /// A running stream. The slot is ours as long as it lives.
 pub struct PgStream {
     reader: WireReader,
     feedback: Feedback,
     assembler: Assembler,
     point: ServerPoint,
+    silence: Silence,
     stopped: bool,
     failed: Option<Error>,
 }
@@ -139,7 +162,8 @@ impl PgStream {
         let feedback = Feedback::start(writer, start.acknowledged.clone(), timeout);
         let assembler =
             Assembler::new(start.policies, start.stop_before, start.guard).with_spill(start.spill.clone());
-        Ok(PgStream { reader, feedback, assembler, point, stopped: false, failed: None })
+        let silence = Silence::new(timeout);
+        Ok(PgStream { reader, feedback, assembler, point, silence, stopped: false, failed: None })
     }
 
     /// Who the server is, and the end of its log when the stream began.
@@ -239,8 +263,41 @@ impl PgStream {
             }
             // In backlog the socket is read without the runtime knowing: give way to others now and then.
             tokio::task::consume_budget().await;
-            self.reader.fill().await?;
+            self.fill().await?;
         }
+    }
+
+    /// Reads more. A server that says nothing is asked, and then given up. Cancel-safe.
+    async fn fill(&mut self) -> Result<()> {
+        let Silence { since, asked, quiet } = self.silence;
+        match tokio::time::timeout_at(since + quiet, self.reader.fill()).await {
+            Ok(read) => {
+                read?;
+                self.silence = Silence { since: Instant::now(), asked: false, quiet };
+                Ok(())
+            }
+            Err(_) if !asked => {
+                self.feedback.ask();
+                self.silence = Silence { since: Instant::now(), asked: true, quiet };
+                Ok(())
+            }
+            Err(_) => {
+                let what =
+                    format!("the server has said nothing for {} s, although it was asked", quiet.as_secs());
+                Err(Error::new(codes::PG006, what))
+            }
+        }
+    }
+
+    /// A server that was silent for so long may be busy rather than gone: each time in a row it is given twice the
+    /// time, so that work which takes long is not begun again and again.
+    pub fn be_patient(&mut self, times: u32) {
+        self.silence.quiet = self.silence.quiet.saturating_mul(1 << times.min(8));
+    }
+
+    /// Whether the stream ended because the server said nothing.
+    pub fn was_silent(&self) -> bool {
+        self.silence.asked
     }
 
     /// Whether any message was taken. An error comes with the same.

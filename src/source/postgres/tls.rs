@@ -17,8 +17,9 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The client configuration of these options; `None` for `disable`.
@@ -34,14 +35,44 @@ pub fn client_config(options: &PgOptions) -> Result<Option<Arc<ClientConfig>>> {
         }
         (TlsMode::VerifyFull, _) => chain_verifier(options, &provider)?,
     };
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| refused("TLS cannot be set up").with_source(e))?
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match &options.identity {
+        None => config.with_no_client_auth(),
+        Some((certificate, own_key)) => {
+            let (chain, key) = own_identity(certificate, own_key)?;
+            config.with_client_auth_cert(chain, key).map_err(|e| {
+                refused(format!(
+                    "the certificate \"{}\" cannot be used with the key \"{}\"",
+                    certificate.display(),
+                    own_key.display()
+                ))
+                .with_source(e)
+            })?
+        }
+    };
     config.alpn_protocols = Vec::new();
     Ok(Some(Arc::new(config)))
+}
+
+/// Our own certificate chain and its key.
+fn own_identity(
+    certificate: &Path,
+    key: &Path,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+    let unreadable =
+        |what: &str, path: &Path| refused(format!("the {what} \"{}\" cannot be read", path.display()));
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| unreadable("certificate", certificate).with_source(e))?;
+    if chain.is_empty() {
+        return Err(unreadable("certificate", certificate));
+    }
+    let own_key = PrivateKeyDer::from_pem_file(key).map_err(|e| unreadable("key", key).with_source(e))?;
+    Ok((chain, own_key))
 }
 
 /// The name that the certificate must bear, from the host as the user wrote it.
@@ -59,6 +90,8 @@ pub fn handshake_error(options: &PgOptions, cause: std::io::Error) -> Error {
         "connect by a name that the certificate bears, or use verify-ca if you trust every host of this CA"
     } else if text.contains("xpired") {
         "renew the server's certificate"
+    } else if text.contains("CertificateRequired") || text.contains("received fatal alert") {
+        "the server does not take our certificate, or wants one: set tls.cert and tls.key (sslcert, sslkey)"
     } else {
         "check the server's certificate; sslmode is \"{}\""
     };

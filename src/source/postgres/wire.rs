@@ -17,6 +17,7 @@ use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio_rustls::TlsConnector;
 use tracing::{debug, warn};
@@ -39,7 +40,7 @@ pub fn pinned(options: &PgOptions, purpose: Purpose) -> Vec<(&'static str, Strin
     // timeout that would fire on the first of them.
     let lock_timeout = if purpose == Purpose::Replication { "0" } else { "30s" };
     [
-        ("application_name", format!("strandline/{}", options.pipeline).as_str()),
+        ("application_name", options.application_name().as_str()),
         ("client_encoding", "UTF8"),
         ("DateStyle", "ISO"),
         ("IntervalStyle", "postgres"),
@@ -50,6 +51,10 @@ pub fn pinned(options: &PgOptions, purpose: Purpose) -> Vec<(&'static str, Strin
         ("search_path", ""),
         ("standard_conforming_strings", "on"),
         ("row_security", "off"),
+        ("quote_all_identifiers", "off"),
+        ("default_transaction_read_only", "off"),
+        ("default_transaction_deferrable", "off"),
+        ("default_transaction_isolation", "read committed"),
         ("statement_timeout", "0"),
         ("lock_timeout", lock_timeout),
         ("idle_in_transaction_session_timeout", "0"),
@@ -74,14 +79,19 @@ const VERIFIED: [(&str, &str); 10] = [
     ("TimeZone", "UTC"),
 ];
 
+/// No answer to a statement takes longer, unless whoever waits has a deadline of their own: making a slot waits
+/// for five minutes. TCP notices a peer that is gone, but not one that answers in its place.
+const ANSWER_WITHIN: Duration = Duration::from_secs(600);
+
 /// Switches off the limits that not every version knows (a startup parameter that a server does not know
 /// refuses the login).
 const LIFT_LIMITS: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
      WHERE name IN ('transaction_timeout', 'idle_session_timeout')";
 
 /// Fails unless every pinned setting holds. `rows` are (name, value) of `pg_settings`.
-pub fn verify_pinned(rows: &BTreeMap<String, String>) -> Result<()> {
+pub fn verify_pinned(rows: &BTreeMap<String, String>, encoding: &str) -> Result<()> {
     for (name, expected) in VERIFIED {
+        let expected = if name == "client_encoding" { encoding } else { expected };
         let found = rows.get(name).map_or("", String::as_str);
         let holds = if name == "DateStyle" { found.starts_with(expected) } else { found == expected };
         if !holds {
@@ -250,6 +260,17 @@ impl Wire {
     ///
     /// Errors: PG001, PG003, PG005, PG006, PG015.
     pub async fn connect(options: &PgOptions, purpose: Purpose) -> Result<Wire> {
+        let current = options.current();
+        match Self::connect_any(&current, purpose).await {
+            Err(error) if error.code() == codes::PG001 => match options.renewed(&current).await? {
+                Some(renewed) => Self::connect_any(&renewed, purpose).await,
+                None => Err(error),
+            },
+            result => result,
+        }
+    }
+
+    async fn connect_any(options: &PgOptions, purpose: Purpose) -> Result<Wire> {
         let mut last = None;
         for endpoint in &options.endpoints {
             let attempt = Self::connect_to(options, endpoint, purpose);
@@ -291,12 +312,19 @@ impl Wire {
         if purpose == Purpose::Money {
             return Ok(wire);
         }
+        let mut encoding = "UTF8";
+        if wire.parameter("server_encoding") == Some("SQL_ASCII") {
+            // Such a database takes any bytes, and would refuse to send those that are no UTF-8: one of them would
+            // stop everything. As they are, they stop their table.
+            encoding = "SQL_ASCII";
+            wire.simple_query("SET client_encoding = 'SQL_ASCII'").await?;
+        }
         let rows = wire.simple_query(&verify_query()).await?;
         let pairs = rows.into_iter().filter_map(|row| {
             let mut row = row.into_iter().flatten();
             Some((row.next()?, row.next()?))
         });
-        verify_pinned(&pairs.collect())?;
+        verify_pinned(&pairs.collect(), encoding)?;
         Ok(wire)
     }
 
@@ -349,7 +377,8 @@ impl Wire {
                  database's line, not \"replication\")",
                 options.database, options.user
             ))
-        } else if error.message.contains("unsupported startup parameter") {
+        } else if error.sqlstate == "08P01" {
+            // Only a pooler finds fault with how we log in, and it calls everything by this state.
             Some("connect to PostgreSQL directly, not through a pooler".to_owned())
         } else {
             None
@@ -384,6 +413,23 @@ impl Wire {
     ///
     /// Errors: the server's first one, with `sql`'s first words.
     pub async fn simple_query(&mut self, sql: &str) -> Result<Vec<TextRow>> {
+        self.simple_query_within(sql, ANSWER_WITHIN).await
+    }
+
+    /// The same with a bound on the wait. After an error of that kind the connection is of no use.
+    ///
+    /// Errors: PG006 when there is no answer in time.
+    pub async fn simple_query_within(&mut self, sql: &str, within: Duration) -> Result<Vec<TextRow>> {
+        match tokio::time::timeout(within, self.answer_to(sql)).await {
+            Ok(answer) => answer,
+            Err(elapsed) => {
+                let doing = format!("no answer within {} s to: {}", within.as_secs(), excerpt(sql));
+                Err(connection(&self.reader.options, &doing, elapsed))
+            }
+        }
+    }
+
+    async fn answer_to(&mut self, sql: &str) -> Result<Vec<TextRow>> {
         self.send_query(sql).await?;
         let (mut rows, mut failed) = (Vec::new(), None);
         loop {
@@ -581,8 +627,8 @@ mod tests {
         let mut rows: BTreeMap<String, String> =
             VERIFIED.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         rows.insert("DateStyle".into(), "ISO, MDY".into());
-        verify_pinned(&rows).unwrap();
+        verify_pinned(&rows, "UTF8").unwrap();
         rows.insert("extra_float_digits".into(), "-10".into());
-        assert!(verify_pinned(&rows).unwrap_err().message().contains("extra_float_digits"));
+        assert!(verify_pinned(&rows, "UTF8").unwrap_err().message().contains("extra_float_digits"));
     }
 }

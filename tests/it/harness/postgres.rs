@@ -138,6 +138,39 @@ impl Postgres {
         self.try_sql().unwrap_or_else(|error| panic!("cannot connect: {error}"))
     }
 
+    /// A standby that streams from this server by a physical slot, and takes over its failover slots. The server is
+    /// stopped for the copy.
+    pub(crate) fn standby(&mut self, dir: &Path) -> Postgres {
+        self.sql().exec("select pg_create_physical_replication_slot('standby', true)");
+        self.stop();
+        let standby = Postgres::prepare(self.major, dir);
+        copy(&self.data, &standby.data);
+        let slots = standby.data.join("pg_replslot");
+        std::fs::remove_dir_all(&slots).expect("the copied slots can be removed");
+        std::fs::create_dir(&slots).expect("the directory of slots can be made");
+        std::fs::set_permissions(&slots, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("chmod");
+        std::fs::write(standby.data.join("standby.signal"), "").expect("the data directory can be written");
+        for path in [&slots, &standby.data.join("standby.signal")] {
+            places::give_to_postgres(path);
+        }
+        let sync = if self.major >= 17 { "sync_replication_slots = on\n" } else { "" };
+        append(
+            &standby.data.join("postgresql.auto.conf"),
+            &format!(
+                "primary_conninfo = 'host=127.0.0.1 port={} user=postgres dbname=shop'\nprimary_slot_name = 'standby'\n\
+                 hot_standby_feedback = on\nwal_receiver_status_interval = '100ms'\n{sync}",
+                self.port.number()
+            ),
+        );
+        self.restart();
+        standby.started()
+    }
+
+    /// Makes a standby a primary.
+    pub(crate) fn promote(&self) {
+        assert_eq!(self.sql().value("select pg_promote(true, 60)"), "t", "the standby is promoted");
+    }
+
     /// Changes a setting and restarts the server.
     pub(crate) fn set_and_restart(&mut self, setting: &str) {
         self.stop();

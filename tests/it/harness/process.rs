@@ -31,6 +31,13 @@ impl Outcome {
         self
     }
 
+    /// Fails the test unless this code was reported.
+    #[track_caller]
+    pub(crate) fn expect_error_line(&self, code: &str) -> &Self {
+        assert!(self.stderr.contains(&format!("error {code}: ")), "no error {code} in\n{}", self.stderr);
+        self
+    }
+
     /// Fails the test unless a coded error with a remedy was reported: `error PG041: …`, `try: …`,
     /// and the page.
     #[track_caller]

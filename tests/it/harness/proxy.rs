@@ -6,7 +6,7 @@
 use super::ports::Port;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// What the client told the server about its progress; raw LSNs.
@@ -27,6 +27,8 @@ pub(crate) struct Proxy {
     port: Port,
     open: Arc<Mutex<Vec<TcpStream>>>,
     stopped: Arc<AtomicBool>,
+    to: Arc<AtomicU16>,
+    held: Arc<AtomicU64>,
 }
 
 impl Proxy {
@@ -37,7 +39,9 @@ impl Proxy {
         let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
         let stopped = Arc::new(AtomicBool::new(false));
         let observer: Observer = Arc::new(observer);
+        let (to, held) = (Arc::new(AtomicU16::new(to)), Arc::new(AtomicU64::new(0)));
         let (connections, stop) = (Arc::clone(&open), Arc::clone(&stopped));
+        let (target, holding) = (Arc::clone(&to), Arc::clone(&held));
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 if stop.load(Ordering::SeqCst) {
@@ -45,23 +49,38 @@ impl Proxy {
                 }
                 let Ok(client) = client else { continue };
                 // The server may be down; the client then sees its connection closed, as it would without us.
-                let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else { continue };
+                let Ok(server) = TcpStream::connect(("127.0.0.1", target.load(Ordering::SeqCst))) else {
+                    continue;
+                };
                 for stream in [&client, &server] {
                     stream.set_nodelay(true).expect("a socket option");
                     connections.lock().expect("not poisoned").push(clone(stream));
                 }
                 let (from_server, to_client) = (clone(&server), clone(&client));
-                std::thread::spawn(move || pass_through(from_server, to_client));
+                let hold = Hold { born: holding.load(Ordering::SeqCst), held: Arc::clone(&holding) };
+                let other = hold.clone();
+                std::thread::spawn(move || pass_through(from_server, to_client, &other));
                 let observer = Arc::clone(&observer);
-                std::thread::spawn(move || pass_frames(client, server, &observer));
+                std::thread::spawn(move || pass_frames(client, server, &observer, &hold));
             }
         });
-        Proxy { port, open, stopped }
+        Proxy { port, open, stopped, to, held }
     }
 
     /// Its port.
     pub(crate) fn port(&self) -> u16 {
         self.port.number()
+    }
+
+    /// From now on connections go to another port.
+    pub(crate) fn lead_to(&self, port: u16) {
+        self.to.store(port, Ordering::SeqCst);
+    }
+
+    /// Every connection that is open now falls silent without an end: nothing is passed on any more, in neither
+    /// direction, and nothing is closed. New ones work.
+    pub(crate) fn hold(&self) {
+        self.held.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Cuts every connection.
@@ -86,9 +105,26 @@ fn clone(stream: &TcpStream) -> TcpStream {
     stream.try_clone().expect("a second handle")
 }
 
-fn pass_through(mut from: TcpStream, mut to: TcpStream) {
+/// Whether a connection was put on hold since it began.
+#[derive(Clone)]
+struct Hold {
+    born: u64,
+    held: Arc<AtomicU64>,
+}
+
+impl Hold {
+    /// Waits for ever (for the end of the process) when it was.
+    fn pass(&self) {
+        while self.held.load(Ordering::SeqCst) > self.born {
+            std::thread::park();
+        }
+    }
+}
+
+fn pass_through(mut from: TcpStream, mut to: TcpStream, hold: &Hold) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(n) = from.read(&mut buffer) {
+        hold.pass();
         if n == 0 || to.write_all(&buffer[..n]).is_err() {
             break;
         }
@@ -100,10 +136,10 @@ fn pass_through(mut from: TcpStream, mut to: TcpStream) {
 const SSL_REQUEST: u32 = 80_877_103;
 const GSS_REQUEST: u32 = 80_877_104;
 
-fn pass_frames(mut client: TcpStream, mut server: TcpStream, observer: &Observer) {
+fn pass_frames(mut client: TcpStream, mut server: TcpStream, observer: &Observer, hold: &Hold) {
     let passed = pass_startup(&mut client, &mut server).and_then(|()| {
         loop {
-            pass_frame(&mut client, &mut server, observer)?;
+            pass_frame(&mut client, &mut server, observer, hold)?;
         }
     });
     let ended: std::io::Result<()> = passed;
@@ -129,9 +165,15 @@ fn pass_startup(client: &mut TcpStream, server: &mut TcpStream) -> std::io::Resu
     }
 }
 
-fn pass_frame(client: &mut TcpStream, server: &mut TcpStream, observer: &Observer) -> std::io::Result<()> {
+fn pass_frame(
+    client: &mut TcpStream,
+    server: &mut TcpStream,
+    observer: &Observer,
+    hold: &Hold,
+) -> std::io::Result<()> {
     let mut head = [0; 5];
     client.read_exact(&mut head)?;
+    hold.pass();
     let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
     let mut frame = head.to_vec();
     frame.resize(1 + length.max(4), 0);

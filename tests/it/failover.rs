@@ -1,0 +1,143 @@
+//! Standbys: as the server that takes over, and as the source itself.
+
+use crate::harness::process::Strandline;
+use crate::harness::proxy::Proxy;
+use crate::harness::reader::Engine;
+use crate::harness::{LONG, NEWEST, Scene, deltalog, until};
+
+const SYNCED: &str = "select count(*) from pg_replication_slots where slot_name = 'strandline_shop' and synced \
+                      and not temporary and invalidation_reason is null";
+
+fn with_orders(test: &str) -> Scene {
+    let scene = Scene::on(test, NEWEST);
+    scene.sql().exec(
+        "create table orders (id int primary key, v text); insert into orders select i, 'x' from generate_series(1, 100) i",
+    );
+    scene
+}
+
+#[track_caller]
+fn wait_live(scene: &Scene, running: &mut Strandline) {
+    let table = scene.table("public.orders");
+    until(LONG, "it streams", || {
+        assert!(running.is_running(), "it ended:\n{}", running.stderr());
+        deltalog::position(&table, "shop").is_some()
+    });
+}
+
+#[track_caller]
+fn equal_at_last(scene: &mut Scene, running: &mut Strandline) {
+    until(LONG, "the rows arrive", || {
+        assert!(running.is_running(), "it ended:\n{}", running.stderr());
+        scene.difference("public.orders", Engine::DuckDb).is_none()
+    });
+}
+
+/// The slot goes along to a standby only once its consumer has passed what the standby still has.
+#[track_caller]
+fn wait_synced(scene: &Scene, standby: &crate::harness::postgres::Postgres, running: &mut Strandline) {
+    let mut n = 10_000;
+    until(LONG, "the standby has the slot", || {
+        assert!(running.is_running(), "it ended:\n{}", running.stderr());
+        n += 1;
+        scene.sql().exec(&format!(
+            "select pg_log_standby_snapshot(); insert into orders values ({n}, 'on the way')"
+        ));
+        standby.sql().value(SYNCED) == "1"
+    });
+}
+
+/// The slot is a failover slot by itself. With `synchronized_standby_slots` we are never ahead of the standby: its
+/// promotion, while we run, loses nothing and is followed.
+#[test]
+fn a_promotion_is_followed_where_nothing_is_lost() {
+    let mut scene = with_orders("failover-follow");
+    let mut standby = scene.pg.standby(&scene.dir().join("standby"));
+    let proxy = Proxy::start(scene.pg.port(), |_| {});
+    scene.config.url = scene.config.url.replace(&scene.pg.port().to_string(), &proxy.port().to_string());
+    let mut running = scene.start_run(&[]);
+    wait_live(&scene, &mut running);
+    wait_synced(&scene, &standby, &mut running);
+    scene.sql().exec("alter system set synchronized_standby_slots = 'standby'");
+    scene.sql().exec("select pg_reload_conf()");
+    for n in 0..20 {
+        scene.sql().exec(&format!(
+            "insert into orders select {n} * 100 + i, 'before' from generate_series(1000, 1050) i"
+        ));
+    }
+    scene.pg.crash();
+    standby.promote();
+    std::mem::swap(&mut scene.pg, &mut standby);
+    proxy.lead_to(scene.pg.port());
+    proxy.cut();
+    scene
+        .sql()
+        .exec("insert into orders values (9999, 'after the promotion'); delete from orders where id < 10");
+    equal_at_last(&mut scene, &mut running);
+    assert!(running.stderr().contains("the server was promoted, and has everything"), "{}", running.stderr());
+    running.terminate();
+    running.wait(LONG).expect_code(0);
+    // The new timeline is on record.
+    scene.sql().exec("insert into orders values (10000, 'later')");
+    scene.drain();
+    scene.assert_equal(&["public.orders"]);
+}
+
+/// The tables hold what the standby never got: the run stops before another commit.
+#[test]
+fn a_promotion_that_loses_rows_stops_the_run() {
+    let mut scene = with_orders("failover-lost");
+    let mut standby = scene.pg.standby(&scene.dir().join("standby"));
+    let mut running = scene.start_run(&[]);
+    wait_live(&scene, &mut running);
+    wait_synced(&scene, &standby, &mut running);
+    standby.stop();
+    scene.sql().exec("insert into orders values (20000, 'only on the old primary')");
+    equal_at_last(&mut scene, &mut running);
+    running.terminate();
+    running.wait(LONG).expect_code(0);
+    scene.pg.crash();
+    standby.restart();
+    standby.promote();
+    std::mem::swap(&mut scene.pg, &mut standby);
+    scene.config.url = scene.pg.url("strandline", "shop");
+    for n in 0..50 {
+        scene.sql().exec(&format!("insert into orders values (30000 + {n}, repeat('z', 1000))"));
+    }
+    let position = deltalog::position(&scene.table("public.orders"), "shop");
+    scene.run(&[]).expect_code(1).expect_error("PG043");
+    assert_eq!(
+        deltalog::position(&scene.table("public.orders"), "shop"),
+        position,
+        "something was committed"
+    );
+}
+
+/// A standby as the source: slot, copy and stream are the standby's, the publication is the primary's.
+#[test]
+fn a_standby_is_a_source() {
+    let mut scene = with_orders("failover-standby");
+    let standby = scene.pg.standby(&scene.dir().join("standby"));
+    scene.config.url = standby.url("strandline", "shop");
+    let mut running = scene.start_run(&[]);
+    let table = scene.table("public.orders");
+    until(LONG, "it streams", || {
+        assert!(running.is_running(), "it ended:\n{}", running.stderr());
+        // What a slot on a standby waits for; a busy primary writes it by itself.
+        scene.sql().exec("select pg_log_standby_snapshot()");
+        deltalog::position(&table, "shop").is_some()
+    });
+    scene
+        .sql()
+        .exec("insert into orders values (1000, 'on the primary'); update orders set v = 'y' where id < 50");
+    equal_at_last(&mut scene, &mut running);
+    running.terminate();
+    running.wait(LONG).expect_code(0);
+    assert_eq!(
+        scene.sql().value("select count(*) from pg_replication_slots where slot_type = 'logical'"),
+        "0"
+    );
+    scene.sql().exec("insert into orders values (1001, 'while it was down')");
+    scene.drain();
+    scene.assert_equal(&["public.orders"]);
+}
