@@ -9,6 +9,7 @@
 #   scripts/install.sh psql               PostgreSQL's client, for the demo's workload
 #   scripts/install.sh kafka              Apache Kafka (a Java runtime and Maven with it, where they are missing)
 #   scripts/install.sh readers            Python environment with DuckDB, delta-rs and Polars, all pinned
+#   scripts/install.sh s3                 Python environment with an S3 server (moto), pinned
 #   scripts/install.sh test | demo        all of the above that `make test` | `make demo` needs
 #
 # Nothing is put on the system but Debian packages. Servers and readers go to $STRANDLINE_CACHE
@@ -27,6 +28,9 @@ declare -A PG_SHA256_AMD64=(
     [18]=008ee189eaa7ca2b58bd01dd950291e638b998392cf982297acd4779ec898ac1
 )
 MAVEN=${STRANDLINE_MAVEN:-https://repo1.maven.org/maven2}
+
+# An S3 server with atomic conditional writes, in memory.
+S3_PACKAGES="moto==5.2.5 flask==3.1.3 flask-cors==6.0.5 py-partiql-parser==0.6.3 PyYAML==6.0.3"
 
 # The newest release whose parts are all on Maven Central. A broker and its tools, nothing of Connect.
 KAFKA_VERSION=4.3.1
@@ -265,7 +269,23 @@ install_readers() {
     echo "$READER_PACKAGES" >"$READERS/.stamp"
 }
 
+<<<<<<< HEAD
 [ $# -gt 0 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 2; }
+=======
+install_s3() {
+    [ "$(cat "$CACHE/s3/.stamp" 2>/dev/null)" = "$S3_PACKAGES" ] && return 0
+    need python3 python3
+    python3 -c 'import venv, ensurepip' 2>/dev/null || apt_install python3-venv
+    say "setting up an S3 server in $CACHE/s3 (140 MB): $S3_PACKAGES"
+    rm -rf "$CACHE/s3"
+    python3 -m venv "$CACHE/s3"
+    # shellcheck disable=SC2086
+    "$CACHE/s3/bin/pip" install --disable-pip-version-check --no-input -q $S3_PACKAGES || die "pip could not install the S3 server"
+    echo "$S3_PACKAGES" >"$CACHE/s3/.stamp"
+}
+
+[ $# -gt 0 ] || { sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 2; }
+>>>>>>> main
 mkdir -p "$CACHE/download" "$SERVERS" || die "cannot write $CACHE"
 if is_root; then chmod 755 "$CACHE" "$SERVERS"; fi
 # One installation at a time: a second one waits and then finds everything there.
@@ -284,7 +304,14 @@ psql) install_psql ;;
 pgbouncer) install_pgbouncer ;;
 kafka) install_kafka ;;
 readers) install_readers ;;
+<<<<<<< HEAD
 test) install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_pgbouncer && install_mysql && install_mariadb && install_kafka && install_readers ;;
+=======
+s3) install_s3 ;;
+test)
+    install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_pgbouncer && install_kafka && install_readers && install_s3
+    ;;
+>>>>>>> main
 demo) install_build && install_postgres 18 && install_psql && install_readers ;;
 *) die "unknown: $what" ;;
 esac

@@ -175,6 +175,7 @@ codes! {
     TG001 Retry 1 "the target cannot be reached"
     TG002 HaltPipeline 1 "the target is full"
     TG003 HaltPipeline 3 "the target cannot be written"
+    TG006 HaltPipeline 3 "the object store has no conditional writes"
     TG010 HaltTable 3 "the path holds a table that is not ours"
     TG011 HaltTable 1 "the target table was replaced or set back"
     TG012 HaltTable 1 "someone else changed the target table's data"

@@ -45,7 +45,8 @@ pub(super) struct Global {
 /// Form of the output.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
-    /// For people
+    /// For people; of `target cut` and `register-sql`: SQL
+    #[value(alias = "sql")]
     Text,
     /// For programs
     Json,
@@ -87,6 +88,8 @@ pub(super) enum Command {
     Resync(ResyncArgs),
     /// Show the replication slot, make it, advance it, drop it
     Slot(SlotArgs),
+    /// Look at the tables, keep them small, read them together
+    Target(TargetArgs),
     /// Take away what strandline made on the source: slot and publications
     Teardown(TeardownArgs),
     /// Say what an error code means and what to do
@@ -194,6 +197,63 @@ pub(super) struct TeardownArgs {
     /// Do it
     #[arg(long)]
     pub(super) yes: bool,
+}
+
+#[derive(Args)]
+pub(super) struct TargetArgs {
+    #[command(subcommand)]
+    pub(super) what: Target,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Target {
+    /// Say what tables are like: versions, files, rows, read debt
+    Inspect {
+        /// Tables, as schema.table; all of the last cut without them
+        #[arg(value_name = "TABLE")]
+        tables: Vec<String>,
+    },
+    /// Delete files that no version within the retention names
+    Vacuum {
+        /// Tables, as schema.table; all of the last cut without them
+        #[arg(value_name = "TABLE")]
+        tables: Vec<String>,
+        /// How long files stay that no newer version names, such as 7d; else what the table says
+        #[arg(long, value_name = "DURATION")]
+        retention: Option<String>,
+        /// Do it; without this it is said what would be deleted
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Print the SQL that makes the tables known to other systems
+    RegisterSql {
+        /// Tables, as schema.table; all of the last cut without them
+        #[arg(value_name = "TABLE")]
+        tables: Vec<String>,
+        /// For which system
+        #[arg(long = "for", value_enum, default_value_t = System::DuckDb)]
+        system: System,
+    },
+    /// Print the reads of all tables as they were at one position
+    Cut {
+        /// A log position (16/B374D848) or a time (2026-01-31T12:00:00Z); else the newest
+        #[arg(long, value_name = "LSN|TIME")]
+        at: Option<String>,
+    },
+}
+
+/// A system that reads Delta tables.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum System {
+    /// DuckDB
+    #[value(name = "duckdb")]
+    DuckDb,
+    /// Spark and Databricks
+    Spark,
+    /// Trino
+    Trino,
+    /// Athena
+    Athena,
 }
 
 #[derive(Args)]

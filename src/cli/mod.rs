@@ -14,10 +14,12 @@ mod run;
 mod signals;
 mod slot;
 mod status;
+mod target;
 mod teardown;
 mod validate;
 pub mod wire;
 mod wire_kafka;
+mod wire_target;
 
 pub use http_client::http_get;
 pub use options::{RunOptions, Snapshot, StopSender, StopSignal, Until};
@@ -65,6 +67,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Status => status::command(&global),
         Command::Resync(args) => resync::command(&global, args),
         Command::Slot(args) => slot::command(&global, &args),
+        Command::Target(args) => target::command(&global, args.what),
         Command::Teardown(args) => teardown::command(&global, &args),
         Command::Explain(args) => explain::command(global.output, &args.code),
         Command::Version => {

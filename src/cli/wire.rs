@@ -12,7 +12,7 @@ use crate::replication::{Limits, Millis};
 use crate::runtime;
 use crate::schema::TableName;
 use crate::sink::Sink;
-use crate::sink::delta::{DeltaSink, bench};
+use crate::sink::delta::{DeltaSink, StoreOptions, bench};
 use crate::sink::discard::DiscardSink;
 use crate::sink::kafka::KafkaSink;
 use crate::sink::{PipelineRecord, Request};
@@ -101,7 +101,8 @@ async fn into_sink<S: Source>(
     let source = Arc::new(source);
     match &cfg.sink.target {
         model::SinkTarget::Delta { uri } => {
-            let mut sink = DeltaSink::open(uri.as_str(), &cfg.name)?.with_choices(cfg.sink.choices.clone());
+            let mut sink = DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?
+                .with_choices(cfg.sink.choices.clone());
             if let Some(directory) = cache_directory() {
                 sink = sink.with_cache(directory, memory_limit(cfg) / INDEX_SHARE);
             }
@@ -115,6 +116,23 @@ async fn into_sink<S: Source>(
             runtime::run(source, Arc::new(DiscardSink), options, board, metrics, signal).await
         }
     }
+}
+
+/// The lake of the configuration.
+///
+/// # Errors
+/// `CF003` when the target is none.
+pub(super) fn delta(cfg: &Config) -> Result<DeltaSink> {
+    match &cfg.sink.target {
+        model::SinkTarget::Delta { uri } => DeltaSink::open(uri.as_str(), &cfg.name, &store_options(cfg)),
+        other => Err(Error::new(codes::CF003, format!("the target {other} has no tables"))
+            .with_try("this command is for sink.type: delta")),
+    }
+}
+
+fn store_options(cfg: &Config) -> StoreOptions {
+    let model::StoreConfig { credentials, endpoint, region, path_style, ca } = cfg.sink.store.clone();
+    StoreOptions { credentials, endpoint, region, path_style, ca }
 }
 
 fn memory_limit(cfg: &Config) -> usize {
@@ -312,7 +330,7 @@ pub async fn resync(cfg: Config, tables: Vec<String>) -> Result<()> {
     if let (Some(pid), model::SinkTarget::Delta { uri }) =
         (state.and_then(|s| s.active_pid), &cfg.sink.target)
     {
-        let sink = DeltaSink::open(uri.as_str(), &cfg.name)?;
+        let sink = DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?;
         tracing::info!(backend = pid, "a process of this pipeline runs: it is asked to copy");
         let catalog = catalog::load(&sql, &settings.selection, &settings.policies).await?;
         check_known(&catalog, &names)?;
@@ -402,7 +420,9 @@ pub async fn offline_status(cfg: Config) -> Result<Status> {
         status.source.publication = Some(cfg.source.publication.clone());
     }
     let record = match &cfg.sink.target {
-        model::SinkTarget::Delta { uri } => DeltaSink::open(uri.as_str(), &cfg.name)?.peek().await?,
+        model::SinkTarget::Delta { uri } => {
+            DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?.peek().await?
+        }
         model::SinkTarget::Kafka(target) => {
             KafkaSink::new(kafka_options(&cfg, target).await?)?.peek().await?
         }

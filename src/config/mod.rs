@@ -18,6 +18,7 @@ mod problem;
 mod read;
 mod reader;
 mod secret;
+mod store;
 mod substitute;
 mod suggest;
 mod tree;
@@ -33,8 +34,13 @@ pub use lookup::{Found, Wanted, find};
 pub use model::{
     BadRow, BudgetAction, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig,
     LogConfig, LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost,
+<<<<<<< HEAD
     SinkConfig, SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, SourceKind, TablesConfig, TlsConfig,
     TlsMode, UnknownTypesPolicy,
+=======
+    SinkConfig, SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, StoreConfig, TablesConfig,
+    TlsConfig, TlsMode, UnknownTypesPolicy,
+>>>>>>> main
 };
 pub use pattern::TablePattern;
 pub use problem::{ConfigError, Mark, Place, Problem, Refusal, Show};

@@ -234,6 +234,8 @@ pub struct SinkConfig {
     pub target: SinkTarget,
     /// When a unit is committed: whichever comes first.
     pub commit: CommitConfig,
+    /// How an object store is reached.
+    pub store: StoreConfig,
     /// How rows are written.
     pub choices: WriteChoices,
     /// How changes of a table's columns are followed.
@@ -244,6 +246,21 @@ pub struct SinkConfig {
     pub infinity: InfinityPolicy,
     /// What a column of a type that is not known becomes.
     pub unknown_types: UnknownTypesPolicy,
+}
+
+/// How an object store is reached, beside the environment.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct StoreConfig {
+    /// A file of settings and credentials; `None`: those of the environment alone.
+    pub credentials: Option<PathBuf>,
+    /// Where the store answers.
+    pub endpoint: Option<Url>,
+    /// S3's region.
+    pub region: Option<String>,
+    /// The bucket stands in the path, not in the host's name.
+    pub path_style: Option<bool>,
+    /// Certificate authorities (PEM) that are trusted beside the system's.
+    pub ca: Option<PathBuf>,
 }
 
 /// The kind of sink and its place.

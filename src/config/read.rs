@@ -13,6 +13,7 @@ use super::pattern::TablePattern;
 use super::problem::{Refusal, Show};
 use super::reader::{Reader, Repeat, Section};
 use super::secret::SecretSource;
+use super::store;
 use super::tree::Node;
 use super::write;
 use crate::error::codes;
@@ -208,21 +209,7 @@ fn read_connection(
             tls_key: None,
         }
     };
-    if kind.is_some_and(|kind| kind != parsed.kind) {
-        if let Some(entry) = section.entry("type") {
-            let message = "source.type and source.url name different products".to_owned();
-            reader.report(codes::CF003, entry.key_mark, Show::UpToMark, message, "let them agree");
-        }
-        return None;
-    }
-    if parsed.kind == SourceKind::MySql {
-        for key in section.written(&ONLY_POSTGRES) {
-            if let Some(entry) = section.entry(key) {
-                let message = format!("source.{key} is of PostgreSQL alone");
-                reader.report(codes::CF003, entry.key_mark, Show::UpToMark, message, "remove it");
-            }
-        }
-    }
+    check_kind(reader, section, kind, parsed.kind)?;
     if parsed.password.is_some() {
         report_twice(reader, section, &["password"]);
     }
@@ -245,6 +232,30 @@ fn read_connection(
     parsed.tls_ca = parsed.tls_ca.or(ca);
     let connection = Connection::from_url(parsed);
     Some(Connection { password: password.unwrap_or(connection.password), ..connection })
+}
+
+/// What the section says of its product must be true, and its keys must be of that product. `None`: it is another.
+fn check_kind(
+    reader: &mut Reader<'_>,
+    section: Section<'_>,
+    said: Option<SourceKind>,
+    found: SourceKind,
+) -> Option<()> {
+    let mut report = |key: &str, message: String, advice: &'static str| {
+        if let Some(entry) = section.entry(key) {
+            reader.report(codes::CF003, entry.key_mark, Show::UpToMark, message, advice);
+        }
+    };
+    if said.is_some_and(|said| said != found) {
+        report("type", "source.type and source.url name different products".to_owned(), "let them agree");
+        return None;
+    }
+    if found == SourceKind::MySql {
+        for key in section.written(&ONLY_POSTGRES) {
+            report(key, format!("source.{key} is of PostgreSQL alone"), "remove it");
+        }
+    }
+    Some(())
 }
 
 fn report_twice(reader: &mut Reader<'_>, section: Section<'_>, keys: &[&'static str]) {
@@ -476,6 +487,7 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
     let section = reader.section(top.entry("sink").map(|e| &e.value), "sink");
     let target = read_target(reader, section, overrides);
     let commit = read_commit(reader, section, matches!(target, Some(SinkTarget::Kafka(_))));
+    let store = store::read_store(reader, section);
     let choices = write::read_choices(reader, section, top.entry("tables"));
     let schema_changes = read_schema_changes(reader, section);
     let numeric =
@@ -493,6 +505,7 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
     Some(SinkConfig {
         target: target?,
         commit: commit?,
+        store: store?,
         choices: choices?,
         schema_changes: schema_changes?,
         numeric_unbounded: numeric?,

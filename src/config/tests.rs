@@ -429,3 +429,29 @@ fn tables_are_written_as_it_is_said() {
         assert!(error.contains(problem), "{error}");
     }
 }
+
+#[test]
+fn a_store_is_reached_as_it_is_said() {
+    let text = |sink: &str| {
+        format!(
+            "version: 1\nname: n\nsource: {{url: \"postgres://u@h/d\"}}\nsink: {{uri: \"s3://b/x\", {sink}}}\n"
+        )
+    };
+    let store = load(&text(
+        "credentials: {file: /k}, storage: {endpoint: \"http://h:9000\", region: r, path_style: false, ca: /ca.pem}",
+    ))
+    .unwrap()
+    .sink
+    .store;
+    assert_eq!((store.credentials, store.ca), (Some("/k".into()), Some("/ca.pem".into())));
+    assert_eq!((store.endpoint.unwrap().port(), store.path_style), (Some(9000), Some(false)));
+    assert_eq!(load(&text("credentials: ambient")).unwrap().sink.store, StoreConfig::default());
+    for (sink, problem) in [
+        ("credentials: mine", "is not allowed"),
+        ("credentials: {env: X}", "sink.credentials.env is not built yet"),
+        ("storage: {endpoint: here}", "is not the address of a server"),
+    ] {
+        let error = load(&text(sink)).unwrap_err().report();
+        assert!(error.contains(problem), "{error}");
+    }
+}

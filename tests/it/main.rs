@@ -20,6 +20,7 @@ mod kill;
 mod large;
 mod loss;
 mod modes;
+<<<<<<< HEAD
 mod mysql_basic;
 mod mysql_checks;
 mod mysql_ddl;
@@ -28,6 +29,9 @@ mod mysql_loss;
 mod mysql_selftest;
 mod mysql_types;
 mod mysql_workload;
+=======
+mod object_store;
+>>>>>>> main
 mod odd;
 mod pg_cases;
 mod readers;
@@ -35,6 +39,7 @@ mod resync;
 mod selftest;
 mod slot;
 mod source_safe;
+mod target;
 mod teardown;
 mod types;
 mod until;

@@ -9,7 +9,8 @@ bits (so that NaN, -0 and the last bit count), binary as hex, dates as days and 
 since 1970.
 
 Requests, one JSON object a line; each is answered by one line {"ok": true, ...} or {"ok": false, "error": ...}:
-  {"op": "rows",   "path": DIR, "reader": "duckdb", "version": N or null, "columns": [..] or null}
+  {"op": "rows",   "path": DIR, "reader": "duckdb", "version": N or null, "columns": [..] or null,
+                   "storage": settings of an object store or absent}
   {"op": "digest", same}                    rows counted and hashed instead of listed
   {"op": "sql",    "path": DIR, "version": N or null, "sql": "select .. from t"}   DuckDB; the table is called t
   {"op": "make_foreign", "path": DIR}       writes a table of three rows
@@ -69,19 +70,19 @@ def read_duckdb(path, version, columns):
     return connection().execute(f"select {picked} from {scan(path, version)}").to_arrow_table()
 
 
-def read_deltalake(path, version, columns):
+def read_deltalake(path, version, columns, storage=None):
     from deltalake import DeltaTable, QueryBuilder
 
-    table = DeltaTable(path, version=version)
+    table = DeltaTable(path, version=version, storage_options=storage)
     picked = "*" if columns is None else ", ".join(map(quote, columns))
     reader = QueryBuilder().register("t", table).execute(f"select {picked} from t")
     return pa.table(reader.read_all())
 
 
-def read_polars(path, version, columns):
+def read_polars(path, version, columns, storage=None):
     import polars
 
-    frame = polars.read_delta(path, version=version)
+    frame = polars.read_delta(path, version=version, storage_options=storage)
     return (frame if columns is None else frame.select(columns)).to_arrow()
 
 
@@ -113,13 +114,13 @@ def spell_column(column):
     raise ValueError(f"no canonical spelling for {kind}")
 
 
-def spelled_rows(path, reader="duckdb", version=None, columns=None):
+def spelled_rows(path, reader="duckdb", version=None, columns=None, storage=None):
     if reader == "duckdb":
         table = read_duckdb(path, version, columns)
     elif reader == "deltalake":
-        table = read_deltalake(path, version, columns)
+        table = read_deltalake(path, version, columns, storage)
     elif reader == "polars":
-        table = read_polars(path, version, columns)
+        table = read_polars(path, version, columns, storage)
     else:
         raise ValueError(f"reader {reader}: known are {READERS}")
     names = table.schema.names
@@ -181,7 +182,9 @@ def answer(request):
         connection().execute(f"create or replace temp view t as select * from {scan(path, version)}")
         table = connection().execute(request["sql"]).to_arrow_table()
         return {"rows": [list(r) for r in zip(*(spell_column(c) for c in table.columns))]}
-    names, rows = spelled_rows(path, request.get("reader") or "duckdb", version, request.get("columns"))
+    names, rows = spelled_rows(
+        path, request.get("reader") or "duckdb", version, request.get("columns"), request.get("storage")
+    )
     if op == "rows":
         return {"columns": names, "rows": rows}
     if op == "digest":

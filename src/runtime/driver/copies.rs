@@ -106,16 +106,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
         let found = view.tables.into_iter().find(|t| t.schema.name == name);
         let refused = view.refused.into_iter().find(|t| t.name == name);
         let Some(found) = found else {
-            let error = refused.map_or_else(
-                || {
-                    crate::sink::table_error(
-                        &name,
-                        S::CODES.gone,
-                        "the source has no such table to replicate",
-                    )
-                },
-                |refused| refused.error,
-            );
+            let what = "the source has no such table to replicate";
+            let gone = || crate::sink::table_error(&name, S::CODES.gone, what);
+            let error = refused.map_or_else(gone, |refused| refused.error);
             tracing::error!(table = %name, code = %error.code(), "{}", error.cause_line());
             self.stop_by_name(&name, &error).await?;
             return self.tell(Entry::Resumed { tables: Vec::new(), answered: answers });

@@ -9,6 +9,7 @@ use super::index::Budget;
 use super::keys::KeyWidth;
 use super::layout::Form;
 use super::log::{self, Action, AppIds, Protocol};
+use super::remote::StoreOptions;
 use super::state::TableState;
 use super::storage::Storage;
 use super::table;
@@ -79,7 +80,8 @@ impl MergeBench {
         index_bytes: Option<usize>,
     ) -> Result<Self> {
         let absolute = directory.canonicalize().map_err(|e| unreadable(directory, e))?;
-        let files = Storage::open(&format!("file://{}", absolute.display()))?.table(&[])?;
+        let files =
+            Storage::open(&format!("file://{}", absolute.display()), &StoreOptions::default())?.table(&[])?;
         let ids = AppIds::new("bench");
         let schema = Arc::new(table_schema(like, key)?);
         let loaded = table::load(&files, &ids).await?;

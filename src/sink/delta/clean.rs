@@ -24,6 +24,8 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 const HOUR_MS: i64 = 3_600_000;
+/// The shortest retention.
+pub(super) const LEAST_MS: i64 = HOUR_MS;
 const DAY_MS: i64 = 24 * HOUR_MS;
 
 /// How long things stay.
@@ -54,7 +56,7 @@ impl Retention {
             }
         };
         // Below an hour a file could be deleted between being written and being committed.
-        let files_ms = read("delta.deletedFileRetentionDuration", usual.files_ms)?.max(HOUR_MS);
+        let files_ms = read("delta.deletedFileRetentionDuration", usual.files_ms)?.max(LEAST_MS);
         let log_ms = read("delta.logRetentionDuration", usual.log_ms)?.max(files_ms);
         Some(Retention { files_ms, log_ms })
     }
@@ -173,20 +175,35 @@ pub(super) async fn clean(
 ) -> Result<Cleaned> {
     let mut done = Cleaned::default();
     let log = LogFiles::of(files.list_log().await?);
-    let window = now_ms - retention.files_ms;
-    if let (Some(base), Some(newest)) = (log.current_at(window), log.newest()) {
-        let named = named_since(files, &log, base, newest).await?;
-        for file in files.list_data().await? {
-            let is_old = file.modified_ms <= window && file.modified_ms < in_use_since;
-            if is_old && is_data(&file.name) && !named.contains(&file.name) {
-                files.delete(&file.name).await?;
-                done.files += 1;
-                done.bytes += file.size;
-            }
-        }
+    for file in unneeded(files, &log, now_ms - retention.files_ms, in_use_since).await? {
+        files.delete(&file.name).await?;
+        done.files += 1;
+        done.bytes += file.size;
     }
     done.log_files = clean_log(files, &log, now_ms - retention.log_ms).await?;
     Ok(done)
+}
+
+/// What [`clean`] would delete of data and deletion-vector files.
+///
+/// # Errors
+/// As [`clean`].
+pub(super) async fn would_clean(files: &TableFiles, retention: Retention, now_ms: i64) -> Result<Cleaned> {
+    let log = LogFiles::of(files.list_log().await?);
+    let unneeded = unneeded(files, &log, now_ms - retention.files_ms, i64::MAX).await?;
+    Ok(Cleaned { files: unneeded.len(), bytes: unneeded.iter().map(|file| file.size).sum(), log_files: 0 })
+}
+
+/// Files from before the window that no version within it names.
+async fn unneeded(files: &TableFiles, log: &LogFiles, window: i64, in_use_since: i64) -> Result<Vec<Listed>> {
+    let (Some(base), Some(newest)) = (log.current_at(window), log.newest()) else { return Ok(Vec::new()) };
+    let named = named_since(files, log, base, newest).await?;
+    let mut found = files.list_data().await?;
+    found.retain(|file| {
+        let is_old = file.modified_ms <= window && file.modified_ms < in_use_since;
+        is_old && is_data(&file.name) && !named.contains(&file.name)
+    });
+    Ok(found)
 }
 
 /// A data file or a file of deletion vectors.

@@ -160,6 +160,13 @@ impl Policy {
         numbers
     }
 
+    /// How many of these files are small.
+    pub(super) fn small_among(&self, files: Vec<DataFile>) -> usize {
+        let mut slots = Slots::default();
+        slots.replace(files);
+        self.small_files(&slots)
+    }
+
     /// How many small files there are.
     pub(super) fn small_files(&self, slots: &Slots) -> usize {
         self.weigh(slots).iter().filter(|w| w.class > 0).count()

@@ -273,15 +273,15 @@ impl Control {
         let name = commit_name(self.version + 1);
         let mut pause = Duration::from_millis(50);
         loop {
-            let refused = match self.files.put_if_absent(&name, bytes.clone()).await {
+            match self.files.put_if_absent(&name, bytes.clone()).await {
                 Ok(Put::Written) => return Ok(true),
-                Ok(Put::Exists) => true,
-                Err(e) if e.code().disposition == Disposition::Retry => false,
+                // A store under way with another request for the name may say so, too, and hold nothing in the end.
+                Ok(Put::Exists) => {}
+                Err(e) if e.code().disposition == Disposition::Retry => {}
                 Err(e) => return Err(e),
-            };
+            }
             match self.files.get(&name).await {
                 Ok(Some(there)) => return Ok(there == bytes),
-                Ok(None) if refused => return Err(damaged("a log entry that exists cannot be read")),
                 Ok(None) => {}
                 Err(e) if e.code().disposition == Disposition::Retry => {}
                 Err(e) => return Err(e),
@@ -394,6 +394,38 @@ pub(super) async fn peek(files: &TableFiles, pipeline: &str) -> Result<Option<Pi
     Ok(Some(read(files, &AppIds::new(pipeline)).await?.record))
 }
 
+/// The newest cut that is as wanted. `None`: there is none, or it is no longer kept.
+///
+/// # Errors
+/// `TG001`, `TG018`, `TG020`.
+pub(super) async fn find_cut(
+    files: &TableFiles,
+    pipeline: &str,
+    wanted: &(dyn Fn(&Cut) -> bool + Sync),
+) -> Result<Option<Cut>> {
+    if !files.has_log().await? {
+        return Ok(None);
+    }
+    let ids = AppIds::new(pipeline);
+    let mut control = read(files, &ids).await?;
+    loop {
+        if let Some(cut) = control.cuts.iter().rev().find(|cut| wanted(cut)) {
+            return Ok(Some(cut.clone()));
+        }
+        // A version adds one cut at most: so far back, the next older one is among those that are kept there.
+        let older = control.version - i64::try_from(control.cuts.len()).unwrap_or(i64::MAX).max(1);
+        if older < 0 || files.get(&commit_name(older)).await?.is_none() {
+            return Ok(None);
+        }
+        match read_at(files, &ids, Some(older)).await {
+            Ok(read) => control = read,
+            // What that version was built on has been cleaned.
+            Err(error) if error.code() == codes::TG020 => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// The epoch of the last takeover.
 ///
 /// # Errors
@@ -481,7 +513,11 @@ fn position(stored: Option<i64>) -> Result<CommitLsn> {
 }
 
 async fn read(files: &TableFiles, ids: &AppIds) -> Result<Control> {
-    let loaded = table::load(files, ids).await?;
+    read_at(files, ids, None).await
+}
+
+async fn read_at(files: &TableFiles, ids: &AppIds, version: Option<i64>) -> Result<Control> {
+    let loaded = table::load_at(files, ids, version).await?;
     let format = loaded.metadata.configuration.get(FORMAT_KEY).and_then(|f| f.parse::<i64>().ok());
     match format {
         Some(FORMAT) => {}

@@ -399,6 +399,7 @@ fn in_common_range(date: &chrono::NaiveDate) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::delta::StoreOptions;
     use crate::sink::delta::storage::Storage;
     use arrow::array::*;
     use arrow::datatypes::{Field, Schema};
@@ -406,8 +407,10 @@ mod tests {
 
     async fn stats_of(columns: Vec<(&str, ArrayRef)>) -> Value {
         let dir = tempfile::tempdir().unwrap();
-        let files =
-            Storage::open(&format!("file://{}", dir.path().display())).unwrap().table(&["t"]).unwrap();
+        let files = Storage::open(&format!("file://{}", dir.path().display()), &StoreOptions::default())
+            .unwrap()
+            .table(&["t"])
+            .unwrap();
         files.create_dirs().unwrap();
         let fields: Vec<Field> =
             columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();

@@ -29,8 +29,10 @@ mod index;
 mod keys;
 mod layout;
 mod log;
+mod look;
 mod moves;
 mod pair;
+mod remote;
 mod saved;
 mod slots;
 mod soft;
@@ -55,6 +57,8 @@ use commit::Core;
 use compact::{Landed, Policy};
 use keys::KeyWidth;
 use layout::Form;
+pub use look::{TableReport, Vacuumed};
+pub use remote::StoreOptions;
 use state::{Mode, TableState};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -89,9 +93,9 @@ impl DeltaSink {
     ///
     /// # Errors
     /// `CF003` for a URI that is none.
-    pub fn open(uri: &str, pipeline: &str) -> Result<Self> {
+    pub fn open(uri: &str, pipeline: &str, options: &StoreOptions) -> Result<Self> {
         Ok(DeltaSink {
-            storage: Storage::open(uri)?,
+            storage: Storage::open(uri, options)?,
             pipeline: pipeline.to_owned(),
             control: Mutex::new(None),
             cache: None,
@@ -99,6 +103,20 @@ impl DeltaSink {
             choices: WriteChoices::default(),
             compactions: Arc::new(Semaphore::new(1)),
         })
+    }
+
+    /// On a store of a test.
+    #[cfg(test)]
+    fn over(storage: Storage, pipeline: &str) -> Self {
+        DeltaSink {
+            storage,
+            pipeline: pipeline.to_owned(),
+            control: Mutex::new(None),
+            cache: None,
+            budget: index::Budget::default(),
+            choices: WriteChoices::default(),
+            compactions: Arc::new(Semaphore::new(1)),
+        }
     }
 
     /// Saves indexes in this directory, so that opening a large table is quick; deleting it loses nothing.
@@ -180,6 +198,7 @@ impl Sink for DeltaSink {
     }
 
     async fn take_over(&self) -> Result<(WriterLease, PipelineRecord)> {
+        self.storage.check_put_if_absent().await?;
         let (control, lease) = control::Control::take_over(self.control_files()?, &self.pipeline).await?;
         let record = control.record.clone();
         *self.control.lock().await = Some(control);

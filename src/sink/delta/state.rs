@@ -29,6 +29,17 @@ pub(super) enum Mode {
     Append,
 }
 
+impl Mode {
+    /// As the configuration has it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Mode::Upsert => "upsert",
+            Mode::CopyOnWrite => "copy_on_write",
+            Mode::Append => "append",
+        }
+    }
+}
+
 /// A column as it was when the table's schema was written.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct StoredColumn {

@@ -7,6 +7,7 @@
 //! A local put-if-absent writes a temporary file, syncs it, and links it to its name: the name appears
 //! with its content or not at all, and never replaces another.
 
+use super::remote::{self, RemoteFile, StoreOptions, Upload};
 use crate::error::{Error, Result, codes};
 use crate::sink::Written;
 use bytes::Bytes;
@@ -41,7 +42,7 @@ impl Storage {
     ///
     /// # Errors
     /// `CF003` when the URI is none that we can write to.
-    pub(super) fn open(uri: &str) -> Result<Self> {
+    pub(super) fn open(uri: &str, options: &StoreOptions) -> Result<Self> {
         let refuse = |why: String| {
             Error::new(codes::CF003, format!("sink uri \"{uri}\": {why}"))
                 .with_try("use file:///absolute/path, s3://bucket/path, gs://bucket/path or abfss://container@account.dfs.core.windows.net/path")
@@ -54,10 +55,8 @@ impl Storage {
         let place = if url.scheme() == "file" {
             Place::Local(url.to_file_path().map_err(|()| refuse("it is not an absolute local path".into()))?)
         } else {
-            let options = std::env::vars().map(|(k, v)| (k.to_ascii_lowercase(), v));
-            let (store, prefix) =
-                object_store::parse_url_opts(&url, options).map_err(|e| refuse(e.to_string()))?;
-            Place::Remote { store: Arc::from(store), prefix }
+            let (store, prefix) = remote::open(&url, options)?;
+            Place::Remote { store, prefix }
         };
         let root = TableFiles {
             place,
@@ -73,6 +72,41 @@ impl Storage {
     #[cfg(test)]
     pub(super) fn set_faults(&mut self, faults: &Arc<super::faults::Faults>) {
         self.root.faults = Some(Arc::clone(faults));
+    }
+
+    /// On a store of a test.
+    #[cfg(test)]
+    pub(super) fn on(store: Arc<dyn ObjectStore>) -> Result<Self> {
+        let url = Url::parse("memory:///").map_err(|e| Error::new(codes::CF003, e.to_string()))?;
+        let place = Place::Remote { store, prefix: ObjectPath::default() };
+        Ok(Storage { root: TableFiles { place, url, tally: Arc::default(), faults: None } })
+    }
+
+    /// Whether two writers of one name cannot both believe that they wrote it. Without that, two processes
+    /// could put the same version of a table, and one of them would be lost without a word.
+    ///
+    /// # Errors
+    /// `TG006` where a store does not refuse to overwrite; `TG001`, `TG003`.
+    pub(super) async fn check_put_if_absent(&self) -> Result<()> {
+        if let Place::Local(_) = self.root.place {
+            return Ok(());
+        }
+        let files = self.root.join("_strandline")?;
+        let name = format!("probe-{}", uuid::Uuid::new_v4().simple());
+        // A lost reply says as little as a refusal: only one that was written twice counts.
+        let first = files.put_once(&name, Bytes::from_static(b"1")).await;
+        let second = files.put_once(&name, Bytes::from_static(b"2")).await;
+        files.delete(&name).await?;
+        if (first?, second?) == (Put::Written, Put::Written) {
+            let what = format!(
+                "the object store of \"{}\" overwrites where it was asked not to (If-None-Match: *)",
+                self.root.url
+            );
+            return Err(Error::new(codes::TG006, what).with_try(
+                "use a store or a version of it that has conditional writes; without them two writers can replace each other's commits",
+            ));
+        }
+        Ok(())
     }
 
     /// What was written below the root, log entries apart.
@@ -239,7 +273,7 @@ impl TableFiles {
                 let file = File::create_new(root.join(name)).map_err(|e| self.io("create", name, &e))?;
                 Target::Local(file)
             }
-            Place::Remote { .. } => Target::Memory(Vec::new()),
+            Place::Remote { store, prefix } => Target::Remote(Upload::new(store, child(prefix, name))),
         };
         Ok(NewFile { files: self.clone(), name: name.to_owned(), target, written: 0 })
     }
@@ -284,7 +318,7 @@ impl TableFiles {
                     Err(
                         object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. },
                     ) => Ok(Put::Exists),
-                    Err(e) => Err(self.failed("write", name, e)),
+                    Err(e) => Err(self.refused("write", name, e)),
                 }
             }
         }
@@ -303,10 +337,26 @@ impl TableFiles {
                 Err(e) => Err(self.io("read", name, &e)),
             },
             Place::Remote { store, prefix } => match store.get(&child(prefix, name)).await {
-                Ok(found) => found.bytes().await.map(Some).map_err(|e| self.failed("read", name, e)),
+                Ok(found) => found.bytes().await.map(Some).map_err(|e| self.refused("read", name, e)),
                 Err(object_store::Error::NotFound { .. }) => Ok(None),
-                Err(e) => Err(self.failed("read", name, e)),
+                Err(e) => Err(self.refused("read", name, e)),
             },
+        }
+    }
+
+    /// A file of an object store, to be read in pieces. `None`: it is not there.
+    ///
+    /// # Errors
+    /// `TG001`, `TG003`; `RT001` for a local one.
+    pub(super) async fn open_remote(&self, name: &str) -> Result<Option<RemoteFile>> {
+        self.step()?;
+        let Place::Remote { store, prefix } = &self.place else {
+            return Err(Error::new(codes::RT001, "a local file was opened as a remote one"));
+        };
+        match RemoteFile::open(store, child(prefix, name)).await {
+            Ok(file) => Ok(Some(file)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(self.refused("read", name, e)),
         }
     }
 
@@ -378,7 +428,7 @@ impl TableFiles {
     ) -> Result<()> {
         let place = if under.is_empty() { prefix.clone() } else { child(prefix, under) };
         let mut listing = store.list(Some(&place));
-        while let Some(meta) = listing.try_next().await.map_err(|e| self.failed("list", "the files", e))? {
+        while let Some(meta) = listing.try_next().await.map_err(|e| self.refused("list", "the files", e))? {
             let Some(parts) = meta.location.prefix_match(prefix) else { continue };
             let name: Vec<String> = parts.map(|part| part.as_ref().to_owned()).collect();
             let modified_ms = meta.last_modified.timestamp_millis();
@@ -401,7 +451,7 @@ impl TableFiles {
             },
             Place::Remote { store, prefix } => match store.delete(&child(prefix, name)).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-                Err(e) => Err(self.failed("delete", name, e)),
+                Err(e) => Err(self.refused("delete", name, e)),
             },
         }
     }
@@ -422,7 +472,7 @@ impl TableFiles {
             Place::Remote { store, prefix } => {
                 let mut found = store.list(Some(&child(prefix, "_delta_log")));
                 while let Some(meta) =
-                    found.try_next().await.map_err(|e| self.failed("list", "_delta_log", e))?
+                    found.try_next().await.map_err(|e| self.refused("list", "_delta_log", e))?
                 {
                     if meta.location.filename().is_some_and(is_log_name) {
                         return Ok(true);
@@ -435,6 +485,21 @@ impl TableFiles {
 
     fn failed(&self, verb: &str, what: &str, e: impl std::error::Error + Send + Sync + 'static) -> Error {
         Error::new(codes::TG001, format!("cannot {verb} {what} in \"{}\"", self.url)).with_source(e)
+    }
+
+    /// An answer of an object store.
+    fn refused(&self, verb: &str, what: &str, e: object_store::Error) -> Error {
+        let text = format!("cannot {verb} {what} in \"{}\"", self.url);
+        let (code, advice) = match remote::kind_of(&e) {
+            io::ErrorKind::PermissionDenied => (
+                codes::TG003,
+                "give credentials that may read, write, list and delete there (sink.credentials, or the environment)",
+            ),
+            io::ErrorKind::NotFound => (codes::TG003, "make the bucket, or correct sink.uri"),
+            io::ErrorKind::Unsupported => (codes::TG006, "use a store that has conditional writes"),
+            _ => (codes::TG001, "it is tried again until it works"),
+        };
+        Error::new(code, text).with_source(e).with_try(advice)
     }
 
     fn io(&self, verb: &str, what: &str, e: &io::Error) -> Error {
@@ -518,7 +583,7 @@ fn link_if_absent(path: &Path, bytes: &[u8]) -> io::Result<Put> {
 
 enum Target {
     Local(File),
-    Memory(Vec<u8>),
+    Remote(Upload),
 }
 
 /// A file being written: nothing refers to it before it is finished.
@@ -551,13 +616,8 @@ impl NewFile {
         match self.target {
             Target::Local(file) => tokio::task::block_in_place(|| file.sync_data())
                 .map_err(|e| self.files.io("sync", &self.name, &e)),
-            Target::Memory(bytes) => {
-                let Place::Remote { store, prefix } = &self.files.place else { return Ok(()) };
-                store
-                    .put(&child(prefix, &self.name), Bytes::from(bytes).into())
-                    .await
-                    .map(drop)
-                    .map_err(|e| self.files.failed("write", &self.name, e))
+            Target::Remote(upload) => {
+                upload.finish().await.map_err(|e| self.files.refused("write", &self.name, e))
             }
         }
     }
@@ -572,7 +632,7 @@ impl Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = match &mut self.target {
             Target::Local(file) => file.write(bytes)?,
-            Target::Memory(buffer) => buffer.write(bytes)?,
+            Target::Remote(upload) => upload.write(bytes)?,
         };
         self.written += n as u64;
         Ok(n)
@@ -605,7 +665,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn put_if_absent_never_replaces() {
         let dir = tempfile::tempdir().unwrap();
-        let storage = Storage::open(&format!("file://{}", dir.path().display())).unwrap();
+        let storage =
+            Storage::open(&format!("file://{}", dir.path().display()), &StoreOptions::default()).unwrap();
         let table = storage.table(&["public", "t"]).unwrap();
         table.create_dirs().unwrap();
         let name = "_delta_log/00000000000000000000.json";
@@ -620,7 +681,11 @@ mod tests {
     #[test]
     fn a_uri_that_is_none_is_refused() {
         for uri in ["lake", "/lake", "ftp://x/y", "file://relative/lake"] {
-            assert_eq!(Storage::open(uri).unwrap_err().code(), codes::CF003, "{uri}");
+            assert_eq!(
+                Storage::open(uri, &StoreOptions::default()).unwrap_err().code(),
+                codes::CF003,
+                "{uri}"
+            );
         }
     }
 }

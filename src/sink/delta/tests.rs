@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 mod keep;
 mod model;
+mod stores;
 
 type Row = (Option<String>, Option<String>);
 
@@ -165,8 +166,8 @@ struct Lake {
 fn lake() -> Lake {
     let dir = tempfile::tempdir().unwrap();
     let uri = format!("file://{}", dir.path().display());
-    let sink = DeltaSink::open(&uri, "shop").unwrap();
-    let files = Storage::open(&uri).unwrap().table(&["public", "t"]).unwrap();
+    let sink = DeltaSink::open(&uri, "shop", &StoreOptions::default()).unwrap();
+    let files = Storage::open(&uri, &StoreOptions::default()).unwrap().table(&["public", "t"]).unwrap();
     Lake { _dir: dir, uri, sink, files, ids: log::AppIds::new("shop") }
 }
 
@@ -422,7 +423,7 @@ async fn the_record_keeps_cuts_stops_and_requests() {
         cut.tables = BTreeMap::from([(TableId(7), table.clone())]);
         lake.sink.commit_cut(&lease, cut.clone()).await.unwrap();
     }
-    let asker = DeltaSink::open(&lake.uri, "shop").unwrap();
+    let asker = DeltaSink::open(&lake.uri, "shop", &StoreOptions::default()).unwrap();
     let request = Request { id: "r1".into(), table: TableName::new("public", "t") };
     asker.request(&request).await.unwrap();
     assert_eq!(lake.sink.poll_requests(&lease).await.unwrap(), vec![request.clone()]);
@@ -444,7 +445,8 @@ async fn the_record_keeps_cuts_stops_and_requests() {
 #[tokio::test(flavor = "multi_thread")]
 async fn claimants_of_one_epoch_get_different_ones() {
     let lake = lake();
-    let sinks: Vec<_> = (0..6).map(|_| DeltaSink::open(&lake.uri, "shop").unwrap()).collect();
+    let sinks: Vec<_> =
+        (0..6).map(|_| DeltaSink::open(&lake.uri, "shop", &StoreOptions::default()).unwrap()).collect();
     let mut claims = Vec::new();
     for sink in sinks {
         claims.push(tokio::spawn(async move { sink.take_over().await.unwrap().0.epoch.0 }));

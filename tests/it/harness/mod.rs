@@ -17,6 +17,7 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod random;
 pub(crate) mod reader;
+pub(crate) mod s3;
 pub(crate) mod sql;
 
 use ports::Port;

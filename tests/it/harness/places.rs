@@ -50,6 +50,13 @@ pub(crate) fn reader_python() -> PathBuf {
     python
 }
 
+/// The S3 server.
+pub(crate) fn s3_server() -> PathBuf {
+    let server = cache().join("s3/bin/moto_server");
+    assert!(server.exists(), "no S3 server in {}: run scripts/install.sh s3", server.display());
+    server
+}
+
 /// User and group ids that PostgreSQL runs under; `None` when it runs as we do.
 pub(crate) fn postgres_user() -> Option<(u32, u32)> {
     if !is_root() {

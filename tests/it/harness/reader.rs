@@ -77,6 +77,20 @@ impl Readers {
         to_rows(&reply)
     }
 
+    /// The rows of a table in an object store, which needs these settings.
+    pub(crate) fn try_stored_rows(
+        &mut self,
+        engine: Engine,
+        table: &str,
+        columns: &[String],
+        storage: &Value,
+    ) -> Result<Vec<Row>, String> {
+        let reply = self.ask(&json!({
+            "op": "rows", "path": table, "reader": engine.name(), "columns": columns, "storage": storage,
+        }))?;
+        to_rows(&reply)
+    }
+
     /// SQL over one table, called `t`, by DuckDB.
     pub(crate) fn try_sql(
         &mut self,

@@ -71,8 +71,14 @@ async fn checkpointed(files: &TableFiles, version: i64) {
 async fn the_pipelines_record_does_not_grow_without_bound() {
     let lake = lake();
     let (lease, _) = lake.sink.take_over().await.unwrap();
+<<<<<<< HEAD
     let mut cut = Cut { position: at(1), marks: Marks::default(), witness: None, tables: BTreeMap::new() };
     let files = Storage::open(&lake.uri).unwrap().table(&["_strandline", "shop"]).unwrap();
+=======
+    let mut cut = Cut { position: at(1), witness: None, tables: BTreeMap::new() };
+    let files =
+        Storage::open(&lake.uri, &StoreOptions::default()).unwrap().table(&["_strandline", "shop"]).unwrap();
+>>>>>>> main
     for position in 1..=230 {
         cut.position = at(position);
         lake.sink.commit_cut(&lease, cut.clone()).await.unwrap();
@@ -94,7 +100,9 @@ async fn the_pipelines_record_does_not_grow_without_bound() {
 async fn a_saved_index_is_used_only_where_it_holds() {
     let mut lake = lake();
     let cache = tempfile::tempdir().unwrap();
-    lake.sink = DeltaSink::open(&lake.uri, "shop").unwrap().with_cache(cache.path().to_owned(), usize::MAX);
+    lake.sink = DeltaSink::open(&lake.uri, "shop", &StoreOptions::default())
+        .unwrap()
+        .with_cache(cache.path().to_owned(), usize::MAX);
     let schema = schema(&[0]);
     let mut table = started(&lake, &schema).await;
     let (mut random, mut model, mut n) = (Random(11), BTreeMap::new(), 0);

@@ -128,16 +128,20 @@ impl World {
         let dir = shared_memory();
         let uri = format!("file://{}", dir.path().display());
         let faults = Arc::new(Faults::new(seed));
-        let mut sink = DeltaSink::open(&uri, "shop").unwrap();
+        let mut sink = DeltaSink::open(&uri, "shop", &StoreOptions::default()).unwrap();
         sink.storage.set_faults(&faults);
         // Of some seeds the whole index stands beyond its budget.
         sink = sink.with_cache(dir.path().join("cache"), if seed.is_multiple_of(4) { 0 } else { usize::MAX });
-        let files = Storage::open(&uri).unwrap().table(&["public", "t"]).unwrap();
+        let files = Storage::open(&uri, &StoreOptions::default()).unwrap().table(&["public", "t"]).unwrap();
         let schema = schema(&[0]);
         let options = options(seed);
         let form = Form::of(&options, &schema);
-        let log = pair::log_of(&options, &schema)
-            .map(|(name, _)| Storage::open(&uri).unwrap().table(&[&name.schema, &name.table]).unwrap());
+        let log = pair::log_of(&options, &schema).map(|(name, _)| {
+            Storage::open(&uri, &StoreOptions::default())
+                .unwrap()
+                .table(&[&name.schema, &name.table])
+                .unwrap()
+        });
         sink = sink.with_choices(WriteChoices { default: options, ..WriteChoices::default() });
         let lake = Lake { _dir: dir, uri, sink, files, ids: log::AppIds::new("shop") };
         let (mut table, _) = lake.open(&schema).await;
