@@ -269,9 +269,6 @@ install_readers() {
     echo "$READER_PACKAGES" >"$READERS/.stamp"
 }
 
-<<<<<<< HEAD
-[ $# -gt 0 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 2; }
-=======
 install_s3() {
     [ "$(cat "$CACHE/s3/.stamp" 2>/dev/null)" = "$S3_PACKAGES" ] && return 0
     need python3 python3
@@ -284,8 +281,7 @@ install_s3() {
     echo "$S3_PACKAGES" >"$CACHE/s3/.stamp"
 }
 
-[ $# -gt 0 ] || { sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 2; }
->>>>>>> main
+[ $# -gt 0 ] || { sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 2; }
 mkdir -p "$CACHE/download" "$SERVERS" || die "cannot write $CACHE"
 if is_root; then chmod 755 "$CACHE" "$SERVERS"; fi
 # One installation at a time: a second one waits and then finds everything there.
@@ -304,14 +300,10 @@ psql) install_psql ;;
 pgbouncer) install_pgbouncer ;;
 kafka) install_kafka ;;
 readers) install_readers ;;
-<<<<<<< HEAD
-test) install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_pgbouncer && install_mysql && install_mariadb && install_kafka && install_readers ;;
-=======
 s3) install_s3 ;;
 test)
-    install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_pgbouncer && install_kafka && install_readers && install_s3
+    install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_pgbouncer && install_mysql && install_mariadb && install_kafka && install_readers && install_s3
     ;;
->>>>>>> main
 demo) install_build && install_postgres 18 && install_psql && install_readers ;;
 *) die "unknown: $what" ;;
 esac

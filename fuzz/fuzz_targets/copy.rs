@@ -7,7 +7,7 @@ use strandline_fuzz::{KINDS, builder};
 
 fuzz_target!(|data: &[u8]| {
     let [columns, chunk, tail @ ..] = data else { return };
-    let kinds = || KINDS.iter().copied().take(usize::from(*columns) % (KINDS.len() + 1));
+    let kinds = || KINDS.iter().cloned().take(usize::from(*columns) % (KINDS.len() + 1));
     let stream = [b"PGCOPY\n\xFF\r\n\0\0\0\0\0", tail].concat();
     let run = |size: usize| {
         let mut builder = builder(kinds(), false);

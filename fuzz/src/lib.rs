@@ -2,6 +2,8 @@
 //!
 //! `make fuzz`, or `cargo +nightly fuzz run message` in the repository's root.
 
+#[path = "../../src/binlog/mod.rs"]
+pub mod binlog;
 #[path = "../../src/error.rs"]
 pub mod error;
 #[path = "../../src/event/mod.rs"]

@@ -20,7 +20,6 @@ mod kill;
 mod large;
 mod loss;
 mod modes;
-<<<<<<< HEAD
 mod mysql_basic;
 mod mysql_checks;
 mod mysql_ddl;
@@ -29,9 +28,7 @@ mod mysql_loss;
 mod mysql_selftest;
 mod mysql_types;
 mod mysql_workload;
-=======
 mod object_store;
->>>>>>> main
 mod odd;
 mod pg_cases;
 mod readers;

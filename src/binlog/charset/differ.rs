@@ -18,7 +18,7 @@ pub(super) static BIG5_OTHER: &[(u32, u32, u32)] = &[
 
 #[rustfmt::skip]
 pub(super) static SJIS_UNDEFINED: &[(u32, u32)] = &[
-    (0x80, 0x80), (0x8740, 0x879c), (0xed40, 0xfc4b),
+    (0x80, 0x80), (0x8000, 0x80ff), (0x8740, 0x879c), (0xed40, 0xfc4b),
 ];
 
 #[rustfmt::skip]
@@ -28,7 +28,7 @@ pub(super) static SJIS_OTHER: &[(u32, u32, u32)] = &[
 
 #[rustfmt::skip]
 pub(super) static CP932_UNDEFINED: &[(u32, u32)] = &[
-    (0x80, 0x80),
+    (0x80, 0x80), (0x8000, 0x80ff),
 ];
 
 #[rustfmt::skip]

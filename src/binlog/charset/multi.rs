@@ -43,7 +43,8 @@ pub(super) fn decode(set: Multi, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), 
         let letter = rest.get(..width).ok_or(Reason::NotText)?;
         let code = letter.iter().fold(0, |code, &byte| code << 8 | u32::from(byte));
         if code >= 0x80 {
-            if differs(undefined, code, |run| *run).is_some() {
+            // In no set of a server does a character begin so; in some of browsers it is one.
+            if letter.first() == Some(&0x80) || differs(undefined, code, |run| *run).is_some() {
                 return Err(Reason::NotText);
             }
             if let Some(&(first, _, character)) = differs(other, code, |run| (run.0, run.1)) {

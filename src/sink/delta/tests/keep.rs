@@ -71,14 +71,9 @@ async fn checkpointed(files: &TableFiles, version: i64) {
 async fn the_pipelines_record_does_not_grow_without_bound() {
     let lake = lake();
     let (lease, _) = lake.sink.take_over().await.unwrap();
-<<<<<<< HEAD
     let mut cut = Cut { position: at(1), marks: Marks::default(), witness: None, tables: BTreeMap::new() };
-    let files = Storage::open(&lake.uri).unwrap().table(&["_strandline", "shop"]).unwrap();
-=======
-    let mut cut = Cut { position: at(1), witness: None, tables: BTreeMap::new() };
     let files =
         Storage::open(&lake.uri, &StoreOptions::default()).unwrap().table(&["_strandline", "shop"]).unwrap();
->>>>>>> main
     for position in 1..=230 {
         cut.position = at(position);
         lake.sink.commit_cut(&lease, cut.clone()).await.unwrap();
