@@ -101,7 +101,7 @@ async fn into_sink<S: Source>(
     let source = Arc::new(source);
     match &cfg.sink.target {
         model::SinkTarget::Delta { uri } => {
-            let mut sink = DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?
+            let mut sink = DeltaSink::open(uri.as_str(), &cfg.name, &store_options(cfg))?
                 .with_choices(cfg.sink.choices.clone());
             if let Some(directory) = cache_directory() {
                 sink = sink.with_cache(directory, memory_limit(cfg) / INDEX_SHARE);

@@ -122,7 +122,7 @@ pub(super) async fn is_answered(cfg: &Config, names: &BTreeSet<TableName>) -> Re
         return Ok(false);
     };
     tracing::info!(connection, "a process of this pipeline runs: it is asked to copy");
-    let sink = DeltaSink::open(uri.as_str(), &cfg.name)?;
+    let sink = DeltaSink::open(uri.as_str(), &cfg.name, &super::store_options(cfg))?;
     let mut waiting = BTreeSet::new();
     for name in names {
         let id = uuid::Uuid::new_v4().simple().to_string();
