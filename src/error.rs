@@ -5,6 +5,8 @@
 //! and found, in lower case, with object kinds and quoted names; never a row's values, never a secret.
 //! Each code has a page `docs/errors/<code>.md`; `tests/tidy.rs` holds the two together.
 
+pub mod finding;
+
 use std::fmt;
 
 /// What the caller must do. Decided by the code, used in one place (`replication::retry_policy`).
@@ -84,6 +86,17 @@ macro_rules! codes {
             /// All of them, in order.
             pub const ALL: &[Code] = &[$($id),*];
 
+            /// Their pages, in the same order.
+            const PAGES: &[&str] = &[$(include_str!(concat!(
+                env!("CARGO_MANIFEST_DIR"), "/docs/errors/", stringify!($id), ".md"
+            ))),*];
+
+            /// The page of a code, `docs/errors/CODE.md`.
+            pub fn page(code: Code) -> &'static str {
+                let at = ALL.iter().position(|known| *known == code);
+                at.and_then(|at| PAGES.get(at)).copied().unwrap_or_default()
+            }
+
             /// The code of that name.
             pub fn find(id: &str) -> Option<Code> {
                 ALL.iter().copied().find(|c| c.id.eq_ignore_ascii_case(id))
@@ -161,6 +174,12 @@ codes! {
     PG024 HaltPipeline 1 "a message of the replication stream cannot be understood"
     PG025 HaltTable 1 "the table was dropped, replaced or left the publication"
     PG026 HaltTable 1 "the table cannot be replicated as a whole"
+    PG030 HaltPipeline 3 "what the server keeps for an idle slot has no good bound"
+    PG031 HaltPipeline 3 "the server is a standby"
+    PG032 HaltPipeline 3 "the slot does not survive a failover"
+    PG033 HaltPipeline 3 "open transactions hold up a new slot"
+    PG034 HaltTable 3 "the table's changes are not in the log"
+    PG035 HaltPipeline 3 "the server has little memory for decoding"
     PG040 HaltPipeline 1 "the replication slot is gone"
     PG041 HaltPipeline 1 "the replication slot was moved by someone else"
     PG042 HaltPipeline 1 "the server is another system"
@@ -172,6 +191,10 @@ codes! {
     RT001 Bug 1 "an internal check failed"
     RT002 HaltPipeline 1 "the HTTP address cannot be used"
     RT003 HaltPipeline 1 "large transactions cannot be put on disk"
+    RT004 HaltPipeline 1 "no process of the pipeline answers"
+    RT010 HaltPipeline 3 "this machine gives less than the configuration wants"
+    RT011 HaltPipeline 4 "the target differs from the source"
+    RT012 HaltPipeline 4 "the lag is greater than allowed"
     TG001 Retry 1 "the target cannot be reached"
     TG002 HaltPipeline 1 "the target is full"
     TG003 HaltPipeline 3 "the target cannot be written"
@@ -189,6 +212,8 @@ codes! {
     TG020 HaltTable 1 "the target's log or files are damaged"
     TG021 HaltTable 3 "the target table is written in another way than configured"
     TG022 HaltTable 1 "a TRUNCATE is refused"
+    TG030 HaltPipeline 3 "the clocks of this machine and of the target disagree"
+    TG031 HaltPipeline 3 "not every reader can read the tables"
 }
 
 /// An error with its code. Display prints this error only; [`Error::report`] prints the whole chain.

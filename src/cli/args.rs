@@ -82,8 +82,26 @@ pub(super) enum Command {
     Validate(ValidateArgs),
     /// Prepare the source: role, grants, publication
     Setup(SetupArgs),
+    /// Look at a database and write a commented configuration
+    Init(InitArgs),
+    /// Check source, target and machine, with the remedy for each thing that is missing
+    Doctor(DoctorArgs),
     /// Say what the pipeline does, with or without a running process
     Status,
+    /// List the tables with their states
+    Tables,
+    /// Say how far the target is behind
+    Lag(LagArgs),
+    /// The recorded position
+    Checkpoint(CheckpointArgs),
+    /// The configuration: as it works, its schema, what it would change
+    Config(ConfigArgs),
+    /// Read nothing more from the source until told to; what is in flight is finished
+    Pause,
+    /// Go on reading after a pause
+    Resume,
+    /// Compare tables with their source, row by row, at one position
+    Verify(VerifyArgs),
     /// Copy tables again from the source
     Resync(ResyncArgs),
     /// Show the replication slot, make it, advance it, drop it
@@ -94,6 +112,10 @@ pub(super) enum Command {
     Teardown(TeardownArgs),
     /// Say what an error code means and what to do
     Explain(ExplainArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    Man,
     /// Print the version
     Version,
     /// Measurements for developers
@@ -200,6 +222,89 @@ pub(super) struct TeardownArgs {
 }
 
 #[derive(Args)]
+pub(super) struct InitArgs {
+    /// Database: postgres://user@host:5432/database; else $DATABASE_URL
+    #[arg(long, value_name = "SOURCE_URL")]
+    pub(super) from: Option<String>,
+    /// Where the tables go: file:///path, s3://bucket/path, gs://…, abfss://…
+    #[arg(long, value_name = "SINK_URI")]
+    pub(super) to: Option<String>,
+    /// The file to write; "-" for standard output
+    #[arg(long, value_name = "FILE", default_value = "strandline.yaml")]
+    pub(super) file: PathBuf,
+    /// Write over a file that is there
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+#[derive(Args)]
+pub(super) struct DoctorArgs {
+    /// Print the statements of all remedies as one script
+    #[arg(long)]
+    pub(super) fix_sql: bool,
+    /// Only this check, by code or name; may be repeated
+    #[arg(long = "check", value_name = "ID")]
+    pub(super) checks: Vec<String>,
+    /// Only the target
+    #[arg(long)]
+    pub(super) target: bool,
+}
+
+#[derive(Args)]
+pub(super) struct VerifyArgs {
+    /// Tables, as schema.table; all when none is named
+    #[arg(value_name = "TABLE")]
+    pub(super) tables: Vec<String>,
+    /// Copy the tables that differ again
+    #[arg(long)]
+    pub(super) repair: bool,
+}
+
+#[derive(Args)]
+pub(super) struct LagArgs {
+    /// End with 4 when the lag is greater, or unknown: '>60s', '>1GiB'
+    #[arg(long, value_name = "BOUND")]
+    pub(super) fail_if: Option<String>,
+}
+
+#[derive(Args)]
+pub(super) struct CheckpointArgs {
+    #[command(subcommand)]
+    pub(super) what: Checkpoint,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Checkpoint {
+    /// Print it for people
+    Show,
+    /// Print all of it as JSON
+    Export,
+}
+
+#[derive(Args)]
+pub(super) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(super) what: ConfigCommand,
+}
+
+#[derive(Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Print the configuration as it works, defaults included, secrets masked
+    Show,
+    /// Print the JSON schema of the file, for editors
+    Schema,
+    /// Say what a start with this configuration would change: tables that come and go
+    Diff,
+}
+
+#[derive(Args)]
+pub(super) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(super) shell: clap_complete::Shell,
+}
+
+#[derive(Args)]
 pub(super) struct TargetArgs {
     #[command(subcommand)]
     pub(super) what: Target,
@@ -259,7 +364,11 @@ pub(super) enum System {
 #[derive(Args)]
 pub(super) struct ExplainArgs {
     /// Error code, such as PG041
-    pub(super) code: String,
+    #[arg(required_unless_present = "all")]
+    pub(super) code: Option<String>,
+    /// All codes, one line each
+    #[arg(long, conflicts_with = "code")]
+    pub(super) all: bool,
 }
 
 #[derive(Args)]

@@ -1,9 +1,10 @@
 //! One GET to a running process: HTTP/1.0, so that the answer ends with the connection.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
 
 /// How long the process may take to answer.
 const TIME_LIMIT: Duration = Duration::from_secs(3);
@@ -31,9 +32,32 @@ fn reachable(ip: IpAddr) -> IpAddr {
     }
 }
 
+/// Sends a request without a body to the process that listens at the socket: status code and body.
+///
+/// Errors: as [`http_get`].
+pub(super) async fn over_socket(socket: &Path, method: &str, path: &str) -> Result<(u16, String), String> {
+    let shown = socket.display();
+    let asked = async {
+        let stream = UnixStream::connect(socket).await?;
+        converse(stream, &format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"))
+            .await
+    };
+    match tokio::time::timeout(TIME_LIMIT, asked).await {
+        Ok(Ok(answer)) => parse(&answer).ok_or_else(|| format!("{shown} did not answer with HTTP")),
+        Ok(Err(cause)) => Err(format!("{shown}: {cause}")),
+        Err(_) => Err(format!("{shown} did not answer within {} s", TIME_LIMIT.as_secs())),
+    }
+}
+
 async fn exchange(address: SocketAddr, path: &str) -> std::io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(address).await?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: */*\r\n\r\n");
+    let stream = TcpStream::connect(address).await?;
+    converse(stream, &format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: */*\r\n\r\n")).await
+}
+
+async fn converse(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &str,
+) -> std::io::Result<Vec<u8>> {
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.take(ANSWER_LIMIT).read_to_end(&mut answer).await?;

@@ -4,19 +4,30 @@
 //! (`docs/CLI.md`).
 
 mod args;
+mod checkpoint;
+mod config_command;
+mod doctor;
 pub mod exit;
 mod explain;
+mod hold;
+mod host;
 mod http_client;
+mod init;
+mod lag;
+mod notify;
 mod options;
 mod output;
 mod resync;
 mod run;
 mod signals;
 mod slot;
+mod socket;
 mod status;
+mod tables;
 mod target;
 mod teardown;
 mod validate;
+mod verify;
 pub mod wire;
 mod wire_kafka;
 mod wire_target;
@@ -28,8 +39,8 @@ use crate::config::{self, Config, Found, Overrides};
 use crate::error::{Error, codes};
 use crate::telemetry::logging::{self, LogFormat, LogLevel, LogSettings};
 use args::{Bench, Cli, Color, Command, Format, Global, Output};
-use clap::Parser as _;
 use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
 use output::Failure;
 use serde_json::json;
 use std::ffi::OsString;
@@ -64,12 +75,27 @@ fn dispatch(cli: Cli) -> Outcome {
             let config = load_quietly(&global)?;
             block_on(wire::setup(config, args.print))
         }
+        Command::Init(args) => init::command(&global, args),
+        Command::Doctor(args) => doctor::command(&global, &args),
         Command::Status => status::command(&global),
+        Command::Tables => tables::command(&global),
+        Command::Lag(args) => lag::command(&global, &args),
+        Command::Checkpoint(args) => checkpoint::command(&global, &args),
+        Command::Config(args) => config_command::command(&global, &args),
+        Command::Pause => hold::command(&global, true),
+        Command::Resume => hold::command(&global, false),
+        Command::Verify(args) => verify::command(&global, &args),
         Command::Resync(args) => resync::command(&global, args),
         Command::Slot(args) => slot::command(&global, &args),
         Command::Target(args) => target::command(&global, args.what),
         Command::Teardown(args) => teardown::command(&global, &args),
-        Command::Explain(args) => explain::command(global.output, &args.code),
+        Command::Explain(args) => explain::command(global.output, &args),
+        Command::Completions(args) => {
+            let mut command = Cli::command();
+            clap_complete::generate(args.shell, &mut command, "strandline", &mut std::io::stdout());
+            Ok(ExitCode::from(exit::OK))
+        }
+        Command::Man => man(),
         Command::Version => {
             version(global.output);
             Ok(ExitCode::from(exit::OK))
@@ -83,6 +109,28 @@ fn dispatch(cli: Cli) -> Outcome {
             }
         }
     }
+}
+
+/// The manual page in roff.
+fn man() -> Outcome {
+    let page = clap_mangen::Man::new(Cli::command());
+    let mut text = Vec::new();
+    let written = page.render(&mut text).and_then(|()| {
+        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            let name = format!("strandline {}", command.get_name());
+            let mut command = command.clone().bin_name(name);
+            command.build();
+            let page = clap_mangen::Man::new(command);
+            page.render_synopsis_section(&mut text)?;
+            page.render_description_section(&mut text)?;
+            page.render_options_section(&mut text)?;
+        }
+        Ok(())
+    });
+    written
+        .map_err(|cause| Error::new(codes::RT001, "the manual page cannot be written").with_source(cause))?;
+    output::out(String::from_utf8_lossy(&text).trim_end());
+    Ok(ExitCode::from(exit::OK))
 }
 
 fn version(output: Output) {

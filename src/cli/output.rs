@@ -1,11 +1,11 @@
 //! What is printed: data on standard output, all else on standard error. With `-o json` an error is JSON on
 //! standard output, so that a program finds one thing in one place.
 
-use super::args::Output;
+use super::args::{Color, Output};
 use crate::config::ConfigError;
 use crate::error::{Code, Error};
 use serde_json::{Value, json};
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 /// Why a command ended without success.
@@ -78,6 +78,98 @@ impl Failure {
 /// `{"error": {"code", "message", "try"}}`.
 pub(super) fn error_json(code: &str, message: &str, advice: Option<&str>) -> Value {
     json!({"error": {"code": code, "message": message, "try": advice}})
+}
+
+/// Text from elsewhere (a table's name, a server's message) cannot move the cursor or begin a line.
+pub(super) fn printable(text: &str) -> String {
+    if !text.chars().any(char::is_control) {
+        return text.to_owned();
+    }
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
+        if c.is_control() {
+            shown.extend(c.escape_default())
+        } else {
+            shown.push(c)
+        }
+        shown
+    })
+}
+
+/// How things are marked: with colours or without, with signs or with words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Paint {
+    colors: bool,
+    signs: bool,
+}
+
+impl Paint {
+    /// As standard output and the environment allow.
+    pub(super) fn for_stdout(color: Color) -> Self {
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let colors = match color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => std::io::stdout().is_terminal() && !set("NO_COLOR"),
+        };
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find(|name| set(name));
+        let locale = locale.and_then(|name| std::env::var(name).ok()).unwrap_or_default().to_uppercase();
+        Paint { colors, signs: locale.contains("UTF-8") || locale.contains("UTF8") }
+    }
+
+    fn mark(self, sign: &str, word: &str, color: &str) -> String {
+        let text = if self.signs { sign } else { word };
+        if self.colors { format!("\x1b[{color}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// As it should be.
+    pub(super) fn good(self) -> String {
+        self.mark("✓", "ok  ", "32")
+    }
+
+    /// Somebody should know.
+    pub(super) fn warning(self) -> String {
+        self.mark("⚠", "warn", "33")
+    }
+
+    /// Somebody must act.
+    pub(super) fn bad(self) -> String {
+        self.mark("✗", "FAIL", "31")
+    }
+}
+
+/// Columns of text.
+pub(super) struct Grid(Vec<Vec<String>>);
+
+impl Grid {
+    /// With this heading.
+    pub(super) fn new(heading: &[&str]) -> Self {
+        Grid(vec![heading.iter().map(|&name| name.to_owned()).collect()])
+    }
+
+    /// Adds a row.
+    pub(super) fn row(&mut self, cells: Vec<String>) {
+        self.0.push(cells);
+    }
+
+    /// The lines; a column is as wide as its widest cell.
+    pub(super) fn text(&self) -> String {
+        let width = |column: usize| {
+            self.0
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let mut text = String::new();
+        for row in &self.0 {
+            let cells: Vec<String> =
+                row.iter().enumerate().map(|(i, cell)| format!("{cell:0$}", width(i))).collect();
+            text.push_str(cells.join("  ").trim_end());
+            text.push('\n');
+        }
+        text
+    }
 }
 
 /// A line on standard output. A reader that went away is not an error of ours.

@@ -36,7 +36,7 @@ pub(super) fn command(global: &Global, args: ResyncArgs) -> Outcome {
     Ok(ExitCode::from(exit::OK))
 }
 
-fn parse(text: &str) -> Result<TableName, Failure> {
+pub(super) fn parse(text: &str) -> Result<TableName, Failure> {
     let refuse = |what: &str, advice: String| {
         Failure::from(Error::new(codes::CF005, format!("the table \"{text}\" {what}")).with_try(advice))
     };

@@ -2,13 +2,15 @@
 
 use super::args::{Global, RunArgs};
 use super::options::{RunOptions, Snapshot, StopSignal, Until};
-use super::{Outcome, exit, init_logging, load, runtime, signals, wire};
+use super::{Outcome, exit, init_logging, load, notify, runtime, signals, socket, wire};
 use crate::config::{Config, Overrides};
 use crate::error::Result;
-use crate::http::{Face, Server};
+use crate::http::{Control, Face, Guard, Server, SocketServer};
 use crate::telemetry::status::PipelineState;
 use crate::telemetry::{Metrics, StatusBoard};
 use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::task::JoinHandle;
 
 pub(super) fn command(global: &Global, args: RunArgs) -> Outcome {
     let options = options(&args);
@@ -63,14 +65,19 @@ async fn run(config: Config, options: RunOptions) -> Result<()> {
     let (sender, stop) = StopSignal::pair();
     let stopping = board.clone();
     signals::listen(sender, move || stopping.set_phase(PipelineState::Stopping))?;
+    let (control, hold) = wire::control(&config);
+    let face = face(&config, &board, &metrics, control).await?;
+    let _sampled = sample(&face);
+    let _notifier = notify::start(&board);
+    let _socket = listen_on_socket(&config, &face).await;
     let server = match &config.http {
-        Some(http) => Some(Server::start(http.listen, Face::new(board.clone(), metrics.clone())).await?),
+        Some(http) => Some(Server::start(http.listen, face).await?),
         None => None,
     };
     if let Some(server) = &server {
         tracing::info!(address = %server.address(), "HTTP server listens");
     }
-    let result = wire::run(config, options, board.clone(), metrics.clone(), stop).await;
+    let result = wire::run(config, options, board.clone(), metrics.clone(), stop, hold).await;
     match &result {
         Ok(()) => tracing::info!("strandline ends"),
         Err(error) => {
@@ -79,4 +86,59 @@ async fn run(config: Config, options: RunOptions) -> Result<()> {
         }
     }
     result
+}
+
+async fn face(
+    config: &Config,
+    board: &StatusBoard,
+    metrics: &Metrics,
+    control: Arc<dyn Control>,
+) -> Result<Face> {
+    let http = config.http.as_ref();
+    let token = match http.and_then(|http| http.token.as_ref()) {
+        Some(source) => source.resolve().await?,
+        None => None,
+    };
+    Ok(Face {
+        control: Some(control),
+        guard: Guard { read_only: http.is_some_and(|http| http.read_only), token, is_trusted: false },
+        config: Arc::new(crate::config::effective(config)),
+        has_page: http.is_none_or(|http| http.ui),
+        ..Face::new(board.clone(), metrics.clone())
+    })
+}
+
+/// Ends when it is dropped.
+struct Sampled(JoinHandle<()>);
+
+impl Drop for Sampled {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn sample(face: &Face) -> Sampled {
+    let face = face.clone();
+    Sampled(tokio::spawn(async move {
+        let mut tick = tokio::time::interval(crate::telemetry::history::EVERY);
+        loop {
+            tick.tick().await;
+            face.history.sample(&face.board, &face.metrics);
+        }
+    }))
+}
+
+/// For `status`, `pause` and the like on this machine. A pipeline runs without it, too.
+async fn listen_on_socket(config: &Config, face: &Face) -> Option<SocketServer> {
+    let listening = match socket::prepare(config) {
+        Ok(path) => SocketServer::start(&path, face.clone()).await,
+        Err(error) => Err(error),
+    };
+    match listening {
+        Ok(server) => Some(server),
+        Err(error) => {
+            tracing::warn!(code = %error.code(), "no control socket: {}", error.cause_line());
+            None
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! `strandline status`: asks the running process over HTTP, and without one the control table and the slot.
 
 use super::args::{Global, Output};
-use super::http_client::http_get;
+use super::http_client::{http_get, over_socket};
 use super::output::{out, out_json};
-use super::{Outcome, exit, load_quietly, runtime, wire};
+use super::{Outcome, exit, load_quietly, runtime, socket, wire};
 use crate::config::{Config, format_size};
 use crate::error::{Error, Result, codes};
 use crate::telemetry::Status;
@@ -31,7 +31,15 @@ pub(super) fn command(global: &Global) -> Outcome {
     Ok(ExitCode::from(exit::OK))
 }
 
-async fn ask(config: Config) -> Result<Status> {
+pub(super) async fn ask(config: Config) -> Result<Status> {
+    match over_socket(&socket::path(&config), "GET", "/api/v1/status").await {
+        Ok((200, body)) => match understood(&body, &config.name, "the socket") {
+            Ok(status) => return Ok(status),
+            Err(why) => tracing::debug!(%why, "the socket's answer is not understood"),
+        },
+        Ok((code, _)) => tracing::debug!(code, "the socket's answer is not understood"),
+        Err(why) => tracing::debug!(%why, "no process of this pipeline on this machine"),
+    }
     if let Some(http) = &config.http {
         match ask_process(http.listen, &config.name).await {
             Ok(status) => return Ok(status),
@@ -46,7 +54,11 @@ async fn ask_process(listen: SocketAddr, name: &str) -> Result<Status, String> {
     if code != 200 {
         return Err(format!("{listen} answered with {code}"));
     }
-    let value: Value = serde_json::from_str(&body).map_err(|cause| format!("{listen}: {cause}"))?;
+    understood(&body, name, &listen.to_string())
+}
+
+fn understood(body: &str, name: &str, listen: &str) -> Result<Status, String> {
+    let value: Value = serde_json::from_str(body).map_err(|cause| format!("{listen}: {cause}"))?;
     // Any program may listen on that port, another pipeline too.
     match value.get("name").and_then(Value::as_str) {
         Some(other) if other != name => return Err(format!("{listen} is the pipeline \"{other}\"")),
@@ -147,7 +159,7 @@ fn tables(text: &mut String, tables: &[TableStatus]) {
     }
 }
 
-fn copied(table: &TableStatus) -> String {
+pub(super) fn copied(table: &TableStatus) -> String {
     match (table.rows_copied, table.rows_estimate) {
         (Some(rows), Some(estimate)) if estimate > 0 => {
             // An estimate can be too small: never show more than 99 % of a copy that runs.

@@ -2,10 +2,14 @@
 
 mod mysql;
 
+pub mod inspect;
+pub mod verify;
+
 use super::options::{RunOptions, Snapshot, StopSignal, Until};
 use super::wire_kafka::kafka_options;
 use crate::config::{self as model, Config};
 use crate::error::{Error, Result, codes};
+use crate::http::Control;
 use crate::pgoutput::{Infinity, NumericUnbounded, Policies, UnknownTypes};
 use crate::position::CommitLsn;
 use crate::replication::{Limits, Millis};
@@ -31,7 +35,9 @@ use crate::source::postgres::{setup as pg_setup, slot, slot_admin};
 use crate::telemetry::status::{OfflineStatus, PositionText, TableState, TableStatus};
 use crate::telemetry::{Metrics, Status, StatusBoard};
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,9 +64,34 @@ pub async fn run(
     board: StatusBoard,
     metrics: Metrics,
     stop: StopSignal,
+    hold: runtime::Hold,
 ) -> Result<()> {
-    let options = runtime_options(&cfg, opts);
+    let options = runtime::Options { hold, ..runtime_options(&cfg, opts) };
     start(cfg, options, board, metrics, stop).await
+}
+
+/// What can be asked of a pipeline that runs here, and what it hears.
+pub fn control(cfg: &Config) -> (Arc<dyn Control>, runtime::Hold) {
+    let (set, hold) = runtime::Hold::new();
+    (Arc::new(Running { set, cfg: cfg.clone() }), hold)
+}
+
+struct Running {
+    set: tokio::sync::watch::Sender<bool>,
+    cfg: Config,
+}
+
+impl Control for Running {
+    fn hold(&self, hold: bool) {
+        self.set.send_replace(hold);
+    }
+
+    fn resync(&self, table: TableName) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>> {
+        Box::pin(async move {
+            let id = uuid::Uuid::new_v4().simple().to_string();
+            delta(&self.cfg)?.request(&Request { id, table }).await
+        })
+    }
 }
 
 async fn start(
@@ -102,7 +133,9 @@ async fn into_sink<S: Source>(
     match &cfg.sink.target {
         model::SinkTarget::Delta { uri } => {
             let mut sink = DeltaSink::open(uri.as_str(), &cfg.name, &store_options(cfg))?
-                .with_choices(cfg.sink.choices.clone());
+                .with_choices(cfg.sink.choices.clone())
+                .on_foreign_change(cfg.sink.on_foreign_change)
+                .with_maintenance(cfg.sink.maintenance);
             if let Some(directory) = cache_directory() {
                 sink = sink.with_cache(directory, memory_limit(cfg) / INDEX_SHARE);
             }
@@ -165,6 +198,7 @@ fn runtime_options(cfg: &Config, opts: RunOptions) -> runtime::Options {
             Until::CaughtUp => runtime::Until::CaughtUp,
             Until::Lsn(lsn) => runtime::Until::Lsn(lsn),
         },
+        hold: runtime::Hold::never(),
         changes: cfg.sink.schema_changes,
         new_tables: cfg.tables.on_new_table == model::NewTable::Snapshot,
         resync: BTreeSet::new(),

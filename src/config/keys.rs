@@ -70,6 +70,8 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "images",
             "credentials",
             "storage",
+            "on_foreign_change",
+            "maintenance",
             "schema_changes",
             "numeric_unbounded",
             "infinity",
@@ -86,8 +88,9 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "sasl",
             "properties",
         ],
-        later: &["maintenance", "tombstones"],
+        later: &["tombstones"],
     },
+    SectionKeys { path: "sink.maintenance", built: &["optimize", "vacuum"], later: &[] },
     SectionKeys { path: "sink.credentials", built: &["file"], later: &["env"] },
     SectionKeys { path: "sink.storage", built: &["endpoint", "region", "path_style", "ca"], later: &[] },
     SectionKeys {
@@ -107,7 +110,8 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     SectionKeys { path: "sink.commit", built: &["interval", "max_rows", "max_bytes"], later: &[] },
     SectionKeys { path: "errors", built: &["bad_row"], later: &["table_error", "retry", "dlq_max_rows"] },
     SectionKeys { path: "limits", built: &["memory", "spill_dir"], later: &["cpu"] },
-    SectionKeys { path: "http", built: &["listen"], later: &["ui", "token", "read_only"] },
+    SectionKeys { path: "http", built: &["listen", "token", "read_only", "ui"], later: &[] },
+    SectionKeys { path: "http.token", built: &["file", "env", "command"], later: &[] },
     SectionKeys { path: "log", built: &["level", "format"], later: &[] },
 ];
 

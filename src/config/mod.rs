@@ -9,6 +9,7 @@
 //! Secrets have their own type ([`Secret`]), and no message or snippet repeats what may be one.
 
 mod address;
+mod effective;
 mod kafka;
 mod keys;
 mod lookup;
@@ -17,6 +18,7 @@ mod pattern;
 mod problem;
 mod read;
 mod reader;
+mod schema;
 mod secret;
 mod store;
 mod substitute;
@@ -28,6 +30,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use effective::{effective, yaml};
 pub use kafka::{Acks, KafkaTarget, KafkaTls, OversizePolicy, Sasl, TopicsConfig};
 pub(crate) use lookup::none_found;
 pub use lookup::{Found, Wanted, find};
@@ -39,6 +42,7 @@ pub use model::{
 };
 pub use pattern::TablePattern;
 pub use problem::{ConfigError, Mark, Place, Problem, Refusal, Show};
+pub use schema::json_schema;
 pub use secret::{MASK, Secret, SecretSource, redact};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 

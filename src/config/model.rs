@@ -7,7 +7,7 @@ use super::pattern::TablePattern;
 use super::secret::SecretSource;
 use crate::schema::TableName;
 use crate::schema::change::ChangePolicy;
-use crate::sink::write::WriteChoices;
+use crate::sink::write::{Maintenance, OnForeignChange, WriteChoices};
 pub use crate::telemetry::logging::{LogFormat, LogLevel};
 use std::fmt;
 use std::net::SocketAddr;
@@ -238,6 +238,10 @@ pub struct SinkConfig {
     pub store: StoreConfig,
     /// How rows are written.
     pub choices: WriteChoices,
+    /// What happens with other people's changes.
+    pub on_foreign_change: OnForeignChange,
+    /// What is done beside the commits.
+    pub maintenance: Maintenance,
     /// How changes of a table's columns are followed.
     pub schema_changes: ChangePolicy,
     /// What a `numeric` without precision becomes.
@@ -355,11 +359,17 @@ pub struct LimitsConfig {
     pub spill_dir: Option<PathBuf>,
 }
 
-/// The HTTP server. Its endpoints only read.
+/// The HTTP server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HttpConfig {
     /// Address and port.
     pub listen: SocketAddr,
+    /// What requests that change something must carry.
+    pub token: Option<SecretSource>,
+    /// Nothing can be changed over HTTP.
+    pub read_only: bool,
+    /// Whether the page is served.
+    pub ui: bool,
 }
 
 /// Logging.

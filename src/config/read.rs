@@ -489,6 +489,8 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
     let commit = read_commit(reader, section, matches!(target, Some(SinkTarget::Kafka(_))));
     let store = store::read_store(reader, section);
     let choices = write::read_choices(reader, section, top.entry("tables"));
+    let foreign = write::read_foreign(reader, section);
+    let maintenance = write::read_maintenance(reader, section);
     let schema_changes = read_schema_changes(reader, section);
     let numeric =
         or_default(reader, section, "numeric_unbounded", NumericUnbounded::String, |reader, section, key| {
@@ -507,6 +509,8 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
         commit: commit?,
         store: store?,
         choices: choices?,
+        on_foreign_change: foreign?,
+        maintenance: maintenance?,
         schema_changes: schema_changes?,
         numeric_unbounded: numeric?,
         infinity: infinity?,
@@ -692,7 +696,17 @@ fn read_http(reader: &mut Reader<'_>, top: Section<'_>) -> Option<Option<HttpCon
             )
         })
     })?;
-    Some(Some(HttpConfig { listen }))
+    let token = reader.secret(section, "token", "http.token");
+    let read_only =
+        or_default(reader, section, "read_only", false, |reader, section, key| reader.boolean(section, key))?;
+    let ui = or_default(reader, section, "ui", true, |reader, section, key| reader.boolean(section, key))?;
+    if !listen.ip().is_loopback() && token.is_none() && !read_only {
+        let message = format!("http.listen is {listen}, which others reach, and there is no http.token");
+        let advice = "add token: {file: /run/secrets/strandline_token} to http, or read_only: true";
+        reader.report(codes::CF003, entry.key_mark, Show::UpToMark, message, advice);
+        return None;
+    }
+    Some(Some(HttpConfig { listen, token, read_only, ui }))
 }
 
 fn read_log(reader: &mut Reader<'_>, top: Section<'_>) -> Option<LogConfig> {

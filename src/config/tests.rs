@@ -3,7 +3,9 @@
 use super::*;
 use crate::error::codes;
 use crate::schema::TableName;
-use crate::sink::write::{Deletes, Images, MetaColumns, Truncates, WriteChoices, WriteMode};
+use crate::sink::write::{
+    Deletes, Images, Maintenance, MetaColumns, OnForeignChange, Truncates, Vacuum, WriteChoices, WriteMode,
+};
 use proptest::prelude::*;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -118,7 +120,7 @@ sink:
   unknown_types: text
 errors: {bad_row: stop}
 limits: {memory: 512MiB, spill_dir: /var/lib/strandline}
-http: {listen: "[::]:9187"}
+http: {listen: "[::]:9187", token: {env: TOKEN}, read_only: true, ui: false}
 log: {level: debug, format: json}
 "#,
     )
@@ -454,4 +456,19 @@ fn a_store_is_reached_as_it_is_said() {
         let error = load(&text(sink)).unwrap_err().report();
         assert!(error.contains(problem), "{error}");
     }
+}
+
+#[test]
+fn maintenance_and_other_peoples_changes() {
+    let text = |sink: &str| {
+        format!("version: 1\nname: n\nsource: {{url: \"postgres://u@h/d\"}}\nsink: {{uri: /lake, {sink}}}\n")
+    };
+    let sink =
+        load(&text("on_foreign_change: accept, maintenance: {optimize: off, vacuum: 2d}")).unwrap().sink;
+    assert_eq!(sink.on_foreign_change, OnForeignChange::Accept);
+    let two_days = Vacuum::After(Duration::from_secs(2 * 86_400));
+    assert_eq!(sink.maintenance, Maintenance { optimize: false, vacuum: two_days });
+    assert_eq!(load(&text("maintenance: {vacuum: off}")).unwrap().sink.maintenance.vacuum, Vacuum::Off);
+    let error = load(&text("maintenance: {vacuum: 5m}")).unwrap_err().report();
+    assert!(error.contains("is too short"), "{error}");
 }

@@ -1,13 +1,21 @@
 //! How tables are written: of all of them in `sink`, of single ones in `tables.overrides`.
 
 use super::pattern::TablePattern;
-use super::problem::Show;
-use super::reader::{Reader, Section};
+use super::problem::{Refusal, Show};
+use super::reader::{Reader, Repeat, Section};
 use super::tree::{Entry, Value};
+use super::units::parse_duration;
 use crate::error::codes;
 use crate::schema::TableName;
-use crate::sink::write::{Deletes, Images, MetaColumns, Truncates, WriteChoices, WriteMode, WriteOptions};
+use crate::sink::write::{
+    Deletes, Images, Maintenance, MetaColumns, OnForeignChange, Truncates, Vacuum, WriteChoices, WriteMode,
+    WriteOptions,
+};
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The shortest time that a file stays.
+const SHORTEST: Duration = Duration::from_secs(3600);
 
 /// Reads both.
 pub(super) fn read_choices(
@@ -18,6 +26,37 @@ pub(super) fn read_choices(
     let default = read_options(reader, sink, &WriteOptions::default());
     let overrides = read_overrides(reader, tables, default.as_ref().unwrap_or(&WriteOptions::default()));
     Some(WriteChoices { default: default?, tables: overrides? })
+}
+
+/// `sink.on_foreign_change`.
+pub(super) fn read_foreign(reader: &mut Reader<'_>, sink: Section<'_>) -> Option<OnForeignChange> {
+    if sink.entry("on_foreign_change").is_none() {
+        return Some(OnForeignChange::default());
+    }
+    let allowed = [("stop", OnForeignChange::Stop), ("accept", OnForeignChange::Accept)];
+    reader.choice(sink, "on_foreign_change", &allowed, &[])
+}
+
+/// `sink.maintenance`.
+pub(super) fn read_maintenance(reader: &mut Reader<'_>, sink: Section<'_>) -> Option<Maintenance> {
+    let section = reader.section(sink.entry("maintenance").map(|entry| &entry.value), "sink.maintenance");
+    let mut found = Maintenance::default();
+    if section.entry("optimize").is_some() {
+        found.optimize = reader.choice(section, "optimize", &[("auto", true), ("off", false)], &[])?;
+    }
+    if section.entry("vacuum").is_some() {
+        found.vacuum = reader.parsed(section, "vacuum", Repeat::Value, |text| match text {
+            "off" => Ok(Vacuum::Off),
+            _ => match parse_duration(text)? {
+                // What is being written is younger than that.
+                time if time < SHORTEST => {
+                    Err(Refusal::new("is too short", "an hour at least: 1h, 7d; or off"))
+                }
+                time => Ok(Vacuum::After(time)),
+            },
+        })?;
+    }
+    Some(found)
 }
 
 fn read_overrides(

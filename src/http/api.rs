@@ -2,10 +2,20 @@
 
 use super::Face;
 use super::problem::Problem;
-use axum::extract::{Path, State};
+use crate::telemetry::Status;
+use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use futures_util::stream;
 use serde_json::json;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Between two events of one client.
+const EVENT_EVERY: Duration = Duration::from_secs(1);
 
 /// OpenMetrics text.
 pub(super) async fn metrics(State(face): State<Face>) -> Response {
@@ -43,4 +53,56 @@ pub(super) async fn table(State(face): State<Face>, Path(name): Path<String>) ->
         }
         .into_response(),
     }
+}
+
+/// Samples of the last hour, or of `?window=`.
+pub(super) async fn history(
+    State(face): State<Face>,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Response {
+    let window = query.get("window").map_or("1h", String::as_str);
+    match crate::config::parse_duration(window) {
+        Ok(window) => axum::Json(json!({
+            "every_seconds": crate::telemetry::history::EVERY.as_secs(),
+            "samples": face.history.last(window),
+        }))
+        .into_response(),
+        Err(_) => Problem {
+            fix: Some("?window=1h".to_owned()),
+            ..Problem::new(StatusCode::BAD_REQUEST, "the window is not a duration")
+        }
+        .into_response(),
+    }
+}
+
+/// The status now, and whenever it changes, at most once a second.
+pub(super) async fn events(State(face): State<Face>) -> Response {
+    let follow = (face.board.subscribe(), true);
+    let events = stream::unfold(follow, |(mut seen, is_first)| async move {
+        if !is_first {
+            tokio::time::sleep(EVENT_EVERY).await;
+            // Nobody changes it any more: the process ends.
+            seen.changed().await.ok()?;
+        }
+        let event = event_of(&mut seen);
+        Some((Ok::<_, Infallible>(event), (seen, false)))
+    });
+    Sse::new(events).keep_alive(KeepAlive::default()).into_response()
+}
+
+fn event_of(seen: &mut watch::Receiver<Status>) -> Event {
+    let text = serde_json::to_string(&*seen.borrow_and_update());
+    Event::default().event("status").data(text.unwrap_or_default())
+}
+
+/// What this server lets be changed.
+pub(super) async fn abilities(State(face): State<Face>) -> Response {
+    let token = face.guard.token.is_some() && !face.guard.is_trusted;
+    axum::Json(json!({"act": !face.guard.read_only && face.control.is_some(), "token": token}))
+        .into_response()
+}
+
+/// The configuration as it works.
+pub(super) async fn config(State(face): State<Face>) -> Response {
+    axum::Json((*face.config).clone()).into_response()
 }

@@ -57,7 +57,10 @@ fn not_ready(status: &Status, grace_seconds: f64) -> Option<Problem> {
         });
     }
     match status.phase {
-        PipelineState::Snapshotting | PipelineState::CatchingUp | PipelineState::Streaming => {}
+        PipelineState::Snapshotting
+        | PipelineState::CatchingUp
+        | PipelineState::Streaming
+        | PipelineState::Paused => {}
         other => {
             let worst = status.reasons.iter().find(|reason| reason.severity == Severity::Error);
             let text = worst.map_or(String::new(), |reason| format!(": {}", reason.text));

@@ -1,32 +1,32 @@
-//! The HTTP server: probes, metrics, status. It only reads, so it may listen beyond this machine.
+//! The HTTP server: probes, metrics, status, the page; and a few requests that change something.
 //!
-//! | path | says |
-//! |---|---|
-//! | `/livez` | 200 unless the core loop gave no sign of life for 60 s; independent of source and target |
-//! | `/startupz` | 200 once the pipeline holds its source |
-//! | `/readyz` | 200 when source and target are usable; 503 says why not |
-//! | `/healthz` | always 200: state and reasons |
-//! | `/metrics` | OpenMetrics text |
-//! | `/api/v1/status`, `/api/v1/tables`, `/api/v1/tables/{name}` | `docs/STATUS.md` |
-//!
-//! Errors are `application/problem+json`.
+//! [`ROUTES`] names every path. Errors are `application/problem+json`. Who may change something is in [`control`].
+//! The same paths are served on a Unix socket for the command line.
 
 mod api;
+pub mod control;
 mod health;
+mod openapi;
+mod page;
 mod problem;
+
+pub use control::{CONFIRM, Control, Guard};
 
 #[cfg(test)]
 mod tests;
 
 use crate::error::{Error, Result, codes};
-use crate::telemetry::{Metrics, StatusBoard};
+use crate::telemetry::{History, Metrics, StatusBoard};
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 
 /// Without a sign of life of the core loop for this long, `/livez` fails.
@@ -34,8 +34,37 @@ pub const LIVE_SILENCE: Duration = Duration::from_secs(60);
 /// A temporary error older than this makes `/readyz` fail.
 pub const READY_GRACE: Duration = Duration::from_secs(60);
 
+/// Largest body of a request.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// Every path: method, path, what it says or does.
+pub const ROUTES: &[(&str, &str, &str)] = &[
+    (
+        "get",
+        "/livez",
+        "200 unless the core loop gave no sign of life for 60 s; independent of source and target",
+    ),
+    ("get", "/startupz", "200 once the pipeline holds its source"),
+    ("get", "/readyz", "200 when source and target are usable; 503 says why not"),
+    ("get", "/healthz", "always 200: a verdict and its reasons"),
+    ("get", "/metrics", "OpenMetrics text"),
+    ("get", "/", "the page"),
+    ("get", "/openapi.json", "this document"),
+    ("get", "/api/v1/status", "everything that is known (docs/STATUS.md)"),
+    ("get", "/api/v1/tables", "the tables alone"),
+    ("get", "/api/v1/tables/{name}", "one table"),
+    ("get", "/api/v1/history", "samples of the last day; ?window=1h"),
+    ("get", "/api/v1/events", "server-sent events: the status whenever it changes"),
+    ("get", "/api/v1/abilities", "whether this client may change something, and how"),
+    ("get", "/api/v1/config", "the configuration as it works, secrets masked"),
+    ("post", "/api/v1/pipeline/pause", "read nothing more from the source; what is in flight is finished"),
+    ("post", "/api/v1/pipeline/resume", "go on reading"),
+    ("post", "/api/v1/tables/{name}/resync", "copy a table again"),
+    ("post", "/api/signals", "a signal as Debezium Server takes it: execute-snapshot, log"),
+];
+
 /// What the handlers look at.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Face {
     /// The status.
     pub board: StatusBoard,
@@ -45,12 +74,32 @@ pub struct Face {
     pub live_silence: Duration,
     /// See [`READY_GRACE`].
     pub ready_grace: Duration,
+    /// The last day.
+    pub history: History,
+    /// What can be asked of the pipeline.
+    pub control: Option<Arc<dyn Control>>,
+    /// Who may ask.
+    pub guard: Guard,
+    /// The configuration, for `/api/v1/config`.
+    pub config: Arc<serde_json::Value>,
+    /// Whether the page is served.
+    pub has_page: bool,
 }
 
 impl Face {
     /// With the usual limits.
     pub fn new(board: StatusBoard, metrics: Metrics) -> Self {
-        Face { board, metrics, live_silence: LIVE_SILENCE, ready_grace: READY_GRACE }
+        Face {
+            board,
+            metrics,
+            live_silence: LIVE_SILENCE,
+            ready_grace: READY_GRACE,
+            history: History::default(),
+            control: None,
+            guard: Guard::default(),
+            config: Arc::default(),
+            has_page: true,
+        }
     }
 }
 
@@ -59,6 +108,48 @@ impl Face {
 pub struct Server {
     address: SocketAddr,
     task: JoinHandle<()>,
+}
+
+/// A server on a Unix socket. It ends, and takes the socket away, when this is dropped.
+#[derive(Debug)]
+pub struct SocketServer {
+    path: PathBuf,
+    task: JoinHandle<()>,
+}
+
+impl SocketServer {
+    /// Makes the socket, for its owner and group, and begins to serve. What is left of a dead process is replaced.
+    ///
+    /// Errors: RT002 when the socket cannot be made, or a living process has it.
+    pub async fn start(path: &Path, face: Face) -> Result<Self> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let failed = |cause: std::io::Error| {
+            Error::new(codes::RT002, format!("cannot make the socket {}", path.display())).with_source(cause)
+        };
+        if tokio::net::UnixStream::connect(path).await.is_ok() {
+            let what = format!("another process listens at {}", path.display());
+            return Err(Error::new(codes::RT002, what));
+        }
+        // It may not be there.
+        let _gone = std::fs::remove_file(path);
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+        let guard = Guard { is_trusted: true, read_only: false, token: None };
+        let service = router(Face { guard, ..face });
+        let task = tokio::spawn(async move {
+            if let Err(cause) = axum::serve(listener, service).await {
+                tracing::error!(code = "RT002", error = %cause, "the socket's server ended");
+            }
+        });
+        Ok(SocketServer { path: path.to_owned(), task })
+    }
+}
+
+impl Drop for SocketServer {
+    fn drop(&mut self) {
+        self.task.abort();
+        let _gone = std::fs::remove_file(&self.path);
+    }
 }
 
 impl Server {
@@ -104,17 +195,34 @@ fn unusable(listen: SocketAddr, cause: std::io::Error) -> Error {
 
 /// All paths.
 pub fn router(face: Face) -> Router {
-    Router::new()
+    let acting = Router::new()
+        .route("/api/v1/pipeline/pause", post(control::pause))
+        .route("/api/v1/pipeline/resume", post(control::resume))
+        .route("/api/v1/tables/{name}/resync", post(control::resync))
+        .route("/api/signals", post(control::signal))
+        .layer(axum::middleware::from_fn_with_state(face.clone(), control::guard));
+    let mut router = Router::new()
         .route("/livez", get(health::livez))
         .route("/startupz", get(health::startupz))
         .route("/readyz", get(health::readyz))
         .route("/healthz", get(health::healthz))
         .route("/metrics", get(api::metrics))
+        .route("/openapi.json", get(openapi::document))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/tables", get(api::tables))
         .route("/api/v1/tables/{name}", get(api::table))
+        .route("/api/v1/history", get(api::history))
+        .route("/api/v1/events", get(api::events))
+        .route("/api/v1/abilities", get(api::abilities))
+        .route("/api/v1/config", get(api::config));
+    if face.has_page {
+        router = router.route("/", get(page::page));
+    }
+    router
+        .merge(acting)
         .fallback(problem::unknown_path)
         .method_not_allowed_fallback(problem::wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(axum::middleware::map_response(never_stored))
         .with_state(face)
 }

@@ -49,10 +49,7 @@ impl IntoResponse for Problem {
 /// 404.
 pub(super) async fn unknown_path(uri: Uri) -> Problem {
     Problem {
-        fix: Some(
-            "the paths are /livez /readyz /startupz /healthz /metrics /api/v1/status /api/v1/tables"
-                .to_owned(),
-        ),
+        fix: Some("GET /openapi.json names all paths".to_owned()),
         ..Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
     }
 }
@@ -60,5 +57,6 @@ pub(super) async fn unknown_path(uri: Uri) -> Problem {
 /// 405.
 pub(super) async fn wrong_method(method: Method, uri: Uri) -> Problem {
     let detail = format!("{} does not take {method}", uri.path());
-    Problem { fix: Some("use GET".to_owned()), ..Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail) }
+    let fix = if method == Method::GET { "use POST" } else { "use GET" };
+    Problem { fix: Some(fix.to_owned()), ..Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail) }
 }

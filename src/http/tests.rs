@@ -122,3 +122,142 @@ async fn an_address_in_use_is_refused_with_its_code() {
     assert_eq!(error.code(), codes::RT002);
     assert!(error.advice().unwrap().contains("another process"), "{error:?}");
 }
+
+/// Asks for what was recorded.
+#[derive(Default)]
+struct Recorded {
+    held: std::sync::Mutex<Vec<bool>>,
+    copied: std::sync::Mutex<Vec<String>>,
+}
+
+impl Control for Recorded {
+    fn hold(&self, hold: bool) {
+        self.held.lock().unwrap().push(hold);
+    }
+
+    fn resync(&self, table: TableName) -> std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send + '_>> {
+        self.copied.lock().unwrap().push(table.to_string());
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// One request with headers and a body, over a real socket: status and body.
+async fn request(address: SocketAddr, head: &str, body: &str) -> (u16, String) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let text =
+        format!("{head}\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+#[tokio::test]
+async fn who_may_changes_something_and_nobody_else() {
+    let control = Arc::new(Recorded::default());
+    let it = serve(|face| {
+        face.control = Some(Arc::clone(&control) as Arc<dyn Control>);
+        face.guard.token = Some(crate::config::Secret::new("s3cret"));
+    })
+    .await;
+    it.board.update_table(&TableName::new("public", "orders"), |table| table.state = TableState::Live);
+    let address = it.server.address();
+    let path = "POST /api/v1/pipeline/pause HTTP/1.1";
+    assert_eq!(request(address, path, "").await.0, 403);
+    let confirmed = "\r\nX-Strandline-Confirm: yes";
+    assert_eq!(request(address, &format!("{path}{confirmed}"), "").await.0, 401);
+    let allowed = format!("{confirmed}\r\nAuthorization: Bearer s3cret\r\nContent-Type: application/json");
+    assert_eq!(request(address, &format!("{path}{allowed}"), "").await.0, 202);
+    let resume = format!("POST /api/v1/pipeline/resume HTTP/1.1{allowed}");
+    assert_eq!(request(address, &resume, "").await.0, 202);
+    assert_eq!(*control.held.lock().unwrap(), [true, false]);
+    let resync = |table: &str| format!("POST /api/v1/tables/{table}/resync HTTP/1.1{allowed}");
+    assert_eq!(request(address, &resync("public.orders"), "").await.0, 202);
+    assert_eq!(request(address, &resync("public.nothing"), "").await.0, 404);
+    let signals = format!("POST /api/signals HTTP/1.1{allowed}");
+    let signal =
+        |kind: &str, data: &str| format!("{{\"id\": \"1\", \"type\": \"{kind}\", \"data\": {data}}}");
+    let execute = signal("execute-snapshot", "{\"data-collections\": [\"public.orders\"]}");
+    assert_eq!(request(address, &signals, &execute).await.0, 202);
+    assert_eq!(request(address, &signals, &signal("execute-snapshot", "{}")).await.0, 400);
+    assert_eq!(request(address, &signals, &signal("unknown", "{}")).await.0, 400);
+    assert_eq!(request(address, &signals, &signal("log", "{\"message\": \"x\"}")).await.0, 202);
+    assert_eq!(*control.copied.lock().unwrap(), ["public.orders", "public.orders"]);
+    assert_eq!(request(address, &signals, &"x".repeat(BODY_LIMIT + 1)).await.0, 413);
+    assert_eq!(it.json("/api/v1/abilities").await.1, serde_json::json!({"act": true, "token": true}));
+}
+
+#[tokio::test]
+async fn the_document_names_every_path_and_no_other() {
+    let it = serve(|face| face.control = Some(Arc::new(Recorded::default()))).await;
+    let source = include_str!("mod.rs");
+    for line in source.lines().filter_map(|line| {
+        line.trim().strip_prefix(".route(\"").or(line.trim().strip_prefix("router = router.route(\""))
+    }) {
+        let path = line.split('"').next().unwrap();
+        assert!(ROUTES.iter().any(|(_, named, _)| *named == path), "{path} is not in ROUTES");
+    }
+    let (status, document) = it.json("/openapi.json").await;
+    assert_eq!((status, document["openapi"].as_str()), (200, Some("3.1.0")));
+    for (method, path, _) in ROUTES {
+        assert!(document["paths"][path][method].is_object(), "{method} {path}");
+        // The other method is refused by the path, which is therefore there.
+        let other = if *method == "get" { "DELETE" } else { "GET" };
+        let filled = path.replace("{name}", "public.orders");
+        let head = format!("{other} {filled} HTTP/1.1\r\nX-Strandline-Confirm: yes");
+        let status = request(it.server.address(), &head, "").await.0;
+        assert_eq!(status, 405, "{other} {path}");
+    }
+    assert_eq!(document["paths"].as_object().unwrap().len(), ROUTES.len());
+}
+
+#[tokio::test]
+async fn the_page_says_something_without_javascript_and_can_be_off() {
+    let it = serve(|_| {}).await;
+    it.board.update_table(&TableName::new("public", "orders"), |t| t.stop(codes::PG022, "changed"));
+    let (status, page) = it.get("/").await;
+    assert_eq!(status, 200);
+    assert!(page.contains("public.orders") && page.contains("PG022"), "{page}");
+    assert_eq!(serve(|face| face.has_page = false).await.get("/").await.0, 404);
+    let (status, history) = it.json("/api/v1/history?window=1h").await;
+    assert_eq!((status, history["every_seconds"].as_u64()), (200, Some(10)));
+    assert_eq!(it.get("/api/v1/history?window=soon").await.0, 400);
+}
+
+#[tokio::test]
+async fn the_socket_belongs_to_its_owner_and_replaces_a_dead_one() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s.sock");
+    std::fs::write(&path, "left over").unwrap();
+    let board = StatusBoard::new("shop");
+    let face = Face::new(board.clone(), Metrics::new(&board));
+    let server = SocketServer::start(&path, face.clone()).await.unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+    let error = SocketServer::start(&path, face).await.unwrap_err();
+    assert_eq!(error.code(), codes::RT002);
+    drop(server);
+    assert!(!path.exists());
+}
+
+/// Alerts name metrics that exist, and each has its section in the runbook.
+#[test]
+fn every_alert_has_its_metric_and_its_page() {
+    let rules = include_str!("../../contrib/prometheus/rules.yaml");
+    let runbook = include_str!("../../docs/operate/runbook.md");
+    let names = include_str!("../telemetry/names.rs");
+    let mut found = 0;
+    for word in rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+        let Some(name) = word.strip_prefix("strandline_") else { continue };
+        let name = name.trim_end_matches("_total").trim_end_matches("_info");
+        assert!(names.contains(&format!("= \"{name}\";")), "there is no metric {word}");
+        found += 1;
+    }
+    assert!(found >= 7, "{found} metrics in the rules");
+    for line in rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        assert!(runbook.contains(&format!("## {line}\n")), "the runbook has no section {line}");
+        assert!(rules.contains(&format!("runbook.md#{}", line.to_lowercase())), "{line} names no section");
+    }
+}

@@ -13,6 +13,7 @@
 //! begins with a new takeover: starting again is the one way to recover, so it is the one that is tested.
 //! Only a lost source connection is mended inside a session, because the tables' indexes are worth keeping.
 
+pub mod compare;
 mod copying;
 mod driver;
 mod health;
@@ -60,9 +61,39 @@ pub enum Until {
     Lsn(Lsn),
 }
 
+/// Whether an operator wants nothing more to be read from the source. What is in flight is finished.
+#[derive(Clone, Debug)]
+pub struct Hold(watch::Receiver<bool>);
+
+impl Hold {
+    /// What sets it, and what hears it.
+    pub fn new() -> (watch::Sender<bool>, Hold) {
+        let (set, seen) = watch::channel(false);
+        (set, Hold(seen))
+    }
+
+    /// Nobody holds anything.
+    pub fn never() -> Hold {
+        Hold::new().1
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits for another wish; for ever when nobody can have one any more.
+    pub(crate) async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// How to run.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The operator's wish to read nothing more.
+    pub hold: Hold,
     /// Bounds of commit units.
     pub limits: Limits,
     /// Bytes of change batches that may wait for the sink.
@@ -111,6 +142,19 @@ impl StopSignal {
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// Whether the source still holds what follows the record, as every start checks it.
+///
+/// # Errors
+/// `PG040` to `PG046`.
+pub fn check_record(
+    server: &crate::position::ServerPoint,
+    slot: Option<&crate::source::SlotState>,
+    record: &crate::sink::PipelineRecord,
+) -> Result<()> {
+    let cut = record.cut.as_ref().map_or(crate::position::CommitLsn::ZERO, |cut| cut.position);
+    source_link::check(server, slot, record.lineage.as_ref(), cut, &[])
 }
 
 /// Runs until asked to stop, until what was asked for is reached, or until a person is needed.

@@ -3,6 +3,7 @@
 use crate::schema::TableName;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// How changes become rows of the target.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -97,5 +98,42 @@ impl WriteChoices {
     /// Of this table.
     pub fn of(&self, name: &TableName) -> &WriteOptions {
         self.tables.get(name).unwrap_or(&self.default)
+    }
+}
+
+/// What happens when somebody else has changed the rows of a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnForeignChange {
+    /// The table stops.
+    #[default]
+    Stop,
+    /// What was changed stays, and is no longer compared with the source.
+    Accept,
+}
+
+/// When files that no version needs are deleted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Vacuum {
+    /// As the table's own properties say; a week where they say nothing.
+    #[default]
+    AsTables,
+    /// Where the table's properties say nothing, after this time.
+    After(Duration),
+    /// Never by us.
+    Off,
+}
+
+/// What is done beside the commits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Maintenance {
+    /// Small and much-deleted files become few whole ones.
+    pub optimize: bool,
+    /// Files that nobody needs go.
+    pub vacuum: Vacuum,
+}
+
+impl Default for Maintenance {
+    fn default() -> Self {
+        Maintenance { optimize: true, vacuum: Vacuum::default() }
     }
 }

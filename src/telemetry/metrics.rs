@@ -192,12 +192,17 @@ impl Metrics {
 
     /// Counts a commit to a target table and how long it took.
     pub fn commit(&self, result: CommitResult, took: Duration) {
+        self.commit_failed(result);
+        self.0.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts an attempt by its result alone: how long a failure took says nothing about commits.
+    pub fn commit_failed(&self, result: CommitResult) {
         match result {
             CommitResult::Ok => self.0.commit_ok.inc(),
             CommitResult::Fenced => self.0.commit_fenced.inc(),
             CommitResult::Error => self.0.commit_error.inc(),
         };
-        self.0.commit_seconds.observe(took.as_secs_f64());
     }
 
     /// Rows given to the target.
@@ -218,6 +223,12 @@ impl Metrics {
     /// Bytes held in buffers.
     pub fn buffer_bytes(&self) -> &Gauge {
         &self.0.buffer_bytes
+    }
+
+    /// Rows given to the target, and commits to its tables, so far.
+    pub fn totals(&self) -> (u64, u64) {
+        let rows = &self.0.rows;
+        (rows.upsert.get() + rows.delete.get() + rows.copy.get(), self.0.commit_ok.get())
     }
 
     /// Counts an error.

@@ -4,11 +4,13 @@
 //! from progress: what can be computed from the status board is computed from it, at the moment of reading,
 //! so that two views can never disagree.
 
+pub mod history;
 pub mod logging;
 pub mod metrics;
 pub mod names;
 mod process;
 pub mod status;
 
+pub use history::History;
 pub use metrics::{CommitResult, Metrics, TableMetrics};
 pub use status::{Status, StatusBoard};

@@ -138,6 +138,8 @@ words! {
         CatchingUp = "catching_up",
         /// It is at the end of the source's log.
         Streaming = "streaming",
+        /// It reads nothing more until an operator says so.
+        Paused = "paused",
         /// It makes progress, and something needs a person.
         Degraded = "degraded",
         /// It finishes what is in flight.

@@ -51,3 +51,42 @@ fn metrics_count_what_happened() {
     running.terminate();
     running.wait(LONG).expect_code(0);
 }
+
+/// What an operator does on the machine where it runs: pause, look, go on. Nothing is read while it is paused, and
+/// nothing is missing afterwards.
+#[test]
+fn a_paused_pipeline_reads_nothing_and_goes_on() {
+    let mut scene = Scene::new("face-pause");
+    scene.sql().exec("create table orders (id int primary key); insert into orders values (1)");
+    let config = scene.write_config();
+    let mut running = scene.start_run(&[]);
+    let state = |running: &mut crate::harness::process::Strandline, wanted: &str| {
+        until(LONG, &format!("it is {wanted}"), || {
+            assert!(running.is_running(), "it ended:\n{}", running.stderr());
+            get(&scene, "/api/v1/status")
+                .is_some_and(|text| text.contains(&format!("\"state\":\"{wanted}\"")))
+        });
+    };
+    state(&mut running, "streaming");
+    let asked = scene.start(&["pause", "-c", &config]).wait(LONG);
+    asked.expect_code(0);
+    state(&mut running, "paused");
+    let before = crate::harness::deltalog::position(&scene.table("public.orders"), "shop");
+    scene.sql().exec("insert into orders select generate_series(2, 100)");
+    let status = scene.start(&["status", "-c", &config]).wait(LONG);
+    assert!(status.stdout.contains("PAUSED"), "{}", status.stdout);
+    assert!(get(&scene, "/readyz").is_some(), "paused on purpose is no fault");
+    assert_eq!(crate::harness::deltalog::position(&scene.table("public.orders"), "shop"), before);
+    scene.start(&["resume", "-c", &config]).wait(LONG).expect_code(0);
+    state(&mut running, "streaming");
+    let page = get(&scene, "/").unwrap();
+    assert!(page.contains("public.orders") && page.contains("</html>"), "{page}");
+    until(LONG, "the lag is known and zero", || {
+        get(&scene, "/api/v1/status").is_some_and(|text| text.contains("\"lag_seconds\":0.0"))
+    });
+    running.terminate();
+    running.wait(LONG).expect_code(0);
+    scene.drain();
+    scene.assert_equal(&["public.orders"]);
+    scene.start(&["pause", "-c", &config]).wait(LONG).expect_code(1).expect_error("RT004");
+}

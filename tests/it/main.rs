@@ -9,6 +9,7 @@
 mod bad_input;
 mod bank;
 mod ddl;
+mod doctor;
 mod every_type;
 mod face;
 mod failover;
@@ -40,5 +41,6 @@ mod target;
 mod teardown;
 mod types;
 mod until;
+mod verify;
 mod wire_ack;
 mod workload;

@@ -17,7 +17,7 @@ use super::{Options, StopSignal};
 use crate::error::{Code, Error, Result, codes};
 use crate::event::ChangeBatch;
 use crate::position::{CommitLsn, Lineage, Lsn};
-use crate::replication::{Action, Coordinator, HaltReason, Input, Millis, Resume};
+use crate::replication::{Action, Coordinator, HaltReason, Input, Millis, Resume, View};
 use crate::schema::change::Choice;
 use crate::schema::{TableId, TableName};
 use crate::sink::{Cut, CutTable, Sink, StoppedTable, WriterLease};
@@ -228,6 +228,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
         let mut deadline: Option<Instant> = None;
         while !self.is_ended {
             let wake = self.wake.map(|at| self.began + Duration::from_millis(at.0));
+            let may_read = !self.is_paused && !self.has_reached_end && !self.options.hold.is_set();
             let next = tokio::select! {
                 biased;
                 Some(event) = self.events.recv() => Next::Table(event),
@@ -255,7 +256,11 @@ impl<S: Source, K: Sink> Driver<S, K> {
                     continue;
                 }
                 _ = beat.tick(), if has_heartbeat => Next::Beat,
-                burst = self.stream.next(BURST), if !self.is_paused && !self.has_reached_end => Next::Burst(burst),
+                () = self.options.hold.changed() => {
+                    self.show(true);
+                    continue;
+                }
+                burst = self.stream.next(BURST), if may_read => Next::Burst(burst),
             };
             match next {
                 Next::Burst(Ok(burst)) => self.burst(burst).await?,
@@ -539,13 +544,20 @@ impl<S: Source, K: Sink> Driver<S, K> {
             }
             // What the target cannot follow in place.
             TableEvent::Stopped { table, error, .. } => {
+                self.meters.metrics.commit_failed(CommitResult::Error);
                 let lost = self.unexplained(error);
                 let input = self.leave(table, lost);
                 self.feed(input).await?;
                 self.begin_wanted().await
             }
-            TableEvent::Fenced { by } => self.feed(Input::Fenced { by }).await,
-            TableEvent::Broken { error } => Err(error),
+            TableEvent::Fenced { by } => {
+                self.meters.metrics.commit_failed(CommitResult::Fenced);
+                self.feed(Input::Fenced { by }).await
+            }
+            TableEvent::Broken { error } => {
+                self.meters.metrics.commit_failed(CommitResult::Error);
+                Err(error)
+            }
         }
     }
 
@@ -612,16 +624,24 @@ impl<S: Source, K: Sink> Driver<S, K> {
         self.flushed = self.flushed.max(view.received.lsn());
         let lag = self.flushed.bytes_since(view.cut.lsn());
         let is_caught_up = view.units_in_flight == 0 && view.open_rows == 0;
+        let is_held = self.options.hold.is_set();
+        let lag_seconds = behind(&view, self.flushed, Timestamp::now());
         let tables: Vec<_> =
             self.coordinator.live().filter_map(|id| Some((id, self.coordinator.table(id)?))).collect();
         let names = &self.names;
         self.board.update(|status| {
             if matches!(
                 status.phase,
-                PipelineState::CatchingUp | PipelineState::Streaming | PipelineState::Snapshotting
+                PipelineState::CatchingUp
+                    | PipelineState::Streaming
+                    | PipelineState::Snapshotting
+                    | PipelineState::Paused
             ) {
-                status.phase =
-                    if is_caught_up { PipelineState::Streaming } else { PipelineState::CatchingUp };
+                status.phase = match (is_held, is_caught_up) {
+                    (true, _) => PipelineState::Paused,
+                    (false, true) => PipelineState::Streaming,
+                    (false, false) => PipelineState::CatchingUp,
+                };
             }
             status.source.connected = true;
             status.source.received = Some(PositionText(view.received.lsn()));
@@ -629,6 +649,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
             status.acknowledged =
                 Some(PositionText(view.acknowledged.lsn())).filter(|_| view.acknowledged > CommitLsn::ZERO);
             status.lag_bytes = Some(lag);
+            status.lag_seconds = lag_seconds;
             for (id, table) in tables {
                 let Some(name) = names.get(&id) else { continue };
                 let shown = status.table(name);
@@ -638,6 +659,23 @@ impl<S: Source, K: Sink> Driver<S, K> {
             }
         });
     }
+}
+
+/// Bytes of log that hold nothing of ours: the server's own records, and the heartbeat that is on its way.
+const QUIET_BYTES: u64 = 64 * 1024;
+
+/// Seconds that the target is behind. It is not, when everything that was received is durable and next to nothing is
+/// left in the log; else it is the age of the last transaction in the cut. Unknown before the first one.
+fn behind(view: &View, flushed: Lsn, now: Timestamp) -> Option<f64> {
+    let is_whole = view.units_in_flight == 0 && view.open_rows == 0;
+    if is_whole && flushed.bytes_since(view.received.lsn()) <= QUIET_BYTES {
+        return Some(0.0);
+    }
+    let witness = view.witness?;
+    // Commit times count microseconds from the year 2000.
+    let epoch = chrono::DateTime::from_timestamp(946_684_800, 0)?;
+    let committed = epoch.checked_add_signed(chrono::Duration::microseconds(witness.commit_time))?;
+    (now.utc() - committed).to_std().ok().map(|age| age.as_secs_f64())
 }
 
 async fn finished<T>(task: &mut Option<JoinHandle<T>>) -> std::result::Result<T, tokio::task::JoinError> {

@@ -20,6 +20,7 @@ use crate::event::{ChangeBatch, Op, Txn, TxnRun};
 use crate::position::{CommitLsn, Epoch, Interval, Lsn, Marks};
 use crate::schema::{Column, ColumnKind, TableId, TableName, TableSchema};
 use crate::sink::TableSink;
+use crate::sink::write::Vacuum;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
@@ -91,6 +92,7 @@ impl MergeBench {
             epoch: Epoch(1),
             state: TableState::new("bench", &schema, &Form::upsert()),
             form: Form::upsert(),
+            accepts: false,
             schema: Arc::clone(&schema),
             metadata: loaded.metadata.clone(),
             protocol: loaded.protocol.clone(),
@@ -114,7 +116,8 @@ impl MergeBench {
         };
         core.state.first_live_version = Some(0);
         let policy = upkeep.then(Policy::default);
-        let upkeep = Upkeep::new(policy, Arc::new(tokio::sync::Semaphore::new(1)));
+        let vacuum = if upkeep { Vacuum::AsTables } else { Vacuum::Off };
+        let upkeep = Upkeep::new(policy, vacuum, Arc::new(tokio::sync::Semaphore::new(1)));
         let mut bench = MergeBench {
             table: DeltaTable {
                 core,

@@ -43,6 +43,12 @@ impl Retention {
     /// Every cut is a version: a day of them.
     pub(super) const OF_CONTROL: Retention = Retention { files_ms: DAY_MS, log_ms: DAY_MS };
 
+    /// With another time for files.
+    pub(super) fn with_files(self, time: Duration) -> Self {
+        let files_ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        Retention { files_ms, log_ms: self.log_ms.max(files_ms) }
+    }
+
     /// As the table's properties say. `None` (and a word in the log) when they cannot be understood.
     pub(super) fn of(configuration: &BTreeMap<String, String>, usual: Retention, name: &str) -> Option<Self> {
         let read = |key: &str, usual: i64| match configuration.get(key) {

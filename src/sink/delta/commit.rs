@@ -66,6 +66,8 @@ pub(super) struct Core {
     pub epoch: Epoch,
     /// How it is written.
     pub form: Form,
+    /// Somebody else may change its rows.
+    pub accepts: bool,
     /// The source's table, with our columns.
     pub schema: Arc<TableSchema>,
     /// The stored state document.
@@ -257,6 +259,13 @@ impl Core {
         wrong: Option<&str>,
         other_schema: bool,
     ) -> Result<()> {
+        if self.accepts && !other_schema && (summary.data_change || wrong.is_some()) {
+            tracing::warn!(
+                table = %self.schema.name, version, operation = %summary.operation,
+                "somebody else changed its rows; that stays, as the configuration says"
+            );
+            return Ok(());
+        }
         let what = match (summary.data_change, wrong, other_schema) {
             (true, _, _) => "changed its rows".to_owned(),
             (false, Some(wrong), _) => format!("claims to change no rows and brings {wrong}"),
@@ -270,8 +279,15 @@ impl Core {
             }
         };
         let text = format!("somebody else's commit {what} (version {version}, {})", summary.operation);
-        Err(table_error(&self.schema.name, codes::TG012, text)
-            .with_try(format!("strandline resync \"{}\" --yes", self.schema.name)))
+        Err(table_error(&self.schema.name, codes::TG012, text).with_try(format!(
+            "strandline resync \"{}\" --yes   (or let it be: sink.on_foreign_change: accept)",
+            self.schema.name
+        )))
+    }
+
+    /// Whether a change must fit the rows.
+    pub(super) fn is_strict(&self) -> bool {
+        self.state.complete && !self.accepts
     }
 
     /// Examines every commit from `after` (exclusive) to the current version that is not ours.

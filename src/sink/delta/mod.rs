@@ -32,6 +32,7 @@ mod log;
 mod look;
 mod moves;
 mod pair;
+mod probe;
 mod remote;
 mod saved;
 mod slots;
@@ -43,12 +44,13 @@ mod table;
 mod unit;
 mod upkeep;
 mod upsert;
+pub mod view;
 
 use crate::error::{Result, codes};
 use crate::event::{ChangeBatch, CopyPart, Txn};
 use crate::position::{CommitLsn, Epoch, Interval, Marks};
 use crate::schema::{TableName, TableSchema};
-use crate::sink::write::WriteChoices;
+use crate::sink::write::{Maintenance, OnForeignChange, WriteChoices};
 use crate::sink::{
     Base, CommitOutcome, Cut, CutTable, OpenFor, PipelineRecord, RecordChange, Request, Sink, TableRecord,
     WriterLease, Written, table_error,
@@ -84,6 +86,8 @@ pub struct DeltaSink {
     budget: index::Budget,
     /// How tables are written.
     choices: WriteChoices,
+    on_foreign_change: OnForeignChange,
+    maintenance: Maintenance,
     /// One compaction at a time: what it takes of memory and processor is taken once.
     compactions: Arc<Semaphore>,
 }
@@ -101,6 +105,8 @@ impl DeltaSink {
             cache: None,
             budget: index::Budget::default(),
             choices: WriteChoices::default(),
+            on_foreign_change: OnForeignChange::default(),
+            maintenance: Maintenance::default(),
             compactions: Arc::new(Semaphore::new(1)),
         })
     }
@@ -115,6 +121,8 @@ impl DeltaSink {
             cache: None,
             budget: index::Budget::default(),
             choices: WriteChoices::default(),
+            on_foreign_change: OnForeignChange::default(),
+            maintenance: Maintenance::default(),
             compactions: Arc::new(Semaphore::new(1)),
         }
     }
@@ -132,6 +140,20 @@ impl DeltaSink {
     #[must_use]
     pub fn with_choices(mut self, choices: WriteChoices) -> Self {
         self.choices = choices;
+        self
+    }
+
+    /// What happens with other people's changes.
+    #[must_use]
+    pub fn on_foreign_change(mut self, choice: OnForeignChange) -> Self {
+        self.on_foreign_change = choice;
+        self
+    }
+
+    /// What is done beside the commits.
+    #[must_use]
+    pub fn with_maintenance(mut self, maintenance: Maintenance) -> Self {
+        self.maintenance = maintenance;
         self
     }
 
@@ -161,6 +183,7 @@ impl DeltaSink {
             open_core(files, ids, &self.pipeline, lease.epoch, schema, form, purpose).await?;
         core.cache.clone_from(&self.cache);
         core.budget = self.budget.clone();
+        core.accepts = self.on_foreign_change == OnForeignChange::Accept;
         if let (OpenFor::Continue(_), Some(cut)) = (purpose, cut)
             && cut.target_id == core.metadata.id
         {
@@ -175,7 +198,8 @@ impl DeltaSink {
             past: core.pending.as_ref().map_or(&core.state, |pending| &pending.state).past.clone(),
             outdated,
         };
-        let upkeep = Upkeep::new(Some(Policy::default()), Arc::clone(&self.compactions));
+        let policy = self.maintenance.optimize.then(Policy::default);
+        let upkeep = Upkeep::new(policy, self.maintenance.vacuum, Arc::clone(&self.compactions));
         Ok((DeltaTable::new(core, upkeep), record))
     }
 
@@ -278,6 +302,7 @@ async fn open_core(
             ids: ids.clone(),
             epoch,
             form: form.clone(),
+            accepts: false,
             schema: Arc::clone(&schema),
             state,
             metadata: loaded.metadata.clone(),

@@ -100,7 +100,7 @@ impl<K: Key> Upsert<K> {
             return Err(Error::new(codes::RT001, "the index was not built"));
         };
         let names = |file: u32| core.slots.get(file).map(super::table::DataFile::name);
-        let (strict, soft) = (core.state.complete, core.form.is_soft());
+        let (strict, soft) = (core.is_strict(), core.form.is_soft());
         let onto = Onto { files: &core.files, names: &names, index, strict, soft };
         let staged = self.unit.stage(batch, &onto).await;
         // An index that failed may have said anything.

@@ -378,6 +378,19 @@ impl TableFiles {
         sync_dir(root).map_err(|e| self.io("sync", "the directory", &e))
     }
 
+    /// Takes away the directory of a probe, and what was made on the way to it, where nothing is in it.
+    pub(super) fn remove_probe(&self) {
+        if let Place::Local(root) = &self.place {
+            for directory in [root.join("_delta_log"), root.clone()] {
+                // It may hold something: then it stays.
+                let _kept = fs::remove_dir(directory);
+            }
+            if let Some(parent) = root.parent() {
+                let _kept = fs::remove_dir(parent);
+            }
+        }
+    }
+
     /// The files of the log, newest and oldest, checkpoints and leftovers.
     ///
     /// # Errors

@@ -351,6 +351,27 @@ async fn somebody_elses_commit_is_examined() {
     assert_eq!((lost.version, lost.position), (4, Some(at(20))), "no further commit was made");
 }
 
+/// The operator lets others change rows: what they did stays, and what the source does next is applied to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_elses_change_may_be_accepted() {
+    let mut lake = lake();
+    lake.sink = lake.sink.on_foreign_change(OnForeignChange::Accept);
+    let schema = schema(&[0]);
+    let mut table = started(&lake, &schema).await;
+    table.stage(batch(&schema, &[Change::Insert(1, (None, None))])).await.unwrap();
+    table.commit(Interval { from: at(10), to: at(20) }).await.unwrap();
+    table.stage(batch(&schema, &[Change::Insert(2, (None, None))])).await.unwrap();
+    let file = load(&lake.files, &lake.ids).await.unwrap().files[0].add.path.clone();
+    foreign(&lake, 3, &format!(r#"{{"remove":{{"path":"{file}","dataChange":true}}}}"#)).await;
+    table.commit(Interval { from: at(20), to: at(30) }).await.unwrap();
+    let row = |name: &str| (Some(name.to_owned()), None);
+    let update = Change::Update(1, 1, Some("back".into()), Some(None));
+    table.stage(batch(&schema, &[update, Change::Delete(7)])).await.unwrap();
+    table.commit(Interval { from: at(30), to: at(40) }).await.unwrap();
+    let expected = BTreeMap::from([(1, row("back")), (2, (None, None))]);
+    assert_eq!(content(&lake.files, &lake.ids).await, expected);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn commits_after_the_cut_are_examined_at_open() {
     let lake = lake();

@@ -11,6 +11,7 @@ use super::compact::{Compacted, Job, Policy};
 use super::table::now_ms;
 use crate::error::Result;
 use crate::schema::TableName;
+use crate::sink::write::Vacuum;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -53,6 +54,7 @@ pub(super) struct Upkeep {
     pub policy: Option<Policy>,
     /// What was done.
     pub tally: Tally,
+    vacuum: Vacuum,
     permits: Arc<Semaphore>,
     job: Option<Beside<Result<Compacted>>>,
     job_began_ms: i64,
@@ -66,11 +68,12 @@ pub(super) struct Upkeep {
 
 impl Upkeep {
     /// Jobs take a permit, so that few run at a time in a process.
-    pub(super) fn new(policy: Option<Policy>, permits: Arc<Semaphore>) -> Self {
+    pub(super) fn new(policy: Option<Policy>, vacuum: Vacuum, permits: Arc<Semaphore>) -> Self {
         let now = Instant::now();
         Upkeep {
             policy,
             tally: Tally::default(),
+            vacuum,
             permits,
             job: None,
             job_began_ms: i64::MAX,
@@ -107,12 +110,16 @@ impl Upkeep {
     fn begin_cleaning(&mut self, core: &Core) {
         let now = Instant::now();
         let is_running = self.cleaning.as_ref().is_some_and(|task| !task.0.is_finished());
-        if self.policy.is_none() || is_running || now < self.clean_at {
+        if self.vacuum == Vacuum::Off || is_running || now < self.clean_at {
             return;
         }
         self.clean_at = now + CLEAN_EVERY;
         let name = core.schema.name.to_string();
-        let Some(retention) = Retention::of(&core.metadata.configuration, Retention::OF_TABLES, &name) else {
+        let usual = match self.vacuum {
+            Vacuum::After(time) => Retention::OF_TABLES.with_files(time),
+            Vacuum::AsTables | Vacuum::Off => Retention::OF_TABLES,
+        };
+        let Some(retention) = Retention::of(&core.metadata.configuration, usual, &name) else {
             return;
         };
         // What a job has written so far is named by no version, and must stay whatever the retention.

@@ -101,6 +101,26 @@ pub async fn check(
         .with_try(plan.statements.join("\n")))
 }
 
+/// What lies between the publications and what they must be.
+#[derive(Debug)]
+pub struct Look {
+    /// The statements that would make them so; none when they are.
+    pub statements: Vec<String>,
+    /// Why our role cannot run them.
+    pub obstacles: Vec<String>,
+    /// For people.
+    pub warnings: Vec<String>,
+}
+
+/// Only looks.
+///
+/// # Errors
+/// Those of the connection.
+pub async fn look(sql: &Sql, options: &PgOptions, tables: &[SourceTable], second: Second) -> Result<Look> {
+    let Plan { statements, obstacles, published } = plan(sql, options, tables, second).await?;
+    Ok(Look { statements, obstacles, warnings: published.warnings })
+}
+
 /// The statements that would make the publications cover `tables`; empty when they do.
 pub async fn statements(sql: &Sql, options: &PgOptions, tables: &[SourceTable]) -> Result<Vec<String>> {
     Ok(plan(sql, options, tables, Second::Make).await?.statements)

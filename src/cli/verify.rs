@@ -1,0 +1,97 @@
+//! `strandline verify`: compares tables with their source, online, at one position, and lists the rows that differ by
+//! key. It ends with 4 when something differs or could not be compared.
+
+use super::args::{Global, Output, VerifyArgs};
+use super::output::{Paint, err, out, out_json, printable};
+use super::wire::verify::Verified;
+use super::{Outcome, exit, load_quietly, resync, runtime, wire};
+use crate::error::codes;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+pub(super) fn command(global: &Global, args: &VerifyArgs) -> Outcome {
+    let wanted = args.tables.iter().map(|text| resync::parse(text)).collect::<Result<BTreeSet<_>, _>>()?;
+    let config = load_quietly(global)?;
+    let runtime = runtime()?;
+    let results = runtime.block_on(wire::verify::verify(&config, &wanted))?;
+    let differing: Vec<String> =
+        results.iter().filter(|r| r.different > 0).map(|r| r.name.to_string()).collect();
+    let is_equal = results.iter().all(Verified::is_equal);
+    match global.output {
+        Output::Json => {
+            let tables: Vec<Value> = results.iter().map(as_json).collect();
+            out_json(
+                &json!({"ok": is_equal, "repaired": args.repair && !differing.is_empty(), "tables": tables}),
+            );
+        }
+        Output::Text => {
+            let paint = Paint::for_stdout(global.color);
+            results.iter().for_each(|result| out(&text(result, paint)));
+        }
+    }
+    if args.repair && !differing.is_empty() {
+        runtime.block_on(wire::resync(config, differing.clone()))?;
+        if global.output == Output::Text {
+            out(&format!("copied again: {}", printable(&differing.join(", "))));
+        }
+    } else if !differing.is_empty() && global.output == Output::Text {
+        err(&format!("{}: {}", codes::RT011, codes::RT011.title));
+        err(&format!("  try: strandline verify {} --repair", printable(&differing.join(" "))));
+    }
+    Ok(ExitCode::from(if is_equal { exit::OK } else { exit::CONDITION }))
+}
+
+fn text(result: &Verified, paint: Paint) -> String {
+    let name = printable(&result.name.to_string());
+    if let Some(why) = &result.skipped {
+        let advice =
+            why.advice().map_or(String::new(), |advice| format!("\n       try: {}", printable(advice)));
+        return format!(" {} {name}  not compared: {}{advice}", paint.warning(), printable(&why.to_string()));
+    }
+    let at =
+        format!("at {}, version {}, {:.1} s", result.position, result.version, result.took.as_secs_f64());
+    if result.is_equal() {
+        return format!(" {} {name}  equal: {} rows {at}", paint.good(), result.source_rows);
+    }
+    let more = if result.is_more { "at least " } else { "" };
+    let mut text = format!(
+        " {} {name}  {more}{} rows differ (source {}, target {}) {at}",
+        if result.different > 0 { paint.bad() } else { paint.warning() },
+        result.different,
+        result.source_rows,
+        result.target_rows
+    );
+    for difference in &result.listed {
+        text.push_str(&format!("\n       {:9} {}", difference.fault.as_str(), printable(&difference.key)));
+    }
+    let listed = u64::try_from(result.listed.len()).unwrap_or(u64::MAX);
+    if result.different > listed {
+        text.push_str(&format!("\n       and {} more", result.different - listed));
+    }
+    if result.unsettled > 0 {
+        text.push_str(&format!("\n       {} keys change too often to be judged", result.unsettled));
+    }
+    text
+}
+
+fn as_json(result: &Verified) -> Value {
+    json!({
+        "table": result.name.to_string(),
+        "equal": result.is_equal(),
+        "skipped": result.skipped.as_ref().map(|why| json!({
+            "code": why.code().id, "message": why.cause_line(), "try": why.advice(),
+        })),
+        "position": result.position.to_string(),
+        "version": result.version,
+        "source_rows": result.source_rows,
+        "target_rows": result.target_rows,
+        "different": result.different,
+        "is_more": result.is_more,
+        "unsettled": result.unsettled,
+        "rows": result.listed.iter().map(|d| json!({
+            "fault": d.fault.as_str(), "key": d.key,
+        })).collect::<Vec<_>>(),
+        "seconds": result.took.as_secs_f64(),
+    })
+}

@@ -1,0 +1,243 @@
+//! What the commands that only look ask of source and target.
+
+use super::{DeltaSink, KafkaSink, Result, Sink, Sql, model, pg_settings};
+use crate::config::Config;
+use crate::error::codes;
+use crate::error::finding::{Finding, Verdict};
+use crate::position::CommitLsn;
+use crate::schema::{TableName, TableSchema};
+use crate::sink::PipelineRecord;
+use crate::source::SlotState;
+use crate::source::postgres::catalog::{self, Catalog, SourceTable as CatalogTable};
+use crate::source::postgres::doctor::{Examined, Given, LONG_TRANSACTION, examine};
+use serde_json::{Value, json};
+use std::time::Instant;
+
+/// What was found everywhere.
+#[derive(Debug, Default)]
+pub struct Examination {
+    /// The source's server, for people; none when it cannot be asked.
+    pub server: Option<String>,
+    /// In order.
+    pub findings: Vec<Finding>,
+}
+
+/// Looks at source and target.
+pub async fn doctor(cfg: &Config, target_only: bool) -> Examination {
+    let mut found = Examination::default();
+    let mut source = None;
+    let began = Instant::now();
+    match source_of(cfg).await {
+        Ok(examined) => {
+            let took = began.elapsed().as_millis();
+            found.server = Some(format!("PostgreSQL {} ({})", examined.version, examined.provider));
+            tracing::debug!(took_ms = took, "looked at the source");
+            source = Some(examined);
+        }
+        Err(error) => found.findings.push(Finding::of_error(&error, "connect", Verdict::Stops)),
+    }
+    if let (Some(examined), false) = (&source, target_only) {
+        found.findings.extend(examined.findings.iter().cloned());
+    }
+    if let model::SinkTarget::Delta { .. } = &cfg.sink.target {
+        match super::delta(cfg) {
+            Ok(sink) => {
+                let tables: Vec<&TableSchema> = source
+                    .iter()
+                    .flat_map(|examined| examined.catalog.tables.iter().map(|t| &*t.schema))
+                    .collect();
+                found.findings.extend(sink.examine(&tables).await);
+                if let Some(examined) = &source {
+                    found.findings.extend(position(&sink, examined).await);
+                }
+            }
+            Err(error) => found.findings.push(Finding::of_error(&error, "target_write", Verdict::Stops)),
+        }
+    }
+    found
+}
+
+async fn source_of(cfg: &Config) -> Result<Examined> {
+    let settings = pg_settings(cfg).await?;
+    let sql = Sql::connect(&settings.options).await?;
+    let given = Given {
+        options: &settings.options,
+        selection: &settings.selection,
+        policies: &settings.policies,
+        creates: settings.create_if_missing,
+        long_transaction: LONG_TRANSACTION,
+    };
+    examine(&sql, &given).await
+}
+
+/// Whether the source still holds what comes after the recorded position.
+async fn position(sink: &DeltaSink, examined: &Examined) -> Vec<Finding> {
+    let check = "position";
+    let record = match sink.peek().await {
+        Ok(Some(record)) => record,
+        Ok(None) => return Vec::new(),
+        Err(error) => return vec![Finding::of_error(&error, check, Verdict::Stops)],
+    };
+    let mut findings = Vec::new();
+    for stopped in record.stopped.values() {
+        let found = format!("table \"{}\" is stopped: {}", stopped.name, stopped.message);
+        let advice = format!("strandline resync {} --yes", stopped.name);
+        findings.push(
+            Finding::new(stopped.code, "stopped", Verdict::StopsTable, found)
+                .advise(advice)
+                .of_table(&stopped.name),
+        );
+    }
+    let Some(point) = &examined.point else { return findings };
+    let slot = examined.slot.as_ref().map(|slot| SlotState {
+        plugin: slot.plugin.clone().unwrap_or_default(),
+        database: slot.database.clone().unwrap_or_default(),
+        confirmed_flush: CommitLsn::of_keepalive(slot.confirmed_flush.unwrap_or(crate::position::Lsn::ZERO)),
+        wal_lost: slot.wal_status.as_deref() == Some("lost"),
+    });
+    // A running process moves slot and cut while we look: its own checks are the better ones.
+    if examined.slot.as_ref().is_some_and(|slot| slot.active_pid.is_some()) {
+        return findings;
+    }
+    findings.push(match crate::runtime::check_record(point, slot.as_ref(), &record) {
+        Err(error) => Finding::of_error(&error, check, Verdict::Stops),
+        Ok(()) => match &record.cut {
+            Some(cut) => {
+                Finding::good(codes::PG040, check, format!("the source holds what follows {}", cut.position))
+            }
+            None => Finding::good(codes::PG040, check, "nothing is recorded yet"),
+        },
+    });
+    findings
+}
+
+/// The pipeline's own record in the target; `None` where there is none.
+///
+/// # Errors
+/// Those of the target.
+pub async fn record(cfg: &Config) -> Result<Option<PipelineRecord>> {
+    match &cfg.sink.target {
+        model::SinkTarget::Delta { .. } => super::delta(cfg)?.peek().await,
+        model::SinkTarget::Kafka(target) => {
+            KafkaSink::new(super::kafka_options(cfg, target).await?)?.peek().await
+        }
+        model::SinkTarget::Discard => Ok(None),
+    }
+}
+
+/// The record as JSON: documented in `docs/CLI.md`.
+pub fn record_json(name: &str, record: &PipelineRecord) -> Value {
+    let cut = record.cut.as_ref().map(|cut| {
+        let tables: Vec<Value> = cut
+            .tables
+            .values()
+            .map(|table| {
+                json!({
+                    "name": table.name.to_string(),
+                    "source_id": table.id.0,
+                    "target_id": table.target_id,
+                    "version": table.version,
+                    "position": table.position.to_string(),
+                })
+            })
+            .collect();
+        let witness = cut.witness.map(
+            |w| json!({"end": w.end.to_string(), "xid": w.xid, "commit_time_us_since_2000": w.commit_time}),
+        );
+        json!({"position": cut.position.to_string(), "witness": witness, "tables": tables})
+    });
+    let stopped: Vec<Value> = record
+        .stopped
+        .values()
+        .map(|table| {
+            json!({
+                "name": table.name.to_string(),
+                "source_id": table.id.0,
+                "code": table.code.id,
+                "message": table.message,
+                "position": table.position.to_string(),
+            })
+        })
+        .collect();
+    json!({
+        "pipeline": name,
+        "lineage": record.lineage.as_ref().map(|l| json!({
+            "system_id": l.system_id, "timeline": l.timeline, "database": l.database,
+        })),
+        "cut": cut,
+        "stopped": stopped,
+        "requests": record.requests.iter().map(|r| json!({"id": r.id, "table": r.table.to_string()})).collect::<Vec<_>>(),
+    })
+}
+
+/// A table of the source.
+#[derive(Clone, Debug)]
+pub struct KnownTable {
+    /// Name.
+    pub name: TableName,
+    /// Rows, as the server estimates.
+    pub rows: Option<u64>,
+    /// Bytes of its rows.
+    pub bytes: u64,
+    /// Its updates and deletes are replicated, too.
+    pub has_changes: bool,
+}
+
+/// The source's tables as the configuration selects them.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Those that can be replicated.
+    pub tables: Vec<KnownTable>,
+    /// Those that cannot, and why.
+    pub refused: Vec<(TableName, String)>,
+}
+
+impl Known {
+    fn of(catalog: &Catalog) -> Self {
+        let table = |t: &CatalogTable| KnownTable {
+            name: t.name().clone(),
+            rows: t.rows_estimate,
+            bytes: t.bytes,
+            has_changes: t.publishes_changes(),
+        };
+        Known {
+            tables: catalog.tables.iter().map(table).collect(),
+            refused: catalog.rejected.iter().map(|r| (r.name.clone(), r.error.to_string())).collect(),
+        }
+    }
+}
+
+/// The source's tables.
+///
+/// # Errors
+/// Those of the connection.
+pub async fn tables(cfg: &Config) -> Result<Known> {
+    let settings = pg_settings(cfg).await?;
+    let sql = Sql::connect(&settings.options).await?;
+    let catalog = catalog::load(&sql, &settings.selection, &settings.policies).await?;
+    Ok(Known::of(&catalog))
+}
+
+/// A database that was looked at for the first time.
+#[derive(Debug)]
+pub struct Introduced {
+    /// The server, for people.
+    pub server: String,
+    /// Its tables.
+    pub known: Known,
+    /// What was found.
+    pub findings: Vec<Finding>,
+}
+
+/// Looks at a database for the first time.
+///
+/// # Errors
+/// Those of the connection.
+pub async fn introduce(cfg: &Config) -> Result<Introduced> {
+    let examined = source_of(cfg).await?;
+    Ok(Introduced {
+        server: format!("PostgreSQL {} ({})", examined.version, examined.provider),
+        known: Known::of(&examined.catalog),
+        findings: examined.findings,
+    })
+}

@@ -1,0 +1,518 @@
+//! Compares tables with their source, online, at one position.
+//!
+//! The source is read under a temporary slot's snapshot, through the decoders of every copy. It holds exactly the
+//! transactions up to the slot's consistent point, P.
+//!
+//! **Without a running process** the pipeline is run up to P here, and stops there: every table stands at P.
+//!
+//! **With one**, nothing of it is touched. Two versions of a table enclose P: the last one from before the slot was
+//! made, and the first one once a cut at or beyond P is committed. A key that is touched by no commit between them has at P the value
+//! that it has in both: it must equal the source's, and where it does not, that is a fault. A key that was touched in
+//! between can differ because its change came after P: only such keys are compared again, in a new round with a new
+//! snapshot, until none is left. After some rounds those that change too often to be judged are counted, not hidden.
+//!
+//! A death at any point leaves nothing: the slot goes with its connection, and only `--repair` writes, as `resync` does.
+
+use super::{DeltaSink, Result, pg_settings};
+use crate::cli::RunOptions;
+use crate::config::Config;
+use crate::error::{Error, codes};
+use crate::event::{ChangeBatch, CopyPart, CopyWriter};
+use crate::position::CommitLsn;
+use crate::runtime::compare::{Digests, Fault, Hasher, KeyHash, Remainder, RowHash, Slices};
+use crate::schema::{TableName, TableSchema};
+use crate::sink::Sink;
+use crate::sink::delta::view::{Part, TableView};
+use crate::source::postgres::adapter::{PgCopy, PgSource};
+use crate::source::postgres::slot;
+use crate::source::postgres::sql::Sql;
+use crate::source::{CopySession, Source};
+use arrow::array::RecordBatch;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Keys that are listed for a table.
+const LISTED: usize = 100;
+/// Keys that changed meanwhile are compared again so often.
+const ROUNDS: u32 = 6;
+/// A running process must commit a cut beyond a position within this.
+const CUT_PATIENCE: Duration = Duration::from_secs(300);
+const POLL: Duration = Duration::from_millis(200);
+
+/// A row that is not what the source has.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Difference {
+    /// What is wrong.
+    pub fault: Fault,
+    /// Its key, for people.
+    pub key: String,
+}
+
+/// What came of a table.
+#[derive(Debug)]
+pub struct Verified {
+    /// The table.
+    pub name: TableName,
+    /// Why it was not compared.
+    pub skipped: Option<Error>,
+    /// The source's position.
+    pub position: CommitLsn,
+    /// The version that was compared last.
+    pub version: i64,
+    /// Rows of the source.
+    pub source_rows: u64,
+    /// Rows of the target.
+    pub target_rows: u64,
+    /// Rows that differ.
+    pub different: u64,
+    /// Some of them, by key.
+    pub listed: Vec<Difference>,
+    /// There may be more than were counted.
+    pub is_more: bool,
+    /// Keys that changed in every round.
+    pub unsettled: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Verified {
+    fn new(name: &TableName) -> Self {
+        Verified {
+            name: name.clone(),
+            skipped: None,
+            position: CommitLsn::ZERO,
+            version: 0,
+            source_rows: 0,
+            target_rows: 0,
+            different: 0,
+            listed: Vec::new(),
+            is_more: false,
+            unsettled: 0,
+            took: Duration::ZERO,
+        }
+    }
+
+    fn skip(name: &TableName, why: Error) -> Self {
+        Verified { skipped: Some(why), ..Verified::new(name) }
+    }
+
+    /// Whether the table is known to equal its source.
+    pub fn is_equal(&self) -> bool {
+        self.skipped.is_none() && self.different == 0 && self.unsettled == 0
+    }
+}
+
+/// Compares these tables, or all.
+///
+/// # Errors
+/// What keeps everything from being compared; what concerns one table is in its result.
+pub async fn verify(cfg: &Config, wanted: &BTreeSet<TableName>) -> Result<Vec<Verified>> {
+    let sink = super::delta(cfg)?;
+    let settings = pg_settings(cfg).await?;
+    let sql = Sql::connect(&settings.options).await?;
+    let slot_name = settings.options.slot.clone();
+    let source = PgSource::new(settings);
+    let view = source.inspect().await?;
+    let record = sink.peek().await?.ok_or_else(|| {
+        Error::new(codes::CF005, format!("there is no pipeline \"{}\" in {}", cfg.name, cfg.sink.target))
+            .with_try("strandline run makes the first copies")
+    })?;
+    let mut results = Vec::new();
+    let is_wanted = |name: &TableName| wanted.is_empty() || wanted.contains(name);
+    for refused in view.refused.into_iter().filter(|refused| is_wanted(&refused.name)) {
+        results.push(Verified::skip(&refused.name, refused.error));
+    }
+    let mut schemas = Vec::new();
+    for table in view.tables.into_iter().filter(|table| is_wanted(&table.schema.name)) {
+        match record.stopped.get(&table.schema.id) {
+            Some(stopped) => {
+                let error = Error::new(stopped.code, stopped.message.clone())
+                    .with_try(format!("strandline resync {} --yes", stopped.name));
+                results.push(Verified::skip(&stopped.name, error));
+            }
+            None => schemas.push(table.schema),
+        }
+    }
+    let known: BTreeSet<&TableName> =
+        schemas.iter().map(|s| &s.name).chain(results.iter().map(|r| &r.name)).collect();
+    if let Some(unknown) = wanted.iter().find(|name| !known.contains(name)) {
+        return Err(Error::new(codes::PG009, format!("the source has no table \"{unknown}\" to replicate"))
+            .with_try("strandline tables   names them"));
+    }
+    let compared = Compared { cfg, sink, source, sql, slot_name };
+    for schema in schemas {
+        let began = Instant::now();
+        let mut result = match compared.table(&schema).await {
+            Ok(result) => result,
+            Err(error) if error.code().disposition == crate::error::Disposition::HaltTable => {
+                Verified::skip(&schema.name, error)
+            }
+            Err(error) => return Err(error),
+        };
+        result.took = began.elapsed();
+        results.push(result);
+    }
+    results.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(results)
+}
+
+struct Compared<'a> {
+    cfg: &'a Config,
+    sink: DeltaSink,
+    source: PgSource,
+    sql: Sql,
+    slot_name: String,
+}
+
+/// One round: the source at a position, and the versions that enclose it.
+struct Round {
+    session: PgCopy,
+    /// The version from before the slot.
+    before: TableView,
+    /// The version from after the position.
+    after: TableView,
+}
+
+impl Compared<'_> {
+    async fn is_running(&self) -> Result<bool> {
+        let state = slot::inspect(&self.sql, &self.slot_name).await?;
+        Ok(state.is_some_and(|slot| slot.active_pid.is_some()))
+    }
+
+    async fn view(&self, schema: &TableSchema) -> Result<TableView> {
+        self.sink.view(schema).await?.ok_or_else(|| {
+            crate::sink::table_error(&schema.name, codes::TG011, "it has not been copied yet")
+                .with_try("strandline run")
+        })
+    }
+
+    /// The snapshot, and the versions of the table around it.
+    async fn round(&self, schema: &TableSchema) -> Result<Round> {
+        let before = self.view(schema).await?;
+        let session = self.source.snapshot().await?;
+        let point = session.position();
+        if !self.is_running().await? {
+            self.catch_up(point).await?;
+            let after = self.view(schema).await?;
+            // Nothing is touched between P and the version at P.
+            return Ok(Round { session, before: self.view(schema).await?, after });
+        }
+        self.await_cut(point).await?;
+        let after = self.view(schema).await?;
+        Ok(Round { session, before, after })
+    }
+
+    /// Runs the pipeline up to the position, here.
+    async fn catch_up(&self, point: CommitLsn) -> Result<()> {
+        tracing::info!(lsn = %point, "no process runs: the pipeline is run up to the snapshot");
+        let options = RunOptions { until: super::Until::Lsn(point.lsn()), snapshot: super::Snapshot::Never };
+        let board = super::StatusBoard::new(&self.cfg.name);
+        let (_sender, stop) = super::StopSignal::pair();
+        let metrics = super::Metrics::new(&board);
+        let mut cfg = self.cfg.clone();
+        cfg.tables.on_new_table = crate::config::NewTable::Ignore;
+        match Box::pin(super::run(cfg, options, board, metrics, stop, crate::runtime::Hold::never())).await {
+            // A table that stands still is said where it is compared.
+            Err(error) if error.code().disposition == crate::error::Disposition::HaltTable => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Waits until the running process has committed a cut at or beyond the position.
+    async fn await_cut(&self, point: CommitLsn) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            let record = self.sink.peek().await?.unwrap_or_default();
+            if record.cut.is_some_and(|cut| cut.position >= point) {
+                return Ok(());
+            }
+            if began.elapsed() > CUT_PATIENCE {
+                let what = format!(
+                    "the running process has not come to {point} within {} s",
+                    CUT_PATIENCE.as_secs()
+                );
+                return Err(Error::new(codes::RT012, what)
+                    .with_try("strandline status; verify again when it has caught up"));
+            }
+            // An idle pipeline moves with the next transaction.
+            slot::heartbeat(&self.sql).await?;
+            tokio::time::sleep(POLL).await;
+            if !self.is_running().await? {
+                return Err(Error::new(codes::PG011, "the process that was running has ended meanwhile")
+                    .with_try("verify again"));
+            }
+        }
+    }
+
+    async fn table(&self, schema: &Arc<TableSchema>) -> Result<Verified> {
+        if !schema.has_key() {
+            let what = "it has no key: its target is a log of changes, which cannot be compared row by row";
+            return Err(crate::sink::table_error(&schema.name, codes::PG008, what)
+                .with_try(format!("ALTER TABLE {} ADD PRIMARY KEY (…);", schema.name)));
+        }
+        let mut result = Verified::new(&schema.name);
+        let mut suspects: Option<HashSet<KeyHash>> = None;
+        for round in 1..=ROUNDS {
+            let mut taken = self.round(schema).await?;
+            let unsettled = self.compare(schema, &mut taken, suspects.as_ref(), &mut result).await?;
+            let Round { session, .. } = taken;
+            session.release().await?;
+            result.unsettled = u64::try_from(unsettled.len()).unwrap_or(u64::MAX);
+            if unsettled.is_empty() {
+                break;
+            }
+            tracing::info!(table = %schema.name, keys = unsettled.len(), round, "rows that changed meanwhile are compared again");
+            suspects = Some(unsettled);
+        }
+        result.listed.sort();
+        Ok(result)
+    }
+
+    /// Compares; `suspects`: only these keys. Returns the keys that differ and were touched meanwhile.
+    async fn compare(
+        &self,
+        schema: &Arc<TableSchema>,
+        round: &mut Round,
+        suspects: Option<&HashSet<KeyHash>>,
+        result: &mut Verified,
+    ) -> Result<HashSet<KeyHash>> {
+        let wanted = Arc::new(suspects.cloned());
+        let parts = round.after.parts();
+        let sums = |row: RowHash, wanted: &Option<HashSet<KeyHash>>| {
+            wanted.as_ref().is_none_or(|w| w.contains(&row.key))
+        };
+        let source: Digests = {
+            let wanted = Arc::clone(&wanted);
+            let fold = move |digests: &mut Digests, row: RowHash| {
+                if sums(row, &wanted) {
+                    digests.add(row);
+                }
+            };
+            let all = fold_source(&mut round.session, schema, self.cfg.snapshot.workers, fold).await?;
+            all.into_iter().fold(Digests::default(), |mut sum, part| {
+                sum.merge(&part);
+                sum
+            })
+        };
+        let mut target = Digests::default();
+        let hasher = Hasher::new(&schema.arrow, &schema.key)?;
+        for part in &parts {
+            round
+                .after
+                .read(part, &schema.arrow, |batch| {
+                    hasher.hash(batch, |_, row| {
+                        if sums(row, &wanted) {
+                            target.add(row);
+                        }
+                    })
+                })
+                .await?;
+        }
+        result.position = round.session.position();
+        result.version = round.after.version;
+        if suspects.is_none() {
+            (result.source_rows, result.target_rows) = (source.rows(), target.rows());
+        }
+        let slices = source.differing(&target);
+        if slices.count == 0 {
+            return Ok(HashSet::new());
+        }
+        result.is_more |= slices.left_out > 0;
+        self.list(schema, round, &wanted, slices, result).await
+    }
+
+    /// Finds the rows of the differing slices.
+    async fn list(
+        &self,
+        schema: &Arc<TableSchema>,
+        round: &mut Round,
+        wanted: &Arc<Option<HashSet<KeyHash>>>,
+        slices: Slices,
+        result: &mut Verified,
+    ) -> Result<HashSet<KeyHash>> {
+        let slices = Arc::new(slices);
+        let looks = |row: RowHash, slices: &Slices, wanted: &Option<HashSet<KeyHash>>| {
+            slices.holds(row.key) && wanted.as_ref().is_none_or(|w| w.contains(&row.key))
+        };
+        let fold = {
+            let (slices, wanted) = (Arc::clone(&slices), Arc::clone(wanted));
+            move |rest: &mut Remainder, row: RowHash| {
+                if looks(row, &slices, &wanted) {
+                    rest.source(row);
+                }
+            }
+        };
+        let held = fold_source(&mut round.session, schema, self.cfg.snapshot.workers, fold).await?;
+        let mut rest = held.into_iter().fold(Remainder::default(), |mut sum, part| {
+            sum.merge(part);
+            sum
+        });
+        let hasher = Hasher::new(&schema.arrow, &schema.key)?;
+        let mut faults: BTreeMap<KeyHash, (Fault, Option<String>)> = BTreeMap::new();
+        for part in &round.after.parts() {
+            round
+                .after
+                .read(part, &schema.arrow, |batch| {
+                    let mut found = Vec::new();
+                    hasher.hash(batch, |at, row| {
+                        if looks(row, &slices, wanted)
+                            && let Some(fault) = rest.target(row)
+                        {
+                            found.push((row.key, at, fault));
+                        }
+                    })?;
+                    for (key, at, fault) in found {
+                        let text =
+                            if faults.len() < LISTED * 4 { Some(hasher.key_text(batch, at)?) } else { None };
+                        faults.insert(key, (fault, text));
+                    }
+                    Ok(())
+                })
+                .await?;
+        }
+        for key in rest.missing() {
+            faults.insert(key, (Fault::Missing, None));
+        }
+        let touched = touched(schema, round, &faults.keys().copied().collect()).await?;
+        let sure: BTreeMap<KeyHash, (Fault, Option<String>)> =
+            faults.into_iter().filter(|(key, _)| !touched.contains(key)).collect();
+        result.different += u64::try_from(sure.len()).unwrap_or(u64::MAX);
+        self.name_keys(schema, round, sure, result).await?;
+        Ok(touched)
+    }
+
+    /// Lists keys; those that only the source has are read there once more, for their text.
+    async fn name_keys(
+        &self,
+        schema: &Arc<TableSchema>,
+        round: &mut Round,
+        faults: BTreeMap<KeyHash, (Fault, Option<String>)>,
+        result: &mut Verified,
+    ) -> Result<()> {
+        let mut nameless: HashSet<KeyHash> = HashSet::new();
+        for (key, (fault, text)) in faults {
+            if result.listed.len() + nameless.len() >= LISTED {
+                break;
+            }
+            match text {
+                Some(key) => result.listed.push(Difference { fault, key }),
+                None if fault == Fault::Missing => {
+                    nameless.insert(key);
+                }
+                None => {}
+            }
+        }
+        if nameless.is_empty() {
+            return Ok(());
+        }
+        let nameless = Arc::new(nameless);
+        let found = Arc::new(Mutex::new(Vec::new()));
+        let writers = (0..self.cfg.snapshot.workers.max(1))
+            .map(|_| {
+                let hasher = Hasher::new(&schema.arrow, &schema.key)?;
+                let (nameless, found) = (Arc::clone(&nameless), Arc::clone(&found));
+                let look = move |batch: &RecordBatch| {
+                    let mut rows = Vec::new();
+                    hasher.hash(batch, |at, row| {
+                        if nameless.contains(&row.key) {
+                            rows.push(at);
+                        }
+                    })?;
+                    for row in rows {
+                        let text = hasher.key_text(batch, row)?;
+                        found.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+                    }
+                    Ok(())
+                };
+                Ok(Box::new(Looker(look)) as Box<dyn CopyWriter>)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        round.session.copy(Arc::clone(schema), writers, Arc::new(AtomicU64::new(0))).await?;
+        let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+        result.listed.extend(found.into_iter().map(|key| Difference { fault: Fault::Missing, key }));
+        Ok(())
+    }
+}
+
+/// Which of these keys some commit touched between the two versions.
+async fn touched(
+    schema: &Arc<TableSchema>,
+    round: &Round,
+    keys: &HashSet<KeyHash>,
+) -> Result<HashSet<KeyHash>> {
+    let (came, went) = round.after.changed_since(&round.before);
+    let hasher = Hasher::new(&schema.arrow, &schema.key)?;
+    let mut touched = HashSet::new();
+    let sides: [(&TableView, Vec<Part>); 2] = [(&round.after, came), (&round.before, went)];
+    for (view, parts) in sides {
+        for part in parts {
+            view.read(&part, &schema.arrow, |batch| {
+                hasher.hash(batch, |_, row| {
+                    if keys.contains(&row.key) {
+                        touched.insert(row.key);
+                    }
+                })
+            })
+            .await?;
+        }
+    }
+    Ok(touched)
+}
+
+/// Reads the source's table under the snapshot; each worker folds its rows into a value of its own.
+async fn fold_source<T: Default + Send + 'static>(
+    session: &mut PgCopy,
+    schema: &Arc<TableSchema>,
+    workers: usize,
+    fold: impl Fn(&mut T, RowHash) + Clone + Send + 'static,
+) -> Result<Vec<T>> {
+    let writers = (0..workers.max(1))
+        .map(|_| {
+            let hasher = Hasher::new(&schema.arrow, &schema.key)?;
+            Ok(Box::new(Folder { hasher, fold: fold.clone(), value: T::default() }) as Box<dyn CopyWriter>)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let parts = session.copy(Arc::clone(schema), writers, Arc::new(AtomicU64::new(0))).await?;
+    parts
+        .into_iter()
+        .map(|part| {
+            let value = part.0.downcast::<T>();
+            value
+                .map(|value| *value)
+                .map_err(|_| Error::new(codes::RT001, "a worker returned something else"))
+        })
+        .collect()
+}
+
+/// Takes the rows of a copy as hashes.
+struct Folder<T, F> {
+    hasher: Hasher,
+    fold: F,
+    value: T,
+}
+
+impl<T: Default + Send + 'static, F: Fn(&mut T, RowHash) + Send> CopyWriter for Folder<T, F> {
+    fn write(&mut self, batch: ChangeBatch) -> Result<()> {
+        let Folder { hasher, fold, value } = self;
+        hasher.hash(&batch.after, |_, row| fold(value, row))
+    }
+
+    fn finish(self: Box<Self>) -> Result<CopyPart> {
+        Ok(CopyPart(Box::new(self.value)))
+    }
+}
+
+/// Looks at the rows of a copy.
+struct Looker<F>(F);
+
+impl<F: FnMut(&RecordBatch) -> Result<()> + Send> CopyWriter for Looker<F> {
+    fn write(&mut self, batch: ChangeBatch) -> Result<()> {
+        (self.0)(&batch.after)
+    }
+
+    fn finish(self: Box<Self>) -> Result<CopyPart> {
+        Ok(CopyPart(Box::new(())))
+    }
+}

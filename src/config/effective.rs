@@ -1,0 +1,320 @@
+//! The configuration as it works, in the form of the file: defaults included, secrets masked.
+
+use super::kafka::{Acks, KafkaTarget};
+use super::model::{BadRow, Config, NewTable, NumericUnbounded, OriginChoice, PositionLost, SinkTarget};
+use super::model::{InfinityPolicy, UnknownTypesPolicy};
+use super::secret::{MASK, SecretSource};
+use super::units::{format_duration, format_size};
+use crate::schema::change::{ChangePolicy, Choice};
+use crate::sink::write::{Deletes, Images, MetaColumns, Truncates, WriteMode, WriteOptions};
+use crate::telemetry::logging::LogFormat;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Every setting with its value. What is off is `null`.
+pub fn effective(config: &Config) -> Value {
+    let patterns =
+        |list: &[super::TablePattern]| -> Vec<String> { list.iter().map(ToString::to_string).collect() };
+    json!({
+        "version": 1,
+        "name": config.name,
+        "source": source(config),
+        "tables": {
+            "include": patterns(&config.tables.include),
+            "exclude": patterns(&config.tables.exclude),
+            "on_new_table": match config.tables.on_new_table {
+                NewTable::Snapshot => "snapshot",
+                NewTable::Ignore => "ignore",
+            },
+            "overrides": overrides(config),
+        },
+        "snapshot": {"workers": config.snapshot.workers},
+        "sink": sink(config),
+        "errors": {"bad_row": match config.errors.bad_row { BadRow::Stop => "stop" }},
+        "limits": {
+            "memory": config.limits.memory.map(format_size),
+            "spill_dir": config.limits.spill_dir.as_ref().map(|dir| dir.display().to_string()),
+        },
+        "http": config.http.as_ref().map(|http| json!({
+            "listen": http.listen.to_string(),
+            "token": http.token.as_ref().map(password),
+            "read_only": http.read_only,
+            "ui": http.ui,
+        })),
+        "log": {
+            "level": config.log.level.as_str(),
+            "format": match config.log.format {
+                LogFormat::Auto => "auto",
+                LogFormat::Text => "text",
+                LogFormat::Json => "json",
+            },
+        },
+    })
+}
+
+fn source(config: &Config) -> Value {
+    let source = &config.source;
+    json!({
+        "type": "postgres",
+        "host": source.address.host,
+        "port": source.address.port,
+        "database": source.address.database,
+        "user": source.address.user,
+        "password": password(&source.password),
+        "tls": {
+            "mode": source.tls.mode.as_str(),
+            "ca": source.tls.ca.as_ref().map(|ca| ca.display().to_string()),
+        },
+        "slot": source.slot,
+        "publication": source.publication,
+        "create_if_missing": source.create_if_missing,
+        "on_position_lost": match source.on_position_lost {
+            PositionLost::Stop => "stop",
+            PositionLost::Resync => "resync",
+        },
+        "heartbeat": source.heartbeat.map_or("0s".to_owned(), format_duration),
+        "origin": match source.origin {
+            OriginChoice::Any => "any",
+            OriginChoice::None => "none",
+        },
+    })
+}
+
+/// Where a secret is, never what it is. The arguments of a command may hold one.
+pub(super) fn password(secret: &SecretSource) -> Value {
+    match secret {
+        SecretSource::Ambient(_) => Value::Null,
+        SecretSource::Plain(_) => json!(MASK),
+        SecretSource::File(path) => json!({"file": path.display().to_string()}),
+        SecretSource::Env(name) => json!({"env": name}),
+        SecretSource::Command(words) => {
+            let arguments = (words.len() > 1).then(|| MASK.to_owned());
+            json!({"command": words.iter().take(1).cloned().chain(arguments).collect::<Vec<_>>()})
+        }
+    }
+}
+
+fn sink(config: &Config) -> Value {
+    let sink = &config.sink;
+    let mut map = Map::new();
+    match &sink.target {
+        SinkTarget::Delta { uri } => {
+            map.insert("type".into(), json!("delta"));
+            map.insert("uri".into(), json!(super::redact(uri.as_str())));
+        }
+        SinkTarget::Kafka(target) => map.extend(kafka(target)),
+        SinkTarget::Discard => {
+            map.insert("type".into(), json!("discard"));
+        }
+    }
+    let commit = &sink.commit;
+    map.insert(
+        "commit".into(),
+        json!({
+            "interval": format_duration(commit.interval),
+            "max_rows": commit.max_rows,
+            "max_bytes": format_size(commit.max_bytes),
+        }),
+    );
+    if !matches!(sink.target, SinkTarget::Kafka(_)) {
+        map.extend(chosen(&sink.choices.default, &WriteOptions::default()));
+    }
+    map.insert("schema_changes".into(), changes(sink.schema_changes));
+    let numeric = match sink.numeric_unbounded {
+        NumericUnbounded::String => "string".to_owned(),
+        NumericUnbounded::Decimal { precision, scale } => format!("decimal({precision},{scale})"),
+        NumericUnbounded::Double => "double".to_owned(),
+    };
+    map.insert("numeric_unbounded".into(), json!(numeric));
+    let infinity = match sink.infinity {
+        InfinityPolicy::Stop => "stop",
+        InfinityPolicy::Null => "null",
+    };
+    map.insert("infinity".into(), json!(infinity));
+    let unknown = match sink.unknown_types {
+        UnknownTypesPolicy::Stop => "stop",
+        UnknownTypesPolicy::Text => "text",
+    };
+    map.insert("unknown_types".into(), json!(unknown));
+    Value::Object(map)
+}
+
+/// A Kafka target. The values of librdkafka's own properties may be passwords.
+fn kafka(target: &KafkaTarget) -> Map<String, Value> {
+    let value = json!({
+        "type": "kafka",
+        "uri": target.to_string(),
+        "exactly_once": target.exactly_once,
+        "acks": match target.acks {
+            Acks::All => "all",
+            Acks::Leader => "leader",
+        },
+        "compression": target.compression,
+        "linger": format_duration(target.linger),
+        "max_record": format_size(target.max_record),
+        "oversize": "stop",
+        "topics": {
+            "create": target.topics.create,
+            "partitions": target.topics.partitions,
+            "replication": target.topics.replication,
+            "settings": target.topics.settings.iter().cloned().collect::<BTreeMap<_, _>>(),
+        },
+        "tls": target.tls.as_ref().map(|tls| json!({
+            "verify": tls.verify,
+            "ca": tls.ca,
+            "cert": tls.cert,
+            "key": tls.key,
+            "key_password": tls.key_password.as_ref().map(password),
+        })),
+        "sasl": target.sasl.as_ref().map(|sasl| json!({
+            "mechanism": sasl.mechanism,
+            "user": sasl.user,
+            "password": sasl.password.as_ref().map(password),
+        })),
+        "properties": target.properties.iter().map(|(key, _)| (key.clone(), MASK)).collect::<BTreeMap<_, _>>(),
+    });
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// How a table is written, by the keys of the file.
+fn written(options: &WriteOptions) -> [(&'static str, &'static str); 5] {
+    [
+        (
+            "write",
+            match options.write {
+                WriteMode::Upsert => "upsert",
+                WriteMode::CopyOnWrite => "copy_on_write",
+                WriteMode::Append => "append",
+                WriteMode::Both => "both",
+            },
+        ),
+        (
+            "deletes",
+            match options.deletes {
+                Deletes::Hard => "hard",
+                Deletes::Soft => "soft",
+            },
+        ),
+        (
+            "truncates",
+            match options.truncates {
+                Truncates::Apply => "apply",
+                Truncates::Soft => "soft",
+                Truncates::Stop => "stop",
+            },
+        ),
+        (
+            "meta_columns",
+            match options.meta {
+                MetaColumns::None => "none",
+                MetaColumns::Strandline => "strandline",
+                MetaColumns::Debezium => "debezium",
+                MetaColumns::Fivetran => "fivetran",
+            },
+        ),
+        (
+            "images",
+            match options.images {
+                Images::After => "after",
+                Images::Both => "both",
+            },
+        ),
+    ]
+}
+
+/// How a table is written, and what else of it is not as usual: some choices are allowed beside others only.
+fn chosen(options: &WriteOptions, usual: &WriteOptions) -> Map<String, Value> {
+    let both = written(options).into_iter().zip(written(usual));
+    both.filter(|((key, word), (_, usual))| *key == "write" || word != usual)
+        .map(|((key, word), _)| (key.to_owned(), json!(word)))
+        .collect()
+}
+
+fn overrides(config: &Config) -> Value {
+    let choices = &config.sink.choices;
+    let tables = choices
+        .tables
+        .iter()
+        .map(|(name, options)| (name.to_string(), Value::Object(chosen(options, &choices.default))));
+    Value::Object(tables.collect())
+}
+
+fn changes(policy: ChangePolicy) -> Value {
+    let word = |choice: Choice, apply: &'static str| match choice {
+        Choice::Apply => apply,
+        Choice::Quarantine => "quarantine",
+    };
+    json!({
+        "add_column": word(policy.add_column, "apply"),
+        "drop_column": word(policy.drop_column, "keep_nullable"),
+        "rename_column": word(policy.rename_column, "apply"),
+        "widen": word(policy.widen, "apply"),
+        "other": word(policy.other, "resync"),
+    })
+}
+
+/// As YAML: sections as blocks, everything else as JSON, which YAML contains. What is off is left out.
+pub fn yaml(value: &Value) -> String {
+    let mut text = String::new();
+    if let Value::Object(map) = value {
+        block(map, 0, &mut text);
+    }
+    text
+}
+
+fn block(map: &Map<String, Value>, depth: usize, text: &mut String) {
+    let indent = "  ".repeat(depth);
+    for (key, value) in map {
+        match value {
+            Value::Null => {}
+            Value::Object(inner) if inner.is_empty() => {}
+            Value::Object(inner) => {
+                let key = if key.contains(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+                    Value::from(key.as_str()).to_string()
+                } else {
+                    key.clone()
+                };
+                let _ok = writeln!(text, "{indent}{key}:");
+                block(inner, depth + 1, text);
+            }
+            other => {
+                let _ok = writeln!(text, "{indent}{key}: {other}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Origin, Overrides, load_text};
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_accepted_and_means_the_same() {
+        let text = "version: 1\nname: shop\nsource: {host: db, database: shop, user: u, password: {file: /run/x}, \
+                    tls: {mode: verify-full, ca: /ca.pem}}\ntables: {include: [\"a.*\"], exclude: [\"a.b\"], \
+                    overrides: {\"a.c\": {write: append}}}\nsink: \
+                    {uri: \"file:///lake\", numeric_unbounded: \"decimal(20,4)\", schema_changes: {widen: quarantine}}\n\
+                    limits: {memory: 512MiB}\nhttp: {listen: \"127.0.0.1:9187\"}\n";
+        let load = |text: &str| {
+            load_text(text, Origin::File("f".into()), &Overrides::default(), &|_| None)
+                .unwrap_or_else(|e| panic!("{}", e.report()))
+        };
+        let first = load(text);
+        let shown = yaml(&effective(&first));
+        assert_eq!(format!("{:?}", load(&shown)), format!("{first:?}"), "{shown}");
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let plain = SecretSource::Plain(super::super::Secret::new("canary"));
+        let command = SecretSource::Command(vec!["aws".into(), "--token".into(), "canary".into()]);
+        for secret in [plain, command] {
+            assert!(!password(&secret).to_string().contains("canary"));
+        }
+    }
+}

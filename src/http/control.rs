@@ -1,0 +1,250 @@
+//! What changes something: who may, and what is done.
+//!
+//! On the Unix socket the file's mode decides (0660). Over TCP every such request carries
+//!  - the token, where one is configured (without one the server listens on this machine only, or does nothing), and
+//!  - the header `X-Strandline-Confirm`, which no page of another origin can send without being asked first.
+
+use super::Face;
+use super::problem::Problem;
+use crate::error::{Error, Result};
+use crate::schema::TableName;
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::future::Future;
+use std::pin::Pin;
+
+/// The header that says: a person meant it.
+pub const CONFIRM: &str = "x-strandline-confirm";
+
+/// What can be asked of a running pipeline.
+pub trait Control: Send + Sync {
+    /// Reads nothing more from the source (true), or goes on (false).
+    fn hold(&self, hold: bool);
+
+    /// Copies a table again.
+    fn resync(&self, table: TableName) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>>;
+}
+
+/// Who may change something.
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    /// Nobody.
+    pub read_only: bool,
+    /// Who knows this.
+    pub token: Option<crate::config::Secret>,
+    /// Whoever reached us: the socket's mode has decided.
+    pub is_trusted: bool,
+}
+
+impl Guard {
+    fn check(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        if self.read_only {
+            return Err(Problem {
+                fix: Some("http.read_only is true in the configuration".to_owned()),
+                ..Problem::new(StatusCode::FORBIDDEN, "this server only reads")
+            });
+        }
+        if self.is_trusted {
+            return Ok(());
+        }
+        if !headers.contains_key(CONFIRM) {
+            return Err(Problem {
+                fix: Some("send the header X-Strandline-Confirm: yes".to_owned()),
+                ..Problem::new(StatusCode::FORBIDDEN, "the request is not confirmed")
+            });
+        }
+        let Some(token) = &self.token else { return Ok(()) };
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = given.and_then(|text| text.strip_prefix("Bearer ")).unwrap_or_default();
+        if same(given.as_bytes(), token.expose().as_bytes()) {
+            return Ok(());
+        }
+        Err(Problem {
+            fix: Some("send the header Authorization: Bearer TOKEN, with the token of http.token".to_owned()),
+            ..Problem::new(StatusCode::UNAUTHORIZED, "the token is missing or wrong")
+        })
+    }
+}
+
+/// In a time that says nothing about where they differ.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |different, (x, y)| different | (x ^ y)) == 0
+}
+
+/// Lets through who may.
+pub(super) async fn guard(State(face): State<Face>, request: Request, next: Next) -> Response {
+    match face.guard.check(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn control(face: &Face) -> Result<&dyn Control, Problem> {
+    face.control.as_deref().ok_or_else(|| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the pipeline is not running yet, or has ended")
+    })
+}
+
+fn accepted(text: impl Into<String>) -> Response {
+    let text: String = text.into();
+    (StatusCode::ACCEPTED, Json(json!({"accepted": true, "text": text}))).into_response()
+}
+
+/// Reads nothing more.
+pub(super) async fn pause(State(face): State<Face>) -> Response {
+    held(&face, true)
+}
+
+/// Goes on reading.
+pub(super) async fn resume(State(face): State<Face>) -> Response {
+    held(&face, false)
+}
+
+fn held(face: &Face, hold: bool) -> Response {
+    match control(face) {
+        Ok(control) => {
+            control.hold(hold);
+            let text =
+                if hold { "reading is paused; what is in flight is finished" } else { "reading goes on" };
+            tracing::info!(hold, "an operator asked: {text}");
+            accepted(text)
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Copies a table again.
+pub(super) async fn resync(State(face): State<Face>, Path(name): Path<String>) -> Response {
+    match resync_one(&face, &name).await {
+        Ok(()) => accepted(format!("{name} is copied again")),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn resync_one(face: &Face, name: &str) -> Result<(), Problem> {
+    let known = face.board.read(|status| status.tables.iter().any(|table| table.name == name));
+    let split = name.split_once('.').filter(|_| known);
+    let Some((schema, table)) = split else {
+        return Err(Problem {
+            fix: Some("GET /api/v1/tables names all tables".to_owned()),
+            ..Problem::new(StatusCode::NOT_FOUND, format!("this pipeline has no table \"{name}\""))
+        });
+    };
+    tracing::info!(table = name, "an operator asked for a new copy");
+    control(face)?.resync(TableName::new(schema, table)).await.map_err(|error| of_error(&error))
+}
+
+fn of_error(error: &Error) -> Problem {
+    Problem {
+        code: Some(error.code().id.to_owned()),
+        fix: error.advice().map(str::to_owned),
+        ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.cause_line())
+    }
+}
+
+/// A signal as Debezium Server takes it.
+#[derive(Deserialize)]
+pub(super) struct Signal {
+    #[serde(default)]
+    id: String,
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    data: Value,
+}
+
+/// `POST /api/signals`: `execute-snapshot`, `pause-snapshot` and `resume-snapshot` of Debezium, and `log`.
+pub(super) async fn signal(State(face): State<Face>, Json(signal): Json<Signal>) -> Response {
+    match perform(&face, &signal).await {
+        Ok(text) => accepted(text),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn perform(face: &Face, signal: &Signal) -> Result<String, Problem> {
+    let bad = |what: String, fix: &str| Problem {
+        fix: Some(fix.to_owned()),
+        ..Problem::new(StatusCode::BAD_REQUEST, what)
+    };
+    match signal.kind.as_str() {
+        "execute-snapshot" => {
+            if signal
+                .data
+                .get("additional-conditions")
+                .is_some_and(|given| !given.is_null() && *given != json!([]))
+            {
+                return Err(bad(
+                    "additional-conditions are not supported".to_owned(),
+                    "leave them out: whole tables are copied",
+                ));
+            }
+            let wanted: Vec<&str> = signal.data["data-collections"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
+            if wanted.is_empty() {
+                let fix =
+                    "{\"type\": \"execute-snapshot\", \"data\": {\"data-collections\": [\"public.orders\"]}}";
+                return Err(bad("data-collections names no table".to_owned(), fix));
+            }
+            for table in &wanted {
+                resync_one(face, table).await?;
+            }
+            Ok(format!("{} tables are copied again (signal \"{}\")", wanted.len(), signal.id))
+        }
+        "log" => {
+            // Whoever may signal may write a line; control characters cannot forge another one.
+            let text: String =
+                signal.data["message"].as_str().unwrap_or_default().escape_debug().take(500).collect();
+            tracing::info!(signal = %signal.id.escape_debug(), "{text}");
+            Ok("logged".to_owned())
+        }
+        other => Err(bad(
+            format!("the signal \"{}\" is not known", other.escape_debug()),
+            "known: execute-snapshot, log",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    #[test]
+    fn only_who_may_gets_through() {
+        let with = |token: Option<&str>, confirmed: bool| {
+            let mut headers = HeaderMap::new();
+            if let Some(token) = token {
+                headers.insert(
+                    header::AUTHORIZATION,
+                    HeaderValue::from_str(&format!("Bearer {token}")).unwrap(),
+                );
+            }
+            if confirmed {
+                headers.insert(CONFIRM, HeaderValue::from_static("yes"));
+            }
+            headers
+        };
+        let status = |guard: &Guard, headers| guard.check(&headers).err().map(|problem| problem.status);
+        let locked = Guard { token: Some(crate::config::Secret::new("s3cret")), ..Guard::default() };
+        assert_eq!(status(&locked, with(Some("s3cret"), true)), None);
+        assert_eq!(status(&locked, with(Some("s3cret"), false)), Some(403));
+        assert_eq!(status(&locked, with(Some("s3crex"), true)), Some(401));
+        assert_eq!(status(&locked, with(None, true)), Some(401));
+        assert_eq!(status(&Guard::default(), with(None, true)), None);
+        assert_eq!(status(&Guard::default(), with(None, false)), Some(403));
+        assert_eq!(status(&Guard { is_trusted: true, ..locked.clone() }, with(None, false)), None);
+        assert_eq!(
+            status(&Guard { read_only: true, is_trusted: true, ..locked }, with(Some("s3cret"), true)),
+            Some(403)
+        );
+    }
+}
