@@ -6,8 +6,8 @@
 
 #![expect(
     clippy::expect_used,
-    clippy::panic,
     clippy::print_stdout,
+    clippy::collapsible_match,
     reason = "a measurement that cannot go on ends here"
 )]
 

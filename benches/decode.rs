@@ -15,6 +15,7 @@
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
+use strandline::debezium::{Encoder, Encoding, Occasion, Options, Records, Style};
 use strandline::event::Txn;
 use strandline::pgoutput::{BatchBuilder, CopyDecoder, Message, Policies, decode, oid, resolve};
 use strandline::position::{CommitLsn, Lsn};
@@ -163,5 +164,39 @@ fn main() {
             decoder.finish().expect("the whole stream");
             assert_eq!(black_box(builder.take(None).expect("a batch")).len(), ROWS);
         });
+    }
+    encode(&messages, txn);
+}
+
+/// From Arrow to Debezium's events.
+fn encode(messages: &[Vec<u8>], txn: Txn) {
+    let schema = schema();
+    let mut builder = BatchBuilder::new(Arc::clone(&schema), Policies::default());
+    for (ordinal, bytes) in (0..).zip(messages) {
+        let Message::Insert(insert) = decode(bytes, false).expect("a message") else {
+            panic!("not an insert")
+        };
+        builder.push_insert(&insert.new, ordinal, bytes.len()).expect("a row");
+    }
+    let batch = builder.take(Some(txn)).expect("a batch");
+    let occasion = Occasion { now_ns: 1_700_000_000_000_000_000, snapshot: None };
+    let mut records = Records::new();
+    for (name, encoding, style) in [
+        ("JSON", Encoding::Json, Style::Debezium),
+        ("JSON with schemas", Encoding::JsonWithSchema, Style::Debezium),
+        ("Avro", Encoding::Avro, Style::Debezium),
+        ("JSON, the row alone", Encoding::Json, Style::Flat),
+        ("JSON, native", Encoding::Json, Style::Native),
+    ] {
+        let options = Arc::new(Options { encoding, style, ..Options::default() });
+        let encoder = Encoder::new(&schema, &options).expect("an encoder");
+        encoder.encode(&batch, &occasion, &mut records).expect("records");
+        let bytes = records.bytes();
+        measure(&format!("Arrow to events: {name}"), bytes, || {
+            records.clear();
+            encoder.encode(black_box(&batch), &occasion, &mut records).expect("records");
+            black_box(&records);
+        });
+        records.clear();
     }
 }

@@ -178,7 +178,8 @@ def latency(postgres, broker, report):
         subprocess.run(
             [str(PG_BIN / "pgbench"), "-n", "-h", "127.0.0.1", "-p", str(postgres.port), "-U", "postgres", "-c", str(clients), "-R", str(PER_SECOND),
              "-t", str(count // clients), "-f", str(script), DATABASE],
-            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            # The server is set to flush its log late; what is not flushed is not sent.
+            env={**os.environ, "PGOPTIONS": "-c synchronous_commit=on"}, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )
         out, _ = reader.communicate(timeout=120)
         seen, took = json.loads(out), time.time() - began

@@ -10,7 +10,7 @@
 //! | 4 | `runtime` `telemetry` | performs what the coordinator decides |
 //! | 3 | [`source`] [`sink`] | the outside world; adapters never see each other |
 //! | 2 | [`replication`] | decisions: pure state machines, no await, clock, IO or randomness |
-//! | 1 | [`pgoutput`] [`binlog`] [`debezium`] | codecs: bytes to types and types to bytes; never panic on input |
+//! | 1 | [`binlog`] [`pgoutput`] [`debezium`] | codecs: bytes to types and types to bytes; never panic on input |
 //! | 0 | [`position`] [`schema`] [`event`] [`error`] | vocabulary |
 
 #![forbid(unsafe_code)]

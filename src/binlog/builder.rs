@@ -121,7 +121,7 @@ impl BatchBuilder {
         if self.open_from < self.ordinals.len() {
             // A batch ends long before 2^32 rows: a row takes a byte at least and a batch less than 2 GiB.
             let first_row = u32::try_from(self.open_from).unwrap_or(u32::MAX);
-            self.runs.push(TxnRun { first_row, txn });
+            self.runs.push(TxnRun { first_row, txn, end: None });
             self.open_from = self.ordinals.len();
         }
     }

@@ -110,6 +110,8 @@ pub(super) enum Command {
     Target(TargetArgs),
     /// Take away what strandline made on the source: slot and publications
     Teardown(TeardownArgs),
+    /// Make a configuration file of another program's
+    Import(ImportArgs),
     /// Say what an error code means and what to do
     Explain(ExplainArgs),
     /// Print a completion script for a shell
@@ -219,6 +221,31 @@ pub(super) struct TeardownArgs {
     /// Do it
     #[arg(long)]
     pub(super) yes: bool,
+}
+
+#[derive(Args)]
+pub(super) struct ImportArgs {
+    /// Take the file although options are not supported
+    #[arg(long, global = true)]
+    pub(super) partial: bool,
+    #[command(subcommand)]
+    pub(super) from: ImportFrom,
+}
+
+#[derive(Subcommand)]
+pub(super) enum ImportFrom {
+    /// Of a Debezium connector: JSON as of Kafka Connect's REST interface, or properties
+    Debezium(ImportDebeziumArgs),
+}
+
+#[derive(Args)]
+pub(super) struct ImportDebeziumArgs {
+    /// The connector's configuration
+    #[arg(value_name = "FILE")]
+    pub(super) connector: PathBuf,
+    /// Its offsets, as of `GET /connectors/NAME/offsets`
+    #[arg(long, value_name = "FILE")]
+    pub(super) offsets: Option<PathBuf>,
 }
 
 #[derive(Args)]

@@ -12,6 +12,7 @@ mod explain;
 mod hold;
 mod host;
 mod http_client;
+mod import;
 mod init;
 mod lag;
 mod notify;
@@ -89,6 +90,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Slot(args) => slot::command(&global, &args),
         Command::Target(args) => target::command(&global, args.what),
         Command::Teardown(args) => teardown::command(&global, &args),
+        Command::Import(args) => import::command(global.output, args),
         Command::Explain(args) => explain::command(global.output, &args),
         Command::Completions(args) => {
             let mut command = Cli::command();

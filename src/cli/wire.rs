@@ -8,6 +8,7 @@ pub mod verify;
 use super::options::{RunOptions, Snapshot, StopSignal, Until};
 use super::wire_kafka::kafka_options;
 use crate::config::{self as model, Config};
+use crate::debezium::{DecimalMode, Options as Events};
 use crate::error::{Error, Result, codes};
 use crate::http::Control;
 use crate::pgoutput::{Infinity, NumericUnbounded, Policies, UnknownTypes};
@@ -19,6 +20,7 @@ use crate::sink::Sink;
 use crate::sink::delta::{DeltaSink, StoreOptions, bench};
 use crate::sink::discard::DiscardSink;
 use crate::sink::kafka::KafkaSink;
+use crate::sink::stdout::StdoutSink;
 use crate::sink::{PipelineRecord, Request};
 use crate::source::Source;
 use crate::source::postgres::adapter::{PgSettings, PgSource};
@@ -41,6 +43,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Rows and bytes of a unit of events: they stand in memory, longer than the rows, until it is whole.
+const EVENT_ROWS: u64 = 50_000;
+const EVENT_BYTES: u64 = 16 << 20;
 /// The part of `limits.memory` that indexes may take.
 const INDEX_SHARE: usize = 2;
 /// Bytes in builders at which they go to the sink.
@@ -145,10 +150,28 @@ async fn into_sink<S: Source>(
             let sink = KafkaSink::new(kafka_options(cfg, target).await?)?;
             runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
         }
+        model::SinkTarget::Stdout => {
+            let sink = StdoutSink::new(events(&cfg));
+            runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
+        }
         model::SinkTarget::Discard => {
             runtime::run(source, Arc::new(DiscardSink), options, board, metrics, signal).await
         }
     }
+}
+
+/// How events look: what the file says, and what only this run knows.
+pub(super) fn events(cfg: &Config) -> Events {
+    Events {
+        database: cfg.source.address.database.clone(),
+        run_id: uuid::Uuid::new_v4().to_string(),
+        ..cfg.format.clone()
+    }
+}
+
+/// Whether the sink writes events rather than tables.
+fn writes_events(cfg: &Config) -> bool {
+    matches!(cfg.sink.target, model::SinkTarget::Stdout | model::SinkTarget::Kafka(_))
 }
 
 /// The lake of the configuration.
@@ -178,8 +201,9 @@ fn runtime_options(cfg: &Config, opts: RunOptions) -> runtime::Options {
     let memory = memory_limit(cfg);
     runtime::Options {
         limits: Limits {
-            unit_rows: cfg.sink.commit.max_rows,
-            unit_bytes: cfg.sink.commit.max_bytes,
+            unit_rows: if writes_events(cfg) { EVENT_ROWS } else { u64::MAX }.min(cfg.sink.commit.max_rows),
+            unit_bytes: if writes_events(cfg) { EVENT_BYTES } else { u64::MAX }
+                .min(cfg.sink.commit.max_bytes),
             unit_age: millis(cfg.sink.commit.interval),
             units_in_flight: UNITS_IN_FLIGHT,
             idle_cut_every: millis(if heartbeat.is_zero() { IDLE_CUT } else { heartbeat }),
@@ -275,7 +299,22 @@ async fn pg_options(cfg: &Config) -> Result<PgOptions> {
     })
 }
 
+/// Events have infinities and `NaN`, and say themselves what they do with types that they do not know.
+fn event_policies(cfg: &Config) -> Policies {
+    Policies {
+        numeric_unbounded: match cfg.format.decimal {
+            DecimalMode::Precise => NumericUnbounded::Text,
+            DecimalMode::Double | DecimalMode::String => NumericUnbounded::AllText,
+        },
+        infinity: Infinity::Keep,
+        unknown_types: UnknownTypes::Text,
+    }
+}
+
 fn policies(cfg: &Config) -> Policies {
+    if writes_events(cfg) {
+        return event_policies(cfg);
+    }
     Policies {
         numeric_unbounded: match cfg.sink.numeric_unbounded {
             model::NumericUnbounded::String => NumericUnbounded::Text,
@@ -460,7 +499,7 @@ pub async fn offline_status(cfg: Config) -> Result<Status> {
         model::SinkTarget::Kafka(target) => {
             KafkaSink::new(kafka_options(&cfg, target).await?)?.peek().await?
         }
-        model::SinkTarget::Discard => None,
+        model::SinkTarget::Stdout | model::SinkTarget::Discard => None,
     };
     if let Some(record) = record {
         show_record(&mut status, &record);

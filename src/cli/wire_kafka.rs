@@ -2,7 +2,7 @@
 
 use crate::config::{self as model, Config, KafkaTarget};
 use crate::debezium::Options as EventOptions;
-use crate::error::Result;
+use crate::error::{Error, Result, codes};
 use crate::sink::kafka::{KafkaOptions, Oversize, TopicOptions, bench};
 
 /// Events that wait in memory.
@@ -31,18 +31,19 @@ pub(super) async fn kafka_options(cfg: &Config, target: &KafkaTarget) -> Result<
         max_record: usize::try_from(target.max_record).unwrap_or(usize::MAX),
         memory: cfg.limits.memory.and_then(|m| usize::try_from(m / 4).ok()).unwrap_or(MEMORY).min(MEMORY),
         spill_dir: cfg.limits.spill_dir.clone().unwrap_or_else(|| std::env::temp_dir().join("strandline")),
-        events: event_options(cfg, target),
+        events: event_options(cfg, target)?,
     })
 }
 
-/// The form of events.
-fn event_options(cfg: &Config, target: &KafkaTarget) -> EventOptions {
-    EventOptions {
-        topic_prefix: target.prefix.clone().unwrap_or_else(|| cfg.name.clone()),
-        database: cfg.source.address.database.clone(),
-        run_id: uuid::Uuid::new_v4().to_string(),
-        ..EventOptions::default()
+/// The form of events: the address's prefix, else the file's, else the pipeline's name.
+fn event_options(cfg: &Config, target: &KafkaTarget) -> Result<EventOptions> {
+    let options = super::wire::events(cfg);
+    if options.provide_transaction_metadata {
+        let what = "format.debezium.provide_transaction_metadata is not built for Kafka yet";
+        return Err(Error::new(codes::CF004, what).with_try("remove the key"));
     }
+    let topic_prefix = target.prefix.clone().unwrap_or_else(|| cfg.name.clone());
+    Ok(EventOptions { topic_prefix, ..options })
 }
 
 /// librdkafka's properties; the operator's own come last and win.

@@ -194,6 +194,9 @@ pub(super) fn parse_sink(text: &str) -> Result<SinkTarget, Refusal> {
     if text == "discard:" || text == "discard://" {
         return Ok(SinkTarget::Discard);
     }
+    if text == "stdout:" || text == "stdout://" || text == "-" {
+        return Ok(SinkTarget::Stdout);
+    }
     let Ok(uri) = Url::parse(text) else {
         return Err(Refusal::new("is not the address of a place for tables", SINK_FORMS));
     };
@@ -216,10 +219,6 @@ pub(super) fn parse_sink(text: &str) -> Result<SinkTarget, Refusal> {
             Some(host) if !host.is_empty() => Ok(SinkTarget::Delta { uri: without_slash(uri) }),
             _ => Err(Refusal::new("names no bucket", SINK_FORMS)),
         },
-        "stdout" => Err(Refusal::not_built(
-            format!("names a {} sink, which is not built yet", uri.scheme()),
-            SINK_FORMS,
-        )),
         "s3a" | "s3n" => Err(Refusal::new("has an unknown scheme", "write s3://bucket/path")),
         _ => Err(Refusal::new("is not the address of a place for tables", SINK_FORMS)),
     }

@@ -104,6 +104,9 @@ fn sink(config: &Config) -> Value {
             map.insert("uri".into(), json!(super::redact(uri.as_str())));
         }
         SinkTarget::Kafka(target) => map.extend(kafka(target)),
+        SinkTarget::Stdout => {
+            map.insert("type".into(), json!("stdout"));
+        }
         SinkTarget::Discard => {
             map.insert("type".into(), json!("discard"));
         }

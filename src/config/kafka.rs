@@ -243,6 +243,21 @@ pub(super) fn read(
     })
 }
 
+/// The file's own prefix, where the address has none.
+pub(super) fn with_prefix(reader: &mut Reader<'_>, target: &mut KafkaTarget, top: Section<'_>, prefix: &str) {
+    let format = top.entry("format").and_then(|entry| entry.value.child("debezium"));
+    if format.and_then(|debezium| debezium.child("topic_prefix")).is_none() {
+        return;
+    }
+    match &target.prefix {
+        Some(own) if own != prefix => reader.report_missing(
+            format!("the prefix of topics is given twice: \"{own}\" in the address, \"{prefix}\" in format.debezium.topic_prefix"),
+            "keep one of them",
+        ),
+        _ => target.prefix = Some(prefix.to_owned()),
+    }
+}
+
 fn or<'r, T>(
     reader: &mut Reader<'r>,
     section: Section<'_>,

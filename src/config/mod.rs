@@ -10,6 +10,7 @@
 
 mod address;
 mod effective;
+mod format;
 mod kafka;
 mod keys;
 mod lookup;

@@ -5,6 +5,7 @@
 use super::kafka::KafkaTarget;
 use super::pattern::TablePattern;
 use super::secret::SecretSource;
+use crate::debezium::Options;
 use crate::schema::TableName;
 use crate::schema::change::ChangePolicy;
 use crate::sink::write::{Maintenance, OnForeignChange, WriteChoices};
@@ -48,6 +49,8 @@ pub struct Config {
     pub snapshot: SnapshotConfig,
     /// Where the tables go.
     pub sink: SinkConfig,
+    /// How events look, for sinks that write events.
+    pub format: Options,
     /// What happens with rows that cannot be represented.
     pub errors: ErrorsConfig,
     /// Limits.
@@ -277,6 +280,8 @@ pub enum SinkTarget {
     },
     /// Events in Kafka topics.
     Kafka(Box<KafkaTarget>),
+    /// Lines of JSON on standard output.
+    Stdout,
     /// Nothing is kept: for measuring the source.
     Discard,
 }
@@ -286,6 +291,7 @@ impl fmt::Display for SinkTarget {
         match self {
             SinkTarget::Delta { uri } => write!(f, "{uri} (delta)"),
             SinkTarget::Kafka(target) => write!(f, "{target}"),
+            SinkTarget::Stdout => f.write_str("stdout"),
             SinkTarget::Discard => f.write_str("discard"),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::Overrides;
 use super::address::{ParsedSource, default_port, parse_port, parse_sink, parse_source};
+use super::format::read_format as read_event_format;
 use super::kafka;
 use super::model::{
     BadRow, BudgetAction, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig,
@@ -67,7 +68,11 @@ pub(super) fn read_config(
     let source = read_source(reader, source_section, connection, name.as_deref(), overrides);
     let tables = read_tables(reader, top, overrides, &default_tables);
     let snapshot = read_snapshot(reader, top);
-    let sink = read_sink(reader, top, overrides);
+    let mut sink = read_sink(reader, top, overrides);
+    let format = read_event_format(reader, top);
+    if let (Some(SinkConfig { target: SinkTarget::Kafka(target), .. }), Some(format)) = (&mut sink, &format) {
+        kafka::with_prefix(reader, target, top, &format.topic_prefix);
+    }
     let errors = read_errors(reader, top);
     let limits = read_limits(reader, top);
     let http = read_http(reader, top);
@@ -79,6 +84,7 @@ pub(super) fn read_config(
         tables: tables?,
         snapshot: snapshot?,
         sink: sink?,
+        format: format?,
         errors: errors?,
         limits: limits?,
         http: http?,
@@ -549,18 +555,24 @@ fn read_schema_changes(reader: &mut Reader<'_>, sink: Section<'_>) -> Option<Cha
 enum SinkType {
     Delta,
     Kafka,
+    Stdout,
     Discard,
 }
 
 fn read_target(reader: &mut Reader<'_>, section: Section<'_>, overrides: &Overrides) -> Option<SinkTarget> {
-    let allowed = [("delta", SinkType::Delta), ("kafka", SinkType::Kafka), ("discard", SinkType::Discard)];
+    let allowed = [
+        ("delta", SinkType::Delta),
+        ("kafka", SinkType::Kafka),
+        ("stdout", SinkType::Stdout),
+        ("discard", SinkType::Discard),
+    ];
     let uri = overrides.sink_uri.as_deref();
     let is_kafka = |text: &str| text.starts_with("kafka://");
     let written = section.entry("uri").and_then(|entry| entry.value.as_text());
     // An address says what it is an address of.
     let default = if written.is_some_and(is_kafka) { SinkType::Kafka } else { SinkType::Delta };
     let kind = or_default(reader, section, "type", default, |reader, section, key| {
-        reader.choice(section, key, &allowed, &["stdout"])
+        reader.choice(section, key, &allowed, &[])
     });
     if let Some(uri) = uri.filter(|uri| is_kafka(uri)) {
         let address = argument(reader, "SINK_URI", uri, kafka::parse_address)?;
@@ -586,6 +598,7 @@ fn read_target(reader: &mut Reader<'_>, section: Section<'_>, overrides: &Overri
     refuse_kafka_keys(reader, section);
     let from_file = reader.parsed(section, "uri", Repeat::Never, parse_sink);
     match (kind, section.entry("uri")) {
+        (SinkType::Stdout, _) => Some(SinkTarget::Stdout),
         (SinkType::Discard, _) => Some(SinkTarget::Discard),
         (_, Some(_)) => from_file,
         (_, None) => {

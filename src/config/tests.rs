@@ -160,7 +160,7 @@ sink:
   write: merge
   commit: {interval: 5ms, max_rows: many, max_bytes: 256M}
 errors: {bad_row: dlq}
-format: {style: debezium}
+format: {styl: debezium, debezium: {compat: "3.7", decimal_handling_mode: exact}}
 "#
         ),
         [
@@ -177,7 +177,8 @@ format: {style: debezium}
             "CF003 14:37 sink.commit.max_rows: \"many\" is not a whole number",
             "CF003 14:54 sink.commit.max_bytes: \"256M\" has the unknown unit \"M\"",
             "CF004 15:19 errors.bad_row: \"dlq\" is not built yet",
-            "CF004 16:1 format is not built yet",
+            "CF002 16:10 unknown key \"styl\" in format",
+            "CF004 16:45 format.debezium.compat: \"3.7\" is not built yet",
         ]
     );
 }

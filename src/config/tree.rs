@@ -45,6 +45,14 @@ impl Node {
         matches!(&self.value, Value::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null"))
     }
 
+    /// What stands under a key, when it is a section.
+    pub(super) fn child(&self, key: &str) -> Option<&Node> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value),
+            Value::List(_) | Value::Scalar { .. } => None,
+        }
+    }
+
     /// Its text as written, when it is a single value.
     pub(super) fn as_text(&self) -> Option<&str> {
         match &self.value {

@@ -50,6 +50,8 @@ mod oid {
     pub(super) const NO_ARRAYS: [u32; 7] = [MONEY, NAME, INTERVAL, VARBIT, XML, POINT, REFCURSOR];
 }
 
+const NO_UUID: &str = "00000000-0000-0000-0000-000000000000";
+
 /// How a column is written.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Compiled {
@@ -84,6 +86,7 @@ pub(super) fn compile(
         .and_then(|declared| declared.default.as_deref())
         .filter(|_| shows_default(&found))
         .and_then(default::parse)
+        .map(|default| default.of_uuid(found.oid == oid::UUID))
         .filter(|default| default.is_of(&conv));
     let nullness = match (optional, &default) {
         (false, _) => Nullness::Required,
@@ -95,6 +98,14 @@ pub(super) fn compile(
 }
 
 impl DefaultValue {
+    /// The zero of a `uuid` is one.
+    fn of_uuid(self, is_uuid: bool) -> Self {
+        match self {
+            DefaultValue::Function if is_uuid => DefaultValue::Constant(NO_UUID.to_owned()),
+            other => other,
+        }
+    }
+
     /// Whether a column of this kind can have it.
     fn is_of(&self, conv: &Conv) -> bool {
         self.write(conv, 0, &mut super::out::Nowhere).is_some()
@@ -147,7 +158,7 @@ fn known(found: &DeclaredType, options: &Options) -> Option<(Schema, Conv)> {
     if let Some(labels) = &found.labels {
         return Some((enumeration(labels), Conv::Text));
     }
-    if let Some(element) = &found.element {
+    if let Some(element) = found.element.as_ref().filter(|_| found.oid != oid::OIDVECTOR) {
         return array(element, options);
     }
     let text = || Schema::of(Type::String);

@@ -281,6 +281,7 @@ impl WriteWith<()> for Message<'_> {
             previous: message.previous,
             ordinal: 0,
             commit_start: Lsn::ZERO,
+            end: Lsn::ZERO,
             source_us: message.time + EPOCH,
             now_ns,
         };

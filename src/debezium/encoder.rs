@@ -14,7 +14,7 @@ use super::topic::{adjusted_schema_name, routed, table_topic};
 use super::value::Trouble;
 use crate::error::{Code, Error, Result, codes};
 use crate::event::{ChangeBatch, Op, SnapshotPoint, Txn};
-use crate::position::Lsn;
+use crate::position::{CommitLsn, Lsn};
 use crate::schema::TableSchema;
 use std::ops::Range;
 use std::sync::Arc;
@@ -87,6 +87,7 @@ pub(super) struct Change {
     pub(super) previous: Option<Lsn>,
     pub(super) ordinal: u64,
     pub(super) commit_start: Lsn,
+    pub(super) end: Lsn,
     /// Microseconds since 1970.
     pub(super) source_us: i64,
     pub(super) now_ns: i64,
@@ -329,10 +330,10 @@ impl Encoder {
             None => None,
         };
         let mut runs = batch.runs.iter().peekable();
-        let mut txn: Option<Txn> = None;
+        let mut txn: Option<(Txn, Option<CommitLsn>)> = None;
         for (row, &op) in batch.ops.iter().enumerate() {
             while let Some(run) = runs.next_if(|run| run.first_row as usize <= row) {
-                txn = Some(run.txn);
+                txn = Some((run.txn, run.end));
             }
             let change = change_of(batch, row, op, txn, occasion)?;
             let old = before.as_ref().and_then(|(rows, index)| {
@@ -552,6 +553,7 @@ fn entry(change: &Change, op: Op, own_headers: Range<usize>) -> Entry {
             lsn: change.lsn,
             xid: change.xid.and_then(|xid| u32::try_from(xid).ok()).unwrap_or(0),
             commit_time: change.source_us - EPOCH,
+            end: change.end,
         },
         op,
         key: None,
@@ -567,7 +569,7 @@ fn change_of(
     batch: &ChangeBatch,
     row: usize,
     op: Op,
-    txn: Option<Txn>,
+    txn: Option<(Txn, Option<CommitLsn>)>,
     occasion: &Occasion,
 ) -> Result<Change> {
     let now_ns = occasion.now_ns;
@@ -586,11 +588,12 @@ fn change_of(
             previous: None,
             ordinal: 0,
             commit_start: Lsn::ZERO,
+            end: Lsn::ZERO,
             source_us: snapshot.point.time.map_or(now_ns / 1000, |time| time + EPOCH),
             now_ns,
         });
     }
-    let txn = txn.ok_or_else(|| Error::new(codes::RT001, "a streamed row without its transaction"))?;
+    let (txn, end) = txn.ok_or_else(|| Error::new(codes::RT001, "a streamed row without its transaction"))?;
     Ok(Change {
         row,
         op,
@@ -600,6 +603,7 @@ fn change_of(
         previous: Some(txn.after.lsn()).filter(|after| *after > Lsn::ZERO),
         ordinal: batch.ordinals.get(row).copied().unwrap_or(0),
         commit_start: txn.commit_start,
+        end: end.map_or(txn.commit_start, CommitLsn::lsn),
         source_us: txn.commit_time + EPOCH,
         now_ns,
     })

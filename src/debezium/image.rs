@@ -91,6 +91,19 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// Debezium's placeholder, and the UUID that Java makes of its bytes.
+const UNAVAILABLE: (&str, &str) = ("__debezium_unavailable_value", "b68a35a7-17ad-35b3-af2a-ae46edb4545a");
+
+/// What stands for an unchanged value of this column. `None`: nothing that is of its type.
+fn placeholder_of<'a>(compiled: &Compiled, text: &'a str) -> Option<&'a str> {
+    match &compiled.schema.ty {
+        Type::Array(items) if items.name.as_deref() == Some("io.debezium.data.Uuid") => {
+            (text == UNAVAILABLE.0).then_some(UNAVAILABLE.1)
+        }
+        _ => Some(text),
+    }
+}
+
 /// One field of a struct.
 #[derive(Clone, Debug)]
 pub(super) struct Field {
@@ -161,8 +174,10 @@ impl Field {
         let mut when_null = Vec::new();
         make.with(&mut when_null, WhenNull(&compiled, options.replace_null_with_default));
         let mut placeholder = Vec::new();
-        let text = &options.unavailable_value_placeholder;
-        let placeholder = make.with(&mut placeholder, Placeholder(&compiled, text)).map(|()| placeholder);
+        let text = placeholder_of(&compiled, &options.unavailable_value_placeholder);
+        let placeholder = text
+            .and_then(|text| make.with(&mut placeholder, Placeholder(&compiled, text)))
+            .map(|()| placeholder);
         let mut default = Vec::new();
         let json = super::encoder::JsonOuts { decimals: options.decimal_format, with_schema: true };
         let default = json.with(&mut default, ShownDefault(&compiled)).map(|()| default);

@@ -49,6 +49,9 @@ mod text;
 mod topic;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 pub use control::{Control, ControlRecord, EndOfTransaction, LogicalMessage, transaction_id};
 pub use encoder::{AvroSchemas, Encoder, Marker, Occasion, SnapshotRows};
 pub use options::{

@@ -212,6 +212,8 @@ impl PartialEq for Route {
     }
 }
 
+impl Eq for Route {}
+
 impl Route {
     /// Compiles a rule.
     ///
@@ -237,7 +239,7 @@ pub struct KeyColumns {
 
 /// Everything that may be chosen. The default is Debezium's, but for `replace_null_with_default`, which would make a
 /// default of every null.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
     /// The form of values.
     pub style: Style,

@@ -48,6 +48,8 @@ pub struct Place {
     pub xid: u32,
     /// When it committed, microseconds since 2000-01-01 UTC.
     pub commit_time: i64,
+    /// End of the transaction's commit record, if that had come; else its start.
+    pub end: Lsn,
 }
 
 /// The `transaction` block of one event: counted over the events of its transaction by whoever merges the tables'

@@ -62,9 +62,9 @@ fn part(part: Option<&Range<usize>>, out: &mut Vec<u8>) {
 }
 
 fn store_entry(entry: &Entry, out: &mut Vec<u8>) {
-    let Place { commit_start, ordinal, lsn, xid, commit_time } = entry.place;
+    let Place { commit_start, ordinal, lsn, xid, commit_time, end } = entry.place;
     out.extend_from_slice(&entry.row.to_le_bytes());
-    for raw in [commit_start.raw(), ordinal, lsn.raw()] {
+    for raw in [commit_start.raw(), ordinal, lsn.raw(), end.raw()] {
         out.extend_from_slice(&raw.to_le_bytes());
     }
     out.extend_from_slice(&xid.to_le_bytes());
@@ -83,13 +83,14 @@ fn store_entry(entry: &Entry, out: &mut Vec<u8>) {
 
 fn load_entry(rest: &mut Rest<'_>) -> Option<Entry> {
     let row = u32::from_le_bytes(rest.array()?);
-    let (commit_start, ordinal, lsn) = (rest.number()?, rest.number()?, rest.number()?);
+    let (commit_start, ordinal) = (Lsn::new(rest.number()?), rest.number()?);
+    let (lsn, end) = (Lsn::new(rest.number()?), Lsn::new(rest.number()?));
     let xid = u32::from_le_bytes(rest.array()?);
     let commit_time = i64::from_le_bytes(rest.array()?);
     let [op, header, tombstone] = rest.array()?;
     let (key, value, transaction) = (rest.part()?, rest.part()?, rest.part()?);
     let (of_header, own_headers) = (rest.part()?, rest.part()??);
-    let place = Place { commit_start: Lsn::new(commit_start), ordinal, lsn: Lsn::new(lsn), xid, commit_time };
+    let place = Place { commit_start, ordinal, lsn, xid, commit_time, end };
     let key_header = match (header, of_header) {
         (0, None) => KeyHeader::None,
         (1, Some(part)) => KeyHeader::New(part),
@@ -156,6 +157,7 @@ mod tests {
                 lsn: Lsn::new(9),
                 xid: 3,
                 commit_time: -1,
+                end: Lsn::new(11),
             },
             op: Op::Delete,
             key: Some(0..2),

@@ -10,7 +10,7 @@ use crate::position::CommitLsn;
 pub struct SnapshotPoint {
     /// The snapshot holds exactly the transactions up to here.
     pub position: CommitLsn,
-    /// The next transaction id when it was taken, if the source has such numbers.
+    /// The newest transaction id when it was taken, if the source has such numbers.
     pub xid: Option<u64>,
     /// When it was taken, by the source's clock, microseconds since 2000-01-01 UTC.
     pub time: Option<i64>,

@@ -78,6 +78,8 @@ pub struct TxnRun {
     pub first_row: u32,
     /// The transaction.
     pub txn: Txn,
+    /// End of its commit record, if that has come.
+    pub end: Option<CommitLsn>,
 }
 
 /// Row images from before the change.
@@ -150,9 +152,9 @@ impl ChangeBatch {
 
     /// Gives all rows their transaction, at Stream Commit. Does nothing to rows that have one and to
     /// snapshot rows.
-    pub fn stamp(&mut self, txn: Txn) {
+    pub fn stamp(&mut self, txn: Txn, end: CommitLsn) {
         if !self.is_stamped() {
-            self.runs.push(TxnRun { first_row: 0, txn });
+            self.runs.push(TxnRun { first_row: 0, txn, end: Some(end) });
         }
     }
 
@@ -187,7 +189,7 @@ impl ChangeBatch {
         let runs = self.runs[begun..]
             .iter()
             .take_while(|run| (run.first_row as usize) < from + rows)
-            .map(|run| TxnRun { first_row: run.first_row.saturating_sub(first), txn: run.txn })
+            .map(|run| TxnRun { first_row: run.first_row.saturating_sub(first), ..*run })
             .collect();
         ChangeBatch {
             schema: Arc::clone(&self.schema),
@@ -230,7 +232,7 @@ mod tests {
             Arc::new(TableSchema::new(TableId(1), TableName::new("s", "t"), vec![column], vec![0], false));
         let (mut runs, mut rows) = (vec![], 0);
         for &(start, n) in transactions {
-            runs.push(TxnRun { first_row: rows as u32, txn: txn(start) });
+            runs.push(TxnRun { first_row: rows as u32, txn: txn(start), end: None });
             rows += n;
         }
         let ids = Int64Array::from((0..rows as i64).collect::<Vec<_>>());

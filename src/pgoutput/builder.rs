@@ -10,7 +10,7 @@ use super::reason::{Reason, ValueError};
 use super::tuple::{TupleData, Value};
 use super::types::Policies;
 use crate::event::{Before, ChangeBatch, Op, Txn, TxnRun};
-use crate::position::Lsn;
+use crate::position::{CommitLsn, Lsn};
 use crate::schema::{ColumnKind, TableSchema};
 use std::sync::Arc;
 
@@ -227,10 +227,19 @@ impl BatchBuilder {
 
     /// Ends a transaction: gives it the rows that came since the last end. No rows, no run.
     pub fn end_transaction(&mut self, txn: Txn) {
+        self.end_run(txn, None);
+    }
+
+    /// The same, when the end of its commit record is known.
+    pub fn commit(&mut self, txn: Txn, end: CommitLsn) {
+        self.end_run(txn, Some(end));
+    }
+
+    fn end_run(&mut self, txn: Txn, end: Option<CommitLsn>) {
         if self.open_from < self.ordinals.len() {
             // A batch ends long before 2^32 rows: a row takes a byte at least and a batch less than 2 GiB.
             let first_row = u32::try_from(self.open_from).unwrap_or(u32::MAX);
-            self.runs.push(TxnRun { first_row, txn });
+            self.runs.push(TxnRun { first_row, txn, end });
             self.open_from = self.ordinals.len();
         }
     }

@@ -274,8 +274,25 @@ fn money(text: &[u8]) -> Result<i64, Reason> {
     if negative { Ok(value) } else { value.checked_neg().ok_or(Reason::OutOfRange) }
 }
 
+/// The least and the greatest value of a type.
+trait Extremes {
+    fn is_extreme(&self) -> bool;
+}
+
+impl Extremes for i32 {
+    fn is_extreme(&self) -> bool {
+        matches!(*self, i32::MIN | i32::MAX)
+    }
+}
+
+impl Extremes for i64 {
+    fn is_extreme(&self) -> bool {
+        matches!(*self, i64::MIN | i64::MAX)
+    }
+}
+
 #[inline]
-fn push_moment<T: Default>(
+fn push_moment<T: Default + Extremes>(
     values: &mut Vec<T>,
     moment: Moment<T>,
     nulls: &mut Mask,
@@ -283,12 +300,14 @@ fn push_moment<T: Default>(
     infinity: Infinity,
 ) -> Result<(), Reason> {
     match (moment, infinity) {
-        (Moment::Finite(value), _) => values.push(value),
-        (Moment::Infinite, Infinity::Null) => {
+        // That very microsecond stands for infinity then.
+        (Moment::Finite(value), Infinity::Keep) if value.is_extreme() => return Err(Reason::OutOfRange),
+        (Moment::Finite(value), _) | (Moment::Infinite(value), Infinity::Keep) => values.push(value),
+        (Moment::Infinite(_), Infinity::Null) => {
             nulls.set(row);
             values.push(T::default());
         }
-        (Moment::Infinite, Infinity::Stop) => return Err(Reason::Infinity),
+        (Moment::Infinite(_), Infinity::Stop) => return Err(Reason::Infinity),
     }
     Ok(())
 }

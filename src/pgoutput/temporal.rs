@@ -17,15 +17,15 @@ const EPOCH_MICROS: i64 = EPOCH_DAYS as i64 * DAY;
 pub(super) enum Moment<T> {
     /// Days or microseconds since 1970-01-01.
     Finite(T),
-    /// `infinity` or `-infinity`.
-    Infinite,
+    /// `infinity` or `-infinity`: the type's greatest or least value.
+    Infinite(T),
 }
 
 /// The binary form of a date: days since 2000-01-01.
 #[inline]
 pub(super) fn date(days: i32) -> Result<Moment<i32>, Reason> {
     if days == i32::MAX || days == i32::MIN {
-        return Ok(Moment::Infinite);
+        return Ok(Moment::Infinite(days));
     }
     days.checked_add(EPOCH_DAYS).map(Moment::Finite).ok_or(Reason::OutOfRange)
 }
@@ -35,7 +35,7 @@ pub(super) fn date(days: i32) -> Result<Moment<i32>, Reason> {
 #[inline]
 pub(super) fn timestamp(micros: i64) -> Result<Moment<i64>, Reason> {
     if micros == i64::MAX || micros == i64::MIN {
-        return Ok(Moment::Infinite);
+        return Ok(Moment::Infinite(micros));
     }
     micros.checked_add(EPOCH_MICROS).map(Moment::Finite).ok_or(Reason::OutOfRange)
 }
@@ -183,8 +183,10 @@ fn days((year, month, day): (i64, i64, i64), bc: bool) -> Result<i64, Reason> {
 
 /// The text form of a date.
 pub(super) fn text_to_date(text: &[u8]) -> Result<Moment<i32>, Reason> {
-    if text == b"infinity" || text == b"-infinity" {
-        return Ok(Moment::Infinite);
+    match text {
+        b"infinity" => return Ok(Moment::Infinite(i32::MAX)),
+        b"-infinity" => return Ok(Moment::Infinite(i32::MIN)),
+        _ => {}
     }
     let mut scan = Scan(text);
     let date = scan.date()?;
@@ -194,8 +196,10 @@ pub(super) fn text_to_date(text: &[u8]) -> Result<Moment<i32>, Reason> {
 
 /// The text form of a timestamp; with an offset if it is a `timestamptz`.
 pub(super) fn text_to_timestamp(text: &[u8], zoned: bool) -> Result<Moment<i64>, Reason> {
-    if text == b"infinity" || text == b"-infinity" {
-        return Ok(Moment::Infinite);
+    match text {
+        b"infinity" => return Ok(Moment::Infinite(i64::MAX)),
+        b"-infinity" => return Ok(Moment::Infinite(i64::MIN)),
+        _ => {}
     }
     let mut scan = Scan(text);
     let date = scan.date()?;

@@ -34,6 +34,8 @@ pub enum NumericUnbounded {
     },
     /// A double, the nearest; a value beyond its range stops the table.
     Double,
+    /// Text, and so is every `numeric` that has a precision: for formats that have `NaN`.
+    AllText,
 }
 
 /// What to do with `infinity` and `-infinity` in dates and timestamps, which Delta cannot hold.
@@ -44,6 +46,8 @@ pub enum Infinity {
     Stop,
     /// Write null.
     Null,
+    /// Keep the type's greatest or least value in its place: for formats that have infinities of their own.
+    Keep,
 }
 
 /// What to do with a column of a type that we do not know.
@@ -174,9 +178,12 @@ fn numeric_typmod(typmod: i32) -> Option<(i32, i32)> {
 }
 
 fn numeric_kind(typmod: i32, policies: &Policies) -> ColumnKind {
+    if policies.numeric_unbounded == NumericUnbounded::AllText {
+        return ColumnKind::NumericText;
+    }
     let Some((precision, scale)) = numeric_typmod(typmod) else {
         return match policies.numeric_unbounded {
-            NumericUnbounded::Text => ColumnKind::NumericText,
+            NumericUnbounded::Text | NumericUnbounded::AllText => ColumnKind::NumericText,
             NumericUnbounded::Double => ColumnKind::NumericDouble,
             NumericUnbounded::Decimal { precision, scale } => decimal(precision.into(), scale.into()),
         };

@@ -17,6 +17,7 @@ use std::sync::Arc;
 pub mod delta;
 pub mod discard;
 pub mod kafka;
+pub mod stdout;
 pub mod write;
 
 /// Proof of a takeover: without one nothing can be committed.

@@ -4,10 +4,11 @@ use crate::harness::kafka::{Broker, Record, shared};
 use crate::harness::places;
 use crate::harness::random::Random;
 use crate::harness::sql::{Sql, SqlError};
-use crate::harness::{Scene, until};
+use crate::harness::{LONG, Scene, until};
 use crate::workload::Clients;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// A scene whose sink is this broker; the pipeline's name is the first part of its topics.
@@ -314,4 +315,161 @@ fn a_transaction_larger_than_memory_comes_whole() {
     assert_eq!(records.len(), 150_010);
     println!("at most {peak} MiB");
     assert!(peak < 300, "{peak} MiB");
+}
+
+/// The short form without a file; topics as they were asked for; partitions as the Java client computes them.
+#[test]
+fn topics_are_made_as_asked_for() {
+    let broker = shared();
+    let mut scene = scene("kafka-topics", broker);
+    scene.sql().exec("create table t(id int primary key); insert into t select generate_series(1, 200)");
+    let address = broker.address();
+    scene.config.target = Some(format!(
+        "  uri: kafka://{address}/pre.fix\n  topics: {{partitions: 6, settings: {{cleanup.policy: compact, segment.ms: \"777000\"}}}}\n  \
+         compression: zstd\n  properties: {{batch.num.messages: \"100\"}}\n"
+    ));
+    scene.drain();
+    let records = broker.read_all(&["pre.fix.public.t"]);
+    assert_eq!(records.len(), 200);
+    let mut used = BTreeSet::new();
+    for record in &records {
+        let key = record.key.as_deref().unwrap();
+        let wanted = strandline::debezium::partition_of(key.as_bytes(), 6);
+        assert_eq!(u32::try_from(record.partition), Ok(wanted), "{key}");
+        used.insert(record.partition);
+    }
+    assert_eq!(used.len(), 6);
+    // A second pipeline, by addresses alone.
+    let sink = format!("kafka://{address}/short");
+    let outcome =
+        scene.start(&["run", &scene.config.url, &sink, "--slot", "short", "--until-caught-up"]).wait(LONG);
+    outcome.expect_code(0);
+    assert_eq!(broker.read_all(&["short.public.t"]).len(), 200);
+}
+
+/// A rule that puts several tables into one topic keeps the source's order over all of them.
+#[test]
+fn tables_in_one_topic_keep_the_order_of_the_source() {
+    let broker = shared();
+    let mut scene = scene("kafka-route", broker);
+    scene.config.more =
+        "format:\n  route: {regex: '([^.]+)\\.([^.]+)\\.([^.]+)', replacement: '$$1-all'}\n".into();
+    scene.sql().exec("create table a(id int primary key); create table b(id int primary key); create table c(id int primary key)");
+    scene.drain();
+    let mut script = String::new();
+    for id in 0..300 {
+        let table = ["a", "b", "c"][id % 3];
+        match id % 10 {
+            0 => script.push_str("begin;"),
+            9 => script.push_str("commit;"),
+            _ => {}
+        }
+        script.push_str(&format!("insert into {table} values ({id});"));
+    }
+    scene.sql().exec(&script);
+    scene.drain();
+    let ids: Vec<i64> = broker
+        .read_all(&["kafka-route-all"])
+        .iter()
+        .map(|record| value(record).unwrap()["after"]["id"].as_i64().unwrap())
+        .collect();
+    assert_eq!(ids, (0..300).collect::<Vec<i64>>());
+}
+
+/// Columns come and go, while it runs and while it is down, and no row is read again for it.
+#[test]
+fn changes_of_columns_are_followed() {
+    let broker = shared();
+    let scene = scene("kafka-ddl", broker);
+    scene.sql().exec("create table t(id int primary key, a text)");
+    scene.drain();
+    scene
+        .sql()
+        .exec("insert into t values (1, 'x'); alter table t add b int; insert into t values (2, 'y', 7)");
+    scene.drain();
+    let running = scene.start_run(&[]);
+    let mut reader = broker.reader(&["kafka-ddl.public.t"]);
+    let mut next = || value(&reader.next(LONG).expect("an event")).unwrap()["after"].to_string();
+    // A row from before the column was added: nobody could have given it a value.
+    assert_eq!(next(), r#"{"a":"x","b":null,"id":1}"#);
+    assert_eq!(next(), r#"{"a":"y","b":7,"id":2}"#);
+    scene.sql().exec("insert into t values (3, 'z', 8)");
+    assert_eq!(next(), r#"{"a":"z","b":8,"id":3}"#);
+    scene.sql().exec("alter table t drop a; insert into t values (4, 9)");
+    assert_eq!(next(), r#"{"b":9,"id":4}"#);
+    running.terminate();
+    running.wait(LONG).expect_code(0);
+    assert_eq!(broker.read_all(&["kafka-ddl.public.t"]).len(), 4);
+}
+
+/// An event that is too large stops its table, with a code; the others go on.
+#[test]
+fn a_large_event_stops_its_table() {
+    let broker = shared();
+    let mut scene = scene("kafka-size", broker);
+    scene.config.target =
+        Some(format!("  type: kafka\n  brokers: [\"{}\"]\n  max_record: 100KiB\n", broker.address()));
+    scene.sql().exec("create table big(id int primary key, t text); create table small(id int primary key)");
+    scene.drain();
+    scene.sql().exec("insert into big values (1, repeat('x', 200000)); insert into small values (1)");
+    scene.run(&["--until-caught-up"]).expect_error("KF005");
+    assert_eq!(broker.read_all(&["kafka-size.public.big"]).len(), 0);
+    assert_eq!(broker.read_all(&["kafka-size.public.small"]).len(), 1);
+}
+
+/// Without transactions events may come again after a kill, in order; none is lost.
+#[test]
+fn without_transactions_nothing_is_lost() {
+    let mut random = Random::from_env("kafka-once");
+    let broker = shared();
+    let mut scene = scene("kafka-once", broker);
+    scene.config.target =
+        Some(format!("  type: kafka\n  brokers: [\"{}\"]\n  exactly_once: false\n", broker.address()));
+    make_counters(&mut scene.sql());
+    let url = scene.pg.url("postgres", "shop");
+    let clients = Clients::start(2, &url, &mut random, Duration::from_millis(4), count);
+    for _ in 0..3 {
+        let running = scene.start_run(&[]);
+        std::thread::sleep(Duration::from_millis(random.between(500, 2000)));
+        running.kill9();
+    }
+    clients.stop();
+    scene.drain();
+    let mut seen: BTreeMap<i64, i64> = BTreeMap::new();
+    for record in broker.read_all(&["kafka-once.public.counters"]) {
+        let value = value(&record).unwrap();
+        let (id, n) = (value["after"]["id"].as_i64().unwrap(), value["after"]["n"].as_i64().unwrap());
+        // One that comes again goes back, never too far ahead.
+        let before = seen.insert(id, n);
+        assert!(before.is_none_or(|before| n <= before + 1), "counter {id}: {before:?} is followed by {n}");
+    }
+    let found = seen.iter().map(|(id, n)| format!("{id}={n}")).collect::<Vec<_>>().join(",");
+    assert_eq!(found, scene.sql().value("select string_agg(id || '=' || n, ',' order by id) from counters"));
+}
+
+/// Another pipeline's open transaction hides what follows it: a start waits until it can see everything.
+#[test]
+fn an_open_transaction_of_another_pipeline_is_waited_for() {
+    const CHECKPOINTS: &str = "__strandline_checkpoints";
+    let broker = shared();
+    let scene = scene("kafka-hidden", broker);
+    scene.sql().exec("create table t(id int primary key); insert into t values (1)");
+    scene.drain();
+    let partition = i32::try_from(strandline::debezium::partition_of(b"kafka-hidden", 32)).unwrap();
+    let mut config = rdkafka::ClientConfig::new();
+    config.set("bootstrap.servers", broker.address()).set("transactional.id", "another");
+    let other: BaseProducer = config.create().unwrap();
+    other.init_transactions(LONG).unwrap();
+    other.begin_transaction().unwrap();
+    let record = BaseRecord::to(CHECKPOINTS).partition(partition).key("another").payload("{}");
+    other.send(record).map_err(|(error, _)| error).unwrap();
+    other.flush(LONG).unwrap();
+    let running = scene.start_run(&[]);
+    until(LONG, "it waits", || running.stderr().contains("waiting for an open Kafka transaction"));
+    assert!(!running.stderr().contains("took over"), "it did not wait:\n{}", running.stderr());
+    other.abort_transaction(LONG).unwrap();
+    until(LONG, "the takeover", || running.stderr().contains("took over"));
+    running.terminate();
+    running.wait(LONG).expect_code(0);
+    assert_eq!(broker.read_all(&["kafka-hidden.public.t"]).len(), 1);
 }

@@ -14,6 +14,7 @@ mod every_type;
 mod face;
 mod failover;
 mod foreign;
+mod golden;
 mod harness;
 mod kafka;
 mod keyless;

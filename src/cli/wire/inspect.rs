@@ -121,7 +121,7 @@ pub async fn record(cfg: &Config) -> Result<Option<PipelineRecord>> {
         model::SinkTarget::Kafka(target) => {
             KafkaSink::new(super::kafka_options(cfg, target).await?)?.peek().await
         }
-        model::SinkTarget::Discard => Ok(None),
+        model::SinkTarget::Stdout | model::SinkTarget::Discard => Ok(None),
     }
 }
 

@@ -31,9 +31,12 @@ pub(super) async fn source(cfg: &Config) -> Result<MySource> {
 
 /// Events of MySQL have a form of their own, which is not written yet.
 pub(super) fn check_sink(cfg: &Config) -> Result<()> {
-    if matches!(cfg.sink.target, model::SinkTarget::Kafka(_)) {
-        return Err(Error::new(codes::CF004, "MySQL and MariaDB into Kafka is not built yet")
-            .with_try("use a sink of type delta"));
+    if matches!(cfg.sink.target, model::SinkTarget::Kafka(_) | model::SinkTarget::Stdout) {
+        return Err(Error::new(
+            codes::CF004,
+            "events of MySQL and MariaDB for Kafka or standard output are not built yet",
+        )
+        .with_try("use a sink of type delta"));
     }
     Ok(())
 }

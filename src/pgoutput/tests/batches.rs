@@ -62,9 +62,9 @@ fn a_streamed_transaction_is_stamped_when_it_commits() {
     builder.push_insert(&new(&row(&["1", "a", "b"])), 7, 0).unwrap();
     let mut batch = builder.take(None).unwrap();
     assert!(!batch.is_stamped() && batch.txn_of(0).is_none());
-    batch.stamp(txn(9));
+    batch.stamp(txn(9), CommitLsn::ZERO);
     assert!(batch.is_stamped());
-    batch.stamp(txn(10));
+    batch.stamp(txn(10), CommitLsn::ZERO);
     assert_eq!(batch.txn_of(0), Some(txn(9)));
 }
 

@@ -84,6 +84,12 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 Err(error)
                     if error.code().disposition == Disposition::Retry || error.code().is_held_elsewhere() =>
                 {
+                    if error.code() == codes::PG011
+                        && let Ok(Some(by)) = self.sink.newest_epoch().await
+                        && by > self.lease.epoch
+                    {
+                        return Err(copying::fenced(by).with_source(error));
+                    }
                     tracing::warn!(code = %error.code(), "cannot connect again: {}", error.cause_line());
                     self.board.set_retrying(&error);
                 }

@@ -195,7 +195,7 @@ impl MergeBench {
         Ok(ChangeBatch {
             schema: Arc::clone(&self.schema),
             ops: vec![Op::Update; rows.num_rows()],
-            runs: vec![TxnRun { first_row: 0, txn }],
+            runs: vec![TxnRun { first_row: 0, txn, end: None }],
             ordinals: (0..rows.num_rows() as u64).collect(),
             lsns: Vec::new(),
             after: RecordBatch::try_new(Arc::clone(&self.schema.arrow), columns).map_err(failed)?,

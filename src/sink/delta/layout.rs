@@ -363,7 +363,7 @@ fn finish(
     let mut runs: Vec<TxnRun> = Vec::with_capacity(batch.runs.len());
     for run in &batch.runs {
         let first = rows.partition_point(|row| row.change < run.first_row as usize);
-        runs.push(TxnRun { first_row: u32::try_from(first).unwrap_or(u32::MAX), txn: run.txn });
+        runs.push(TxnRun { first_row: u32::try_from(first).unwrap_or(u32::MAX), ..*run });
     }
     let widen = |before: Before| -> Result<Before> {
         let mut columns = before.rows.columns().to_vec();

@@ -134,7 +134,7 @@ fn updates(rows: RecordBatch, truncate: &ChangeBatch) -> Result<ChangeBatch> {
             *slot = take(truncate.after.column(i), &zeros, None).map_err(failed)?;
         }
     }
-    let runs = truncate.last_txn().map(|txn| TxnRun { first_row: 0, txn });
+    let runs = truncate.last_txn().map(|txn| TxnRun { first_row: 0, txn, end: None });
     let ordinal = truncate.ordinals.first().copied().unwrap_or_default();
     Ok(ChangeBatch {
         schema: Arc::clone(&truncate.schema),

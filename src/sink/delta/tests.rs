@@ -97,7 +97,7 @@ fn batch_at(schema: &Arc<TableSchema>, changes: &[Change], start: u64) -> Change
         schema: schema.clone(),
         ordinals: (0..ops.len() as u64).collect(),
         lsns: Vec::new(),
-        runs: vec![TxnRun { first_row: 0, txn }],
+        runs: vec![TxnRun { first_row: 0, txn, end: None }],
         ops,
         after: RecordBatch::try_new(schema.arrow.clone(), after).unwrap(),
         before: Some(Before { rows: RecordBatch::try_new(schema.arrow.clone(), before).unwrap(), index }),

@@ -15,7 +15,9 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::time::{Duration, Instant};
 
 const STEP: Duration = Duration::from_millis(100);
-/// Who waits says so this often.
+/// Who waits says so after this …
+const SAY_FIRST: Duration = Duration::from_secs(2);
+/// … and then this often.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// How far to read.
@@ -62,8 +64,8 @@ pub(super) fn read(options: &KafkaOptions, until: Until) -> Result<Option<State>
         .map_err(|e| explain(e, "reading the checkpoints"))?;
     let tables_key = format!("{}/tables", options.pipeline);
     let (mut main, mut tables): (Option<Vec<u8>>, Option<Vec<u8>>) = (None, None);
-    let mut said = Instant::now();
     let started = Instant::now();
+    let mut said: Option<Instant> = None;
     while position(&reader, partition) < end {
         if let Some(message) = reader.poll(STEP) {
             let message = message.map_err(|e| explain(e, "reading the checkpoints"))?;
@@ -75,8 +77,8 @@ pub(super) fn read(options: &KafkaOptions, until: Until) -> Result<Option<State>
             } else if key == tables_key.as_bytes() {
                 tables = value;
             }
-        } else if said.elapsed() > SAY_EVERY {
-            said = Instant::now();
+        } else if said.map_or(started.elapsed() > SAY_FIRST, |said| said.elapsed() > SAY_EVERY) {
+            said = Some(Instant::now());
             tracing::info!("waiting for an open Kafka transaction of another pipeline in {CHECKPOINTS}");
         }
         if started.elapsed() > LONGEST {

@@ -454,7 +454,7 @@ impl Assembler {
             if let Some(table) = self.tables.get_mut(place) {
                 table.dirty = false;
                 table.touched = !table.failed;
-                table.builder.end_transaction(open.txn);
+                table.builder.commit(open.txn, end);
             }
         }
         self.last_end = end;
@@ -541,7 +541,7 @@ impl Assembler {
             if let Some(Applied { table, batch, bytes }) = applying.next(wanted)? {
                 moved += bytes;
                 if let Some(batch) = batch {
-                    self.hand_on(table, batch, bytes);
+                    self.hand_on(table, batch, end, bytes);
                 }
             }
         }
@@ -556,7 +556,7 @@ impl Assembler {
     }
 
     /// A batch of the open transaction, behind everything that the table has.
-    fn hand_on(&mut self, id: TableId, mut batch: ChangeBatch, bytes: usize) {
+    fn hand_on(&mut self, id: TableId, mut batch: ChangeBatch, end: CommitLsn, bytes: usize) {
         let Some(&place) = self.index.get(&id) else { return };
         let (Some(open), Some(table)) = (&mut self.open, self.tables.get_mut(place)) else { return };
         if !table.builder.is_empty() {
@@ -569,7 +569,7 @@ impl Assembler {
                 }
             }
         }
-        batch.stamp(open.txn);
+        batch.stamp(open.txn, end);
         open.rows += batch.len() as u64;
         table.ready.push_back((batch, bytes));
         if !table.dirty {

@@ -167,11 +167,11 @@ impl SnapshotSlot {
     }
 }
 
-/// The next transaction id, and the server's clock in microseconds since 2000-01-01 UTC.
+/// The newest transaction id, and the server's clock in microseconds since 2000-01-01 UTC.
 ///
 /// Errors: those of the connection.
 pub async fn moment(sql: &Sql) -> Result<(u64, i64)> {
-    let query = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot()), \
+    let query = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::pg_catalog.text::int8 - 1, \
          (EXTRACT(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::int8 - 946684800000000";
     let rows = sql.rows(query).await?;
     let row = rows.first().ok_or_else(|| protocol("no row of the server's clock"))?;

@@ -97,6 +97,22 @@ impl Sql {
         self.rows(sql);
     }
 
+    /// `copy … from stdin` with this data.
+    #[track_caller]
+    pub(crate) fn copy_in(&mut self, statement: &str, data: &str) {
+        use futures_util::SinkExt as _;
+        let data = bytes::Bytes::from(data.to_owned());
+        let client = &self.client;
+        let copied: Result<u64, tokio_postgres::Error> = self.runtime.block_on(async {
+            let mut sink = Box::pin(client.copy_in(statement).await?);
+            sink.send(data).await?;
+            sink.as_mut().finish().await
+        });
+        if let Err(error) = copied {
+            panic!("{error}\n  in: {statement}");
+        }
+    }
+
     /// Runs statements; the error is for the caller to judge.
     pub(crate) fn try_exec(&mut self, sql: &str) -> Result<(), SqlError> {
         self.try_rows(sql).map(|_| ())

@@ -1,0 +1,170 @@
+//! The section `format`: how events look, for sinks that write events.
+
+use super::problem::Refusal;
+use super::reader::{Reader, Repeat, Section};
+use crate::debezium::{
+    Adjustment, BinaryMode, DecimalFormat, DecimalMode, Encoding, FlatDeletes, HstoreMode, IntervalMode,
+    KeyColumns, Options, Route, Style, TimeMode,
+};
+use crate::event::Op;
+use crate::schema::TableName;
+
+/// The version of Debezium whose bytes are written.
+const COMPAT: &str = "3.6";
+/// Values of `skipped_operations`.
+const OPERATIONS: [(&str, Option<Op>); 5] = [
+    ("none", None),
+    ("c", Some(Op::Create)),
+    ("u", Some(Op::Update)),
+    ("d", Some(Op::Delete)),
+    ("t", Some(Op::Truncate)),
+];
+
+/// A key with words, of an enum that knows its own.
+macro_rules! word {
+    ($reader:ident, $section:ident, $key:literal, $ty:ty, $into:expr) => {
+        if $section.entry($key).is_some() {
+            let words: Vec<(&str, $ty)> = <$ty>::ALL.iter().map(|value| (value.as_str(), *value)).collect();
+            $into = $reader.choice($section, $key, &words, &[])?;
+        }
+    };
+}
+
+/// Reads the section. Everything that is not written is as in [`Options::default`].
+pub(super) fn read_format(reader: &mut Reader<'_>, top: Section<'_>) -> Option<Options> {
+    let section = reader.section(top.entry("format").map(|e| &e.value), "format");
+    let mut options = Options::default();
+    word!(reader, section, "style", Style, options.style);
+    if section.entry("encoding").is_some() {
+        options.encoding = reader.choice(section, "encoding", &[("json", Encoding::Json)], &["avro"])?;
+    }
+    let debezium = reader.section(section.entry("debezium").map(|e| &e.value), "format.debezium");
+    let flat = reader.section(section.entry("flat").map(|e| &e.value), "format.flat");
+    let route = reader.section(section.entry("route").map(|e| &e.value), "format.route");
+    read_modes(reader, debezium, &mut options)?;
+    read_names(reader, debezium, &mut options)?;
+    read_events(reader, debezium, &mut options)?;
+    word!(reader, flat, "delete_tombstone_handling_mode", FlatDeletes, options.flat_deletes);
+    let any = |text: &str| Ok(text.to_owned());
+    if flat.entry("add_fields").is_some() {
+        options.flat_fields = reader.list(flat, "add_fields", "[op, table]", any)?;
+    }
+    if flat.entry("add_headers").is_some() {
+        options.flat_headers = reader.list(flat, "add_headers", "[op]", any)?;
+    }
+    if !route.written(&["regex", "replacement"]).is_empty() {
+        let regex = reader.text(route, "regex");
+        let replacement = reader.text(route, "replacement");
+        match (regex, replacement) {
+            (Some(regex), Some(replacement)) => match Route::new(&regex, &replacement) {
+                Ok(route) => options.routes = vec![route],
+                Err(what) => {
+                    reader.report_missing(
+                        format!("format.route.regex is not a regular expression: {what}"),
+                        "write it as for Kafka Connect's RegexRouter",
+                    );
+                    return None;
+                }
+            },
+            _ => {
+                reader.report_missing(
+                    "format.route needs both regex and replacement",
+                    r#"write route: {regex: "([^.]+)\\.([^.]+)\\.([^.]+)", replacement: "$$3-cdc"}"#,
+                );
+                return None;
+            }
+        }
+    }
+    Some(options)
+}
+
+fn read_modes(reader: &mut Reader<'_>, section: Section<'_>, options: &mut Options) -> Option<()> {
+    if section.entry("compat").is_some() {
+        reader.choice(section, "compat", &[(COMPAT, ())], &["3.7"])?;
+    }
+    word!(reader, section, "decimal_handling_mode", DecimalMode, options.decimal);
+    word!(reader, section, "decimal_format", DecimalFormat, options.decimal_format);
+    word!(reader, section, "time_precision_mode", TimeMode, options.time);
+    word!(reader, section, "binary_handling_mode", BinaryMode, options.binary);
+    word!(reader, section, "interval_handling_mode", IntervalMode, options.interval);
+    word!(reader, section, "hstore_handling_mode", HstoreMode, options.hstore);
+    if section.entry("money_fraction_digits").is_some() {
+        let digits = reader.number(section, "money_fraction_digits", 0..=18)?;
+        options.money_fraction_digits = u8::try_from(digits).ok()?;
+    }
+    for (key, into) in [
+        ("include_unknown_datatypes", &mut options.include_unknown_datatypes),
+        ("replace_null_with_default", &mut options.replace_null_with_default),
+    ] {
+        if section.entry(key).is_some() {
+            *into = reader.boolean(section, key)?;
+        }
+    }
+    if section.entry("schemas_enable").is_some() && reader.boolean(section, "schemas_enable")? {
+        options.encoding = Encoding::JsonWithSchema;
+    }
+    if section.entry("unavailable_value_placeholder").is_some() {
+        options.unavailable_value_placeholder = reader.text(section, "unavailable_value_placeholder")?;
+    }
+    Some(())
+}
+
+fn read_names(reader: &mut Reader<'_>, section: Section<'_>, options: &mut Options) -> Option<()> {
+    word!(reader, section, "schema_name_adjustment_mode", Adjustment, options.schema_name_adjustment);
+    word!(reader, section, "field_name_adjustment_mode", Adjustment, options.field_name_adjustment);
+    for (key, into) in [
+        ("topic_prefix", &mut options.topic_prefix),
+        ("topic_delimiter", &mut options.topic_delimiter),
+        ("topic_transaction", &mut options.transaction_topic),
+        ("topic_heartbeat_prefix", &mut options.heartbeat_topic_prefix),
+    ] {
+        if section.entry(key).is_some() {
+            *into = reader.parsed(section, key, Repeat::Value, topic_part)?;
+        }
+    }
+    Some(())
+}
+
+fn read_events(reader: &mut Reader<'_>, section: Section<'_>, options: &mut Options) -> Option<()> {
+    for (key, into) in [
+        ("tombstones_on_delete", &mut options.tombstones_on_delete),
+        ("provide_transaction_metadata", &mut options.provide_transaction_metadata),
+        ("extended_headers_enabled", &mut options.extended_headers),
+    ] {
+        if section.entry(key).is_some() {
+            *into = reader.boolean(section, key)?;
+        }
+    }
+    if section.entry("skipped_operations").is_some() {
+        let skipped = reader.list(section, "skipped_operations", "[t]", |text| {
+            let found = OPERATIONS.iter().find(|(letter, _)| *letter == text);
+            let unknown = || Refusal::new("is not an operation", "allowed: none, c, u, d, t");
+            found.map(|(_, op)| *op).ok_or_else(unknown)
+        })?;
+        options.skipped_operations = skipped.into_iter().flatten().collect();
+    }
+    if section.entry("message_key_columns").is_some() {
+        let example = "[\"public.orders:id,region\"]";
+        options.message_key_columns = reader.list(section, "message_key_columns", example, key_columns)?;
+    }
+    Some(())
+}
+
+fn topic_part(text: &str) -> Result<String, Refusal> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if !text.is_empty() && text.chars().all(allowed) {
+        return Ok(text.to_owned());
+    }
+    Err(Refusal::new("cannot be part of a topic's name", "use letters, digits, \".\", \"_\" and \"-\""))
+}
+
+fn key_columns(text: &str) -> Result<KeyColumns, Refusal> {
+    let wrong = || Refusal::new("names no key columns", "write schema.table:column,column");
+    let (table, columns) = text.split_once(':').ok_or_else(wrong)?;
+    let (schema, table) = table.split_once('.').ok_or_else(wrong)?;
+    let columns: Vec<String> = columns.split(',').map(|name| name.trim().to_owned()).collect();
+    if schema.is_empty() || table.is_empty() || columns.iter().any(String::is_empty) {
+        return Err(wrong());
+    }
+    Ok(KeyColumns { table: TableName::new(schema, table), columns })
+}
