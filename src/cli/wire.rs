@@ -1,4 +1,4 @@
-//! The one place that names concrete adapters: PostgreSQL, MySQL, Delta, Kafka, discard.
+//! The one place that names concrete adapters: PostgreSQL, MySQL, Delta, Kafka, standard output, discard.
 
 mod mysql;
 
@@ -162,7 +162,9 @@ async fn into_sink<S: Source>(
 
 /// How events look: what the file says, and what only this run knows.
 pub(super) fn events(cfg: &Config) -> Events {
+    let named = !cfg.format.topic_prefix.is_empty();
     Events {
+        topic_prefix: if named { cfg.format.topic_prefix.clone() } else { cfg.name.clone() },
         database: cfg.source.address.database.clone(),
         run_id: uuid::Uuid::new_v4().to_string(),
         ..cfg.format.clone()

@@ -42,7 +42,7 @@ fn event_options(cfg: &Config, target: &KafkaTarget) -> Result<EventOptions> {
         let what = "format.debezium.provide_transaction_metadata is not built for Kafka yet";
         return Err(Error::new(codes::CF004, what).with_try("remove the key"));
     }
-    let topic_prefix = target.prefix.clone().unwrap_or_else(|| cfg.name.clone());
+    let topic_prefix = target.prefix.clone().unwrap_or(options.topic_prefix);
     Ok(EventOptions { topic_prefix, ..options })
 }
 

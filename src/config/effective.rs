@@ -31,6 +31,7 @@ pub fn effective(config: &Config) -> Value {
         },
         "snapshot": {"workers": config.snapshot.workers},
         "sink": sink(config),
+        "format": super::format::shown(&config.format),
         "errors": {"bad_row": match config.errors.bad_row { BadRow::Stop => "stop" }},
         "limits": {
             "memory": config.limits.memory.map(format_size),

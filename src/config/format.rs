@@ -8,6 +8,7 @@ use crate::debezium::{
 };
 use crate::event::Op;
 use crate::schema::TableName;
+use serde_json::{Value, json};
 
 /// The version of Debezium whose bytes are written.
 const COMPAT: &str = "3.6";
@@ -33,7 +34,7 @@ macro_rules! word {
 /// Reads the section. Everything that is not written is as in [`Options::default`].
 pub(super) fn read_format(reader: &mut Reader<'_>, top: Section<'_>) -> Option<Options> {
     let section = reader.section(top.entry("format").map(|e| &e.value), "format");
-    let mut options = Options::default();
+    let mut options = unwritten();
     word!(reader, section, "style", Style, options.style);
     if section.entry("encoding").is_some() {
         options.encoding = reader.choice(section, "encoding", &[("json", Encoding::Json)], &["avro"])?;
@@ -167,4 +168,100 @@ fn key_columns(text: &str) -> Result<KeyColumns, Refusal> {
         return Err(wrong());
     }
     Ok(KeyColumns { table: TableName::new(schema, table), columns })
+}
+
+/// What a configuration without the section has.
+fn unwritten() -> Options {
+    // The prefix is the pipeline's name then.
+    Options { topic_prefix: String::new(), ..Options::default() }
+}
+
+/// The section as it works; null where nothing was written.
+pub(super) fn shown(options: &Options) -> Value {
+    if *options == unwritten() {
+        return Value::Null;
+    }
+    let skipped: Vec<&str> = match options.skipped_operations.as_slice() {
+        [] => vec!["none"],
+        some => some.iter().map(|op| op.letter()).collect(),
+    };
+    let key_columns: Vec<String> = options
+        .message_key_columns
+        .iter()
+        .map(|asked| format!("{}:{}", asked.table, asked.columns.join(",")))
+        .collect();
+    let prefix = Some(&options.topic_prefix).filter(|prefix| !prefix.is_empty());
+    // The expression was anchored when it was read.
+    let route = options.routes.first().map(|route| {
+        let regex = route.regex.as_str();
+        let regex = regex.strip_prefix("^(?:").and_then(|rest| rest.strip_suffix(")$")).unwrap_or(regex);
+        json!({"regex": escaped(regex), "replacement": escaped(&route.replacement)})
+    });
+    json!({
+        "style": options.style.as_str(),
+        "debezium": {
+            "compat": COMPAT,
+            "topic_prefix": prefix,
+            "schemas_enable": options.encoding == Encoding::JsonWithSchema,
+            "decimal_handling_mode": options.decimal.as_str(),
+            "decimal_format": options.decimal_format.as_str(),
+            "time_precision_mode": options.time.as_str(),
+            "binary_handling_mode": options.binary.as_str(),
+            "interval_handling_mode": options.interval.as_str(),
+            "hstore_handling_mode": options.hstore.as_str(),
+            "money_fraction_digits": options.money_fraction_digits,
+            "include_unknown_datatypes": options.include_unknown_datatypes,
+            "replace_null_with_default": options.replace_null_with_default,
+            "unavailable_value_placeholder": escaped(&options.unavailable_value_placeholder),
+            "schema_name_adjustment_mode": options.schema_name_adjustment.as_str(),
+            "field_name_adjustment_mode": options.field_name_adjustment.as_str(),
+            "topic_delimiter": options.topic_delimiter,
+            "topic_transaction": options.transaction_topic,
+            "topic_heartbeat_prefix": options.heartbeat_topic_prefix,
+            "tombstones_on_delete": options.tombstones_on_delete,
+            "provide_transaction_metadata": options.provide_transaction_metadata,
+            "extended_headers_enabled": options.extended_headers,
+            "skipped_operations": skipped,
+            "message_key_columns": key_columns,
+        },
+        "flat": {
+            "delete_tombstone_handling_mode": options.flat_deletes.as_str(),
+            "add_fields": options.flat_fields,
+            "add_headers": options.flat_headers,
+        },
+        "route": route,
+    })
+}
+
+/// A `$` would begin a variable of the environment.
+fn escaped(text: &str) -> String {
+    text.replace('$', "$$")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Origin, Overrides, load_text};
+    use super::*;
+
+    #[test]
+    fn what_is_shown_means_the_same() {
+        let load = |format: &str| {
+            let text = format!(
+                "version: 1\nname: n\nsource: {{url: 'postgres://u@h/d'}}\nsink: {{type: stdout}}\nformat: {format}\n"
+            );
+            load_text(&text, Origin::File("f".into()), &Overrides::default(), &|_| None)
+                .unwrap_or_else(|e| panic!("{}", e.report()))
+                .format
+        };
+        assert_eq!(shown(&load("{}")), Value::Null);
+        let all = r#"{style: flat, flat: {add_fields: [op], delete_tombstone_handling_mode: rewrite},
+            route: {regex: "([^.]+)\\.(.*)", replacement: "$$2-cdc"},
+            debezium: {topic_prefix: app, schemas_enable: true, decimal_handling_mode: string, skipped_operations: [none],
+            message_key_columns: ["public.t:a,b"], unavailable_value_placeholder: "~~"}}"#;
+        let first = load(all);
+        let again = load(&shown(&first).to_string());
+        // The replacement's groups are written out when it is read.
+        assert_eq!(again, first);
+        assert_eq!(crate::debezium::routed(&first, "app.x"), "x-cdc");
+    }
 }

@@ -38,6 +38,7 @@ mod resync;
 mod selftest;
 mod slot;
 mod source_safe;
+mod stdout;
 mod target;
 mod teardown;
 mod types;
