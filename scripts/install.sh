@@ -3,6 +3,8 @@
 #
 #   scripts/install.sh build              C and C++ compiler, make, perl, pkg-config (for vendored C libraries)
 #   scripts/install.sh postgres [MAJOR…]  PostgreSQL servers, 14 to 18, into the cache (default: 15 18)
+#   scripts/install.sh mysql              MySQL 9 (Debian sid's packages, unpacked into the cache)
+#   scripts/install.sh mariadb [SERIES…]  MariaDB 11.8 and 10.11 (Debian's packages), likewise (default: both)
 #   scripts/install.sh pgbouncer          a pooler, for the test that refuses one
 #   scripts/install.sh psql               PostgreSQL's client, for the demo's workload
 #   scripts/install.sh kafka              Apache Kafka (a Java runtime and Maven with it, where they are missing)
@@ -107,6 +109,103 @@ install_postgres() {
     fi
 }
 
+# Debian's own mirror as this machine knows it; on another system, the public one.
+debian_mirror() {
+    local found
+    found=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.sources /etc/apt/sources.list.d/*.list 2>/dev/null |
+        grep -oE 'https?://[^ ]+/debian/?( |$)' | head -n 1 | tr -d ' ' || true)
+    echo "${STRANDLINE_DEBIAN:-${found:-http://deb.debian.org/debian}}"
+}
+
+# fetch_debs SUITE DIR PACKAGE…: unpacks the packages with everything that they depend on, libc included, into
+# DIR. Nothing is installed: a private apt with an empty status downloads, and the programs are run by DIR's own
+# ld.so. Returns 1 when the suite does not have them.
+fetch_debs() {
+    local suite=$1 dir=$2 work=$CACHE/download/apt-$1-$$ deb
+    shift 2
+    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || apt_install debian-archive-keyring
+    mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$dir.part"
+    : >"$work/status"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(debian_mirror) $suite main" >"$work/sources.list"
+    cat >"$work/apt.conf" <<CONF
+Dir::State "$work"; Dir::State::lists "$work/lists"; Dir::State::status "$work/status"; Dir::Cache "$work/cache";
+Dir::Etc::sourcelist "$work/sources.list"; Dir::Etc::sourceparts "/dev/null"; Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null"; Acquire::Check-Valid-Until "false"; Acquire::Languages "none";
+APT::Install-Recommends "false"; APT::Sandbox::User "$(id -un)"; Debug::NoLocking "true";
+CONF
+    APT_CONFIG=$work/apt.conf apt-get update -q >"$CACHE/apt.log" 2>&1 || true
+    if ! APT_CONFIG=$work/apt.conf apt-get install -y -q --download-only "$@" >>"$CACHE/apt.log" 2>&1; then
+        rm -rf "$work" "$dir.part"
+        return 1
+    fi
+    for deb in "$work"/cache/archives/*.deb; do
+        dpkg-deb --fsys-tarfile "$deb" | tar x -C "$dir.part" --exclude=./usr/share/doc --exclude=./usr/share/man \
+            --exclude='./usr/lib/x86_64-linux-gnu/perl*' --exclude='./usr/share/perl*' --exclude='*/gconv' --exclude='*libperl*'
+    done
+    # Before Debian 13 the loader stands beside /usr.
+    if [ ! -e "$dir.part/usr/lib64" ]; then
+        ln -s ../lib64 "$dir.part/usr/lib64"
+        ln -sfn ../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 "$dir.part/lib64/ld-linux-x86-64.so.2"
+    fi
+    rm -rf "$work"
+}
+
+# foreign DIR PROGRAM …: a program of DIR, by DIR's own libraries.
+foreign() {
+    local dir=$1 program=$2
+    shift 2
+    "$dir"/usr/lib64/ld-linux-x86-64.so.2 --library-path "$dir/usr/lib/x86_64-linux-gnu:$dir/lib/x86_64-linux-gnu" \
+        "$dir/$program" "$@"
+}
+
+# finish_debs DIR PROGRAM: names the version in the stamp, and puts the folder in its place.
+finish_debs() {
+    chmod -R a+rX "$1.part"
+    foreign "$1.part" "$2" --no-defaults --version 2>/dev/null | sed -E 's/.*Ver ([^ ]+).*/\1/' >"$1.part/.stamp"
+    [ -s "$1.part/.stamp" ] || die "$2 does not run from $1.part"
+    rm -rf "$1"
+    mv "$1.part" "$1"
+}
+
+is_amd64() { [ "$(uname -m)" = x86_64 ]; }
+
+# Only Debian's moving suite has MySQL: where it is dropped there, its tests are skipped, loudly.
+install_mysql() {
+    local dir=$SERVERS/mysql9
+    [ -s "$dir/.stamp" ] && return 0
+    if ! is_amd64; then
+        say "NO MYSQL on $(uname -m): the tests on MySQL are SKIPPED"
+        return 0
+    fi
+    say "fetching MySQL (65 MB, Debian sid) into $dir"
+    if ! fetch_debs sid "$dir" mysql-server-core mysql-client-core; then
+        say "NO MYSQL: Debian sid does not have mysql-server-core now; the tests on MySQL are SKIPPED"
+        return 0
+    fi
+    finish_debs "$dir" usr/sbin/mysqld
+    say "MySQL $(cat "$dir/.stamp")"
+}
+
+install_mariadb() {
+    local all=("$@") series suite dir
+    [ ${#all[@]} -gt 0 ] || all=(11.8 10.11)
+    for series in "${all[@]}"; do
+        case $series in
+        11.8) suite=trixie ;;
+        10.11) suite=bookworm ;;
+        *) die "MariaDB $series: known are 10.11 and 11.8" ;;
+        esac
+        dir=$SERVERS/mariadb$series
+        [ -s "$dir/.stamp" ] && continue
+        is_amd64 || { say "NO MARIADB on $(uname -m): the tests on MariaDB are SKIPPED"; return 0; }
+        say "fetching MariaDB $series (20 MB, Debian $suite) into $dir"
+        fetch_debs "$suite" "$dir" mariadb-server-core mariadb-client-core ||
+            { tail -n 20 "$CACHE/apt.log" >&2; die "could not fetch MariaDB $series"; }
+        finish_debs "$dir" usr/sbin/mariadbd
+        say "MariaDB $(cat "$dir/.stamp")"
+    done
+}
+
 # PgBouncer, unpacked into the cache: installing the package would start a service.
 install_pgbouncer() {
     local dir=$SERVERS/pgbouncer
@@ -182,7 +281,7 @@ install_s3() {
     echo "$S3_PACKAGES" >"$CACHE/s3/.stamp"
 }
 
-[ $# -gt 0 ] || { sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -gt 0 ] || { sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 2; }
 mkdir -p "$CACHE/download" "$SERVERS" || die "cannot write $CACHE"
 if is_root; then chmod 755 "$CACHE" "$SERVERS"; fi
 # One installation at a time: a second one waits and then finds everything there.
@@ -195,13 +294,15 @@ shift
 case $what in
 build) install_build ;;
 postgres) install_postgres "$@" ;;
+mysql) install_mysql ;;
+mariadb) install_mariadb "$@" ;;
 psql) install_psql ;;
 pgbouncer) install_pgbouncer ;;
 kafka) install_kafka ;;
 readers) install_readers ;;
 s3) install_s3 ;;
 test)
-    install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_pgbouncer && install_kafka && install_readers && install_s3
+    install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_pgbouncer && install_mysql && install_mariadb && install_kafka && install_readers && install_s3
     ;;
 demo) install_build && install_postgres 18 && install_psql && install_readers ;;
 *) die "unknown: $what" ;;

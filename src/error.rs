@@ -36,6 +36,23 @@ pub struct Code {
     pub exit: u8,
 }
 
+impl Code {
+    /// The source's history cannot be joined to what the tables hold.
+    pub fn is_loss(self) -> bool {
+        self.id.starts_with("PG04") || self.id.starts_with("MY04")
+    }
+
+    /// A table's columns are others than those that it was followed with.
+    pub fn is_change(self) -> bool {
+        self == codes::PG022 || self == codes::MY022
+    }
+
+    /// Somebody else reads for this pipeline.
+    pub fn is_held_elsewhere(self) -> bool {
+        self == codes::PG011 || self == codes::MY031
+    }
+}
+
 impl PartialEq for Code {
     fn eq(&self, other: &Self) -> bool {
         self.id == other.id
@@ -102,12 +119,38 @@ codes! {
     KF006 HaltTable 1 "the table's topic is gone"
     KF007 Retry 1 "a Kafka transaction was lost"
     KF008 HaltPipeline 1 "the checkpoint in Kafka cannot be read"
+    MY001 HaltPipeline 3 "the server writes no binary log"
+    MY002 HaltPipeline 3 "binlog_format is not ROW"
+    MY003 HaltPipeline 3 "binlog_row_image is not FULL"
+    MY004 HaltPipeline 3 "changes of JSON are logged in part"
+    MY006 HaltPipeline 3 "the server keeps its binary logs too short"
+    MY007 HaltPipeline 3 "a privilege is missing"
+    MY008 HaltPipeline 3 "the server id is in use"
+    MY009 HaltPipeline 3 "binlog_row_metadata is not FULL"
+    MY010 HaltPipeline 3 "no table matches in MySQL"
     MY020 HaltTable 1 "the table has a column of a type that is not supported"
     MY021 HaltTable 1 "a value cannot be represented"
     MY022 HaltTable 1 "rows do not fit the table's columns"
     MY023 HaltTable 1 "the log does not repeat a value that is needed"
     MY024 HaltPipeline 1 "an event of the binary log is damaged or cannot be understood"
     MY025 HaltPipeline 1 "the binary log holds an event that cannot be applied"
+    MY026 HaltTable 1 "the MySQL table cannot be replicated as a whole"
+    MY027 HaltPipeline 1 "the binary log lacks events"
+    MY028 HaltPipeline 1 "a two-phase transaction cannot be followed"
+    MY029 HaltPipeline 1 "a change was logged as a statement"
+    MY030 HaltPipeline 3 "cannot log in to MySQL"
+    MY031 HaltPipeline 5 "another process reads for this pipeline"
+    MY032 Retry 1 "the connection to MySQL failed"
+    MY033 HaltPipeline 1 "MySQL refused a statement"
+    MY034 HaltPipeline 3 "the TLS connection to MySQL was refused"
+    MY035 HaltPipeline 3 "the version of MySQL is not supported"
+    MY036 HaltPipeline 1 "no consistent snapshot could be taken"
+    MY037 HaltTable 1 "the MySQL table was dropped or renamed"
+    MY040 HaltPipeline 1 "the server has deleted binary logs that are needed"
+    MY042 HaltPipeline 1 "the server is another one"
+    MY043 HaltPipeline 1 "the server lacks transactions that were applied"
+    MY044 HaltPipeline 1 "the binary log ends before our position"
+    MY045 HaltPipeline 1 "the binary log is not the one that was applied"
     PG001 HaltPipeline 3 "cannot log in to PostgreSQL"
     PG002 HaltPipeline 3 "wal_level is not logical"
     PG003 HaltPipeline 3 "the role may not replicate"

@@ -1,4 +1,6 @@
-//! The one place that names concrete adapters: PostgreSQL, Delta, Kafka, standard output, discard.
+//! The one place that names concrete adapters: PostgreSQL, MySQL, Delta, Kafka, standard output, discard.
+
+mod mysql;
 
 pub mod inspect;
 pub mod verify;
@@ -20,6 +22,7 @@ use crate::sink::discard::DiscardSink;
 use crate::sink::kafka::KafkaSink;
 use crate::sink::stdout::StdoutSink;
 use crate::sink::{PipelineRecord, Request};
+use crate::source::Source;
 use crate::source::postgres::adapter::{PgSettings, PgSource};
 use crate::source::postgres::catalog;
 use crate::source::postgres::options::{Endpoint, PgOptions, Renewal, Secret, TlsMode};
@@ -103,32 +106,48 @@ async fn start(
     metrics: Metrics,
     stop: StopSignal,
 ) -> Result<()> {
-    let settings = pg_settings(&cfg).await?;
-    board.update(|status| {
-        status.source.address = Some(cfg.source.address.to_string());
-        status.source.slot = Some(cfg.source.slot.clone());
-        status.source.publication = Some(cfg.source.publication.clone());
-    });
-    let source = Arc::new(PgSource::new(settings));
     let (set, signal) = runtime::StopSignal::new();
     tokio::spawn(async move {
         stop.stopped().await;
         // Nobody listens any more when the run has ended by itself.
         let _ended = set.send(true);
     });
+    board.update(|status| status.source.address = Some(cfg.source.address.to_string()));
+    if cfg.source.kind == model::SourceKind::MySql {
+        mysql::check_sink(&cfg)?;
+        let source = mysql::source(&cfg).await?;
+        return into_sink(source, &cfg, options, board, metrics, signal).await;
+    }
+    let settings = pg_settings(&cfg).await?;
+    board.update(|status| {
+        status.source.slot = Some(cfg.source.slot.clone());
+        status.source.publication = Some(cfg.source.publication.clone());
+    });
+    into_sink(PgSource::new(settings), &cfg, options, board, metrics, signal).await
+}
+
+async fn into_sink<S: Source>(
+    source: S,
+    cfg: &Config,
+    options: runtime::Options,
+    board: StatusBoard,
+    metrics: Metrics,
+    signal: runtime::StopSignal,
+) -> Result<()> {
+    let source = Arc::new(source);
     match &cfg.sink.target {
         model::SinkTarget::Delta { uri } => {
-            let mut sink = DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?
+            let mut sink = DeltaSink::open(uri.as_str(), &cfg.name, &store_options(cfg))?
                 .with_choices(cfg.sink.choices.clone())
                 .on_foreign_change(cfg.sink.on_foreign_change)
                 .with_maintenance(cfg.sink.maintenance);
             if let Some(directory) = cache_directory() {
-                sink = sink.with_cache(directory, memory_limit(&cfg) / INDEX_SHARE);
+                sink = sink.with_cache(directory, memory_limit(cfg) / INDEX_SHARE);
             }
             runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
         }
         model::SinkTarget::Kafka(target) => {
-            let sink = KafkaSink::new(kafka_options(&cfg, target).await?)?;
+            let sink = KafkaSink::new(kafka_options(cfg, target).await?)?;
             runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
         }
         model::SinkTarget::Stdout => {
@@ -322,6 +341,9 @@ fn policies(cfg: &Config) -> Policies {
 /// # Errors
 /// Those of the connection; `PG007` and others when a statement may not be run.
 pub async fn setup(cfg: Config, print: bool) -> Result<()> {
+    if cfg.source.kind == model::SourceKind::MySql {
+        return mysql::setup(&cfg, print).await;
+    }
     let settings = pg_settings(&cfg).await?;
     let sql = Sql::connect(&settings.options).await?;
     let catalog = catalog::load(&sql, &settings.selection, &settings.policies).await?;
@@ -338,6 +360,10 @@ pub async fn setup(cfg: Config, print: bool) -> Result<()> {
 /// # Errors
 /// Those of the connection; `PG011` while somebody reads from the slot.
 pub async fn teardown(cfg: &Config, yes: bool) -> Result<Teardown> {
+    if cfg.source.kind == model::SourceKind::MySql {
+        // Nothing is made on such a source.
+        return Ok(Teardown::default());
+    }
     let settings = pg_settings(cfg).await?;
     let sql = Sql::connect(&settings.options).await?;
     let found = pg_teardown::plan(&sql, &settings.options).await?;
@@ -367,6 +393,12 @@ pub(super) async fn slot(cfg: &Config, wish: Wish, yes: bool) -> Result<SlotPlan
 /// `CF005` for a name that is none, `PG009` for a table that is not replicated; what stops a run.
 pub async fn resync(cfg: Config, tables: Vec<String>) -> Result<()> {
     let names = tables.iter().map(|text| table_name(text)).collect::<Result<BTreeSet<_>>>()?;
+    if cfg.source.kind == model::SourceKind::MySql {
+        if mysql::is_answered(&cfg, &names).await? {
+            return Ok(());
+        }
+        return resync_here(cfg, names).await;
+    }
     let settings = pg_settings(&cfg).await?;
     let sql = Sql::connect(&settings.options).await?;
     let state = slot::inspect(&sql, &settings.options.slot).await?;
@@ -382,6 +414,10 @@ pub async fn resync(cfg: Config, tables: Vec<String>) -> Result<()> {
         }
         tracing::info!("the process has ended meanwhile: the copy is made here");
     }
+    resync_here(cfg, names).await
+}
+
+async fn resync_here(cfg: Config, names: BTreeSet<TableName>) -> Result<()> {
     let mut options =
         runtime_options(&cfg, RunOptions { until: Until::CaughtUp, snapshot: Snapshot::AsNeeded });
     options.resync = names;
@@ -454,8 +490,10 @@ fn table_name(text: &str) -> Result<TableName> {
 pub async fn offline_status(cfg: Config) -> Result<Status> {
     let mut status = OfflineStatus::default();
     status.source.address = Some(cfg.source.address.to_string());
-    status.source.slot = Some(cfg.source.slot.clone());
-    status.source.publication = Some(cfg.source.publication.clone());
+    if cfg.source.kind == model::SourceKind::Postgres {
+        status.source.slot = Some(cfg.source.slot.clone());
+        status.source.publication = Some(cfg.source.publication.clone());
+    }
     let record = match &cfg.sink.target {
         model::SinkTarget::Delta { uri } => {
             DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?.peek().await?
@@ -500,6 +538,9 @@ fn show_record(status: &mut OfflineStatus, record: &PipelineRecord) {
 }
 
 async fn show_source(cfg: &Config, status: &mut OfflineStatus) -> Result<()> {
+    if cfg.source.kind == model::SourceKind::MySql {
+        return mysql::show_source(cfg, status).await;
+    }
     let options = pg_options(cfg).await?;
     let sql = Sql::connect(&options).await?;
     let found = slot::inspect(&sql, &options.slot).await?;

@@ -2,7 +2,7 @@
 //!
 //! No message of this module repeats the text that it was given: it may hold a password.
 
-use super::model::{SinkTarget, SourceAddress, TlsMode};
+use super::model::{SinkTarget, SourceAddress, SourceKind, TlsMode};
 use super::problem::Refusal;
 use super::secret::Secret;
 use super::suggest;
@@ -10,14 +10,18 @@ use std::path::PathBuf;
 use url::Url;
 
 /// PostgreSQL's port.
-pub(super) const DEFAULT_PORT: u16 = 5432;
+const DEFAULT_PORT: u16 = 5432;
 
 const SPECIAL_CHARACTERS: &str = "percent-encode special characters of user and password (@ is %40, : is %3A, \
      / is %2F, # is %23, ? is %3F, % is %25), or give the password by source.password or PGPASSWORD";
 
+/// MySQL's port.
+const MYSQL_PORT: u16 = 3306;
+
 /// What a source URL said.
 #[derive(Debug)]
 pub(super) struct ParsedSource {
+    pub(super) kind: SourceKind,
     pub(super) address: SourceAddress,
     pub(super) password: Option<Secret>,
     pub(super) tls_mode: Option<TlsMode>,
@@ -26,12 +30,13 @@ pub(super) struct ParsedSource {
     pub(super) tls_key: Option<PathBuf>,
 }
 
-/// Reads `postgres://user:password@host:port/database?sslmode=…&sslrootcert=…`.
+/// Reads `postgres://user:password@host:port/database?sslmode=…&sslrootcert=…`, or the same with `mysql://`.
 pub(super) fn parse_source(text: &str) -> Result<ParsedSource, Refusal> {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-    match scheme.as_deref() {
-        Some("postgres" | "postgresql") => {}
-        Some(other @ ("mysql" | "mariadb" | "kafka")) => {
+    let kind = match scheme.as_deref() {
+        Some("postgres" | "postgresql") => SourceKind::Postgres,
+        Some("mysql" | "mariadb") => SourceKind::MySql,
+        Some(other @ "kafka") => {
             return Err(Refusal::not_built(
                 format!("names a {other} source, which is not built yet"),
                 "use a source postgres://user@host:5432/database",
@@ -40,10 +45,10 @@ pub(super) fn parse_source(text: &str) -> Result<ParsedSource, Refusal> {
         _ => {
             return Err(Refusal::new(
                 "is not the address of a database",
-                "write postgres://user:password@host:5432/database",
+                "write postgres://user:password@host:5432/database, or mysql://user:password@host:3306/database",
             ));
         }
-    }
+    };
     let url = Url::parse(text)
         .map_err(|cause| Refusal::new(format!("cannot be read ({cause})"), SPECIAL_CHARACTERS))?;
     if url.fragment().is_some() {
@@ -60,7 +65,7 @@ pub(super) fn parse_source(text: &str) -> Result<ParsedSource, Refusal> {
     for (key, value) in url.query_pairs() {
         found.parameter(&key, &value)?;
     }
-    found.finish()
+    found.finish(kind)
 }
 
 #[derive(Default)]
@@ -108,7 +113,7 @@ impl Pieces {
         Ok(())
     }
 
-    fn finish(self) -> Result<ParsedSource, Refusal> {
+    fn finish(self, kind: SourceKind) -> Result<ParsedSource, Refusal> {
         let need = |what: &str| {
             Refusal::new(format!("names no {what}"), "write postgres://user:password@host:5432/database")
         };
@@ -120,9 +125,10 @@ impl Pieces {
             return Err(need("database"));
         }
         Ok(ParsedSource {
+            kind,
             address: SourceAddress {
                 host,
-                port: self.port.unwrap_or(DEFAULT_PORT),
+                port: self.port.unwrap_or(default_port(kind)),
                 database: self.database,
                 user: self.user,
             },
@@ -132,6 +138,14 @@ impl Pieces {
             tls_cert: self.tls_cert,
             tls_key: self.tls_key,
         })
+    }
+}
+
+/// Where a product listens unless somebody says otherwise.
+pub(super) fn default_port(kind: SourceKind) -> u16 {
+    match kind {
+        SourceKind::Postgres => DEFAULT_PORT,
+        SourceKind::MySql => MYSQL_PORT,
     }
 }
 
@@ -243,7 +257,8 @@ mod tests {
         for (text, problem) in [
             ("shop", "is not the address of a database"),
             ("http://x/y", "is not the address of a database"),
-            ("mysql://u@h/d", "names a mysql source, which is not built yet"),
+            ("kafka://u@h/d", "names a kafka source, which is not built yet"),
+            ("mysql://u@h", "names no database"),
             ("postgres://h/d", "names no user"),
             ("postgres://u@h", "names no database"),
             ("postgres:///d?user=u", "names no host"),

@@ -81,9 +81,20 @@ impl fmt::Display for SourceAddress {
     }
 }
 
-/// The PostgreSQL source.
+/// Which product the source is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SourceKind {
+    /// PostgreSQL.
+    Postgres,
+    /// MySQL or MariaDB: the server says which.
+    MySql,
+}
+
+/// The source.
 #[derive(Clone, Debug)]
 pub struct SourceConfig {
+    /// Which product.
+    pub kind: SourceKind,
     /// Where it is.
     pub address: SourceAddress,
     /// The role's password.

@@ -1,14 +1,14 @@
 //! From the tree and the command line's flags to a [`Config`].
 
 use super::Overrides;
-use super::address::{DEFAULT_PORT, ParsedSource, parse_port, parse_sink, parse_source};
+use super::address::{ParsedSource, default_port, parse_port, parse_sink, parse_source};
 use super::format::read_format as read_event_format;
 use super::kafka;
 use super::model::{
     BadRow, BudgetAction, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig,
     LogConfig, LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost,
-    SinkConfig, SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, TablesConfig, TlsConfig, TlsMode,
-    UnknownTypesPolicy,
+    SinkConfig, SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, SourceKind, TablesConfig, TlsConfig,
+    TlsMode, UnknownTypesPolicy,
 };
 use super::pattern::TablePattern;
 use super::problem::{Refusal, Show};
@@ -29,6 +29,8 @@ const NAME_LIMIT: usize = 63;
 const FORMAT: &str = "1";
 /// libpq's variable for the password.
 const AMBIENT_PASSWORD: &str = "PGPASSWORD";
+/// The `mysql` client's variable for the password.
+const AMBIENT_MYSQL_PASSWORD: &str = "MYSQL_PWD";
 const DEFAULT_PUBLICATION: &str = "strandline_pub";
 const DEFAULT_TABLES: &str = "public.*";
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(10);
@@ -61,8 +63,10 @@ pub(super) fn read_config(
         (None, None, Some(connection)) => default_name(reader, connection),
         _ => None,
     };
+    let default_tables =
+        connection.as_ref().map_or_else(|| DEFAULT_TABLES.to_owned(), Connection::default_tables);
     let source = read_source(reader, source_section, connection, name.as_deref(), overrides);
-    let tables = read_tables(reader, top, overrides);
+    let tables = read_tables(reader, top, overrides, &default_tables);
     let snapshot = read_snapshot(reader, top);
     let mut sink = read_sink(reader, top, overrides);
     let format = read_event_format(reader, top);
@@ -130,16 +134,30 @@ fn default_name(reader: &mut Reader<'_>, connection: &Connection) -> Option<Stri
 
 /// How to reach the source.
 struct Connection {
+    kind: SourceKind,
     address: SourceAddress,
     password: SecretSource,
     tls: TlsConfig,
 }
 
 impl Connection {
+    /// All tables of the schema that everybody uses, or of the database.
+    fn default_tables(&self) -> String {
+        match self.kind {
+            SourceKind::Postgres => DEFAULT_TABLES.to_owned(),
+            SourceKind::MySql => format!("{}.*", self.address.database),
+        }
+    }
+
     fn from_url(parsed: ParsedSource) -> Self {
+        let ambient = match parsed.kind {
+            SourceKind::Postgres => AMBIENT_PASSWORD,
+            SourceKind::MySql => AMBIENT_MYSQL_PASSWORD,
+        };
         Connection {
+            kind: parsed.kind,
             address: parsed.address,
-            password: parsed.password.map_or(SecretSource::Ambient(AMBIENT_PASSWORD), SecretSource::Plain),
+            password: parsed.password.map_or(SecretSource::Ambient(ambient), SecretSource::Plain),
             tls: TlsConfig {
                 mode: parsed.tls_mode.unwrap_or(TlsMode::Prefer),
                 ca: parsed.tls_ca,
@@ -149,6 +167,9 @@ impl Connection {
     }
 }
 
+/// Keys of the section `source` that only PostgreSQL has.
+const ONLY_POSTGRES: [&str; 7] =
+    ["slot", "publication", "create_if_missing", "origin", "failover_slot", "wal_budget", "on_wal_budget"];
 const CONNECTION_PARTS: [&str; 4] = ["host", "port", "database", "user"];
 
 /// From the command line's URL, the file's URL, or the file's parts. The command line's URL replaces all of
@@ -158,9 +179,12 @@ fn read_connection(
     section: Section<'_>,
     overrides: &Overrides,
 ) -> Option<Connection> {
-    let _type = reader.choice(section, "type", &[("postgres", ())], &["mysql", "mariadb", "kafka"]);
+    let kinds =
+        [("postgres", SourceKind::Postgres), ("mysql", SourceKind::MySql), ("mariadb", SourceKind::MySql)];
+    let kind = reader.choice(section, "type", &kinds, &["kafka"]);
     let from_url = reader.parsed(section, "url", Repeat::Never, parse_source);
-    let from_parts = read_parts(reader, section, overrides.source_url.is_some());
+    let part_kind = kind.unwrap_or(SourceKind::Postgres);
+    let from_parts = read_parts(reader, section, part_kind, overrides.source_url.is_some());
     let password = reader.secret(section, "password", "source.password");
     let tls = reader.section(section.entry("tls").map(|e| &e.value), "source.tls");
     let modes = TlsMode::ALL.map(|mode| (mode.as_str(), mode));
@@ -182,6 +206,7 @@ fn read_connection(
         from_url?
     } else {
         ParsedSource {
+            kind: part_kind,
             address: from_parts?,
             password: None,
             tls_mode: None,
@@ -190,6 +215,7 @@ fn read_connection(
             tls_key: None,
         }
     };
+    check_kind(reader, section, kind, parsed.kind)?;
     if parsed.password.is_some() {
         report_twice(reader, section, &["password"]);
     }
@@ -214,6 +240,30 @@ fn read_connection(
     Some(Connection { password: password.unwrap_or(connection.password), ..connection })
 }
 
+/// What the section says of its product must be true, and its keys must be of that product. `None`: it is another.
+fn check_kind(
+    reader: &mut Reader<'_>,
+    section: Section<'_>,
+    said: Option<SourceKind>,
+    found: SourceKind,
+) -> Option<()> {
+    let mut report = |key: &str, message: String, advice: &'static str| {
+        if let Some(entry) = section.entry(key) {
+            reader.report(codes::CF003, entry.key_mark, Show::UpToMark, message, advice);
+        }
+    };
+    if said.is_some_and(|said| said != found) {
+        report("type", "source.type and source.url name different products".to_owned(), "let them agree");
+        return None;
+    }
+    if found == SourceKind::MySql {
+        for key in section.written(&ONLY_POSTGRES) {
+            report(key, format!("source.{key} is of PostgreSQL alone"), "remove it");
+        }
+    }
+    Some(())
+}
+
 fn report_twice(reader: &mut Reader<'_>, section: Section<'_>, keys: &[&'static str]) {
     for key in section.written(keys) {
         if let Some(entry) = section.entry(key) {
@@ -225,9 +275,14 @@ fn report_twice(reader: &mut Reader<'_>, section: Section<'_>, keys: &[&'static 
 
 /// The address from `host`, `port`, `database`, `user`. Says what is missing, unless another source of the
 /// address is there.
-fn read_parts(reader: &mut Reader<'_>, section: Section<'_>, overridden: bool) -> Option<SourceAddress> {
+fn read_parts(
+    reader: &mut Reader<'_>,
+    section: Section<'_>,
+    kind: SourceKind,
+    overridden: bool,
+) -> Option<SourceAddress> {
     let port = match section.entry("port") {
-        None => Some(DEFAULT_PORT),
+        None => Some(default_port(kind)),
         Some(_) => reader.parsed(section, "port", Repeat::Value, parse_port),
     };
     let host = reader.text(section, "host");
@@ -287,8 +342,9 @@ fn read_source(
         reader.boolean(section, key)
     });
     let (wal_budget, on_wal_budget) = read_budget(reader, section)?;
-    let Connection { address, password, tls } = connection?;
+    let Connection { kind, address, password, tls } = connection?;
     Some(SourceConfig {
+        kind,
         address,
         password,
         tls,
@@ -387,7 +443,12 @@ fn default_slot(reader: &mut Reader<'_>, name: &str) -> Option<String> {
     None
 }
 
-fn read_tables(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -> Option<TablesConfig> {
+fn read_tables(
+    reader: &mut Reader<'_>,
+    top: Section<'_>,
+    overrides: &Overrides,
+    default: &str,
+) -> Option<TablesConfig> {
     let section = reader.section(top.entry("tables").map(|e| &e.value), "tables");
     let example = "[\"public.*\"]";
     let exclude = match section.entry("exclude") {
@@ -401,7 +462,7 @@ fn read_tables(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides)
         })?;
     let include = match section.entry("include") {
         Some(_) => reader.list(section, "include", example, TablePattern::parse),
-        None => TablePattern::parse(DEFAULT_TABLES).ok().map(|pattern| vec![pattern]),
+        None => TablePattern::parse(default).ok().map(|pattern| vec![pattern]),
     };
     if !overrides.tables.is_empty() {
         let patterns = overrides.tables.iter();

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result, codes};
 use crate::event::{CopyPart, SnapshotPoint};
-use crate::position::{CommitLsn, Epoch};
+use crate::position::{CommitLsn, Epoch, Marks};
 use crate::replication::TableProgress;
 use crate::schema::TableSchema;
 use crate::sink::{Base, CommitOutcome, Sink, TableRecord, TableSink};
@@ -92,7 +92,7 @@ impl<S: Source> Snapshotter<S> {
         let began = Instant::now();
         let rows = Arc::new(AtomicU64::new(0));
         let mut attempt = 1;
-        let (position, parts) = loop {
+        let (position, marks, parts) = loop {
             let schema = Arc::clone(&copying.schema);
             match self.read(&mut copying, place, workers, Arc::clone(&rows), board).await {
                 Ok(read) => break read,
@@ -111,6 +111,7 @@ impl<S: Source> Snapshotter<S> {
                 Err(error) => return Err(error),
             }
         };
+        copying.table.mark(marks);
         let version = match copying.table.commit_copy(position, parts, Base::Copied).await? {
             CommitOutcome::Committed { version } => version,
             CommitOutcome::Fenced { by } => return Err(fenced(by)),
@@ -132,10 +133,11 @@ impl<S: Source> Snapshotter<S> {
         workers: usize,
         rows: Arc<AtomicU64>,
         board: &StatusBoard,
-    ) -> Result<(CommitLsn, Vec<CopyPart>)> {
+    ) -> Result<(CommitLsn, Marks, Vec<CopyPart>)> {
         let schema = &copying.schema;
         let counters = self.metrics.table(&schema.name.to_string());
         let session = self.get().await?;
+        let marks = session.marks();
         let point = SnapshotPoint { is_first, is_last, ..session.point() };
         let writers =
             (0..workers.max(1)).map(|_| copying.table.copy_writer(&point)).collect::<Result<_>>()?;
@@ -154,7 +156,7 @@ impl<S: Source> Snapshotter<S> {
             counted = now;
             board.update_table(&schema.name, |t| t.rows_copied = Some(now));
             if let Some(parts) = done {
-                return Ok((point.position, parts?));
+                return Ok((point.position, marks, parts?));
             }
         }
     }
@@ -166,7 +168,7 @@ async fn is_only_rewritten<S: Source>(
     schema: Arc<TableSchema>,
     error: &Error,
 ) -> Result<bool> {
-    if error.code() != codes::PG022 {
+    if !error.code().is_change() {
         return Ok(false);
     }
     let now = source.inspect().await?;

@@ -18,7 +18,7 @@ use super::health;
 use super::source_link::{self, loss};
 use super::{Options, Snapshots, StopSignal, Until};
 use crate::error::{Code, Disposition, Error, Result, codes};
-use crate::position::{CommitLsn, Lineage, Lsn};
+use crate::position::{CommitLsn, Lineage, Lsn, Marks};
 use crate::replication::recovery::{CutFound, Held, LossReason, TableFound, TableStart, judge_table};
 use crate::replication::{CutEntry, Resume, TableProgress};
 use crate::schema::{TableId, TableName, TableSchema};
@@ -26,7 +26,7 @@ use crate::sink::{
     CommitOutcome, CutTable, OpenFor, PipelineRecord, RecordChange, Sink, StoppedTable, TableRecord,
     WriterLease,
 };
-use crate::source::{HeldStream, Source, SourceTable, SourceView, Standing};
+use crate::source::{Bookmark, ChangeStream, HeldStream, Source, SourceTable, SourceView, Standing};
 use crate::telemetry::status::{PipelineState, PositionText, TableState};
 use crate::telemetry::{Metrics, StatusBoard};
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,6 +72,8 @@ pub(super) struct LiveTable<T> {
     pub(super) schema: Arc<TableSchema>,
     pub(super) table: T,
     pub(super) progress: TableProgress,
+    /// What its position means to other servers.
+    marks: Marks,
 }
 
 /// The tables as the takeover found them.
@@ -133,12 +135,15 @@ impl<S: Source, K: Sink> Session<S, K> {
             Some(_) => BTreeMap::new(),
             None => self.lost(&view).await?,
         };
-        let HeldStream { mut stream, mut slot, point } = self.source.stream().await?;
+        let HeldStream { mut stream, mut slot, mut point } = self.source.stream().await?;
         let (lease, record) = self.sink.take_over().await?;
         tracing::info!(epoch = %lease.epoch, slot = %slot.confirmed_flush, "took over");
         let mut opened = self.open_tables(&lease, &record, &view, &missed, replaced, goal).await?;
         let held = held(&record, &opened.live);
-        if !replaced {
+        let bookmark = if replaced { Bookmark::default() } else { bookmark(&record, &opened.live, &held) };
+        if let Some(place) = stream.seek(bookmark).await? {
+            (slot, point) = (place.slot, place.point);
+        } else if !replaced {
             let positions: Vec<CommitLsn> = opened.live.values().map(|t| t.progress.position).collect();
             let was = fresh.is_none().then_some(&slot);
             let recorded = record.lineage.clone();
@@ -161,7 +166,7 @@ impl<S: Source, K: Sink> Session<S, K> {
         let copied = self.copy_all(&lease, to_copy, fresh, begin, goal).await?;
         for done in copied {
             let Copied { schema, table, progress } = done;
-            live.insert(schema.id, LiveTable { schema, table, progress });
+            live.insert(schema.id, LiveTable { schema, table, progress, marks: Marks::default() });
         }
         let last_copy = live.values().map(|t| t.progress.position).max();
         goal.resynced = true;
@@ -247,10 +252,11 @@ impl<S: Source, K: Sink> Session<S, K> {
             None => Ok(()),
             Some(name) => match view.refused.iter().find(|refused| refused.name == *name) {
                 Some(refused) => Err(again(&refused.error)),
-                None => {
-                    Err(Error::new(codes::PG009, format!("the source has no table \"{name}\" to replicate"))
-                        .with_try("check the name, and tables.include in the configuration"))
-                }
+                None => Err(Error::new(
+                    S::CODES.no_table,
+                    format!("the source has no table \"{name}\" to replicate"),
+                )
+                .with_try("check the name, and tables.include in the configuration")),
             },
         }
     }
@@ -326,7 +332,7 @@ impl<S: Source, K: Sink> Session<S, K> {
                         t.position = found.position.map(|p| PositionText(p.lsn()));
                     });
                     let schema = Arc::new(TableSchema::clone(schema).with_past(found.past));
-                    opened.live.insert(schema.id, LiveTable { schema, table, progress });
+                    opened.live.insert(schema.id, LiveTable { schema, table, progress, marks: found.marks });
                 }
                 Ok((table, record, TableStart::Copy | TableStart::Stop(_))) => {
                     let estimate = source.estimated_rows;
@@ -449,7 +455,7 @@ impl<S: Source, K: Sink> Session<S, K> {
             let place = (at == 0, at == last);
             match snapshots.copy::<K>(copying, place, self.options.copy_workers, &self.board).await {
                 Ok(done) => copied.push(done),
-                Err(error) if error.code() == codes::PG022 && goal.copies_lost < COPIES_LOST => {
+                Err(error) if error.code().is_change() && goal.copies_lost < COPIES_LOST => {
                     tracing::info!(table = %schema.name, "{}: its copy begins again", error.cause_line());
                     (goal.copy_again, goal.copies_lost) = (true, goal.copies_lost + 1);
                     return Err(error);
@@ -507,7 +513,7 @@ impl<S: Source, K: Sink> Session<S, K> {
 }
 
 /// Losses that a new copy of every table mends. Another system or database is a wrong address, not a loss.
-const REPLACEABLE: [Code; 8] = [
+const REPLACEABLE: [Code; 12] = [
     codes::PG040,
     codes::PG041,
     codes::PG043,
@@ -516,6 +522,10 @@ const REPLACEABLE: [Code; 8] = [
     codes::PG046,
     codes::PG047,
     codes::PG007,
+    codes::MY040,
+    codes::MY043,
+    codes::MY044,
+    codes::MY045,
 ];
 
 /// What was found and what to do, in one line: for the log, the status and the record of a stopped table.
@@ -542,6 +552,27 @@ fn again(error: &Error) -> Error {
     match error.advice() {
         Some(advice) => copy.with_try(advice),
         None => copy,
+    }
+}
+
+/// The same, for a source that keeps no place for us.
+fn bookmark<T>(record: &PipelineRecord, live: &BTreeMap<TableId, LiveTable<T>>, held: &Held) -> Bookmark {
+    let cut = record.cut.as_ref();
+    let of_cut = cut.map(|cut| cut.marks.clone()).unwrap_or_default();
+    let tables = live.values().map(|t| match cut {
+        // Between its own position and the cut it had no changes.
+        Some(cut) if t.progress.covered && t.progress.position <= cut.position => {
+            (cut.position, of_cut.clone())
+        }
+        Some(_) | None => (t.progress.position, t.marks.clone()),
+    });
+    Bookmark {
+        lineage: record.lineage.clone(),
+        position: held.position,
+        marks: of_cut.clone(),
+        witnesses: held.witness.into_iter().collect(),
+        ahead: held.ahead.clone(),
+        tables: tables.collect(),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Holding the source: connecting, checking its history, connecting again.
 
 use crate::error::{Error, Result};
-use crate::position::{CommitLsn, Lineage, Lsn, ServerPoint};
+use crate::position::{CommitLsn, Lineage, Lsn, Marks, ServerPoint};
 use crate::replication::recovery::{Held, LossReason, ReplayGuard, SlotView, SourceCheck, check_source};
-use crate::source::{Budget, ChangeStream, HeldStream, SlotState, Source};
+use crate::source::{Bookmark, Budget, ChangeStream, HeldStream, SlotState, Source};
 
 /// While only the guard reads, nothing is kept: any budget serves.
 const GUARD_BUDGET: Budget = Budget { rows: u64::MAX, bytes: 1 << 20 };
@@ -131,6 +131,19 @@ pub(super) async fn reconnect<S: Source>(
         return Err(loss(LossReason::SlotMissing));
     }
     let HeldStream { mut stream, mut slot, point } = source.stream().await?;
+    let bookmark = Bookmark {
+        lineage: Some(recorded.clone()),
+        position: cut,
+        // The source has streamed there itself.
+        marks: Marks::default(),
+        witnesses: held.witness.into_iter().collect(),
+        ahead: held.ahead.clone(),
+        tables: tables.iter().map(|&position| (position, Marks::default())).collect(),
+    };
+    if let Some(place) = stream.seek(bookmark).await? {
+        let ServerPoint { lineage, flushed } = place.point;
+        return Ok(Link { stream, slot: place.slot, flushed, lineage });
+    }
     let recorded = carried_on(source, Some(recorded.clone()), &point, &held, tables).await?;
     check(&point, Some(&slot), recorded.as_ref(), cut, tables)?;
     if watch_replay(&mut stream, held, &slot).await? {

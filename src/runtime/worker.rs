@@ -9,7 +9,7 @@
 use super::meters::Tally;
 use crate::error::{Disposition, Error, codes};
 use crate::event::ChangeBatch;
-use crate::position::{Epoch, Interval};
+use crate::position::{Epoch, Interval, Marks};
 use crate::replication::UnitId;
 use crate::schema::{TableId, TableSchema};
 use crate::sink::{CommitOutcome, TableSink};
@@ -23,7 +23,7 @@ const QUEUE: usize = 4;
 /// What a table is told.
 enum Work {
     Stage(Box<ChangeBatch>, OwnedSemaphorePermit),
-    Commit(UnitId, Interval),
+    Commit(UnitId, Interval, Marks),
     Discard,
     Evolve(Arc<TableSchema>),
 }
@@ -103,8 +103,8 @@ impl Worker {
     }
 
     /// Commits everything handed in since the last commit.
-    pub(super) async fn commit(&self, unit: UnitId, interval: Interval) -> Result<(), Gone> {
-        self.queue.send(Work::Commit(unit, interval)).await.map_err(|_| Gone)
+    pub(super) async fn commit(&self, unit: UnitId, interval: Interval, marks: Marks) -> Result<(), Gone> {
+        self.queue.send(Work::Commit(unit, interval, marks)).await.map_err(|_| Gone)
     }
 
     /// Follows the source's schema in place, from the next commit on.
@@ -159,7 +159,8 @@ async fn work_through<T: TableSink>(
                 drop(budget);
                 staged.err().map(|error| failed(id, generation, error))
             }
-            Work::Commit(unit, interval) => {
+            Work::Commit(unit, interval, marks) => {
+                table.mark(marks);
                 let began = std::time::Instant::now();
                 let tally = std::mem::take(&mut tally);
                 match table.commit(interval).await {

@@ -126,6 +126,10 @@ impl fmt::Display for Change {
     }
 }
 
+/// Numbers from here on are made from columns' names, in sources that know columns by nothing else: beyond those that
+/// PostgreSQL gives, which allows 1600 columns.
+pub const FIRST_OF_NAMES: i16 = 2000;
+
 /// What changed between two outlines; empty when nothing did. `rewritten`: [`super::TableForm`] says that the
 /// values may be others.
 pub fn changes(then: &Outline, now: &Outline, rewritten: bool) -> Vec<Change> {
@@ -155,7 +159,11 @@ pub fn changes(then: &Outline, now: &Outline, rewritten: bool) -> Vec<Change> {
     if key_columns(then) != key_columns(now) {
         found.push(Change::Key);
     }
-    if rewritten {
+    // Where columns have no identity but their names, one that went and one that came may be the same, renamed.
+    let by_name = |name: &str, of: &Outline| of.by_name(name).is_some_and(|c| c.attnum >= FIRST_OF_NAMES);
+    let went = found.iter().any(|c| matches!(c, Change::Dropped { column } if by_name(column, then)));
+    let came = found.iter().any(|c| matches!(c, Change::Added { column, .. } if by_name(column, now)));
+    if rewritten || went && came {
         found.push(Change::Rewritten);
     }
     found
@@ -330,6 +338,15 @@ mod tests {
             "column \"a\" was int4 and is int8"
         );
         assert_eq!(tell(&[id, (2, "a", "int4"), (3, "b", "text")], &["a"]), "its key has other columns");
+    }
+
+    #[test]
+    fn a_name_that_went_and_one_that_came_may_be_the_same_column() {
+        let then = outline(&[(2001, "id", "int"), (2002, "a", "int")], &["id"]);
+        let now = outline(&[(2001, "id", "int"), (2003, "b", "int")], &["id"]);
+        assert_eq!(ChangePolicy::default().remedy(&changes(&then, &now, false)), Remedy::Copy);
+        let now = outline(&[(2001, "id", "int"), (2002, "a", "int"), (2003, "b", "int")], &["id"]);
+        assert_eq!(ChangePolicy::default().remedy(&changes(&then, &now, false)), Remedy::InPlace);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint};
-use crate::position::{CommitLsn, Epoch, Interval};
+use crate::position::{CommitLsn, Epoch, Interval, Marks};
 use crate::schema::{Past, TableSchema};
 use crate::sink::{
     Base, CommitOutcome, Cut, CutTable, OpenFor, PipelineRecord, RecordChange, Request, Sink, TableRecord,
@@ -44,6 +44,7 @@ impl Sink for DiscardSink {
             target_id: "discard".into(),
             version: 0,
             position: None,
+            marks: Marks::default(),
             copied_at: None,
             past: Past::default(),
             outdated: None,

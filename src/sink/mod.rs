@@ -7,7 +7,7 @@
 
 use crate::error::{Code, Error, Result, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint};
-use crate::position::{CommitLsn, Epoch, Interval, Lineage, Witness};
+use crate::position::{CommitLsn, Epoch, Interval, Lineage, Marks, Witness};
 use crate::schema::change::{Change, ChangePolicy, told};
 use crate::schema::{Past, TableId, TableName, TableSchema};
 use std::collections::BTreeMap;
@@ -50,6 +50,8 @@ pub struct CutTable {
 pub struct Cut {
     /// The position.
     pub position: CommitLsn,
+    /// The same for other servers, where the source knows.
+    pub marks: Marks,
     /// The last applied transaction at or before it, if any was ever applied.
     pub witness: Option<Witness>,
     /// The tables covered.
@@ -102,6 +104,8 @@ pub struct TableRecord {
     pub version: i64,
     /// Its own position. `None`: the first copy has never finished.
     pub position: Option<CommitLsn>,
+    /// The same for other servers.
+    pub marks: Marks,
     /// The position of its last copy.
     pub copied_at: Option<CommitLsn>,
     /// What older announcements of the source's table may have been.
@@ -218,6 +222,9 @@ pub struct RecordChange {
 pub trait TableSink: Send + 'static {
     /// Takes a slice of the open unit. Slices come in source order; nothing is visible before `commit`.
     fn stage(&mut self, batch: ChangeBatch) -> impl Future<Output = Result<()>> + Send;
+
+    /// What the position of the next commit or copy means to other servers: it stands in the same commit.
+    fn mark(&mut self, _marks: Marks) {}
 
     /// Makes everything staged visible together with the position `interval.to`.
     fn commit(&mut self, interval: Interval) -> impl Future<Output = Result<CommitOutcome>> + Send;

@@ -337,6 +337,7 @@ impl Sink for StdoutSink {
     ) -> Result<(StdoutTable, TableRecord)> {
         let encoder = compile(&schema, &self.shared.options)?;
         let record = TableRecord {
+            marks: crate::position::Marks::default(),
             target_id: encoder.topic().to_owned(),
             version: 0,
             position: None,

@@ -5,14 +5,17 @@
 //! per followed table, and tells of whole transactions by [`Burst`]s; the builders' content is taken out
 //! by the driver when it is to be staged.
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint, Txn};
-use crate::position::{CommitLsn, Lsn, ServerPoint, Witness};
+use crate::position::{CommitLsn, Lineage, Lsn, Marks, ServerPoint, Witness};
 use crate::schema::{TableId, TableName, TableSchema};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+pub mod mysql;
+pub mod pattern;
 pub mod postgres;
 
 /// A slot as the server shows it.
@@ -126,6 +129,32 @@ pub struct Burst {
     pub is_end: bool,
 }
 
+/// What the target holds, for a source whose server keeps no place for us.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Bookmark {
+    /// Whose positions these are; `None` on the first start.
+    pub lineage: Option<Lineage>,
+    /// Everything up to here is held by every table that goes on; [`CommitLsn::ZERO`] when nothing is.
+    pub position: CommitLsn,
+    /// The same for other servers. Empty where the source should know: it streamed there itself.
+    pub marks: Marks,
+    /// Transactions with changes that are held: each must be met again, or stand where the log says.
+    pub witnesses: Vec<Witness>,
+    /// Ends of transactions beyond `position` that some table holds.
+    pub ahead: BTreeSet<CommitLsn>,
+    /// The position of each table that goes on, and the same for other servers.
+    pub tables: Vec<(CommitLsn, Marks)>,
+}
+
+/// Where a stream begins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// The bookmark as the server would show it.
+    pub slot: SlotState,
+    /// Identity, and end of the log.
+    pub point: ServerPoint,
+}
+
 /// Change events, decoded.
 pub trait ChangeStream: Send {
     /// Takes in what has come, or waits for it. Returns at the latest when the budget is reached.
@@ -153,6 +182,21 @@ pub trait ChangeStream: Send {
 
     /// Bytes of memory in all builders.
     fn buffered_bytes(&self) -> usize;
+
+    /// Goes where the target's bookmark says, for a source whose server keeps no place for us; before anything is
+    /// read. The source compares the server's history with what is held, by itself. `None`: the server keeps the
+    /// place, and the caller compares.
+    ///
+    /// # Errors
+    /// The losses of this source.
+    fn seek(&mut self, _bookmark: Bookmark) -> impl Future<Output = Result<Option<Place>>> + Send {
+        std::future::ready(Ok(None))
+    }
+
+    /// What a position that was streamed means to other servers.
+    fn marks(&self, _position: CommitLsn) -> Marks {
+        Marks::default()
+    }
 
     /// Wants every transaction with changes up to this in [`Burst::replayed`]; `None`: no longer.
     fn guard(&mut self, until: Option<CommitLsn>);
@@ -186,6 +230,11 @@ pub trait CopySession: Send {
     /// Holds exactly the transactions up to here.
     fn position(&self) -> CommitLsn;
 
+    /// The same for other servers.
+    fn marks(&self) -> Marks {
+        Marks::default()
+    }
+
     /// What can be told of the snapshot.
     fn point(&self) -> SnapshotPoint {
         SnapshotPoint { position: self.position(), xid: None, time: None, is_first: true, is_last: true }
@@ -203,12 +252,25 @@ pub trait CopySession: Send {
     fn release(self) -> impl Future<Output = Result<()>> + Send;
 }
 
+/// Codes of a kind of source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SourceCodes {
+    /// There is no such table.
+    pub no_table: Code,
+    /// The table is not there any more, or not in what is replicated.
+    pub gone: Code,
+    /// The table's columns changed.
+    pub changed: Code,
+}
+
 /// A source.
 pub trait Source: Send + Sync + 'static {
     /// Its stream.
     type Stream: ChangeStream + 'static;
     /// Its snapshots.
     type Copy: CopySession + 'static;
+    /// Its codes, for what the runtime finds.
+    const CODES: SourceCodes;
 
     /// Logs in, checks what must hold, and looks around.
     fn inspect(&self) -> impl Future<Output = Result<SourceView>> + Send;

@@ -65,7 +65,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
         self.copied.insert(table.name.clone(), LastCopy { id: table.id, form, times });
         (times > FUTILE_COPIES).then(|| {
             let what = format!("it was copied {FUTILE_COPIES} times, and is still not understood: {why}");
-            crate::sink::table_error(&table.name, codes::PG022, what)
+            crate::sink::table_error(&table.name, S::CODES.changed, what)
                 .with_try(format!("strandline resync \"{}\" --yes", table.name))
         })
     }
@@ -106,10 +106,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
         let found = view.tables.into_iter().find(|t| t.schema.name == name);
         let refused = view.refused.into_iter().find(|t| t.name == name);
         let Some(found) = found else {
-            let error = refused.map_or_else(
-                || crate::sink::table_error(&name, codes::PG025, "the source has no such table to replicate"),
-                |refused| refused.error,
-            );
+            let what = "the source has no such table to replicate";
+            let gone = || crate::sink::table_error(&name, S::CODES.gone, what);
+            let error = refused.map_or_else(gone, |refused| refused.error);
             tracing::error!(table = %name, code = %error.code(), "{}", error.cause_line());
             self.stop_by_name(&name, &error).await?;
             return self.tell(Entry::Resumed { tables: Vec::new(), answered: answers });
@@ -187,7 +186,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 self.tell(Entry::Resumed { tables: gone, answered: answers })
             }
             // Its columns changed while it was copied.
-            Err(error) if error.code() == codes::PG022 && answers.is_empty() => {
+            Err(error) if error.code().is_change() && answers.is_empty() => {
                 self.copying.remove(&name);
                 self.want_copy(&name, error.cause_line());
                 Ok(())

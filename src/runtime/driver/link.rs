@@ -18,7 +18,7 @@ use std::sync::Arc;
 impl<S: Source, K: Sink> Driver<S, K> {
     /// A newer owner moves the slot, too, or drops it: where there is one, that explains the loss.
     pub(super) async fn explained(&self, error: Error) -> Error {
-        if !error.code().id.starts_with("PG04") {
+        if !error.code().is_loss() {
             return error;
         }
         match self.sink.newest_epoch().await {
@@ -82,7 +82,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 Ok(link) => return Ok(link),
                 // The server may take a while to see that our last connection is gone.
                 Err(error)
-                    if error.code().disposition == Disposition::Retry || error.code() == codes::PG011 =>
+                    if error.code().disposition == Disposition::Retry || error.code().is_held_elsewhere() =>
                 {
                     if error.code() == codes::PG011
                         && let Ok(Some(by)) = self.sink.newest_epoch().await

@@ -47,7 +47,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(25);
 /// Tables have so long to end what they do beside the commits.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 /// Why a copy that was asked for is put off.
-const COPY_LATER: [Code; 4] = [codes::PG004, codes::PG005, codes::PG006, codes::PG013];
+const COPY_LATER: [Code; 6] =
+    [codes::PG004, codes::PG005, codes::PG006, codes::PG013, codes::MY032, codes::MY036];
 const KIB: usize = 1024;
 
 /// Where the driver begins.
@@ -312,8 +313,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 self.sink.close_unit(to, &touched);
                 for (table, interval) in tables {
                     self.stage(table).await?;
+                    let marks = self.stream.marks(interval.to);
                     let Some(worker) = self.workers.get(&table) else { continue };
-                    if let Err(Gone) = worker.commit(unit, interval).await {
+                    if let Err(Gone) = worker.commit(unit, interval, marks).await {
                         // Its event says why, and is on its way.
                         continue;
                     }
@@ -334,7 +336,8 @@ impl<S: Source, K: Sink> Driver<S, K> {
                         (id, table)
                     })
                     .collect();
-                self.tell(Entry::Cut(Cut { position, witness, tables }))
+                let marks = self.stream.marks(position);
+                self.tell(Entry::Cut(Cut { position, marks, witness, tables }))
             }
             Action::RecordStop { table, code, message, position } => {
                 let name =
@@ -495,11 +498,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
     fn unexplained(&self, error: Error) -> Lost {
         let follows =
             self.options.changes.other == Choice::Apply || self.options.changes.add_column == Choice::Apply;
-        if error.code() == codes::PG022 && follows {
-            Lost::Copy(error.cause_line())
-        } else {
-            Lost::Stop(error)
-        }
+        if error.code().is_change() && follows { Lost::Copy(error.cause_line()) } else { Lost::Stop(error) }
     }
 
     fn is_ending(&self) -> bool {

@@ -17,7 +17,7 @@ use super::upkeep::{Tally, Upkeep};
 use super::{Applied, DeltaTable, upsert};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, Op, Txn, TxnRun};
-use crate::position::{CommitLsn, Epoch, Interval, Lsn};
+use crate::position::{CommitLsn, Epoch, Interval, Lsn, Marks};
 use crate::schema::{Column, ColumnKind, TableId, TableName, TableSchema};
 use crate::sink::TableSink;
 use crate::sink::write::Vacuum;
@@ -99,6 +99,8 @@ impl MergeBench {
             pending: None,
             version: loaded.version,
             position: loaded.position,
+            marks: Marks::default(),
+            next_marks: None,
             slots: super::slots::Slots::default(),
             budget: Budget::new(index_bytes.unwrap_or(usize::MAX), cache.clone()),
             cache,
@@ -117,7 +119,15 @@ impl MergeBench {
         let vacuum = if upkeep { Vacuum::AsTables } else { Vacuum::Off };
         let upkeep = Upkeep::new(policy, vacuum, Arc::new(tokio::sync::Semaphore::new(1)));
         let mut bench = MergeBench {
-            table: DeltaTable { core, applied, upkeep, is_open: false, shaped: None, beside: None },
+            table: DeltaTable {
+                core,
+                applied,
+                upkeep,
+                marks: None,
+                is_open: false,
+                shaped: None,
+                beside: None,
+            },
             schema,
             position,
         };

@@ -25,7 +25,7 @@ use super::table::{self, DataFile, Loaded};
 use crate::error::{Disposition, Error, Result, codes};
 use crate::event::CopyPart;
 use crate::position::landing::{Found, Landing, Planned, judge};
-use crate::position::{CommitLsn, Epoch};
+use crate::position::{CommitLsn, Epoch, Marks};
 use crate::schema::TableSchema;
 use crate::sink::table_error;
 use bytes::Bytes;
@@ -38,6 +38,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often a store is asked whether somebody else has committed.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Log checkpoints are written every so many versions, unless the table says otherwise.
+/// The operation of a commit that moves no position.
+pub(super) const COMPACTION: &str = "OPTIMIZE";
 pub(super) const CHECKPOINT_EVERY: i64 = 100;
 
 /// How a put ended.
@@ -80,6 +82,10 @@ pub(super) struct Core {
     pub version: i64,
     /// Our position in it.
     pub position: Option<CommitLsn>,
+    /// The same for other servers, as it stands in the log: a run that is no more has 0.
+    pub marks: Marks,
+    /// The same of the next commit's position; `None`: as it is.
+    pub next_marks: Option<Marks>,
     /// The table's files by number.
     pub slots: Slots,
     /// Where indexes are saved on this machine.
@@ -107,6 +113,7 @@ impl Core {
         self.metadata = loaded.metadata;
         self.protocol = loaded.protocol;
         self.position = loaded.position;
+        self.marks = loaded.marks;
         self.slots.replace(loaded.files);
         self.seen = Instant::now();
     }
@@ -341,6 +348,9 @@ impl Core {
         });
         let mut actions = vec![table::commit_info(operation, now_ms, more)];
         actions.extend(self.ids.actions(planned.epoch, Some(planned.interval.to), now_ms)?);
+        if let Some(next) = self.next_marks.as_ref().filter(|_| operation != COMPACTION) {
+            actions.extend(self.ids.mark_actions(&self.marks, next, now_ms));
+        }
         actions.extend(self.pending_actions());
         Ok(actions)
     }
@@ -358,6 +368,47 @@ impl Core {
             (self.state, self.metadata) = (state, metadata);
             self.protocol = protocol.unwrap_or_else(|| self.protocol.clone());
         }
+    }
+
+    /// What the next commit's position means to other servers. The names that are new go into the state document of
+    /// the same commit.
+    ///
+    /// # Errors
+    /// `RT001`.
+    pub(super) fn mark(&mut self, next: Marks) -> Result<()> {
+        let (state, metadata) = match &self.pending {
+            Some(pending) => (&pending.state, &pending.metadata),
+            None => (&self.state, &self.metadata),
+        };
+        let new: Vec<String> = next.0.keys().filter(|name| !state.marks.contains(name)).cloned().collect();
+        if !new.is_empty() {
+            let (mut state, mut metadata) = (state.clone(), metadata.clone());
+            state.marks.extend(new);
+            metadata.configuration.insert(state::KEY.into(), state.encode()?);
+            let protocol = self.pending.take().and_then(|pending| pending.protocol);
+            self.pending = Some(Pending { state, metadata, protocol });
+        }
+        self.next_marks = Some(next);
+        Ok(())
+    }
+
+    /// The commit that [`Core::mark`] was for is in the table.
+    pub(super) fn marked(&mut self) {
+        if let Some(next) = self.next_marks.take() {
+            self.marks = next;
+        }
+    }
+
+    /// What the position means to other servers.
+    pub(super) fn held_marks(&self) -> Marks {
+        Marks(
+            self.marks
+                .0
+                .iter()
+                .filter(|&(_, &last)| last > 0)
+                .map(|(name, &last)| (name.clone(), last))
+                .collect(),
+        )
     }
 
     /// A commit landed as the version after the current one.

@@ -24,7 +24,7 @@
 //! | somebody else commits before the landing | their version where ours was to go | examined, opened again: void as above |
 //! | a newer writer takes over | its epoch commit where ours was to go | `Fenced` |
 
-use super::commit::{Core, PutEnd, loosened};
+use super::commit::{COMPACTION, Core, PutEnd, loosened};
 use super::dv::VectorFile;
 use super::encode::{FileWriter, FinishedFile, keep};
 use super::log::{self, Action, MetaData};
@@ -522,7 +522,7 @@ impl Compacted {
         if core.form.mode == Mode::CopyOnWrite && gone.iter().any(|rows| !rows.is_empty()) {
             return Ok(None);
         }
-        let mut actions = core.head("OPTIMIZE", planned, now)?;
+        let mut actions = core.head(COMPACTION, planned, now)?;
         for input in &self.inputs {
             actions.extend(core.slots.get(input.number).map(|f| Action::Remove(f.remove(now, false))));
         }

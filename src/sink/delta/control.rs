@@ -30,7 +30,7 @@ use super::storage::{Put, TableFiles};
 use super::table::{self, DataFile, now_ms};
 use super::upsert::added;
 use crate::error::{Disposition, Error, Result, codes};
-use crate::position::{CommitLsn, Epoch, Lineage, Lsn, Witness};
+use crate::position::{CommitLsn, Epoch, Lineage, Lsn, Marks, Witness};
 use crate::schema::{TableId, TableName};
 use crate::sink::{
     CommitOutcome, Cut, CutTable, PipelineRecord, RecordChange, Request, StoppedTable, WriterLease,
@@ -347,7 +347,7 @@ impl Control {
                 kind: "cut".into(),
                 position: Some(stored(cut.position)?),
                 version: i64::try_from(cut.tables.len()).ok(),
-                body: Some(json!({"witness": witness}).to_string()),
+                body: Some(cut_body(&witness, &cut.marks).to_string()),
                 ..Row::default()
             });
             for table in cut.tables.values() {
@@ -563,6 +563,7 @@ fn interpret(control: &mut Control, rows: Vec<Row>) -> Result<()> {
             let cut = Cut {
                 position: position(row.position)?,
                 witness: read_witness(row)?,
+                marks: read_marks(row)?,
                 tables: BTreeMap::new(),
             };
             cuts.insert(cut.position, cut);
@@ -620,6 +621,21 @@ fn interpret(control: &mut Control, rows: Vec<Row>) -> Result<()> {
 
 fn table_id(row: &Row) -> Result<TableId> {
     row.source_id.and_then(|id| u32::try_from(id).ok()).map(TableId).ok_or_else(|| damaged(&row.kind))
+}
+
+/// The marks stand there only where there are any.
+fn cut_body(witness: &Option<WitnessBody>, marks: &Marks) -> serde_json::Value {
+    if marks.is_empty() { json!({"witness": witness}) } else { json!({"witness": witness, "gtid": marks.0}) }
+}
+
+fn read_marks(row: &Row) -> Result<Marks> {
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(default)]
+        gtid: BTreeMap<String, i64>,
+    }
+    let Body { gtid } = body(row)?;
+    Ok(Marks(gtid))
 }
 
 fn read_witness(row: &Row) -> Result<Option<Witness>> {

@@ -103,6 +103,15 @@ pub(super) async fn commit_copy(
         state.first_live_version = Some(core.version + 1);
         state.complete = base == Base::Copied;
         state.copied_at = position.to_stored();
+        // Names that are no longer used stay: what stands under them is void, and must be known to be.
+        state.marks = core.state.marks.clone();
+        state.marks.extend(
+            core.next_marks
+                .iter()
+                .flat_map(|m| m.0.keys())
+                .filter(|n| !core.state.marks.contains(n))
+                .cloned(),
+        );
         let metadata = table::metadata_for(&core.schema, &state, Some(&core.metadata), now)?;
         let mut actions = core.head("OVERWRITE", planned, now)?;
         let protocol = wider(&core.protocol, &table::protocol_for(&core.schema, core.form.mode));

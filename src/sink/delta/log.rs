@@ -6,7 +6,7 @@
 
 use super::dv::Descriptor;
 use crate::error::{Error, Result, codes};
-use crate::position::{CommitLsn, Epoch};
+use crate::position::{CommitLsn, Epoch, Marks};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -168,12 +168,35 @@ pub(super) struct AppIds {
     pub lsn: String,
     /// `strandline/<pipeline>/epoch`.
     pub epoch: String,
+    /// `strandline/<pipeline>/gtid/`: what begins the names of a position's marks.
+    pub marks: String,
 }
 
 impl AppIds {
     /// Of a pipeline.
     pub(super) fn new(pipeline: &str) -> Self {
-        AppIds { lsn: format!("strandline/{pipeline}/lsn"), epoch: format!("strandline/{pipeline}/epoch") }
+        AppIds {
+            lsn: format!("strandline/{pipeline}/lsn"),
+            epoch: format!("strandline/{pipeline}/epoch"),
+            marks: format!("strandline/{pipeline}/gtid/"),
+        }
+    }
+
+    /// The actions that turn what is `held` of a position's marks into `next`: a run that is no more gets 0, which
+    /// is no number of a transaction.
+    pub(super) fn mark_actions(&self, held: &Marks, next: &Marks, now_ms: i64) -> Vec<Action> {
+        let gone = held.0.iter().filter(|&(name, &last)| last != 0 && !next.0.contains_key(name));
+        let new = next.0.iter().filter(|&(name, last)| held.0.get(name) != Some(last));
+        new.map(|(name, &last)| (name, last))
+            .chain(gone.map(|(name, _)| (name, 0)))
+            .map(|(name, version)| {
+                Action::Txn(Txn {
+                    app_id: format!("{}{name}", self.marks),
+                    version,
+                    last_updated: Some(now_ms),
+                })
+            })
+            .collect()
     }
 
     /// The pair of actions of a commit.

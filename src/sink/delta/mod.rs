@@ -48,7 +48,7 @@ pub mod view;
 
 use crate::error::{Result, codes};
 use crate::event::{ChangeBatch, CopyPart, Txn};
-use crate::position::{CommitLsn, Epoch, Interval};
+use crate::position::{CommitLsn, Epoch, Interval, Marks};
 use crate::schema::{TableName, TableSchema};
 use crate::sink::write::{Maintenance, OnForeignChange, WriteChoices};
 use crate::sink::{
@@ -193,6 +193,7 @@ impl DeltaSink {
             target_id: core.metadata.id.clone(),
             version: core.version,
             position: core.position.filter(|_| core.state.first_live_version.is_some()),
+            marks: core.held_marks(),
             copied_at: core.state.copied_at.and_then(CommitLsn::from_stored),
             past: core.pending.as_ref().map_or(&core.state, |pending| &pending.state).past.clone(),
             outdated,
@@ -309,6 +310,8 @@ async fn open_core(
             pending: None,
             version: loaded.version,
             position: loaded.position,
+            marks: Marks::default(),
+            next_marks: None,
             slots: slots::Slots::default(),
             cache: None,
             budget: index::Budget::default(),
@@ -398,6 +401,8 @@ pub struct DeltaTable {
     core: Core,
     applied: Applied,
     upkeep: Upkeep,
+    /// What the next commit's position means to other servers.
+    marks: Option<Marks>,
     /// Something of a unit is staged.
     is_open: bool,
     /// The schema of the last slice, as the source has it and as the table has it.
@@ -415,7 +420,7 @@ impl DeltaTable {
         } else {
             Applied::Wide(upsert::Upsert::default())
         };
-        DeltaTable { core, applied, upkeep, is_open: false, shaped: None, beside: None }
+        DeltaTable { core, applied, upkeep, marks: None, is_open: false, shaped: None, beside: None }
     }
 
     /// The table's schema where the source has this one.
@@ -522,11 +527,15 @@ impl DeltaTable {
     }
 
     async fn commit_one(&mut self, interval: Interval) -> Result<CommitOutcome> {
+        if let Some(marks) = self.marks.take() {
+            self.core.mark(marks)?;
+        }
         if self.core.position.is_none() {
             let what = "a change came before the first copy was finished";
             return Err(table_error(&self.core.schema.name, codes::RT001, what));
         }
         let outcome = self.commit_unit(interval).await?;
+        self.core.marked();
         self.is_open = false;
         if self.upkeep.is_overdue(&self.core) {
             self.upkeep.settle(&self.core.schema.name).await;
@@ -569,13 +578,16 @@ impl DeltaTable {
         base: Base,
     ) -> Result<CommitOutcome> {
         self.discard_one();
+        self.core.next_marks = Some(self.marks.take().unwrap_or_default());
         self.upkeep.abandon();
         match &mut self.applied {
             Applied::Narrow(upsert) => upsert.forget_index(),
             Applied::Wide(upsert) => upsert.forget_index(),
             Applied::Log(_) => {}
         }
-        copy::commit_copy(&mut self.core, position, parts, base).await
+        let outcome = copy::commit_copy(&mut self.core, position, parts, base).await?;
+        self.core.marked();
+        Ok(outcome)
     }
 }
 

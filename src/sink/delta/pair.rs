@@ -16,7 +16,7 @@ use super::layout::Form;
 use super::{DeltaTable, copy};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint};
-use crate::position::{CommitLsn, Epoch, Interval};
+use crate::position::{CommitLsn, Epoch, Interval, Marks};
 use crate::schema::{TableName, TableSchema};
 use crate::sink::write::{WriteMode, WriteOptions};
 use crate::sink::{Base, CommitOutcome, TableRecord, TableSink, table_error};
@@ -116,6 +116,13 @@ impl TableSink for DeltaTable {
             log.stage_one(rows).await?;
         }
         self.stage_one(batch).await
+    }
+
+    fn mark(&mut self, marks: Marks) {
+        if let Some(log) = &mut self.beside {
+            log.marks = Some(marks.clone());
+        }
+        self.marks = Some(marks);
     }
 
     async fn commit(&mut self, interval: Interval) -> Result<CommitOutcome> {

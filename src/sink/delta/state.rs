@@ -4,7 +4,7 @@
 //! not here but in `txn` actions. The format carries a number; a newer one is refused.
 
 use super::layout::{Form, Layout, is_ours};
-use crate::error::{Result, codes};
+use crate::error::{Error, Result, codes};
 use crate::schema::change::{Change, Outline, OutlineColumn, changes};
 use crate::schema::{Past, TableForm, TableId, TableSchema};
 use crate::sink::table_error;
@@ -86,6 +86,10 @@ pub(super) struct TableState {
     /// The position of the last copy: the consistent point of its snapshot, which ends no transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copied_at: Option<i64>,
+    /// Names of the marks that stand beside its positions (`strandline/<pipeline>/gtid/…`): they must be asked for
+    /// by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<String>,
     /// Whether the table began with a copy of the source. When not (`--no-snapshot`), it holds only what
     /// changed since, and a change to a row that was never seen is no contradiction.
     pub complete: bool,
@@ -109,8 +113,18 @@ impl TableState {
             past: Past::default(),
             first_live_version: None,
             copied_at: None,
+            marks: Vec::new(),
             complete: false,
         }
+    }
+
+    /// The document.
+    ///
+    /// # Errors
+    /// `RT001`.
+    pub(super) fn encode(&self) -> Result<String> {
+        serde_json::to_string(self)
+            .map_err(|e| Error::new(codes::RT001, "cannot encode a table's state").with_source(e))
     }
 
     /// Reads the document.
@@ -131,6 +145,16 @@ impl TableState {
             return Err(table_error(&schema.name, codes::TG018, what).with_try("upgrade strandline"));
         }
         serde_json::from_str(text).map_err(damaged)
+    }
+
+    /// The names of the marks alone, of a document that is parsed later; none where it is no document of ours.
+    pub(super) fn mark_names(text: &str) -> Vec<String> {
+        #[derive(Deserialize)]
+        struct MarksOnly {
+            #[serde(default)]
+            marks: Vec<String>,
+        }
+        serde_json::from_str(text).map_or_else(|_| Vec::new(), |MarksOnly { marks }| marks)
     }
 
     /// What changed in the source since the table was written.

@@ -11,7 +11,7 @@ use super::remote::RemoteFile;
 use super::state::{self, TableState};
 use super::storage::TableFiles;
 use crate::error::{Error, Result, codes};
-use crate::position::{CommitLsn, Epoch};
+use crate::position::{CommitLsn, Epoch, Marks};
 use crate::schema::{Column, ColumnKind, TableSchema};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{
@@ -90,6 +90,8 @@ pub(super) struct Loaded {
     pub epoch: Option<Epoch>,
     /// Our position in it.
     pub position: Option<CommitLsn>,
+    /// The same for other servers.
+    pub marks: Marks,
 }
 
 fn through_json<T: DeserializeOwned>(value: &impl Serialize) -> std::result::Result<T, serde_json::Error> {
@@ -158,13 +160,24 @@ pub(super) async fn load_at(files: &TableFiles, ids: &AppIds, version: Option<i6
             Error::new(codes::TG020, format!("the Delta table at \"{url}\" holds a negative position"))
         })?),
     };
+    let metadata: MetaData = through_json(snapshot.metadata()).map_err(odd)?;
+    let mut marks = Marks::default();
+    for name in
+        metadata.configuration.get(state::KEY).map_or_else(Vec::new, |text| TableState::mark_names(text))
+    {
+        let app_id = format!("{}{name}", ids.marks);
+        if let Some(last) = snapshot.transaction_version(&log_store, &app_id).await.map_err(unreadable)? {
+            marks.0.insert(name, last);
+        }
+    }
     Ok(Loaded {
         version: i64::try_from(snapshot.version()).unwrap_or(i64::MAX),
         protocol: through_json(snapshot.protocol()).map_err(odd)?,
-        metadata: through_json(snapshot.metadata()).map_err(odd)?,
+        metadata,
         files: data_files(files, &table).await?,
         epoch: epoch.map(Epoch),
         position,
+        marks,
     })
 }
 

@@ -431,7 +431,7 @@ async fn the_record_keeps_cuts_stops_and_requests() {
     };
     lake.sink.record(&lease, change).await.unwrap();
     let witness = Some(Witness { end: at(40), xid: 3, commit_time: -5 });
-    let mut cut = Cut { position: at(40), witness, tables: BTreeMap::new() };
+    let mut cut = Cut { position: at(40), marks: Marks::default(), witness, tables: BTreeMap::new() };
     let table = CutTable {
         id: TableId(7),
         name: TableName::new("public", "t"),

@@ -34,7 +34,7 @@ pub use table::KafkaTable;
 
 use crate::debezium::{Encoder, Options as EventOptions};
 use crate::error::{Error, Result, codes};
-use crate::position::{CommitLsn, Epoch};
+use crate::position::{CommitLsn, Epoch, Marks};
 use crate::schema::change::{Remedy, told};
 use crate::schema::{Past, TableId, TableSchema};
 use crate::sink::{
@@ -310,7 +310,15 @@ impl Sink for KafkaSink {
             }
         };
         let version = live.look().await?.sequence;
-        let record = TableRecord { target_id: topic, version, position, copied_at, past, outdated };
+        let record = TableRecord {
+            target_id: topic,
+            version,
+            position,
+            marks: Marks::default(),
+            copied_at,
+            past,
+            outdated,
+        };
         Ok((KafkaTable::new(live, schema, Arc::clone(&self.events), encoder), record))
     }
 

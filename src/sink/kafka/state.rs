@@ -10,7 +10,7 @@
 //! newer one is refused. Positions are text, as people see them in status and log.
 
 use crate::error::{Error, Result, codes};
-use crate::position::{CommitLsn, Epoch, Lineage, Lsn, Witness};
+use crate::position::{CommitLsn, Epoch, Lineage, Lsn, Marks, Witness};
 use crate::schema::change::{Change, Outline, OutlineColumn, changes};
 use crate::schema::{Past, TableForm, TableId, TableName, TableSchema};
 use crate::sink::{Cut, CutTable, PipelineRecord, RecordChange, StoppedTable};
@@ -287,7 +287,7 @@ impl State {
                 let (target_id, position) = (table.topic.clone(), own.min(at));
                 tables.insert(id, CutTable { id, name, target_id, version: self.sequence, position });
             }
-            record.cut = Some(Cut { position: at, witness, tables });
+            record.cut = Some(Cut { position: at, marks: Marks::default(), witness, tables });
         }
         Ok(record)
     }
@@ -437,7 +437,12 @@ mod tests {
             let id = TableId(id);
             (id, CutTable { id, name, target_id: "t".into(), version: 1, position: at(100) })
         };
-        state.cut(&Cut { position: at(200), witness: None, tables: BTreeMap::from([named(1)]) });
+        state.cut(&Cut {
+            position: at(200),
+            marks: Marks::default(),
+            witness: None,
+            tables: BTreeMap::from([named(1)]),
+        });
         let record = again(&mut state).pipeline_record().unwrap();
         let cut = record.cut.unwrap();
         assert_eq!(cut.tables.keys().copied().collect::<Vec<_>>(), [TableId(1)]);

@@ -19,8 +19,8 @@ use crate::pgoutput::Policies;
 use crate::position::{CommitLsn, Lsn};
 use crate::schema::{TableId, TableName, TableSchema};
 use crate::source::{
-    Budget, Burst, ChangeStream, CopySession, HeldStream, RefusedTable, SlotState, Source, SourceHealth,
-    SourceTable, SourceView, Standing,
+    Budget, Burst, ChangeStream, CopySession, HeldStream, RefusedTable, SlotState, Source, SourceCodes,
+    SourceHealth, SourceTable, SourceView, Standing,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -130,6 +130,8 @@ impl PgSource {
 impl Source for PgSource {
     type Stream = PgChanges;
     type Copy = PgCopy;
+    const CODES: SourceCodes =
+        SourceCodes { no_table: codes::PG009, gone: codes::PG025, changed: codes::PG022 };
 
     async fn inspect(&self) -> Result<SourceView> {
         let PgSettings { options, selection, policies, .. } = &self.settings;

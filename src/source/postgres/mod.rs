@@ -12,7 +12,7 @@ pub mod forms;
 pub mod frame;
 pub mod health;
 pub mod options;
-pub mod pattern;
+pub use super::pattern;
 pub mod preflight;
 pub mod provider;
 pub mod publication;

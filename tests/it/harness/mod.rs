@@ -7,6 +7,9 @@
 pub(crate) mod compare;
 pub(crate) mod deltalog;
 pub(crate) mod kafka;
+pub(crate) mod mysql;
+pub(crate) mod mysql_scene;
+pub(crate) mod mysql_sql;
 pub(crate) mod places;
 pub(crate) mod ports;
 pub(crate) mod postgres;

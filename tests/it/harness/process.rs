@@ -87,6 +87,11 @@ impl Strandline {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Whether it has ended.
+    pub(crate) fn is_done(&mut self) -> bool {
+        !self.is_running()
+    }
+
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()

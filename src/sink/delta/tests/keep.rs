@@ -71,7 +71,7 @@ async fn checkpointed(files: &TableFiles, version: i64) {
 async fn the_pipelines_record_does_not_grow_without_bound() {
     let lake = lake();
     let (lease, _) = lake.sink.take_over().await.unwrap();
-    let mut cut = Cut { position: at(1), witness: None, tables: BTreeMap::new() };
+    let mut cut = Cut { position: at(1), marks: Marks::default(), witness: None, tables: BTreeMap::new() };
     let files =
         Storage::open(&lake.uri, &StoreOptions::default()).unwrap().table(&["_strandline", "shop"]).unwrap();
     for position in 1..=230 {

@@ -1,0 +1,161 @@
+//! MySQL and MariaDB, as the configuration names them.
+
+use super::{CONNECT_TIMEOUT, answered};
+use crate::binlog::{Policies, WideDecimal, ZeroDates};
+use crate::config::{self as model, Config};
+use crate::error::{Error, Result, codes};
+use crate::schema::TableName;
+use crate::sink::delta::DeltaSink;
+use crate::sink::{Request, Sink};
+use crate::source::mysql::adapter::{MySettings, MySource};
+use crate::source::mysql::lock::Lock;
+use crate::source::mysql::options::{MyOptions, TlsMode};
+use crate::source::mysql::server::Server;
+use crate::source::mysql::{catalog, sql::Sql};
+use crate::source::pattern::Selection;
+use crate::telemetry::status::{OfflineStatus, PositionText};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+const POLL: Duration = Duration::from_millis(200);
+
+/// The source.
+pub(super) async fn source(cfg: &Config) -> Result<MySource> {
+    Ok(MySource::new(MySettings {
+        options: options(cfg).await?,
+        selection: selection(cfg)?,
+        policies: policies(cfg),
+        copy_workers: cfg.snapshot.workers,
+    }))
+}
+
+/// Events of MySQL have a form of their own, which is not written yet.
+pub(super) fn check_sink(cfg: &Config) -> Result<()> {
+    if matches!(cfg.sink.target, model::SinkTarget::Kafka(_) | model::SinkTarget::Stdout) {
+        return Err(Error::new(
+            codes::CF004,
+            "events of MySQL and MariaDB for Kafka or standard output are not built yet",
+        )
+        .with_try("use a sink of type delta"));
+    }
+    Ok(())
+}
+
+fn selection(cfg: &Config) -> Result<Selection> {
+    let patterns =
+        |list: &[model::TablePattern]| -> Vec<String> { list.iter().map(ToString::to_string).collect() };
+    Selection::parse(&patterns(&cfg.tables.include), &patterns(&cfg.tables.exclude))
+}
+
+async fn options(cfg: &Config) -> Result<MyOptions> {
+    let source = &cfg.source;
+    let password = source.password.resolve().await?;
+    Ok(MyOptions {
+        host: source.address.host.clone(),
+        port: source.address.port,
+        user: source.address.user.clone(),
+        password: password.map(|p| p.expose().to_owned()),
+        tls: match source.tls.mode {
+            model::TlsMode::Disable => TlsMode::Disable,
+            model::TlsMode::Prefer => TlsMode::Prefer,
+            model::TlsMode::Require => TlsMode::Require,
+            model::TlsMode::VerifyCa => TlsMode::VerifyCa,
+            model::TlsMode::VerifyFull => TlsMode::VerifyFull,
+        },
+        ca: source.tls.ca.clone(),
+        identity: source.tls.identity.clone(),
+        pipeline: cfg.name.clone(),
+        connect_timeout: CONNECT_TIMEOUT,
+    })
+}
+
+/// The choices that PostgreSQL's `numeric` and `infinity` have, for what is like them.
+fn policies(cfg: &Config) -> Policies {
+    Policies {
+        wide_decimal: match cfg.sink.numeric_unbounded {
+            model::NumericUnbounded::String => WideDecimal::Text,
+            model::NumericUnbounded::Decimal { precision, scale } => {
+                WideDecimal::Decimal { precision, scale }
+            }
+            model::NumericUnbounded::Double => WideDecimal::Double,
+        },
+        zero_dates: match cfg.sink.infinity {
+            model::InfinityPolicy::Stop => ZeroDates::Stop,
+            model::InfinityPolicy::Null => ZeroDates::Null,
+        },
+    }
+}
+
+/// What `setup` would run: the grants. It is for an administrator to run them.
+pub(super) async fn setup(cfg: &Config, print: bool) -> Result<()> {
+    let user = &cfg.source.address.user;
+    let script = format!(
+        "-- strandline reads the binary log and makes nothing on the source\n\
+         GRANT SELECT, RELOAD, LOCK TABLES, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{user}'@'%';\n"
+    );
+    if print {
+        super::super::output::out(&script);
+        return Ok(());
+    }
+    let mut sql = Sql::connect(&options(cfg).await?).await?;
+    Server::identify(&mut sql).await?;
+    sql.close().await;
+    tracing::info!("nothing to do: strandline makes nothing on a MySQL or MariaDB; --print shows the grants");
+    Ok(())
+}
+
+/// Asks the process that runs for new copies, if one does. False: none does, or it has gone.
+pub(super) async fn is_answered(cfg: &Config, names: &BTreeSet<TableName>) -> Result<bool> {
+    let settings = options(cfg).await?;
+    let mut sql = Sql::connect(&settings).await?;
+    let found = catalog::load(&mut sql, &selection(cfg)?, &policies(cfg)).await?;
+    for name in names {
+        if let Some((_, _, error)) = found.refused.iter().find(|(_, refused, _)| refused == name) {
+            return Err(
+                Error::new(error.code(), error.cause_line()).with_try(error.advice().unwrap_or_default())
+            );
+        }
+        if !found.tables.iter().any(|t| t.schema.name == *name) {
+            return Err(Error::new(codes::MY010, format!("the source has no table \"{name}\" to replicate"))
+                .with_try("check the name, and tables.include in the configuration"));
+        }
+    }
+    let holder = Lock::holder(&mut sql, &cfg.name).await?;
+    let (Some(connection), model::SinkTarget::Delta { uri }) = (holder, &cfg.sink.target) else {
+        return Ok(false);
+    };
+    tracing::info!(connection, "a process of this pipeline runs: it is asked to copy");
+    let sink = DeltaSink::open(uri.as_str(), &cfg.name, &super::store_options(cfg))?;
+    let mut waiting = BTreeSet::new();
+    for name in names {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        sink.request(&Request { id: id.clone(), table: name.clone() }).await?;
+        waiting.insert(id);
+    }
+    loop {
+        let record = sink.peek().await?.unwrap_or_default();
+        if !record.requests.iter().any(|request| waiting.contains(&request.id)) {
+            return answered(&record, names).map(|()| true);
+        }
+        if Lock::holder(&mut sql, &cfg.name).await?.is_none() {
+            tracing::info!("the process has ended meanwhile: the copy is made here");
+            return Ok(false);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// What the server says, without the process.
+pub(super) async fn show_source(cfg: &Config, status: &mut OfflineStatus) -> Result<()> {
+    let mut sql = Sql::connect(&options(cfg).await?).await?;
+    let server = Server::identify(&mut sql).await?;
+    let end = server.log_end(&mut sql).await?;
+    let shift = status.source.timeline.unwrap_or(0);
+    status.source.server_version = Some(server.version.clone());
+    status.source.slot_active = Some(Lock::holder(&mut sql, &cfg.name).await?.is_some());
+    if let Ok(position) = end.point.position(shift) {
+        status.source.server_flushed = Some(PositionText(position.lsn()));
+    }
+    sql.close().await;
+    Ok(())
+}

@@ -1,0 +1,289 @@
+//! MySQL and MariaDB behind the traits of [`crate::source`]: puts the parts of this folder together.
+
+use super::catalog::{self, MyTable};
+use super::fault::table_error;
+use super::gtids;
+use super::lock::Lock;
+use super::options::MyOptions;
+use super::preflight;
+use super::server::{Server, too_large};
+use super::snapshot::{self, Exact, MySnapshot};
+use super::sql::Sql;
+use super::stream::{MyChanges, lineage, place_of_ours};
+use crate::binlog::{CatalogColumn, Flavor, Policies};
+use crate::error::{Error, Result, codes};
+use crate::position::{CommitLsn, Lsn, Marks, ServerPoint};
+use crate::schema::{TableId, TableSchema};
+use crate::source::pattern::Selection;
+use crate::source::{HeldStream, RefusedTable, Source, SourceCodes, SourceTable, SourceView, Standing};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What is to be replicated, and how.
+pub struct MySettings {
+    /// How to connect.
+    pub options: MyOptions,
+    /// Which tables.
+    pub selection: Selection,
+    /// The operator's choices about values.
+    pub policies: Policies,
+    /// Sessions of a copy.
+    pub copy_workers: usize,
+}
+
+/// What source and streams have in common.
+pub(super) struct Shared {
+    pub(super) settings: MySettings,
+    state: Mutex<State>,
+    shift: AtomicU32,
+}
+
+#[derive(Default)]
+struct State {
+    tables: BTreeMap<TableId, MyTable>,
+    /// Positions that were told, not acknowledged yet but for the first, and what they are by GTIDs.
+    marks: BTreeMap<CommitLsn, Marks>,
+    /// Where a pipeline begins whose first snapshot is taken already.
+    beginning: Option<Exact>,
+    told: BTreeSet<String>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What file numbers are counted on by.
+    pub(super) fn shift(&self) -> u32 {
+        self.shift.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_shift(&self, shift: u32) {
+        self.shift.store(shift, Ordering::SeqCst);
+    }
+
+    /// What a position is by GTIDs: as of the last one that was told at or before it.
+    pub(super) fn marks_of(&self, position: CommitLsn) -> Option<Marks> {
+        self.state().marks.range(..=position).next_back().map(|(_, marks)| marks.clone())
+    }
+
+    pub(super) fn remember(&self, marks: Vec<(CommitLsn, Marks)>) {
+        self.state().marks.extend(marks);
+    }
+
+    /// Nobody asks for anything before this any more.
+    pub(super) fn forget_before(&self, position: CommitLsn) {
+        let mut state = self.state();
+        let keep = state.marks.range(..=position).next_back().map(|(first, _)| *first);
+        if let Some(first) = keep {
+            state.marks = state.marks.split_off(&first);
+        }
+    }
+
+    pub(super) fn take_beginning(&self) -> Option<Exact> {
+        self.state().beginning.take()
+    }
+
+    pub(super) fn columns_of(&self, table: TableId) -> Vec<CatalogColumn> {
+        self.state().tables.get(&table).map(|table| table.columns.clone()).unwrap_or_default()
+    }
+
+    /// The id that we read as, or the next one that no replica has. Our own dead connection does not count: the
+    /// lock says that we are the only one.
+    pub(super) async fn free_server_id(&self, sql: &mut Sql) -> Result<u32> {
+        let wanted = self.settings.options.server_id();
+        let rows = match sql.try_rows("SHOW REPLICAS").await {
+            Ok(rows) => rows,
+            // Before it had this name, or without the privilege: then the server says so itself when it comes to it.
+            Err(error) if super::fault::number(&error).is_some() => Vec::new(),
+            Err(error) => return Err(super::fault::fault("cannot ask for replicas", error)),
+        };
+        let taken: BTreeSet<u32> = rows
+            .iter()
+            // A replica has a name or a UUID; we have none.
+            .filter(|row| {
+                row.iter()
+                    .skip(1)
+                    .any(|cell| cell.as_ref().is_some_and(|c| c.contains('-') || c.contains('.')))
+            })
+            .filter_map(|row| row.first()?.as_ref()?.parse().ok())
+            .collect();
+        let free = (wanted..).find(|id| !taken.contains(id)).unwrap_or(wanted);
+        if free != wanted {
+            tracing::warn!(code = %codes::MY008, wanted, free, "a replica has the server id that strandline reads with: another one is taken");
+        }
+        Ok(free)
+    }
+}
+
+/// A server of MySQL or MariaDB.
+pub struct MySource {
+    shared: Arc<Shared>,
+    server: Mutex<Option<Server>>,
+}
+
+impl MySource {
+    /// With these settings; connects when it is asked for something.
+    pub fn new(settings: MySettings) -> Self {
+        let shared = Shared { settings, state: Mutex::default(), shift: AtomicU32::new(0) };
+        MySource { shared: Arc::new(shared), server: Mutex::new(None) }
+    }
+
+    async fn connect(&self) -> Result<(Sql, Server)> {
+        let mut sql = Sql::connect(&self.shared.settings.options).await?;
+        let server = Server::identify(&mut sql).await?;
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server.clone());
+        Ok((sql, server))
+    }
+
+    fn shift(&self) -> u32 {
+        self.shared.shift()
+    }
+
+    async fn preflight(&self, sql: &mut Sql, server: &Server) -> Result<()> {
+        for finding in preflight::inspect(sql, server).await? {
+            if finding.stops {
+                return Err(finding.error);
+            }
+            // Each once: the source is looked at again and again.
+            let told = finding.error.cause_line();
+            if self.shared.state().told.insert(told.clone()) {
+                let advice = finding.error.advice().unwrap_or_default().to_owned();
+                tracing::warn!(code = %finding.error.code(), "{told}; {advice}");
+            }
+        }
+        Ok(())
+    }
+
+    async fn copies(&self, workers: usize) -> Result<MySnapshot> {
+        let (sql, server) = self.connect().await?;
+        sql.close().await;
+        let settings = &self.shared.settings;
+        let tables = self.shared.state().tables.clone();
+        MySnapshot::open(&settings.options, &server, self.shift(), workers, tables, settings.policies).await
+    }
+}
+
+impl Source for MySource {
+    type Stream = MyChanges;
+    type Copy = MySnapshot;
+    const CODES: SourceCodes =
+        SourceCodes { no_table: codes::MY010, gone: codes::MY037, changed: codes::MY022 };
+
+    async fn inspect(&self) -> Result<SourceView> {
+        let (mut sql, server) = self.connect().await?;
+        self.preflight(&mut sql, &server).await?;
+        let settings = &self.shared.settings;
+        let end = server.log_end(&mut sql).await?;
+        let found = catalog::load(&mut sql, &settings.selection, &settings.policies).await?;
+        sql.close().await;
+        if found.tables.is_empty() && found.refused.is_empty() {
+            return Err(Error::new(codes::MY010, "no table of the server matches tables.include")
+                .with_try("compare tables.include with SHOW TABLES FROM the database, as the same user"));
+        }
+        let tables = found
+            .tables
+            .iter()
+            .map(|t| SourceTable { schema: Arc::clone(&t.schema), estimated_rows: t.estimated_rows })
+            .collect();
+        self.shared.state().tables = found.tables.into_iter().map(|t| (t.schema.id, t)).collect();
+        let refused =
+            found.refused.into_iter().map(|(id, name, error)| RefusedTable { id, name, error }).collect();
+        let shift = self.shift();
+        let flushed = end.point.position(shift).map_err(too_large)?.lsn();
+        Ok(SourceView {
+            point: ServerPoint { lineage: lineage(&server, shift), flushed },
+            server: match server.flavor {
+                Flavor::MySql => format!("MySQL {}", server.version),
+                Flavor::MariaDb => server.version,
+            },
+            slot: Some(place_of_ours()),
+            tables,
+            refused,
+        })
+    }
+
+    async fn publish(&self, _tables: &[SourceTable], _slot_exists: bool) -> Result<Vec<RefusedTable>> {
+        // The log holds every table.
+        Ok(Vec::new())
+    }
+
+    async fn check(&self, tables: &[Arc<TableSchema>]) -> Result<Vec<(TableId, Standing)>> {
+        if tables.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (mut sql, _) = self.connect().await?;
+        let names: Vec<_> = tables.iter().map(|table| &table.name).collect();
+        let found = catalog::load_named(&mut sql, &names, &self.shared.settings.policies).await?;
+        sql.close().await;
+        let mut refused: BTreeMap<TableId, Error> =
+            found.refused.into_iter().map(|(id, _, error)| (id, error)).collect();
+        let now: BTreeMap<TableId, MyTable> = found.tables.into_iter().map(|t| (t.schema.id, t)).collect();
+        let mut standings = Vec::new();
+        for table in tables {
+            match now.get(&table.id) {
+                Some(found) if found.schema.describes_same(table) => {}
+                Some(found) => {
+                    self.shared.state().tables.insert(table.id, found.clone());
+                    standings.push((table.id, Standing::Changed(Arc::clone(&found.schema))));
+                }
+                None => {
+                    let gone = || {
+                        table_error(&table.name, codes::MY037, "it is not there any more under its name")
+                            .with_try(format!("strandline resync \"{}\" --yes", table.name))
+                    };
+                    let error = refused.remove(&table.id).unwrap_or_else(gone);
+                    standings.push((table.id, Standing::Lost(error)));
+                }
+            }
+        }
+        Ok(standings)
+    }
+
+    async fn create_slot(&self) -> Result<MySnapshot> {
+        // Everything begins anew, at the first snapshot's place.
+        self.shared.set_shift(0);
+        let (sql, server) = self.connect().await?;
+        sql.close().await;
+        let options = &self.shared.settings.options;
+        let exact = snapshot::place(options, &server).await?;
+        {
+            let mut state = self.shared.state();
+            state.marks.clear();
+            let position = exact.end.point.position(0).map_err(too_large)?;
+            state.marks.insert(position, gtids::marks(&exact.gtids));
+            state.beginning = Some(exact);
+        }
+        self.copies(self.shared.settings.copy_workers).await
+    }
+
+    async fn drop_slot(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn snapshot(&self) -> Result<MySnapshot> {
+        self.copies(self.shared.settings.copy_workers).await
+    }
+
+    async fn stream(&self) -> Result<HeldStream<MyChanges>> {
+        let lock = Lock::take(&self.shared.settings.options).await?;
+        let (sql, server) = self.connect().await?;
+        sql.close().await;
+        let point = ServerPoint { lineage: lineage(&server, self.shift()), flushed: Lsn::ZERO };
+        let stream = MyChanges::new(Arc::clone(&self.shared), server, lock);
+        Ok(HeldStream { stream, slot: place_of_ours(), point })
+    }
+
+    async fn end_of_log(&self) -> Result<Lsn> {
+        let (mut sql, server) = self.connect().await?;
+        let end = server.log_end(&mut sql).await?;
+        sql.close().await;
+        Ok(end.point.position(self.shift()).map_err(too_large)?.lsn())
+    }
+
+    async fn heartbeat(&self) -> Result<()> {
+        // Nothing on the server waits for us.
+        Ok(())
+    }
+}

@@ -1,0 +1,746 @@
+//! From events to rows in per-table builders, and to what a caller must know beside them.
+//!
+//! No clock and no IO. A transaction is everything from the event that names its GTID to the event that ends it; in
+//! the file its events stand one behind the other, so that its place is one stretch of the log: `start` is where the
+//! first begins, `end` where the last ends. What is held at a position is what ends at or before it.
+//!
+//! ```text
+//!  GTID ─ BEGIN ─ (TABLE_MAP ─ rows)* ─ XID | COMMIT        a transaction
+//!  GTID ─ statement                                         definitions, one statement each
+//!  GTID ─ payload[BEGIN ─ … ─ XID]                          a compressed transaction
+//! ```
+//!
+//! One table's trouble stops that table and lets the others go on; anything that makes the stream itself doubtful is an
+//! error of the whole. Nothing is skipped because it is not known.
+
+use super::fault::{event_error, table_error};
+use super::server::{Gtids, too_large};
+use super::statement::{Effect, Named, Statement};
+use super::{gtids, statement};
+use crate::binlog::{
+    BatchBuilder, CatalogColumn, Event, EventDecoder, EventHeader, Flavor, Missing, PayloadEvents, Policies,
+    Query, RawEvent, RowDecoder, Rows, TableMap, ValueError,
+};
+use crate::error::{Error, Result, codes};
+use crate::event::{ChangeBatch, Txn};
+use crate::position::gtid::{Gtid, MariaGtid};
+use crate::position::{CommitLsn, LogPoint, Lsn, Marks, Witness};
+use crate::schema::{TableId, TableName, TableSchema};
+use crate::source::Burst;
+use hashbrown::HashMap;
+use std::sync::Arc;
+
+/// A compressed transaction may be this large unpacked.
+const PAYLOAD_LIMIT: u64 = 2 << 30;
+/// Rows of a table go out as a batch at so many bytes.
+const BATCH_BYTES: usize = 64 << 20;
+/// From 1970 to 2000, microseconds.
+const EPOCH_2000: i64 = 946_684_800_000_000;
+
+/// What one event was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Progress {
+    /// Something within a transaction, or beside.
+    Within,
+    /// A transaction ended.
+    Boundary,
+    /// A table has other columns than it is followed with: the caller looks, and hands the event in again.
+    Announced,
+    /// So many events follow that were taken already.
+    Unpacked(usize),
+    /// The bound.
+    Stopped,
+}
+
+struct Table {
+    schema: Arc<TableSchema>,
+    columns: Vec<CatalogColumn>,
+    ready: Vec<ChangeBatch>,
+    builder: BatchBuilder,
+    skip_until: CommitLsn,
+    /// The same by GTIDs, where the position is of another server.
+    held: Option<Gtids>,
+    /// The last description of it in the log, and what reads its rows.
+    plan: Option<(Box<TableMap>, Arc<RowDecoder>)>,
+    /// The caller was told that the columns are others.
+    asked: bool,
+    /// The caller was told that a statement changed the columns: if it follows no other ones, they are not known.
+    altered: bool,
+    /// It has rows of the open transaction.
+    dirty: bool,
+    touched: bool,
+}
+
+enum Id {
+    None,
+    MySql(Gtid),
+    MariaDb(MariaGtid),
+}
+
+struct Open {
+    txn: Txn,
+    start: LogPoint,
+    gtid: Id,
+    ordinal: u64,
+    rows: u64,
+    bytes: u64,
+    /// Rows of any table came: a statement's end is not the transaction's.
+    has_begun: bool,
+    has_rows: bool,
+}
+
+/// See the module.
+pub(super) struct Assembler {
+    decoder: EventDecoder,
+    policies: Policies,
+    shift: u32,
+    /// The end of the last event.
+    at: LogPoint,
+    tables: HashMap<TableId, Table>,
+    names: HashMap<TableName, TableId>,
+    /// Of the open statement: table numbers, and the table if it is followed.
+    maps: HashMap<u64, Option<TableId>>,
+    open: Option<Open>,
+    gtids: Gtids,
+    /// Held by some tables, and to be met before anything is told: the stream began before it, on another server.
+    pending: Option<Gtids>,
+    last_end: CommitLsn,
+    /// What ends at or before this is not told: it was held when the stream began.
+    from: CommitLsn,
+    stop_before: Option<Lsn>,
+    burst: Burst,
+    /// Marks of positions that were told since the caller looked.
+    marks: Vec<(CommitLsn, Marks)>,
+    /// The last transaction that ended, told or not.
+    last: Option<Witness>,
+}
+
+impl Assembler {
+    /// From this place on. `gtids`: what is before it.
+    pub(super) fn new(
+        flavor: Flavor,
+        policies: Policies,
+        shift: u32,
+        at: LogPoint,
+        from: CommitLsn,
+        gtids: Gtids,
+    ) -> Self {
+        Assembler {
+            decoder: EventDecoder::new(flavor),
+            policies,
+            shift,
+            at,
+            tables: HashMap::new(),
+            names: HashMap::new(),
+            maps: HashMap::new(),
+            open: None,
+            gtids,
+            pending: None,
+            last_end: CommitLsn::ZERO,
+            from,
+            stop_before: None,
+            burst: Burst::default(),
+            marks: Vec::new(),
+            last: None,
+        }
+    }
+
+    /// Tells nothing before all of this was met.
+    pub(super) fn wait_for(&mut self, pending: Gtids) {
+        self.pending = Some(pending);
+    }
+
+    pub(super) fn set_stop_before(&mut self, bound: Lsn) {
+        self.stop_before = Some(bound);
+    }
+
+    /// Takes a table's rows from now on, but for transactions that `skip_until` holds already.
+    pub(super) fn add(
+        &mut self,
+        schema: Arc<TableSchema>,
+        columns: Vec<CatalogColumn>,
+        skip_until: CommitLsn,
+        held: Option<Gtids>,
+    ) {
+        let id = schema.id;
+        self.names.insert(schema.name.clone(), id);
+        let dirty = self.tables.get(&id).is_some_and(|old| old.dirty);
+        let builder = BatchBuilder::new(Arc::clone(&schema));
+        let table = Table {
+            schema,
+            columns,
+            ready: Vec::new(),
+            builder,
+            skip_until,
+            held,
+            plan: None,
+            asked: false,
+            altered: false,
+            dirty,
+            touched: false,
+        };
+        self.tables.insert(id, table);
+    }
+
+    /// Takes a table's rows no more; what was not taken is dropped.
+    pub(super) fn remove(&mut self, id: TableId) {
+        if let Some(table) = self.tables.remove(&id) {
+            self.names.remove(&table.schema.name);
+        }
+        self.maps.values_mut().filter(|of| **of == Some(id)).for_each(|of| *of = None);
+    }
+
+    /// Rows of a table so far, also within a transaction; to be called until there are none.
+    pub(super) fn take(&mut self, id: TableId) -> Result<Option<ChangeBatch>> {
+        let open = self.open.as_ref().map(|open| open.txn);
+        let Some(table) = self.tables.get_mut(&id) else { return Ok(None) };
+        if !table.ready.is_empty() {
+            return Ok(Some(table.ready.remove(0)));
+        }
+        if table.builder.is_empty() {
+            return Ok(None);
+        }
+        table.builder.take(open).map(Some).map_err(|error| error.into_error(&table.schema))
+    }
+
+    /// Bytes of memory of all rows.
+    pub(super) fn bytes(&self) -> usize {
+        let of = |t: &Table| t.builder.bytes() + t.ready.iter().map(|b| b.wire_bytes).sum::<usize>();
+        self.tables.values().map(of).sum()
+    }
+
+    /// The half-received transaction.
+    pub(super) fn open_txn(&self) -> Option<Txn> {
+        self.open.as_ref().map(|open| open.txn)
+    }
+
+    /// The last transaction that ended.
+    pub(super) fn last(&self) -> Option<Witness> {
+        self.last
+    }
+
+    /// The end of the last event, as a position. Between transactions only.
+    pub(super) fn position(&self) -> Result<CommitLsn> {
+        self.at.position(self.shift).map_err(too_large)
+    }
+
+    /// Rows and bytes of whole transactions since the last burst.
+    pub(super) fn pending(&self) -> (u64, u64) {
+        (self.burst.rows, self.burst.bytes)
+    }
+
+    /// What came since the last call.
+    pub(super) fn take_burst(&mut self) -> Result<Burst> {
+        if self.pending.as_ref().is_some_and(|pending| !pending.is_within(&self.gtids)) {
+            // Nothing of it is told yet, but what the caller must look at.
+            let announced = std::mem::take(&mut self.burst.announced);
+            let stopped = std::mem::take(&mut self.burst.stopped);
+            return Ok(Burst { announced, stopped, ..Burst::default() });
+        }
+        self.pending = None;
+        if let Some(through) = self.burst.through {
+            self.marks.push((through, gtids::marks(&self.gtids)));
+        }
+        let mut burst = std::mem::take(&mut self.burst);
+        for table in self.tables.values_mut().filter(|t| t.touched) {
+            table.touched = false;
+            burst.touched.push(table.schema.id);
+        }
+        burst.touched.sort_unstable();
+        if self.open.is_none() {
+            let at = self.position()?;
+            if at >= self.from {
+                burst.keepalive = Some(at.lsn());
+            }
+        }
+        Ok(burst)
+    }
+
+    /// Marks of the positions that were told since the last call.
+    pub(super) fn take_marks(&mut self) -> Vec<(CommitLsn, Marks)> {
+        std::mem::take(&mut self.marks)
+    }
+
+    /// Takes one event. After [`Progress::Announced`] the same one is handed in again.
+    ///
+    /// # Errors
+    /// What makes the stream doubtful.
+    pub(super) fn on_event(&mut self, raw: RawEvent<'_>) -> Result<Progress> {
+        self.settle();
+        let mut decoder = self.decoder.clone();
+        let event = decoder.decode(raw).map_err(|error| event_error(self.at, error))?;
+        let before = self.at;
+        let progress = self.dispatch(raw.header, event)?;
+        if progress == Progress::Announced {
+            self.at = before;
+        } else {
+            self.decoder = decoder;
+        }
+        Ok(progress)
+    }
+
+    /// The caller has looked at tables whose columns a statement changed, and found nothing: then it cannot be said
+    /// what the columns held meanwhile.
+    fn settle(&mut self) {
+        if self.tables.values().any(|t| t.altered) {
+            let altered: Vec<TableId> =
+                self.tables.values().filter(|t| t.altered).map(|t| t.schema.id).collect();
+            for id in altered {
+                self.redefined(id, "its columns changed, and have changed again since");
+            }
+        }
+    }
+
+    /// The caller should look at tables before it goes on.
+    pub(super) fn has_questions(&self) -> bool {
+        !self.burst.announced.is_empty()
+    }
+
+    /// Where the event ends in its file.
+    fn advance(&mut self, header: EventHeader) {
+        // What the server made up has no place.
+        if header.log_pos == 0 || header.is_artificial() {
+            return;
+        }
+        let high = self.at.offset & !u64::from(u32::MAX);
+        let mut offset = high | u64::from(header.log_pos);
+        if offset < self.at.offset {
+            offset += 1 << 32;
+        }
+        self.at.offset = offset;
+    }
+
+    fn dispatch(&mut self, header: EventHeader, event: Event<'_>) -> Result<Progress> {
+        if let Event::Heartbeat { .. } = event {
+            return Ok(Progress::Within);
+        }
+        let size = u64::from(header.size);
+        self.advance(header);
+        let start = LogPoint { offset: self.at.offset.saturating_sub(size), ..self.at };
+        match event {
+            Event::Rotate { position, file } => {
+                let number = LogPoint::file_number(file).ok_or_else(|| {
+                    Error::new(codes::MY024, format!("the log goes on in \"{file}\", which has no number"))
+                })?;
+                if number != self.at.file {
+                    self.at = LogPoint { file: number, offset: position };
+                }
+                Ok(Progress::Within)
+            }
+            Event::Gtid(event) => {
+                let micros =
+                    [event.immediate_commit_time, event.original_commit_time].into_iter().find(|&t| t > 0);
+                let id = event.gtid.map_or(Id::None, Id::MySql);
+                self.begin(start, header, micros, id)
+            }
+            Event::MariaGtid(event) => {
+                if event.prepares_xa() || event.completes_xa() {
+                    return Err(self.xa());
+                }
+                let is_standalone = event.is_standalone();
+                let progress = self.begin(start, header, None, Id::MariaDb(event.gtid))?;
+                if let Some(open) = &mut self.open {
+                    open.has_begun = !is_standalone;
+                }
+                Ok(progress)
+            }
+            other => self.within(header, other),
+        }
+    }
+
+    fn begin(
+        &mut self,
+        start: LogPoint,
+        header: EventHeader,
+        micros: Option<u64>,
+        gtid: Id,
+    ) -> Result<Progress> {
+        if self.open.is_some() {
+            return Err(Error::new(codes::MY024, format!("at {start}: a transaction begins within another")));
+        }
+        let commit_start = start.position(self.shift).map_err(too_large)?.lsn();
+        if self.stop_before.is_some_and(|bound| commit_start >= bound) {
+            self.at = start;
+            self.burst.is_end = true;
+            return Ok(Progress::Stopped);
+        }
+        let micros = micros.unwrap_or_else(|| u64::from(header.timestamp) * 1_000_000);
+        let number = match &gtid {
+            Id::None => 0,
+            Id::MySql(gtid) => gtid.number,
+            Id::MariaDb(gtid) => gtid.number,
+        };
+        let txn = Txn {
+            commit_start,
+            xid: u32::try_from(number & u64::from(u32::MAX)).unwrap_or(0),
+            commit_time: i64::try_from(micros).unwrap_or(i64::MAX) - EPOCH_2000,
+            after: self.last_end,
+        };
+        self.open =
+            Some(Open { txn, start, gtid, ordinal: 0, rows: 0, bytes: 0, has_begun: false, has_rows: false });
+        Ok(Progress::Within)
+    }
+
+    fn within(&mut self, header: EventHeader, event: Event<'_>) -> Result<Progress> {
+        match event {
+            Event::TableMap(map) => self.table_map(map),
+            Event::Rows(rows) => self.rows(&rows, header),
+            Event::Xid(_) => self.end(),
+            Event::Query(query) => self.query(&query),
+            Event::TransactionPayload(payload) => {
+                let bytes = payload.unpack(PAYLOAD_LIMIT).map_err(|error| event_error(self.at, error))?;
+                self.unpacked(&bytes)
+            }
+            Event::XaPrepare(prepare) if prepare.one_phase => self.end(),
+            Event::XaPrepare(_) => Err(self.xa()),
+            Event::Incident { number, message } => {
+                let what = format!(
+                    "at {}: the server says that its log lacks events (incident {number}: {})",
+                    self.at,
+                    String::from_utf8_lossy(message)
+                );
+                Err(Error::new(codes::MY027, what)
+                    .with_try("strandline resync TABLE --yes  (every table is copied)"))
+            }
+            // A statement follows, and decides.
+            Event::StatementContext(_)
+            | Event::RowsQuery(_)
+            | Event::FormatDescription(_)
+            | Event::Stop
+            | Event::PreviousGtids(_)
+            | Event::MariaGtidList(_)
+            | Event::MariaBinlogCheckpoint { .. }
+            | Event::MariaStartEncryption
+            | Event::Ignorable
+            | Event::ViewChange
+            | Event::TransactionContext
+            | Event::Heartbeat { .. }
+            | Event::Rotate { .. }
+            | Event::Gtid(_)
+            | Event::MariaGtid(_) => Ok(Progress::Within),
+        }
+    }
+
+    /// A compressed transaction: the events within, one after the other.
+    fn unpacked(&mut self, bytes: &[u8]) -> Result<Progress> {
+        let events = PayloadEvents::new(bytes)
+            .collect::<Result<Vec<RawEvent<'_>>, _>>()
+            .map_err(|error| event_error(self.at, error))?;
+        // Nothing of it is taken before every table in it is understood.
+        for raw in &events {
+            let event = self.decoder.clone().decode(*raw).map_err(|error| event_error(self.at, error))?;
+            if let Event::TableMap(map) = event
+                && self.table_map(map)? == Progress::Announced
+            {
+                self.maps.clear();
+                return Ok(Progress::Announced);
+            }
+        }
+        self.maps.clear();
+        let count = events.len();
+        for raw in events {
+            let event = self.decoder.decode(raw).map_err(|error| event_error(self.at, error))?;
+            self.within(raw.header, event)?;
+        }
+        Ok(Progress::Unpacked(count))
+    }
+
+    fn table_map(&mut self, map: Box<TableMap>) -> Result<Progress> {
+        let name = TableName::new(&map.database, &map.table);
+        let number = map.table_id;
+        let followed = self.names.get(&name).copied().filter(|id| self.is_wanted(*id));
+        let Some(id) = followed else {
+            self.maps.insert(number, None);
+            return Ok(Progress::Within);
+        };
+        let policies = self.policies;
+        let Some(table) = self.tables.get_mut(&id) else { return Ok(Progress::Within) };
+        let is_known = table.plan.as_ref().is_some_and(|(last, _)| is_same(last, &map));
+        if !is_known {
+            match plan(&map, table, policies) {
+                Ok(decoder) => {
+                    table.plan = Some((map, Arc::new(decoder)));
+                    table.asked = false;
+                }
+                Err(_) if !table.asked => {
+                    table.asked = true;
+                    self.burst.announced.push(id);
+                    return Ok(Progress::Announced);
+                }
+                Err(error) => {
+                    self.stop(id, error);
+                    self.maps.insert(number, None);
+                    return Ok(Progress::Within);
+                }
+            }
+        }
+        self.maps.insert(number, Some(id));
+        Ok(Progress::Within)
+    }
+
+    /// Whether the open transaction is one that the table does not hold.
+    fn is_wanted(&self, id: TableId) -> bool {
+        let table = self.tables.get(&id);
+        match (&self.open, table) {
+            (Some(open), Some(table)) => {
+                let is_held = match (&table.held, &open.gtid) {
+                    (Some(Gtids::MySql(set)), Id::MySql(gtid)) => set.contains(gtid),
+                    (Some(Gtids::MariaDb(set)), Id::MariaDb(gtid)) => set.holds(*gtid),
+                    _ => open.txn.held_at(table.skip_until),
+                };
+                !is_held
+            }
+            _ => false,
+        }
+    }
+
+    fn rows(&mut self, rows: &Rows<'_>, header: EventHeader) -> Result<Progress> {
+        if let Some(open) = &mut self.open {
+            open.has_rows = true;
+        }
+        if !rows.is_dummy() {
+            let Some(&of) = self.maps.get(&rows.table_id) else {
+                let what = format!(
+                    "at {}: rows of table number {}, which no event describes",
+                    self.at, rows.table_id
+                );
+                return Err(Error::new(codes::MY024, what));
+            };
+            if let Some(id) = of {
+                self.take_rows(id, rows, header)?;
+            }
+        }
+        if rows.ends_statement {
+            self.maps.clear();
+        }
+        Ok(Progress::Within)
+    }
+
+    fn take_rows(&mut self, id: TableId, rows: &Rows<'_>, header: EventHeader) -> Result<()> {
+        let Some(open) = &mut self.open else {
+            return Err(Error::new(codes::MY024, format!("at {}: rows outside of a transaction", self.at)));
+        };
+        let Some(table) = self.tables.get_mut(&id) else { return Ok(()) };
+        let Some((_, decoder)) = &table.plan else { return Ok(()) };
+        match decoder.decode(rows, open.ordinal, &mut table.builder) {
+            Ok(count) => {
+                let count = count as u64;
+                open.ordinal += count;
+                open.rows += count;
+                open.bytes += u64::from(header.size);
+                table.dirty = true;
+                if table.builder.bytes() >= BATCH_BYTES {
+                    let taken = table.builder.take(Some(open.txn));
+                    match taken {
+                        Ok(batch) => table.ready.push(batch),
+                        Err(error) => self.stop_by_value(id, error),
+                    }
+                }
+            }
+            Err(error) => self.stop_by_value(id, error),
+        }
+        Ok(())
+    }
+
+    fn stop_by_value(&mut self, id: TableId, error: ValueError) {
+        if let Some(table) = self.tables.get(&id) {
+            let error = error.into_error(&table.schema);
+            self.stop(id, error);
+        }
+    }
+
+    fn stop(&mut self, id: TableId, error: Error) {
+        self.remove(id);
+        self.burst.stopped.push((id, error));
+    }
+
+    /// The open transaction ends here.
+    fn end(&mut self) -> Result<Progress> {
+        let Some(open) = self.open.take() else {
+            return Err(Error::new(codes::MY024, format!("at {}: the end of no transaction", self.at)));
+        };
+        self.maps.clear();
+        let end = self.at.position(self.shift).map_err(too_large)?;
+        for table in self.tables.values_mut().filter(|t| t.dirty) {
+            table.builder.end_transaction(open.txn);
+            table.dirty = false;
+            table.touched = true;
+        }
+        let length = self.at.offset - open.start.offset;
+        let witness = Witness {
+            end,
+            xid: u32::try_from(length).unwrap_or(u32::MAX),
+            commit_time: open.txn.commit_time,
+        };
+        self.last = Some(witness);
+        self.last_end = end;
+        if end <= self.from {
+            return Ok(Progress::Boundary);
+        }
+        match (&mut self.gtids, open.gtid) {
+            (Gtids::MySql(set), Id::MySql(gtid)) => {
+                set.insert(&gtid);
+            }
+            (Gtids::MariaDb(set), Id::MariaDb(gtid)) => set.set(gtid),
+            _ => {}
+        }
+        let burst = &mut self.burst;
+        burst.through = Some(end);
+        burst.witness = Some(witness);
+        burst.transactions += 1;
+        burst.rows += open.rows;
+        burst.bytes += open.bytes;
+        Ok(Progress::Boundary)
+    }
+
+    fn query(&mut self, query: &Query<'_>) -> Result<Progress> {
+        let statement = statement::read(&query.text);
+        let has_begun = self.open.as_ref().is_some_and(|open| open.has_begun);
+        match statement {
+            Statement::Begin | Statement::CreateAndBegin => {
+                if let Some(open) = &mut self.open {
+                    open.has_begun = true;
+                }
+                return Ok(Progress::Within);
+            }
+            Statement::Commit => return self.end(),
+            Statement::Savepoint => return Ok(Progress::Within),
+            Statement::Rollback | Statement::RollbackTo => {
+                if self.open.as_ref().is_some_and(|open| open.rows > 0) {
+                    let what = format!(
+                        "at {}: rows of replicated tables were logged and rolled back, beside tables without transactions",
+                        self.at
+                    );
+                    return Err(Error::new(codes::MY025, what).with_try(
+                        "give all tables an engine with transactions, then: strandline resync TABLE --yes",
+                    ));
+                }
+                return if statement == Statement::Rollback { self.end() } else { Ok(Progress::Within) };
+            }
+            Statement::XaBegin | Statement::XaEnd => return Err(self.xa()),
+            Statement::Dml(table) => self.dml(query.database, table)?,
+            Statement::Truncate(table) => self.truncate(query.database, &table)?,
+            Statement::Ddl(tables) => {
+                for (table, effect) in tables {
+                    self.defined(query.database, &table, effect);
+                }
+            }
+            Statement::DropDatabase(database) => {
+                let gone: Vec<TableId> =
+                    self.names.iter().filter(|(n, _)| n.schema == database).map(|(_, &id)| id).collect();
+                for id in gone.into_iter().filter(|id| self.is_wanted(*id)).collect::<Vec<_>>() {
+                    self.redefined(id, "its database was dropped");
+                }
+            }
+            Statement::Other => {}
+        }
+        if has_begun || self.open.is_none() { Ok(Progress::Within) } else { self.end() }
+    }
+
+    fn id_of(&self, default: &str, named: &Named) -> Option<TableId> {
+        let database = named.database.as_deref().unwrap_or(default);
+        // As the server compares them where names do not differ by case.
+        let same = |name: &TableName| {
+            name.schema.eq_ignore_ascii_case(database) && name.table.eq_ignore_ascii_case(&named.table)
+        };
+        let exact = self.names.get(&TableName::new(database, &named.table)).copied();
+        let found = exact.or_else(|| self.names.iter().find(|(name, _)| same(name)).map(|(_, &id)| id));
+        found.filter(|id| self.is_wanted(*id))
+    }
+
+    fn dml(&mut self, default: &str, table: Option<Named>) -> Result<()> {
+        const NOT_OURS: [&str; 3] = ["mysql", "sys", "performance_schema"];
+        if let Some(named) = &table {
+            let database = named.database.as_deref().unwrap_or(default);
+            let is_followed = self.names.keys().any(|name| {
+                name.schema.eq_ignore_ascii_case(database) && name.table.eq_ignore_ascii_case(&named.table)
+            });
+            if NOT_OURS.contains(&database) || !is_followed {
+                return Ok(());
+            }
+        }
+        let what =
+            format!("at {}: a session logged a change as a statement: its rows are not in the log", self.at);
+        Err(Error::new(codes::MY029, what)
+            .with_try("let no session change binlog_format, then: strandline resync TABLE --yes"))
+    }
+
+    fn truncate(&mut self, default: &str, named: &Named) -> Result<()> {
+        let Some(id) = self.id_of(default, named) else { return Ok(()) };
+        let (Some(open), Some(table)) = (&mut self.open, self.tables.get_mut(&id)) else { return Ok(()) };
+        match table.builder.push_truncate(open.ordinal, 0) {
+            Ok(()) => {
+                open.ordinal += 1;
+                open.rows += 1;
+                table.dirty = true;
+                // Its number on the server's disk is another one.
+                table.plan = None;
+            }
+            Err(error) => self.stop_by_value(id, error),
+        }
+        Ok(())
+    }
+
+    fn defined(&mut self, default: &str, named: &Named, effect: Effect) {
+        let Some(id) = self.id_of(default, named) else { return };
+        match effect {
+            Effect::Columns => self.burst.announced.push(id),
+            Effect::Shape { added, dropped } => {
+                let Some(table) = self.tables.get_mut(&id) else { return };
+                let past = &table.schema.past;
+                // Seen at the start, or with a statement before this one.
+                let is_known = added.iter().all(|c| past.added.contains(c))
+                    && dropped.iter().all(|c| past.dropped.contains(c));
+                if !is_known {
+                    table.altered = true;
+                    self.burst.announced.push(id);
+                }
+            }
+            Effect::Rows => self.redefined(id, "its rows were replaced, of which the log does not tell"),
+            Effect::Gone => self.redefined(id, "it was dropped or renamed"),
+        }
+    }
+
+    /// A new copy says what it holds now.
+    fn redefined(&mut self, id: TableId, what: &str) {
+        let Some(table) = self.tables.get(&id) else { return };
+        let name = table.schema.name.clone();
+        let error = table_error(&name, codes::MY022, format!("{what} (at {})", self.at))
+            .with_try(format!("strandline resync \"{name}\" --yes"));
+        self.stop(id, error);
+    }
+
+    fn xa(&self) -> Error {
+        Error::new(codes::MY028, format!("at {}: an XA transaction", self.at)).with_try(
+            "do not use XA on this server, then: strandline resync TABLE --yes  (every table is copied)",
+        )
+    }
+}
+
+/// The same but for the number, which is another one after each time that the server opened the table.
+fn is_same(last: &TableMap, map: &TableMap) -> bool {
+    last.columns == map.columns && last.key == map.key
+}
+
+/// What reads the rows. Columns that the table was followed through may be missing, or be there still.
+fn plan(map: &TableMap, table: &Table, policies: Policies) -> Result<RowDecoder> {
+    let schema = &table.schema;
+    match RowDecoder::new(map, schema, &table.columns, policies, Missing::Refuse) {
+        Ok(decoder) => Ok(decoder),
+        Err(error) => {
+            let is_column = |name: &str| schema.columns.iter().any(|c| c.name == name);
+            let in_map = |name: &str| map.columns.iter().any(|c| c.name.as_deref() == Some(name));
+            let hidden = |name: &str| name.starts_with("!hidden!");
+            let explained = map.has_names
+                && map.columns.iter().filter_map(|c| c.name.as_deref()).all(|name| {
+                    is_column(name) || hidden(name) || schema.past.dropped.iter().any(|d| d == name)
+                })
+                && schema.columns.iter().all(|c| in_map(&c.name) || schema.past.added.contains(&c.name));
+            if !explained {
+                return Err(error.into_error(schema));
+            }
+            RowDecoder::new(map, schema, &table.columns, policies, Missing::Null)
+                .map_err(|error| error.into_error(schema))
+        }
+    }
+}

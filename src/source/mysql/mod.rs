@@ -1,0 +1,30 @@
+//! MySQL and MariaDB as a source: the row binlog of one server, from its own protocol.
+//!
+//! ```text
+//!  options ─ sql ─┬─ server     who it is, where its log ends, which files it has
+//!                 ├─ preflight  what must hold before anything is read
+//!                 ├─ catalog    tables, columns and keys as they are now
+//!                 ├─ lock       one process per pipeline: GET_LOCK('strandline/NAME')
+//!                 ├─ snapshot   copies at one exact place of the log
+//!                 └─ dump ─ assemble ─ stream   events to rows, transactions, positions
+//!  adapter: all of it behind the traits of [`crate::source`]
+//! ```
+//!
+//! The server keeps no place for us: where to go on is what the target holds ([`crate::source::Bookmark`]), and
+//! [`stream`] compares the server's history with it before anything is read. A place in the log is a number
+//! ([`crate::position::LogPoint`]).
+
+pub mod adapter;
+mod assemble;
+pub mod catalog;
+mod dump;
+mod fault;
+mod gtids;
+pub mod lock;
+pub mod options;
+mod preflight;
+pub mod server;
+mod snapshot;
+pub mod sql;
+mod statement;
+mod stream;

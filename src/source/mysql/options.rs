@@ -1,0 +1,57 @@
+//! How to reach a server.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How strict encryption is; as in the configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TlsMode {
+    /// Plain text only.
+    Disable,
+    /// Encrypted when the server can; nothing is verified.
+    Prefer,
+    /// Encrypted; nothing is verified.
+    Require,
+    /// Encrypted, and the certificate must be from a known authority.
+    VerifyCa,
+    /// As `VerifyCa`, and the certificate must name the host.
+    VerifyFull,
+}
+
+/// A server, a user, and who we are there.
+#[derive(Clone)]
+pub struct MyOptions {
+    /// Name or address; a path that begins with `/` is a Unix socket.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// User.
+    pub user: String,
+    /// Password.
+    pub password: Option<String>,
+    /// Encryption.
+    pub tls: TlsMode,
+    /// Certificate authorities (PEM); `None`: those of the system.
+    pub ca: Option<PathBuf>,
+    /// Our own certificate and its key (PEM), for servers that ask for one.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// A connection must be there by then.
+    pub connect_timeout: Duration,
+}
+
+impl MyOptions {
+    /// `host:port`, for messages.
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// The id that we read as. Servers cut off a reader when another one comes with its id, which is right for our
+    /// own dead connection and wrong for everybody else: so it is made from the pipeline's name, in a range that
+    /// people do not use.
+    pub fn server_id(&self) -> u32 {
+        const FIRST: u32 = 0x5300_0000;
+        FIRST | crc32fast::hash(self.pipeline.as_bytes()) & 0x00FF_FFFF
+    }
+}

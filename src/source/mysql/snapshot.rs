@@ -1,0 +1,463 @@
+//! Copies of tables at one exact place of the log.
+//!
+//! Every worker has a session in a consistent snapshot, and all snapshots are of the same place. MariaDB says of each
+//! snapshot where it is. MySQL does not, so the place is taken where it cannot move: read before and after the
+//! snapshots are opened, and equal, while no transaction was between the log and the tables (`gtid_owned` is empty).
+//! That needs no lock; on a server that is never quiet for a millisecond, or without GTIDs, a read lock over all tables
+//! is held for as long as the snapshots are opened, and no longer.
+//!
+//! | what could go wrong | what happens |
+//! |---|---|
+//! | a transaction is in the log and not in the tables when the snapshot opens | it owns its GTID: the place is taken again |
+//! | a table is altered or truncated after the snapshot | the server refuses to read it (1412): copied again, from a newer one |
+//! | the lock is not to be had within seconds | given up: nobody's writes wait behind it for longer |
+
+use super::catalog::MyTable;
+use super::fault::{changed_since, fault};
+use super::gtids;
+use super::options::MyOptions;
+use super::server::{Gtids, LogEnd, Server, too_large};
+use super::sql::{Sql, quoted};
+use crate::binlog::{BatchBuilder, Cell, Flavor, Policies, SnapshotDecoder};
+use crate::error::{Error, Result, codes};
+use crate::event::{CopyPart, CopyWriter};
+use crate::position::{CommitLsn, LogPoint, Marks};
+use crate::schema::{ColumnKind, TableId, TableSchema};
+use crate::source::CopySession;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Row, Value};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// So often the place is taken without a lock.
+const ATTEMPTS: u32 = 40;
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(5);
+/// Seconds that a lock is waited for: whoever writes waits behind it.
+const LOCK_WITHIN: u32 = 3;
+const BATCH_ROWS: usize = 32 * 1024;
+const BATCH_BYTES: usize = 12 << 20;
+/// Stretches of a key per worker, so that the last ones end at about the same time.
+const RANGES_PER_WORKER: i128 = 4;
+const SNAPSHOT: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
+/// What is not to be had: too long a wait, or no privilege.
+const LOCK_REFUSED: [u16; 4] = [1205, 1227, 1142, 1044];
+
+/// A place in the log with all that is before it.
+pub(super) struct Exact {
+    pub(super) end: LogEnd,
+    pub(super) gtids: Gtids,
+}
+
+/// Snapshots that tables are copied under. They end with this value.
+pub struct MySnapshot {
+    sessions: Vec<Sql>,
+    position: CommitLsn,
+    marks: Marks,
+    tables: BTreeMap<TableId, MyTable>,
+    policies: Policies,
+}
+
+/// Opens so many snapshots of one place; fewer where the server is never quiet.
+///
+/// # Errors
+/// `MY036` when there is no such place.
+pub(super) async fn open(options: &MyOptions, server: &Server, count: usize) -> Result<(Vec<Sql>, Exact)> {
+    let mut control = Sql::connect(options).await?;
+    let mut sessions = Vec::with_capacity(count.max(1));
+    while sessions.len() < count.max(1) {
+        sessions.push(Sql::connect(options).await?);
+    }
+    let exact = match server.flavor {
+        Flavor::MariaDb => mariadb(&mut control, server, &mut sessions).await?,
+        Flavor::MySql => mysql(&mut control, server, &mut sessions).await?,
+    };
+    control.close().await;
+    Ok((sessions, exact))
+}
+
+/// MariaDB says of each snapshot which place of the log it is of.
+async fn mariadb(control: &mut Sql, server: &Server, sessions: &mut Vec<Sql>) -> Result<Exact> {
+    for attempt in 1..=ATTEMPTS {
+        let mut places = Vec::with_capacity(sessions.len());
+        for sql in sessions.iter_mut() {
+            sql.exec(SNAPSHOT).await?;
+            places.push(snapshot_place(sql).await?);
+        }
+        let Some(first) = places.first().cloned() else { break };
+        if attempt == ATTEMPTS {
+            // The first is as good as any; those of another place are given back.
+            let mut keep = places.iter().map(|place| *place == first);
+            sessions.retain(|_| keep.next().unwrap_or(false));
+        } else if places.iter().any(|place| *place != first) {
+            tokio::time::sleep(BETWEEN_ATTEMPTS).await;
+            continue;
+        }
+        let (base, point) = first;
+        let gtids = Gtids::MariaDb(server.gtids_at(control, &base, point).await?);
+        return Ok(Exact { end: LogEnd { base, point, executed: String::new() }, gtids });
+    }
+    Err(no_place("no snapshot could be opened"))
+}
+
+async fn snapshot_place(sql: &mut Sql) -> Result<(String, LogPoint)> {
+    let rows = sql.rows("SHOW STATUS LIKE 'binlog_snapshot_%'").await?;
+    let find = |name: &str| {
+        let row = rows
+            .iter()
+            .find(|row| row.first().cloned().flatten().is_some_and(|n| n.eq_ignore_ascii_case(name)));
+        row.and_then(|row| row.get(1).cloned().flatten()).unwrap_or_default()
+    };
+    let (file, offset) = (find("binlog_snapshot_file"), find("binlog_snapshot_position"));
+    let number = LogPoint::file_number(&file);
+    match (file.rsplit_once('.'), number, offset.parse()) {
+        (Some((base, _)), Some(file), Ok(offset)) => Ok((base.to_owned(), LogPoint { file, offset })),
+        _ => Err(no_place("the server does not say of which place of its log a snapshot is")),
+    }
+}
+
+fn no_place(what: &str) -> Error {
+    Error::new(codes::MY036, what)
+        .with_try("GRANT RELOAD, LOCK TABLES ON *.* TO the user, or copy at a quieter time")
+}
+
+async fn mysql(control: &mut Sql, server: &Server, sessions: &mut [Sql]) -> Result<Exact> {
+    if server.has_gtids {
+        for _ in 0..ATTEMPTS {
+            if let Some(end) = quiet(control, server, sessions).await? {
+                return exact(end);
+            }
+            tokio::time::sleep(BETWEEN_ATTEMPTS).await;
+        }
+    }
+    control.exec(&format!("SET SESSION lock_wait_timeout = {LOCK_WITHIN}")).await?;
+    for attempt in 0..3 {
+        match control.conn().query_drop("FLUSH TABLES WITH READ LOCK").await {
+            Ok(()) => {
+                let opened = locked(control, server, sessions).await;
+                control.exec("UNLOCK TABLES").await?;
+                return exact(opened?);
+            }
+            Err(error) if super::fault::number(&error).is_some_and(|n| LOCK_REFUSED.contains(&n)) => {
+                tracing::debug!(attempt, "no read lock: {error}");
+            }
+            Err(error) => return Err(fault("the tables cannot be locked for a moment", error)),
+        }
+    }
+    Err(no_place("the server is never quiet, and its tables cannot be locked for a moment"))
+}
+
+fn exact(end: LogEnd) -> Result<Exact> {
+    let set = end
+        .executed
+        .parse()
+        .map_err(|e| Error::new(codes::MY033, "the server's GTID set cannot be read").with_source(e))?;
+    Ok(Exact { gtids: Gtids::MySql(set), end })
+}
+
+async fn locked(control: &mut Sql, server: &Server, sessions: &mut [Sql]) -> Result<LogEnd> {
+    let end = server.log_end(control).await?;
+    for sql in sessions.iter_mut() {
+        sql.exec(SNAPSHOT).await?;
+    }
+    Ok(end)
+}
+
+/// The place, if nothing moved while the snapshots were opened.
+async fn quiet(control: &mut Sql, server: &Server, sessions: &mut [Sql]) -> Result<Option<LogEnd>> {
+    let before = server.log_end(control).await?;
+    if !is_idle(control).await? {
+        return Ok(None);
+    }
+    for sql in sessions.iter_mut() {
+        sql.exec(SNAPSHOT).await?;
+    }
+    let after = server.log_end(control).await?;
+    Ok(Some(after).filter(|after| *after == before))
+}
+
+/// No transaction is in the log and not yet in the tables.
+async fn is_idle(control: &mut Sql) -> Result<bool> {
+    let owned = control.row("SELECT @@GLOBAL.gtid_owned").await?.into_iter().next().flatten();
+    Ok(owned.is_none_or(|owned| owned.is_empty()))
+}
+
+/// An exact place without a copy: where a pipeline begins.
+///
+/// # Errors
+/// `MY036`.
+pub(super) async fn place(options: &MyOptions, server: &Server) -> Result<Exact> {
+    let (sessions, exact) = open(options, server, 1).await?;
+    for sql in sessions {
+        sql.close().await;
+    }
+    Ok(exact)
+}
+
+impl MySnapshot {
+    pub(super) async fn open(
+        options: &MyOptions,
+        server: &Server,
+        shift: u32,
+        workers: usize,
+        tables: BTreeMap<TableId, MyTable>,
+        policies: Policies,
+    ) -> Result<MySnapshot> {
+        let (sessions, exact) = open(options, server, workers).await?;
+        let position = exact.end.point.position(shift).map_err(too_large)?;
+        let marks = gtids::marks(&exact.gtids);
+        Ok(MySnapshot { sessions, position, marks, tables, policies })
+    }
+}
+
+impl CopySession for MySnapshot {
+    fn position(&self) -> CommitLsn {
+        self.position
+    }
+
+    fn marks(&self) -> Marks {
+        self.marks.clone()
+    }
+
+    async fn copy(
+        &mut self,
+        schema: Arc<TableSchema>,
+        writers: Vec<Box<dyn CopyWriter>>,
+        progress: Arc<AtomicU64>,
+    ) -> Result<Vec<CopyPart>> {
+        if !self.tables.contains_key(&schema.id) {
+            let what = format!("table \"{}\" is copied without having been looked at", schema.name);
+            return Err(Error::new(codes::RT001, what));
+        }
+        let ranges = match self.sessions.first_mut() {
+            Some(sql) => plan(sql, &schema, writers.len()).await?,
+            None => return Err(Error::new(codes::RT001, "a snapshot without a session")),
+        };
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(ranges.into()),
+            stop: AtomicBool::new(false),
+            schema,
+            policies: self.policies,
+            progress,
+        });
+        // Dropping this future stops the workers at their next row.
+        let _guard = StopGuard(Arc::clone(&shared));
+        let mut tasks = Vec::new();
+        let mut idle = Vec::new();
+        let mut sessions = std::mem::take(&mut self.sessions).into_iter();
+        for writer in writers {
+            let Some(sql) = sessions.next() else {
+                idle.push(writer);
+                continue;
+            };
+            let shared = Arc::clone(&shared);
+            let runtime = tokio::runtime::Handle::current();
+            tasks.push(tokio::task::spawn_blocking(move || runtime.block_on(work(&shared, sql, writer))));
+        }
+        self.sessions.extend(sessions);
+        let (mut parts, mut failed) = (Vec::new(), None);
+        for task in tasks {
+            match task.await {
+                Ok((sql, Ok(part))) => {
+                    self.sessions.push(sql);
+                    parts.push(part);
+                }
+                Ok((sql, Err(error))) => {
+                    self.sessions.push(sql);
+                    failed = failed.or(Some(error));
+                }
+                Err(panic) => {
+                    let error = Error::new(codes::RT001, "a copy worker broke").with_source(panic);
+                    failed = failed.or(Some(error));
+                }
+            }
+        }
+        drop(idle);
+        failed.map_or(Ok(parts), Err)
+    }
+
+    async fn release(self) -> Result<()> {
+        for sql in self.sessions {
+            sql.close().await;
+        }
+        Ok(())
+    }
+}
+
+struct Shared {
+    queue: Mutex<VecDeque<String>>,
+    stop: AtomicBool,
+    schema: Arc<TableSchema>,
+    policies: Policies,
+    progress: Arc<AtomicU64>,
+}
+
+struct StopGuard(Arc<Shared>);
+
+impl Drop for StopGuard {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    fn next(&self) -> Option<String> {
+        if self.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
+
+/// Predicates that cover the table, each row once: stretches of the key's first column where that is a whole number,
+/// else one for all.
+async fn plan(sql: &mut Sql, schema: &TableSchema, workers: usize) -> Result<Vec<String>> {
+    let first = schema.key.first().and_then(|&i| schema.columns.get(i));
+    let is_number = first.is_some_and(|column| {
+        use ColumnKind as K;
+        matches!(column.kind, K::Int2 | K::Int4 | K::Int8 | K::Unsigned4 | K::Unsigned8)
+    });
+    let (Some(column), true, true) = (first, is_number, workers > 1) else { return Ok(vec![String::new()]) };
+    let name = quoted(&column.name);
+    let table = table_of(schema);
+    let query = format!("SELECT CAST(MIN({name}) AS CHAR), CAST(MAX({name}) AS CHAR) FROM {table}");
+    let rows =
+        sql.try_rows(&query).await.map_err(|e| changed_since(&schema.name, "the key cannot be read", e))?;
+    let bound = |i: usize| rows.first()?.get(i)?.as_ref()?.parse::<i128>().ok();
+    Ok(match (bound(0), bound(1)) {
+        (Some(low), Some(high)) => ranges(&name, low, high, workers),
+        _ => vec![String::new()],
+    })
+}
+
+/// The outer ones are open: whatever lies there is read.
+fn ranges(name: &str, low: i128, high: i128, workers: usize) -> Vec<String> {
+    let count = i128::try_from(workers).unwrap_or(1) * RANGES_PER_WORKER;
+    let step = (high - low) / count + 1;
+    let mut bounds: Vec<i128> = (1..count).map(|i| low + i * step).filter(|&bound| bound <= high).collect();
+    bounds.dedup();
+    let mut found = Vec::new();
+    let mut from: Option<i128> = None;
+    for bound in bounds.into_iter().map(Some).chain([None]) {
+        let parts: Vec<String> = from
+            .map(|from| format!("{name} >= {from}"))
+            .into_iter()
+            .chain(bound.map(|to| format!("{name} < {to}")))
+            .collect();
+        found.push(if parts.is_empty() { String::new() } else { format!(" WHERE {}", parts.join(" AND ")) });
+        from = bound;
+    }
+    found
+}
+
+fn table_of(schema: &TableSchema) -> String {
+    format!("{}.{}", quoted(&schema.name.schema), quoted(&schema.name.table))
+}
+
+/// One worker: stretches until there are none. The session comes back.
+async fn work(shared: &Shared, mut sql: Sql, mut writer: Box<dyn CopyWriter>) -> (Sql, Result<CopyPart>) {
+    let result = read(shared, &mut sql, &mut writer).await;
+    if result.is_err() {
+        shared.stop.store(true, Ordering::Relaxed);
+    }
+    (sql, result.and_then(|()| writer.finish()))
+}
+
+async fn read(shared: &Shared, sql: &mut Sql, writer: &mut Box<dyn CopyWriter>) -> Result<()> {
+    let schema = &shared.schema;
+    let failed = |error| changed_since(&schema.name, "the table cannot be read", error);
+    let mut builder = BatchBuilder::new(Arc::clone(schema));
+    let columns: Vec<String> = schema.columns.iter().map(|c| quoted(&c.name)).collect();
+    let select = format!("SELECT {} FROM {}", columns.join(", "), table_of(schema));
+    while let Some(predicate) = shared.next() {
+        let statement = format!("{select}{predicate}");
+        let mut result = sql.conn().exec_iter(statement.as_str(), ()).await.map_err(failed)?;
+        let collations: Vec<u16> =
+            result.columns_ref().iter().map(mysql_async::Column::character_set).collect();
+        let decoder =
+            SnapshotDecoder::new(schema, &collations, shared.policies).map_err(|e| e.into_error(schema))?;
+        while let Some(row) = result.next().await.map_err(failed)? {
+            push(&decoder, row, &mut builder).map_err(|error| error.into_error(schema))?;
+            if builder.rows() >= BATCH_ROWS
+                || builder.rows().is_multiple_of(256) && builder.bytes() >= BATCH_BYTES
+            {
+                hand_on(shared, &mut builder, writer)?;
+            }
+            if shared.stop.load(Ordering::Relaxed) {
+                return Err(Error::new(codes::MY032, "the copy was stopped"));
+            }
+        }
+        result.drop_result().await.map_err(failed)?;
+    }
+    hand_on(shared, &mut builder, writer)?;
+    if shared.stop.load(Ordering::Relaxed) {
+        return Err(Error::new(codes::MY032, "the copy was stopped"));
+    }
+    Ok(())
+}
+
+fn push(
+    decoder: &SnapshotDecoder,
+    row: Row,
+    builder: &mut BatchBuilder,
+) -> Result<(), crate::binlog::ValueError> {
+    let values = row.unwrap_raw();
+    let length = |value: &Option<Value>| if let Some(Value::Bytes(bytes)) = value { bytes.len() } else { 8 };
+    let bytes = values.iter().map(length).sum();
+    decoder.push(values.iter().map(|value| value.as_ref().map_or(Cell::Null, cell)), bytes, builder)
+}
+
+fn cell(value: &Value) -> Cell<'_> {
+    match *value {
+        Value::NULL => Cell::Null,
+        Value::Bytes(ref bytes) => Cell::Bytes(bytes),
+        Value::Int(n) => Cell::Int(n),
+        Value::UInt(n) => Cell::Unsigned(n),
+        Value::Float(f) => Cell::Float(f),
+        Value::Double(f) => Cell::Double(f),
+        Value::Date(year, month, day, hour, minute, second, micros) => {
+            Cell::Moment { year, month, day, hour, minute, second, micros }
+        }
+        Value::Time(negative, days, hours, minutes, seconds, micros) => {
+            Cell::Time { negative, days, hours, minutes, seconds, micros }
+        }
+    }
+}
+
+fn hand_on(shared: &Shared, builder: &mut BatchBuilder, writer: &mut Box<dyn CopyWriter>) -> Result<()> {
+    if builder.is_empty() {
+        return Ok(());
+    }
+    let batch = builder.take(None).map_err(|error| error.into_error(&shared.schema))?;
+    let rows = batch.len() as u64;
+    writer.write(batch)?;
+    shared.progress.fetch_add(rows, Ordering::Relaxed);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn holds(range: &str, value: i128) -> bool {
+        range.trim_start_matches(" WHERE ").split(" AND ").filter(|p| !p.is_empty()).all(|part| {
+            let (sign, bound) = part.trim_start_matches("k ").split_once(' ').unwrap();
+            let bound: i128 = bound.parse().unwrap();
+            if sign == ">=" { value >= bound } else { value < bound }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn each_key_is_in_one_stretch(low: i64, span: u64, workers in 1usize..9, at: u64) {
+            let (low, high) = (i128::from(low), i128::from(low) + i128::from(span));
+            let found = ranges("k", low, high, workers);
+            for value in [low, high, low + i128::from(at), low - 1, high + 1] {
+                let count = found.iter().filter(|range| holds(range, value)).count();
+                prop_assert_eq!(count, 1, "{} in {:?}", value, found);
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Connections, and statements whose answers are small.
+
+use super::fault::{fault, number};
+use super::options::{MyOptions, TlsMode};
+use crate::error::{Error, Result, codes};
+use mysql_async::prelude::Queryable;
+use mysql_async::{ClientIdentity, Conn, DriverError, Opts, OptsBuilder, SslOpts, Value};
+
+/// The binary log may hold events larger than the server's own `max_allowed_packet`.
+const MAX_PACKET: usize = 1 << 30;
+/// What every session is pinned to: values must not depend on what an administrator set. `character_set_results`
+/// off: text comes as it is stored, and is converted here.
+const PINNED: &str = "SET SESSION time_zone = '+00:00', sql_mode = '', character_set_results = NULL, \
+                      net_write_timeout = 600, transaction_isolation = 'REPEATABLE-READ'";
+const PINNED_MARIADB: &str = "SET SESSION time_zone = '+00:00', sql_mode = '', character_set_results = NULL, \
+                              net_write_timeout = 600, tx_isolation = 'REPEATABLE-READ'";
+/// No such variable.
+const UNKNOWN_VARIABLE: u16 = 1193;
+
+/// A session.
+pub struct Sql {
+    conn: Conn,
+}
+
+/// A row as text; `None` is null.
+pub type TextRow = Vec<Option<String>>;
+
+impl Sql {
+    /// Connects and pins what values depend on.
+    ///
+    /// # Errors
+    /// `MY030`, `MY032`, `MY034`.
+    pub async fn connect(options: &MyOptions) -> Result<Sql> {
+        let doing = format!("cannot connect to \"{}\"", options.address());
+        let connecting = connect(options);
+        let conn = tokio::time::timeout(options.connect_timeout, connecting)
+            .await
+            .map_err(|_| Error::new(codes::MY032, format!("{doing}: no answer in time")))?
+            .map_err(|error| login(options, fault(&doing, error)))?;
+        let mut sql = Sql { conn };
+        match sql.conn.query_drop(PINNED).await {
+            Err(error) if number(&error) == Some(UNKNOWN_VARIABLE) => sql.exec(PINNED_MARIADB).await?,
+            other => other.map_err(|error| fault("cannot prepare the session", error))?,
+        }
+        Ok(sql)
+    }
+
+    /// Runs a statement without rows.
+    ///
+    /// # Errors
+    /// Those of the server.
+    pub async fn exec(&mut self, sql: &str) -> Result<()> {
+        self.conn.query_drop(sql).await.map_err(|error| fault(&doing(sql), error))
+    }
+
+    /// Runs a statement; its rows as text.
+    ///
+    /// # Errors
+    /// Those of the server.
+    pub async fn rows(&mut self, sql: &str) -> Result<Vec<TextRow>> {
+        self.try_rows(sql).await.map_err(|error| fault(&doing(sql), error))
+    }
+
+    /// The same; the error is for the caller to judge.
+    pub(super) async fn try_rows(&mut self, sql: &str) -> mysql_async::Result<Vec<TextRow>> {
+        let rows: Vec<mysql_async::Row> = self.conn.query(sql).await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| row.unwrap_raw().into_iter().map(|value| text(value.unwrap_or(Value::NULL))).collect())
+            .collect())
+    }
+
+    /// The first row.
+    ///
+    /// # Errors
+    /// Those of the server; `MY033` when there is none.
+    pub async fn row(&mut self, sql: &str) -> Result<TextRow> {
+        let row = self.rows(sql).await?.into_iter().next();
+        row.ok_or_else(|| Error::new(codes::MY033, format!("{}: no answer", doing(sql))))
+    }
+
+    /// The connection.
+    pub(super) fn conn(&mut self) -> &mut Conn {
+        &mut self.conn
+    }
+
+    /// The connection, for good.
+    pub(super) fn into_conn(self) -> Conn {
+        self.conn
+    }
+
+    /// The server's number of this connection.
+    pub fn id(&self) -> u32 {
+        self.conn.id()
+    }
+
+    /// Says goodbye; who does not answer is gone already.
+    pub async fn close(self) {
+        if let Err(error) = self.conn.disconnect().await {
+            tracing::debug!("a connection was not closed in order: {error}");
+        }
+    }
+}
+
+fn doing(sql: &str) -> String {
+    let shown: String = sql.chars().take(60).collect();
+    format!("the server did not run \"{shown}\"")
+}
+
+/// A value of the text protocol. Names and settings are UTF-8; what is not shows as such.
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::NULL => None,
+        Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        Value::Int(n) => Some(n.to_string()),
+        Value::UInt(n) => Some(n.to_string()),
+        other => Some(other.as_sql(true)),
+    }
+}
+
+fn login(options: &MyOptions, error: Error) -> Error {
+    if error.code() == codes::MY030 {
+        let (user, address) = (&options.user, options.address());
+        return error.with_try(format!(
+            "check user \"{user}\" and its password on {address}: CREATE USER '{user}'@'%' IDENTIFIED BY '…';"
+        ));
+    }
+    error
+}
+
+async fn connect(options: &MyOptions) -> mysql_async::Result<Conn> {
+    match Conn::new(opts(options, options.tls)).await {
+        Err(mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer))
+            if options.tls == TlsMode::Prefer =>
+        {
+            Conn::new(opts(options, TlsMode::Disable)).await
+        }
+        other => other,
+    }
+}
+
+fn opts(options: &MyOptions, tls: TlsMode) -> Opts {
+    let mut builder = OptsBuilder::default()
+        .user(Some(&options.user))
+        .pass(options.password.as_deref())
+        .max_allowed_packet(Some(MAX_PACKET))
+        .prefer_socket(false)
+        .tcp_nodelay(true)
+        .enable_cleartext_plugin(tls != TlsMode::Disable);
+    if options.host.starts_with('/') {
+        builder = builder.socket(Some(&options.host));
+    } else {
+        builder = builder.ip_or_hostname(&options.host).tcp_port(options.port);
+    }
+    let verify = matches!(tls, TlsMode::VerifyCa | TlsMode::VerifyFull);
+    let ssl = SslOpts::default()
+        .with_danger_accept_invalid_certs(!verify)
+        .with_danger_skip_domain_validation(tls != TlsMode::VerifyFull);
+    let ssl = match &options.ca {
+        Some(ca) => ssl.with_root_certs(vec![ca.clone().into()]).with_disable_built_in_roots(true),
+        None => ssl,
+    };
+    let ssl = match &options.identity {
+        Some((cert, key)) => {
+            ssl.with_client_identity(Some(ClientIdentity::new(cert.clone().into(), key.clone().into())))
+        }
+        None => ssl,
+    };
+    let is_tls = tls != TlsMode::Disable && !options.host.starts_with('/');
+    Opts::from(builder.ssl_opts(is_tls.then_some(ssl)))
+}
+
+/// A name as an identifier: `` `a``b` ``.
+pub fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+/// Text as a literal: `'it''s'`. With `sql_mode = ''` a backslash escapes.
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}

@@ -1,0 +1,100 @@
+//! What must hold on a MySQL before anything is read: each miss is refused with its code and the exact remedy.
+
+use crate::harness::mysql::Brand;
+use crate::harness::mysql_scene::MyScene;
+
+#[test]
+fn each_setting_that_is_wrong_is_refused_with_its_remedy() {
+    let Some(mut scene) = MyScene::new("my-checks", Brand::MySql9) else { return };
+    let mut sql = scene.sql();
+    sql.exec("create table t (id int primary key)");
+    for (wrong, right, code, remedy) in [
+        (
+            "set global binlog_row_metadata = minimal",
+            "set global binlog_row_metadata = full",
+            "MY009",
+            "SET PERSIST binlog_row_metadata = 'FULL'",
+        ),
+        (
+            "set global binlog_row_image = minimal",
+            "set global binlog_row_image = full",
+            "MY003",
+            "SET PERSIST binlog_row_image = 'FULL'",
+        ),
+        (
+            "set global binlog_format = mixed",
+            "set global binlog_format = row",
+            "MY002",
+            "SET PERSIST binlog_format = 'ROW'",
+        ),
+    ] {
+        sql.exec(wrong);
+        let outcome = scene.run(&["--until-caught-up"]);
+        outcome.expect_code(3).expect_error(code);
+        assert!(outcome.stderr.contains(remedy), "{}", outcome.stderr);
+        sql.exec(right);
+    }
+    scene.config.url = scene.server.url("reader", "shop");
+    let outcome = scene.run(&["--until-caught-up"]);
+    outcome.expect_code(3).expect_error("MY007");
+    assert!(
+        outcome.stderr.contains("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'reader'@'%'"),
+        "{}",
+        outcome.stderr
+    );
+    scene.config.url = scene.server.url("nobody", "shop");
+    scene.run(&["--until-caught-up"]).expect_code(3).expect_error("MY030");
+    scene.config.url = scene.server.url("strandline", "shop");
+    scene.config.include = vec!["shop.nothing".into()];
+    scene.run(&["--until-caught-up"]).expect_code(3).expect_error("MY010");
+}
+
+#[test]
+fn without_a_log_and_with_statements_it_stops() {
+    let Some(scene) = MyScene::with("my-nolog", Brand::MySql9, &["--skip-log-bin"]) else { return };
+    scene.sql().exec("create table t (id int primary key)");
+    scene.run(&["--until-caught-up"]).expect_code(3).expect_error("MY001");
+    drop(scene);
+    let Some(scene) = MyScene::new("my-statement", Brand::MariaDb118) else { return };
+    let mut sql = scene.sql();
+    sql.exec("create table t (id int primary key, v int)");
+    sql.exec("insert into t values (1, 1)");
+    scene.drain();
+    sql.exec("set session binlog_format = 'STATEMENT'");
+    sql.exec("update t set v = 2");
+    scene.run(&["--until-caught-up"]).expect_code(1).expect_error("MY029");
+}
+
+#[test]
+fn a_login_works_with_and_without_tls() {
+    let Some(mut scene) = MyScene::new("my-login", Brand::MySql9) else { return };
+    scene.sql().exec("create table t (id int primary key)");
+    // The password's sum is in the server's cache after one login over TLS; after this it is not.
+    for mode in ["disable", "require", "prefer"] {
+        scene.sql().exec("flush privileges");
+        scene.config.source = format!("  tls: {{mode: {mode}}}\n");
+        scene.drain();
+    }
+    scene.config.source = "  tls: {mode: verify-full}\n".into();
+    scene.run(&["--until-caught-up"]).expect_error("MY034");
+    // With an authority that is known, and a certificate that names the host.
+    let dir = scene.dir().join("tls");
+    std::fs::create_dir_all(&dir).expect("the run directory can be written");
+    let script = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=test-ca -keyout ca.key -out ca.pem && \
+                  openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost \
+                  -addext subjectAltName=IP:127.0.0.1 -keyout srv.key -out srv.csr && \
+                  openssl x509 -req -in srv.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -copy_extensions copy -out srv.pem";
+    let made = std::process::Command::new("sh")
+        .args(["-c", script])
+        .current_dir(&dir)
+        .output()
+        .expect("openssl runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let file = |name: &str| dir.join(name).display().to_string();
+    let (ca, cert, key) = (file("ca.pem"), file("srv.pem"), file("srv.key"));
+    scene.sql().exec(&format!("set global ssl_ca = '{ca}', ssl_cert = '{cert}', ssl_key = '{key}'"));
+    scene.sql().exec("alter instance reload tls");
+    scene.config.source = format!("  tls: {{mode: verify-full, ca: {ca:?}}}\n");
+    scene.drain();
+    scene.assert_equal(&["shop.t"]);
+}
