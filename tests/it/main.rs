@@ -23,6 +23,7 @@ mod large;
 mod loss;
 mod modes;
 mod mysql_basic;
+mod mysql_charsets;
 mod mysql_checks;
 mod mysql_ddl;
 mod mysql_kill;
