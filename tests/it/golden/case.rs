@@ -96,7 +96,7 @@ impl Case {
         }
     }
 
-    /// The configuration's path.
+    /// The configuration's path. One worker: several read the partitions of a table in no order.
     fn config(&self, scene: &Scene, mode: Mode) -> String {
         let (name, schemas) = match mode {
             Mode::Bare => ("bare", false),
@@ -112,7 +112,7 @@ impl Case {
             if self.option("table.include.list").is_some() { "[\"public.p\"]" } else { "[\"*.*\"]" };
         let text = format!(
             "version: 1\nname: {name}\nsource:\n  type: postgres\n  url: {url:?}\n  publication: {publication}\n\
-             tables:\n  include: {include}\nsink:\n  type: stdout\n  commit: {{interval: 20ms}}\n\
+             tables:\n  include: {include}\nsnapshot: {{workers: 1}}\nsink:\n  type: stdout\n  commit: {{interval: 20ms}}\n\
              format:\n{}",
             self.format(schemas)
         );
