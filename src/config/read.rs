@@ -73,6 +73,9 @@ pub(super) fn read_config(
     if let (Some(SinkConfig { target: SinkTarget::Kafka(target), .. }), Some(format)) = (&mut sink, &format) {
         kafka::with_prefix(reader, target, top, &format.topic_prefix);
     }
+    if let Some(SinkConfig { target: SinkTarget::Delta { .. } | SinkTarget::Discard, .. }) = &sink {
+        refuse_format(reader, top);
+    }
     let errors = read_errors(reader, top);
     let limits = read_limits(reader, top);
     let http = read_http(reader, top);
@@ -619,6 +622,15 @@ fn refuse_kafka_keys(reader: &mut Reader<'_>, section: Section<'_>) {
             let advice = "write type: kafka, or remove the key";
             reader.report(codes::CF003, entry.key_mark, Show::UpToMark, message, advice);
         }
+    }
+}
+
+/// Tables have no events whose format could be chosen.
+fn refuse_format(reader: &mut Reader<'_>, top: Section<'_>) {
+    if let Some(entry) = top.entry("format") {
+        let message = "format belongs to a Kafka or stdout sink".to_owned();
+        let advice = "remove the key: it would have no effect, so it is refused";
+        reader.report(codes::CF003, entry.key_mark, Show::UpToMark, message, advice);
     }
 }
 

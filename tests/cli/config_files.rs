@@ -108,15 +108,15 @@ error CF003: sink.write: "merge" is not allowed
 }
 
 #[test]
-fn a_key_that_is_not_built_is_refused() {
+fn a_key_without_effect_is_refused() {
     let place = Place::with_config(&format!("{GOOD}format: {{style: debezium}}\n"));
     let refused = place.run(&["validate"]);
     assert_eq!(refused.code, Some(2));
     assert_eq!(
         refused.stderr,
-        "error CF004: format is not built yet\n  --> strandline.yaml:7:1\n   |\n 7 | format …\n   | ^^^^^^\n  \
+        "error CF003: format belongs to a Kafka or stdout sink\n  --> strandline.yaml:7:1\n   |\n 7 | format …\n   | ^^^^^^\n  \
          try: remove the key: it would have no effect, so it is refused\n  \
-         see: docs/errors/CF004.md (a configuration key that is not built yet)\n"
+         see: docs/errors/CF003.md (a value in the configuration is not allowed)\n"
     );
 }
 
