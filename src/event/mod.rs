@@ -5,9 +5,11 @@
 //! beside the batches, never on cell values.
 
 mod copy;
+mod frame;
 mod mask;
 
 pub use copy::{CopyPart, CopyWriter, SnapshotPoint};
+pub use frame::{Frame, FrameMark, Images};
 pub(crate) use mask::Mask;
 
 use crate::position::{CommitLsn, Lsn, Witness};
