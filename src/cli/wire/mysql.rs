@@ -108,7 +108,7 @@ pub(super) async fn setup(cfg: &Config, print: bool) -> Result<()> {
 pub(super) async fn is_answered(cfg: &Config, names: &BTreeSet<TableName>) -> Result<bool> {
     let settings = options(cfg).await?;
     let mut sql = Sql::connect(&settings).await?;
-    let found = catalog::load(&mut sql, &selection(cfg)?, &policies(cfg)).await?;
+    let found = catalog::load(&mut sql, &selection(cfg)?, &policies(cfg), names).await?;
     for name in names {
         if let Some((_, _, error)) = found.refused.iter().find(|(_, refused, _)| refused == name) {
             return Err(

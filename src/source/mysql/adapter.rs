@@ -13,12 +13,16 @@ use super::stream::{MyChanges, lineage, place_of_ours};
 use crate::binlog::{CatalogColumn, Flavor, Policies};
 use crate::error::{Error, Result, codes};
 use crate::position::{CommitLsn, Lsn, Marks, ServerPoint};
-use crate::schema::{TableId, TableSchema};
+use crate::schema::{TableId, TableName, TableSchema};
 use crate::source::pattern::Selection;
 use crate::source::{HeldStream, RefusedTable, Source, SourceCodes, SourceTable, SourceView, Standing};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Between the first two listings of the tables: a rename that hides one is over by then.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
 
 /// What is to be replicated, and how.
 pub struct MySettings {
@@ -156,6 +160,18 @@ impl MySource {
         Ok(())
     }
 
+    /// Tables that were seen before; at the first look, what the catalogue lists a moment earlier.
+    async fn known(&self, sql: &mut Sql) -> Result<BTreeSet<TableName>> {
+        let seen: BTreeSet<TableName> =
+            self.shared.state().tables.values().map(|table| table.schema.name.clone()).collect();
+        if !seen.is_empty() {
+            return Ok(seen);
+        }
+        let listed = catalog::names(sql, &self.shared.settings.selection).await?;
+        tokio::time::sleep(FIRST_LOOK).await;
+        Ok(listed)
+    }
+
     async fn copies(&self, workers: usize) -> Result<MySnapshot> {
         let (sql, server) = self.connect().await?;
         sql.close().await;
@@ -176,7 +192,8 @@ impl Source for MySource {
         self.preflight(&mut sql, &server).await?;
         let settings = &self.shared.settings;
         let end = server.log_end(&mut sql).await?;
-        let found = catalog::load(&mut sql, &settings.selection, &settings.policies).await?;
+        let known = self.known(&mut sql).await?;
+        let found = catalog::load(&mut sql, &settings.selection, &settings.policies, &known).await?;
         sql.close().await;
         if found.tables.is_empty() && found.refused.is_empty() {
             return Err(Error::new(codes::MY010, "no table of the server matches tables.include")

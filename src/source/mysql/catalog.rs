@@ -3,19 +3,34 @@
 //! MySQL knows tables and columns by their names alone, so their identities are made from the names: a table that is
 //! renamed is another table, and a column that is renamed is dropped and added
 //! ([`crate::schema::change`] says what follows from that).
+//!
+//! # While definitions change
+//! What the catalogue shows is not of one moment: for an instant, while a table is altered or swapped by a rename,
+//! it is not listed, or is listed without engine or columns. A table that is not there would be stopped, or left out
+//! of the pipeline; so an absence is believed only when the table itself says so: a statement that reads nothing
+//! of it waits until its definition is settled, and either works, and the catalogue is asked again, or fails because
+//! there is no such table.
 
-use super::fault::table_error;
-use super::sql::{Sql, TextRow, literal};
+use super::fault::{fault, table_error};
+use super::sql::{Sql, TextRow, literal, quoted};
 use crate::binlog::{CatalogColumn, Policies, schema_of_catalog};
-use crate::error::{Error, Result, codes};
+use crate::error::{Disposition, Error, Result, codes};
 use crate::schema::change::FIRST_OF_NAMES;
 use crate::schema::{TableId, TableName, TableSchema};
 use crate::source::pattern::Selection;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Databases that belong to the server.
 const SYSTEM: [&str; 4] = ["mysql", "information_schema", "performance_schema", "sys"];
+/// The catalogue is asked again so often when it does not agree with the tables; the pause grows each time.
+const READINGS: u32 = 8;
+/// For a table whose definition is locked.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// What counts as a table.
+const KINDS: &str = "TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')";
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A table.
 #[derive(Clone, Debug)]
@@ -63,14 +78,34 @@ fn column_numbers<'a>(names: impl Iterator<Item = &'a str>) -> Vec<i16> {
         .collect()
 }
 
-/// Everything that the selection wants.
+/// Everything that the selection wants. Tables that are `known` are looked for by themselves when the catalogue does
+/// not list them; without any, an empty answer is asked for again.
 ///
 /// # Errors
 /// Those of the connection.
-pub async fn load(sql: &mut Sql, selection: &Selection, policies: &Policies) -> Result<Catalog> {
+pub async fn load(
+    sql: &mut Sql,
+    selection: &Selection,
+    policies: &Policies,
+    known: &BTreeSet<TableName>,
+) -> Result<Catalog> {
     let system: Vec<String> = SYSTEM.iter().map(|name| literal(name)).collect();
     let wanted = format!("TABLE_SCHEMA NOT IN ({})", system.join(", "));
-    load_where(sql, &wanted, policies, |name| selection.matches(name)).await
+    let known = known.iter().filter(|name| selection.matches(name)).cloned().collect();
+    load_where(sql, &wanted, policies, known, |name| selection.matches(name)).await
+}
+
+/// The tables that the selection matches, by name, as the catalogue lists them at this instant.
+///
+/// # Errors
+/// Those of the connection.
+pub async fn names(sql: &mut Sql, selection: &Selection) -> Result<BTreeSet<TableName>> {
+    let query = format!("SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE {KINDS}");
+    let names = sql.rows(&query).await?.iter().map(named).collect::<BTreeSet<_>>();
+    Ok(names
+        .into_iter()
+        .filter(|name| !SYSTEM.contains(&name.schema.as_str()) && selection.matches(name))
+        .collect())
 }
 
 /// These tables; who is not in the answer is not there.
@@ -84,8 +119,9 @@ pub async fn load_named(sql: &mut Sql, names: &[&TableName], policies: &Policies
     let pairs: Vec<String> =
         names.iter().map(|n| format!("({}, {})", literal(&n.schema), literal(&n.table))).collect();
     let wanted = format!("(TABLE_SCHEMA, TABLE_NAME) IN ({})", pairs.join(", "));
+    let known = names.iter().copied().cloned().collect();
     // Names may be compared without regard to case: the exact ones count.
-    load_where(sql, &wanted, policies, |name| names.contains(&name)).await
+    load_where(sql, &wanted, policies, known, |name| names.contains(&name)).await
 }
 
 struct Described {
@@ -96,21 +132,85 @@ struct Described {
     nullable: BTreeSet<String>,
 }
 
+/// What the catalogue answered.
+struct Reading {
+    tables: Vec<TextRow>,
+    described: BTreeMap<TableName, Described>,
+}
+
+impl Reading {
+    async fn take(sql: &mut Sql, wanted: &str, is_wanted: impl Fn(&TableName) -> bool) -> Result<Reading> {
+        let tables = sql
+            .rows(&format!(
+                "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, TABLE_ROWS FROM information_schema.TABLES \
+                 WHERE {KINDS} AND {wanted} ORDER BY 1, 2"
+            ))
+            .await?;
+        let tables = tables.into_iter().filter(|row| is_wanted(&named(row))).collect();
+        Ok(Reading { tables, described: describe(sql, wanted).await? })
+    }
+
+    /// Tables that it does not show, or not whole.
+    fn in_doubt<'a>(&'a self, known: &'a BTreeSet<TableName>) -> BTreeSet<TableName> {
+        let listed: BTreeSet<TableName> = self.tables.iter().map(named).collect();
+        let is_whole = |row: &&TextRow| !cell(row, 2).is_empty() && self.described.contains_key(&named(row));
+        let broken = self.tables.iter().filter(|row| !is_whole(row)).map(named);
+        known.difference(&listed).cloned().chain(broken).collect()
+    }
+}
+
+/// A reading that agrees with the tables themselves, or the last of many.
+async fn settled(
+    sql: &mut Sql,
+    wanted: &str,
+    mut known: BTreeSet<TableName>,
+    is_wanted: impl Fn(&TableName) -> bool,
+) -> Result<Reading> {
+    let mut reading = Reading::take(sql, wanted, &is_wanted).await?;
+    for round in 1..READINGS {
+        let mut is_unsettled = reading.tables.is_empty() && known.is_empty();
+        for name in reading.in_doubt(&known) {
+            // What cannot be opened is shown by the catalogue as well as it ever will be.
+            let opens = opens(sql, &name).await?;
+            is_unsettled |= opens;
+            if !opens {
+                known.remove(&name);
+            }
+        }
+        if !is_unsettled {
+            break;
+        }
+        tokio::time::sleep(PAUSE * round).await;
+        reading = Reading::take(sql, wanted, &is_wanted).await?;
+    }
+    Ok(reading)
+}
+
+/// Whether the table is there and can be opened, once whoever changes its definition is done.
+async fn opens(sql: &mut Sql, name: &TableName) -> Result<bool> {
+    let probe = format!("SELECT 1 FROM {}.{} LIMIT 0", quoted(&name.schema), quoted(&name.table));
+    let Ok(answer) = tokio::time::timeout(LONGEST_WAIT, sql.try_rows(&probe)).await else {
+        return Err(table_error(name, codes::MY032, "somebody holds its definition locked")
+            .with_try("see who does: SHOW PROCESSLIST; strandline asks again by itself"));
+    };
+    match answer {
+        Ok(_) => Ok(true),
+        Err(error) => match fault("cannot look at a table", error) {
+            error if error.code().disposition == Disposition::Retry => Err(error),
+            // It is not there, or not for us.
+            _ => Ok(false),
+        },
+    }
+}
+
 async fn load_where(
     sql: &mut Sql,
     wanted: &str,
     policies: &Policies,
+    known: BTreeSet<TableName>,
     is_wanted: impl Fn(&TableName) -> bool,
 ) -> Result<Catalog> {
-    let tables = sql
-        .rows(&format!(
-            "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, TABLE_ROWS FROM information_schema.TABLES \
-             WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND {wanted} ORDER BY 1, 2"
-        ))
-        .await?;
-    let named = |row: &TextRow| TableName::new(cell(row, 0), cell(row, 1));
-    let tables: Vec<TextRow> = tables.into_iter().filter(|row| is_wanted(&named(row))).collect();
-    let mut described = describe(sql, wanted).await?;
+    let Reading { tables, mut described } = settled(sql, wanted, known, is_wanted).await?;
     let mut catalog = Catalog::default();
     let mut ids = BTreeMap::new();
     for row in tables {
@@ -230,6 +330,10 @@ async fn describe(sql: &mut Sql, wanted: &str) -> Result<BTreeMap<TableName, Des
         }
     }
     Ok(all)
+}
+
+fn named(row: &TextRow) -> TableName {
+    TableName::new(cell(row, 0), cell(row, 1))
 }
 
 fn cell(row: &TextRow, index: usize) -> String {
