@@ -5,10 +5,12 @@
 //! beside the batches, never on cell values.
 
 mod copy;
+mod frame;
 mod mask;
 mod origin;
 
 pub use copy::{CopyPart, CopyWriter, SnapshotPoint};
+pub use frame::{Frame, FrameMark, Images};
 pub(crate) use mask::Mask;
 pub use origin::{Origin, OriginRun};
 

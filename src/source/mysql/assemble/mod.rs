@@ -15,6 +15,8 @@
 
 mod open;
 mod statements;
+#[cfg(test)]
+mod tests;
 
 use super::fault::event_error;
 use super::gtids;
@@ -72,7 +74,6 @@ struct Table {
     dirty: bool,
     touched: bool,
 }
-
 
 /// See the module.
 pub(super) struct Assembler {

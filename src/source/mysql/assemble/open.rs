@@ -59,7 +59,12 @@ pub(super) struct Open {
 
 impl Open {
     /// What is told of an event of it.
-    pub(super) fn origin_of(&mut self, file: &str, start: LogPoint, header: EventHeader) -> Option<OriginRun> {
+    pub(super) fn origin_of(
+        &mut self,
+        file: &str,
+        start: LogPoint,
+        header: EventHeader,
+    ) -> Option<OriginRun> {
         let origin = self.origin.get_or_insert_with(|| {
             Arc::new(Origin {
                 file: file.to_owned(),

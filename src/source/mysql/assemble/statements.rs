@@ -11,7 +11,12 @@ use crate::position::LogPoint;
 use crate::schema::{TableId, TableName};
 
 impl Assembler {
-    pub(super) fn query(&mut self, query: &Query<'_>, start: LogPoint, header: EventHeader) -> Result<Progress> {
+    pub(super) fn query(
+        &mut self,
+        query: &Query<'_>,
+        start: LogPoint,
+        header: EventHeader,
+    ) -> Result<Progress> {
         let statement = statement::read(&query.text);
         let has_begun = self.open.as_ref().is_some_and(|open| open.has_begun);
         match statement {
