@@ -41,6 +41,8 @@ pub struct MyTable {
     pub columns: Vec<CatalogColumn>,
     /// Rows, by the server's estimate.
     pub estimated_rows: Option<u64>,
+    /// Bytes of its rows, likewise.
+    pub bytes: u64,
 }
 
 /// How tables are to be seen.
@@ -152,7 +154,7 @@ impl Reading {
     async fn take(sql: &mut Sql, wanted: &str, is_wanted: impl Fn(&TableName) -> bool) -> Result<Reading> {
         let tables = sql
             .rows(&format!(
-                "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, TABLE_ROWS FROM information_schema.TABLES \
+                "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, TABLE_ROWS, DATA_LENGTH FROM information_schema.TABLES \
                  WHERE {KINDS} AND {wanted} ORDER BY 1, 2"
             ))
             .await?;
@@ -233,6 +235,7 @@ async fn load_where(
                 schema: Arc::new(schema),
                 columns,
                 estimated_rows: row.get(3).cloned().flatten().and_then(|rows| rows.parse().ok()),
+                bytes: row.get(4).cloned().flatten().and_then(|bytes| bytes.parse().ok()).unwrap_or(0),
             });
         match table {
             Ok(table) => catalog.tables.push(table),
