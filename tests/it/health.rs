@@ -6,6 +6,8 @@ use crate::harness::{LONG, Scene, places, until};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Status code and body, or why there is none.
@@ -157,15 +159,25 @@ fn a_wedged_core_loop_is_said_by_a_face_that_still_answers() {
     scene.config.more = SHORT.into();
     scene.sql().exec("create table orders (id int primary key, v int); insert into orders values (1)");
     let config = scene.write_config();
-    // A pipe holds 64 KiB: with most of it taken, it is soon full.
-    let (mut log, mut end) = std::io::pipe().unwrap();
-    end.write_all(&[b'\n'; 44 * 1024]).unwrap();
+    let (mut log, end) = std::io::pipe().unwrap();
+    let mut same = end.try_clone().unwrap();
     let mut child = process::command()
-        .args(["run", "-vv", "-c", &config])
+        .args(["run", "-c", &config])
+        // Nobody else's lines: it is the loop that waits.
+        .env("RUST_LOG", "strandline::runtime::driver=debug")
         .stdout(Stdio::null())
         .stderr(Stdio::from(end))
         .spawn()
         .unwrap();
+    until(LONG, "it streams", || state(&scene) == "streaming");
+    // Fills the pipe, and waits like everybody else who writes to it.
+    let is_over = Arc::new(AtomicBool::new(false));
+    let over = Arc::clone(&is_over);
+    let filler = std::thread::spawn(move || {
+        while !over.load(Ordering::SeqCst) {
+            same.write_all(&[b'\n'; 4096]).unwrap();
+        }
+    });
     let mut sql = scene.sql();
     let mut n = 2;
     until(LONG, "it is wedged", || {
@@ -174,6 +186,7 @@ fn a_wedged_core_loop_is_said_by_a_face_that_still_answers() {
         matches!(ask(&scene, "/livez"), Ok((503, body)) if body.contains("RT013"))
     });
     until(LONG, "the state says so", || state(&scene) == "stalled" && first_reason(&scene) == "RT013");
+    is_over.store(true, Ordering::SeqCst);
     let reader = std::thread::spawn(move || {
         let mut text = Vec::new();
         log.read_to_end(&mut text).unwrap();
@@ -182,6 +195,7 @@ fn a_wedged_core_loop_is_said_by_a_face_that_still_answers() {
     until(LONG, "the state is well", || state(&scene) == "streaming");
     places::signal("TERM", &[child.id()]);
     assert!(child.wait().unwrap().success());
+    filler.join().unwrap();
     reader.join().unwrap();
     scene.drain();
     scene.assert_equal(&["public.orders"]);
