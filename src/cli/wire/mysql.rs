@@ -8,10 +8,11 @@ use crate::schema::TableName;
 use crate::sink::delta::DeltaSink;
 use crate::sink::{Request, Sink};
 use crate::source::mysql::adapter::{MySettings, MySource};
+use crate::source::mysql::catalog::{self, Known};
 use crate::source::mysql::lock::Lock;
 use crate::source::mysql::options::{MyOptions, TlsMode};
 use crate::source::mysql::server::Server;
-use crate::source::mysql::{catalog, sql::Sql};
+use crate::source::mysql::sql::Sql;
 use crate::source::pattern::Selection;
 use crate::telemetry::status::{OfflineStatus, PositionText};
 use std::collections::BTreeSet;
@@ -108,7 +109,7 @@ pub(super) async fn setup(cfg: &Config, print: bool) -> Result<()> {
 pub(super) async fn is_answered(cfg: &Config, names: &BTreeSet<TableName>) -> Result<bool> {
     let settings = options(cfg).await?;
     let mut sql = Sql::connect(&settings).await?;
-    let found = catalog::load(&mut sql, &selection(cfg)?, &policies(cfg), names).await?;
+    let found = catalog::load(&mut sql, &selection(cfg)?, &policies(cfg), Known::default()).await?;
     for name in names {
         if let Some((_, _, error)) = found.refused.iter().find(|(_, refused, _)| refused == name) {
             return Err(
