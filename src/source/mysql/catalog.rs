@@ -14,10 +14,10 @@
 
 use super::fault::{fault, number, table_error};
 use super::sql::{Sql, TextRow, literal, quoted};
-use crate::binlog::{CatalogColumn, Policies, schema_of_catalog};
+use crate::binlog::{CatalogColumn, Policies, SqlType, schema_of_catalog};
 use crate::error::{Disposition, Error, Result, codes};
 use crate::schema::change::FIRST_OF_NAMES;
-use crate::schema::{TableId, TableName, TableSchema};
+use crate::schema::{Declared, DeclaredColumn, DeclaredType, TableId, TableName, TableSchema};
 use crate::source::pattern::Selection;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -60,6 +60,15 @@ impl Known {
     }
 }
 
+/// How tables are to be seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct View {
+    /// The operator's choices about values.
+    pub policies: Policies,
+    /// Changes carry the whole old row.
+    pub full_before: bool,
+}
+
 /// What matches.
 #[derive(Debug, Default)]
 pub struct Catalog {
@@ -99,12 +108,7 @@ fn column_numbers<'a>(names: impl Iterator<Item = &'a str>) -> Vec<i16> {
 ///
 /// # Errors
 /// Those of the connection.
-pub async fn load(
-    sql: &mut Sql,
-    selection: &Selection,
-    policies: &Policies,
-    mut known: Known,
-) -> Result<Catalog> {
+pub async fn load(sql: &mut Sql, selection: &Selection, view: View, mut known: Known) -> Result<Catalog> {
     let system: Vec<String> = SYSTEM.iter().map(|name| literal(name)).collect();
     let wanted = format!("TABLE_SCHEMA NOT IN ({})", system.join(", "));
     let matches = |name: &TableName| selection.matches(name);
@@ -116,7 +120,7 @@ pub async fn load(
         known.0 = first.0.into_keys().map(|name| (name, Definition::default())).collect();
         tokio::time::sleep(FIRST_LOOK).await;
     }
-    load_where(sql, &wanted, policies, known, matches).await
+    load_where(sql, &wanted, view, known, matches).await
 }
 
 /// These tables; who is not in the answer is not there.
@@ -126,7 +130,7 @@ pub async fn load(
 pub async fn load_named(
     sql: &mut Sql,
     names: &[&TableName],
-    policies: &Policies,
+    view: View,
     mut known: Known,
 ) -> Result<Catalog> {
     if names.is_empty() {
@@ -138,7 +142,7 @@ pub async fn load_named(
         known.0.entry(name.clone()).or_default();
     }
     // Names may be compared without regard to case: the exact ones count.
-    load_where(sql, &wanted, policies, known, |name| names.contains(&name)).await
+    load_where(sql, &wanted, view, known, |name| names.contains(&name)).await
 }
 
 /// What the catalogue says of a table, but for what changes by itself.
@@ -146,6 +150,7 @@ pub async fn load_named(
 struct Definition {
     engine: String,
     columns: Vec<CatalogColumn>,
+    declared: Vec<DeclaredColumn>,
     filled: Vec<bool>,
     key: Vec<String>,
     unique: BTreeMap<String, Vec<String>>,
@@ -235,7 +240,7 @@ async fn opens(sql: &mut Sql, name: &TableName) -> Result<bool> {
 async fn load_where(
     sql: &mut Sql,
     wanted: &str,
-    policies: &Policies,
+    view: View,
     known: Known,
     is_wanted: impl Fn(&TableName) -> bool,
 ) -> Result<Catalog> {
@@ -252,7 +257,7 @@ async fn load_where(
         let id = table_id(&name);
         let Listed { definition, estimated_rows } = listed;
         let table = check(&name, &definition.engine, ids.insert(id, name.clone()))
-            .and_then(|()| build(&name, id, &definition, policies))
+            .and_then(|()| build(&name, id, &definition, view))
             .map(|schema| MyTable {
                 schema: Arc::new(schema),
                 columns: definition.columns.clone(),
@@ -282,8 +287,8 @@ fn check(name: &TableName, engine: &str, same: Option<TableName>) -> Result<()> 
         .with_try(format!("ALTER TABLE `{}`.`{}` ENGINE = InnoDB, or exclude it", name.schema, name.table)))
 }
 
-fn build(name: &TableName, id: TableId, definition: &Definition, policies: &Policies) -> Result<TableSchema> {
-    let Definition { columns, filled, key, unique, nullable, .. } = definition;
+fn build(name: &TableName, id: TableId, definition: &Definition, view: View) -> Result<TableSchema> {
+    let Definition { columns, declared, filled, key, unique, nullable, .. } = definition;
     if columns.is_empty() {
         return Err(table_error(name, codes::MY037, "its columns may not be seen")
             .with_try("GRANT SELECT ON it TO the user of the connection"));
@@ -292,13 +297,14 @@ fn build(name: &TableName, id: TableId, definition: &Definition, policies: &Poli
     let sound = |columns: &&Vec<String>| columns.iter().all(|c| !nullable.contains(c));
     let key = if key.is_empty() { unique.values().find(sound).unwrap_or(key) } else { key };
     let key = key.iter().filter_map(|key| columns.iter().position(|c| c.name == *key)).collect();
-    let mut schema = schema_of_catalog(name.clone(), id, columns, key, policies, false)
+    let mut schema = schema_of_catalog(name.clone(), id, columns, key, &view.policies, view.full_before)
         .map_err(|error| error.into_error(name))?;
     let numbers = column_numbers(columns.iter().map(|c| c.name.as_str()));
     for (column, &number) in schema.columns.iter_mut().zip(&numbers) {
         column.attnum = number;
     }
     schema.filled = numbers.into_iter().zip(filled).filter(|&(_, &filled)| filled).map(|(n, _)| n).collect();
+    schema.declared = Arc::new(Declared { columns: declared.clone(), key: Vec::new() });
     Ok(schema)
 }
 
@@ -306,7 +312,8 @@ fn build(name: &TableName, id: TableId, definition: &Definition, policies: &Poli
 async fn describe(sql: &mut Sql, wanted: &str, all: &mut BTreeMap<TableName, Listed>) -> Result<()> {
     let columns = sql
         .rows(&format!(
-            "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, IS_NULLABLE, COLUMN_DEFAULT, EXTRA \
+            "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, IS_NULLABLE, COLUMN_DEFAULT, EXTRA, \
+             VERSION() LIKE '%MariaDB%' \
              FROM information_schema.COLUMNS WHERE {wanted} ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION"
         ))
         .await?;
@@ -315,13 +322,20 @@ async fn describe(sql: &mut Sql, wanted: &str, all: &mut BTreeMap<TableName, Lis
         let is_nullable = cell(&row, 4) == "YES";
         let default = row.get(5).cloned().flatten();
         // MariaDB writes the word for no default.
-        let has_default = default.is_some_and(|text| !text.eq_ignore_ascii_case("null"));
-        let is_generated = cell(&row, 6).to_ascii_uppercase().contains("GENERATED") && !has_default;
+        let default = default.filter(|text| !text.eq_ignore_ascii_case("null"));
+        let has_default = default.is_some();
+        let extra = cell(&row, 6).to_ascii_uppercase();
+        let is_generated = extra.contains("GENERATED") && !has_default;
+        // MariaDB writes defaults as SQL, MySQL constants as they are.
+        let is_sql = cell(&row, 7) == "1" || extra.contains("DEFAULT_GENERATED");
+        let default = default.map(|text| if is_sql { text } else { literal(&text) });
         if is_nullable {
             table.nullable.insert(cell(&row, 2));
         }
         // What rows from before the column got in it, the log does not say.
         table.filled.push(!is_nullable || has_default || is_generated);
+        let declared_type = declared_type(cell(&row, 3));
+        table.declared.push(DeclaredColumn { nullable: is_nullable, default, declared_type });
         table.columns.push(CatalogColumn { name: cell(&row, 2), column_type: cell(&row, 3) });
     }
     let keys = sql
@@ -346,6 +360,15 @@ async fn describe(sql: &mut Sql, wanted: &str, all: &mut BTreeMap<TableName, Lis
         }
     }
     Ok(())
+}
+
+/// The type as the catalogue spells it, `int unsigned`, with the labels that it has.
+fn declared_type(name: String) -> DeclaredType {
+    let labels = match SqlType::of_catalog(&name) {
+        Ok(SqlType::Enum(labels) | SqlType::Set(labels)) => Some(labels.into()),
+        _ => None,
+    };
+    DeclaredType { modifier: -1, name, labels, ..DeclaredType::default() }
 }
 
 fn named(row: &TextRow) -> TableName {
