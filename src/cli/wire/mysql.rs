@@ -9,7 +9,7 @@ use crate::schema::TableName;
 use crate::sink::delta::DeltaSink;
 use crate::sink::{Request, Sink};
 use crate::source::mysql::adapter::{MySettings, MySource};
-use crate::source::mysql::catalog::{self, View};
+use crate::source::mysql::catalog::{self, Known, View};
 use crate::source::mysql::doctor::{self, Examined, Recorded};
 use crate::source::mysql::lock::Lock;
 use crate::source::mysql::options::{MyOptions, TlsMode};
@@ -138,7 +138,7 @@ pub(super) async fn setup(cfg: &Config, print: bool) -> Result<()> {
 pub(super) async fn is_answered(cfg: &Config, names: &BTreeSet<TableName>) -> Result<bool> {
     let settings = options(cfg).await?;
     let mut sql = Sql::connect(&settings).await?;
-    let found = catalog::load(&mut sql, &selection(cfg)?, view(cfg), names).await?;
+    let found = catalog::load(&mut sql, &selection(cfg)?, view(cfg), Known::default()).await?;
     for name in names {
         if let Some((_, _, error)) = found.refused.iter().find(|(_, refused, _)| refused == name) {
             return Err(

@@ -1,7 +1,7 @@
 //! Everything that `strandline doctor` looks at on a MySQL or MariaDB: what `run` checks, and whether the log still
 //! holds what follows the recorded position. Nothing is changed.
 
-use super::catalog::{self, Catalog, View};
+use super::catalog::{self, Catalog, Known, View};
 use super::gtids;
 use super::lock::Lock;
 use super::options::MyOptions;
@@ -14,7 +14,6 @@ use crate::error::finding::{Finding, Verdict};
 use crate::error::{Result, codes};
 use crate::position::{CommitLsn, Lineage, LogPoint, Marks};
 use crate::source::pattern::Selection;
-use std::collections::BTreeSet;
 
 /// What was found on a server.
 #[derive(Debug)]
@@ -48,7 +47,7 @@ pub async fn examine(options: &MyOptions, selection: &Selection, view: View) -> 
     let mut sql = Sql::connect(options).await?;
     let server = Server::identify(&mut sql).await?;
     let mut findings = preflight::inspect(&mut sql, &server).await?;
-    let catalog = catalog::load(&mut sql, selection, view, &BTreeSet::new()).await?;
+    let catalog = catalog::load(&mut sql, selection, view, Known::default()).await?;
     let check = "tables";
     if catalog.tables.is_empty() && catalog.refused.is_empty() {
         let what = "no table of the server matches tables.include";
