@@ -1,6 +1,6 @@
 //! MySQL and MariaDB behind the traits of [`crate::source`]: puts the parts of this folder together.
 
-use super::catalog::{self, MyTable};
+use super::catalog::{self, Known, MyTable, View};
 use super::fault::table_error;
 use super::gtids;
 use super::lock::Lock;
@@ -30,6 +30,14 @@ pub struct MySettings {
     pub policies: Policies,
     /// Sessions of a copy.
     pub copy_workers: usize,
+    /// Rows go out as events: changes carry the whole old row, and what the log's events tell of themselves.
+    pub for_events: bool,
+}
+
+impl MySettings {
+    fn view(&self) -> View {
+        View { policies: self.policies, full_before: self.for_events }
+    }
 }
 
 /// What source and streams have in common.
@@ -156,12 +164,17 @@ impl MySource {
         Ok(())
     }
 
+    fn known(&self) -> Known {
+        Known::of(self.shared.state().tables.values())
+    }
+
     async fn copies(&self, workers: usize) -> Result<MySnapshot> {
         let (sql, server) = self.connect().await?;
         sql.close().await;
         let settings = &self.shared.settings;
         let tables = self.shared.state().tables.clone();
-        MySnapshot::open(&settings.options, &server, self.shift(), workers, tables, settings.policies).await
+        let rows = (settings.policies, settings.for_events);
+        MySnapshot::open(&settings.options, &server, self.shift(), workers, tables, rows).await
     }
 }
 
@@ -176,7 +189,7 @@ impl Source for MySource {
         self.preflight(&mut sql, &server).await?;
         let settings = &self.shared.settings;
         let end = server.log_end(&mut sql).await?;
-        let found = catalog::load(&mut sql, &settings.selection, &settings.policies).await?;
+        let found = catalog::load(&mut sql, &settings.selection, settings.view(), self.known()).await?;
         sql.close().await;
         if found.tables.is_empty() && found.refused.is_empty() {
             return Err(Error::new(codes::MY010, "no table of the server matches tables.include")
@@ -215,7 +228,7 @@ impl Source for MySource {
         }
         let (mut sql, _) = self.connect().await?;
         let names: Vec<_> = tables.iter().map(|table| &table.name).collect();
-        let found = catalog::load_named(&mut sql, &names, &self.shared.settings.policies).await?;
+        let found = catalog::load_named(&mut sql, &names, self.shared.settings.view(), self.known()).await?;
         sql.close().await;
         let mut refused: BTreeMap<TableId, Error> =
             found.refused.into_iter().map(|(id, _, error)| (id, error)).collect();
