@@ -212,7 +212,11 @@ fn runtime_options(cfg: &Config, opts: RunOptions) -> runtime::Options {
         },
         staged_bytes: STAGED_BYTES.min(memory / 8),
         slice_bytes: SLICE_BYTES.min(memory / 16),
-        copy_workers: cfg.snapshot.workers,
+        copies: runtime::Copies {
+            workers: cfg.snapshot.workers,
+            chunk_rows: cfg.snapshot.chunk_rows,
+            short_snapshots: cfg.snapshot.hold == model::SnapshotHold::Chunk,
+        },
         heartbeat,
         snapshots: match opts.snapshot {
             Snapshot::AsNeeded => runtime::Snapshots::Initial,

@@ -35,6 +35,7 @@ mod object_store;
 mod odd;
 mod pg_cases;
 mod readers;
+mod resume;
 mod resync;
 mod selftest;
 mod slot;

@@ -101,7 +101,8 @@ impl<K: Key> Upsert<K> {
         };
         let names = |file: u32| core.slots.get(file).map(super::table::DataFile::name);
         let (strict, soft) = (core.is_strict(), core.form.is_soft());
-        let onto = Onto { files: &core.files, names: &names, index, strict, soft };
+        let chunks = Some(&core.state.copied).filter(|chunks| chunks.is_mixed());
+        let onto = Onto { files: &core.files, names: &names, index, strict, soft, chunks };
         let staged = self.unit.stage(batch, &onto).await;
         // An index that failed may have said anything.
         index.check()?;
