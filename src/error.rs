@@ -195,6 +195,8 @@ codes! {
     RT010 HaltPipeline 3 "this machine gives less than the configuration wants"
     RT011 HaltPipeline 4 "the target differs from the source"
     RT012 HaltPipeline 4 "the lag is greater than allowed"
+    RT013 HaltPipeline 1 "the core loop gives no sign of life"
+    RT014 HaltPipeline 1 "nothing becomes durable although something waits"
     TG001 Retry 1 "the target cannot be reached"
     TG002 HaltPipeline 1 "the target is full"
     TG003 HaltPipeline 3 "the target cannot be written"

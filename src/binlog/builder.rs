@@ -5,7 +5,7 @@
 
 use super::image::Image;
 use super::reason::{Reason, ValueError};
-use crate::event::{ChangeBatch, Frame, FrameMark, Images, Op, Txn};
+use crate::event::{ChangeBatch, Frame, FrameMark, Images, Op, OriginRun, Txn};
 use crate::position::Lsn;
 use crate::schema::TableSchema;
 use std::sync::Arc;
@@ -77,6 +77,17 @@ impl BatchBuilder {
         self.frame.at(position);
     }
 
+    /// What is to be told of the event whose rows come now, or of the snapshot that all of them are of; its row
+    /// numbers do not matter.
+    pub fn of(&mut self, origin: Option<OriginRun>) {
+        self.frame.of(origin);
+    }
+
+    /// The rows from `first` on are of the event that came.
+    pub(super) fn end_event(&mut self, first: usize) {
+        self.frame.end_event(first);
+    }
+
     /// Bytes of memory that the rows take, without spare capacity. Costs a few nanoseconds per column: ask per
     /// transaction or per event, not per row.
     pub fn bytes(&self) -> usize {
@@ -92,6 +103,7 @@ impl BatchBuilder {
         self.must_be_stream()?;
         self.after.push_nulls();
         self.add(Op::Truncate, ordinal);
+        self.end_event(self.rows() - 1);
         self.add_wire_bytes(wire_bytes);
         Ok(())
     }

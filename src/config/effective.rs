@@ -49,6 +49,11 @@ pub fn effective(config: &Config) -> Value {
             "read_only": http.read_only,
             "ui": http.ui,
         })),
+        "health": {
+            "grace": format_duration(config.health.grace),
+            "stall": format_duration(config.health.stall),
+            "wedged": format_duration(config.health.wedged),
+        },
         "log": {
             "level": config.log.level.as_str(),
             "format": match config.log.format {

@@ -18,7 +18,7 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
         path: "",
         built: &[
             "version", "name", "source", "tables", "snapshot", "sink", "format", "errors", "limits", "http",
-            "log",
+            "health", "log",
         ],
         later: &["signals", "metrics", "lineage"],
     },
@@ -153,6 +153,7 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     SectionKeys { path: "limits", built: &["memory", "spill_dir"], later: &["cpu"] },
     SectionKeys { path: "http", built: &["listen", "token", "read_only", "ui"], later: &[] },
     SectionKeys { path: "http.token", built: &["file", "env", "command"], later: &[] },
+    SectionKeys { path: "health", built: &["grace", "stall", "wedged"], later: &[] },
     SectionKeys { path: "log", built: &["level", "format"], later: &[] },
 ];
 

@@ -15,6 +15,7 @@ mod kafka;
 mod keys;
 mod lookup;
 mod model;
+mod operate;
 mod pattern;
 mod problem;
 mod read;

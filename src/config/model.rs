@@ -57,6 +57,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// The HTTP server; `None`: off.
     pub http: Option<HttpConfig>,
+    /// When the state says that it stands still.
+    pub health: crate::telemetry::health::Patience,
     /// Logging.
     pub log: LogConfig,
 }

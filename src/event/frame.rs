@@ -1,7 +1,7 @@
 //! What a batch under construction has beside its values: the operation, transaction and place of each row. Every
 //! source's builder has one, with its own images beside it.
 
-use super::{Before, ChangeBatch, Op, Txn, TxnRun};
+use super::{Before, ChangeBatch, Op, OriginRun, Txn, TxnRun};
 use crate::position::{CommitLsn, Lsn};
 use crate::schema::TableSchema;
 use arrow::buffer::BooleanBuffer;
@@ -16,6 +16,9 @@ pub struct Frame {
     lsns: Vec<Lsn>,
     /// Where the next change stands in the log.
     lsn: Lsn,
+    /// What is told of the events that the rows are of, and of the one that comes now.
+    origins: Vec<OriginRun>,
+    origin: Option<OriginRun>,
     runs: Vec<TxnRun>,
     /// The first row that belongs to no run yet.
     open_from: usize,
@@ -57,6 +60,22 @@ impl Frame {
     /// Where the next changes stand in the log.
     pub fn at(&mut self, lsn: Lsn) {
         self.lsn = lsn;
+    }
+
+    /// What is to be told of the event whose rows come now, or of the snapshot that all of them are of; its row
+    /// numbers do not matter.
+    pub fn of(&mut self, origin: Option<OriginRun>) {
+        self.origin = origin;
+    }
+
+    /// The rows from `first` on are of the event that came.
+    pub fn end_event(&mut self, first: usize) {
+        if let Some(origin) = &self.origin
+            && first < self.ops.len()
+        {
+            let first_row = u32::try_from(first).unwrap_or(u32::MAX);
+            self.origins.push(OriginRun { first_row, row: 0, ..origin.clone() });
+        }
     }
 
     /// Whether a change of a stream may be added: no row of a snapshot is there.
@@ -112,8 +131,11 @@ impl Frame {
     }
 
     /// The batch of all rows, with these values.
-    pub fn finish(self, schema: &Arc<TableSchema>, images: Images) -> ChangeBatch {
-        let Frame { ops, ordinals, lsns, runs, before_index: mut index, wire_bytes, .. } = self;
+    pub fn finish(mut self, schema: &Arc<TableSchema>, images: Images) -> ChangeBatch {
+        if self.takes_reads() {
+            self.end_event(0);
+        }
+        let Frame { ops, ordinals, lsns, origins, runs, before_index: mut index, wire_bytes, .. } = self;
         let Images { after, before, unchanged } = images;
         let before = before.map(|rows| {
             index.resize(ops.len(), Before::NONE);
@@ -125,6 +147,7 @@ impl Frame {
             runs,
             ordinals,
             lsns,
+            origins,
             after,
             before,
             unchanged,
@@ -134,7 +157,7 @@ impl Frame {
 
     /// Forgets all rows: what they were.
     pub fn take(&mut self) -> Frame {
-        let next = Frame { lsn: self.lsn, ..Frame::default() };
+        let next = Frame { lsn: self.lsn, origin: self.origin.clone(), ..Frame::default() };
         std::mem::replace(self, next)
     }
 

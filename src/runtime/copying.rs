@@ -286,6 +286,9 @@ impl<S: Source> Snapshotter<S> {
             let now = rows.load(Ordering::Relaxed);
             counters.read.inc_by(now - counted);
             counters.snapshot_rows.inc_by(now - counted);
+            if now > counted {
+                board.advance();
+            }
             counted = now;
             board.update_table(&schema.name, |t| t.rows_copied = Some(now));
             if let Some(parts) = done {

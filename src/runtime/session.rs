@@ -377,6 +377,7 @@ impl<S: Source, K: Sink> Session<S, K> {
         purpose: OpenFor,
     ) -> Result<(K::Table, TableRecord, TableStart)> {
         let schema = &source.schema;
+        self.board.advance();
         let named: Option<&CutTable> = record.cut.as_ref().and_then(|cut| cut.tables.get(&schema.id));
         let (table, found) = self.sink.open_table(lease, Arc::clone(schema), purpose, named).await?;
         if let Some(why) = &found.outdated {

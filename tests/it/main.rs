@@ -16,6 +16,7 @@ mod failover;
 mod foreign;
 mod golden;
 mod harness;
+mod health;
 mod kafka;
 mod keyless;
 mod kill;

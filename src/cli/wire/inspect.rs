@@ -4,7 +4,7 @@ use super::{DeltaSink, KafkaSink, Result, Sink, Sql, model, pg_settings};
 use crate::config::Config;
 use crate::error::codes;
 use crate::error::finding::{Finding, Verdict};
-use crate::position::CommitLsn;
+use crate::position::{CommitLsn, ServerPoint};
 use crate::schema::{TableName, TableSchema};
 use crate::sink::PipelineRecord;
 use crate::source::SlotState;
@@ -89,17 +89,11 @@ async fn position(sink: &DeltaSink, examined: &Examined) -> Vec<Finding> {
         );
     }
     let Some(point) = &examined.point else { return findings };
-    let slot = examined.slot.as_ref().map(|slot| SlotState {
-        plugin: slot.plugin.clone().unwrap_or_default(),
-        database: slot.database.clone().unwrap_or_default(),
-        confirmed_flush: CommitLsn::of_keepalive(slot.confirmed_flush.unwrap_or(crate::position::Lsn::ZERO)),
-        wal_lost: slot.wal_status.as_deref() == Some("lost"),
-    });
     // A running process moves slot and cut while we look: its own checks are the better ones.
     if examined.slot.as_ref().is_some_and(|slot| slot.active_pid.is_some()) {
         return findings;
     }
-    findings.push(match crate::runtime::check_record(point, slot.as_ref(), &record) {
+    findings.push(match check_history(point, examined.slot.as_ref(), &record) {
         Err(error) => Finding::of_error(&error, check, Verdict::Stops),
         Ok(()) => match &record.cut {
             Some(cut) => {
@@ -109,6 +103,28 @@ async fn position(sink: &DeltaSink, examined: &Examined) -> Vec<Finding> {
         },
     });
     findings
+}
+
+/// Compares source and record, as every start does.
+///
+/// # Errors
+/// The losses.
+pub fn check_history(
+    point: &ServerPoint,
+    slot: Option<&super::SlotState>,
+    record: &PipelineRecord,
+) -> Result<()> {
+    let slot = slot.map(|slot| SlotState {
+        plugin: slot.plugin.clone().unwrap_or_default(),
+        database: slot.database.clone().unwrap_or_default(),
+        confirmed_flush: CommitLsn::of_keepalive(slot.confirmed_flush.unwrap_or(crate::position::Lsn::ZERO)),
+        wal_lost: slot.wal_status.as_deref() == Some("lost"),
+    });
+    // Before the first cut there is nothing that a missing slot could lose.
+    match (&slot, &record.cut) {
+        (None, Some(_)) => Err(crate::runtime::slot_missing()),
+        _ => crate::runtime::check_record(point, slot.as_ref(), record),
+    }
 }
 
 /// The pipeline's own record in the target; `None` where there is none.

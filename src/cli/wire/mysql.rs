@@ -8,10 +8,11 @@ use crate::schema::TableName;
 use crate::sink::delta::DeltaSink;
 use crate::sink::{Request, Sink};
 use crate::source::mysql::adapter::{MySettings, MySource};
+use crate::source::mysql::catalog::{self, Known, View};
 use crate::source::mysql::lock::Lock;
 use crate::source::mysql::options::{MyOptions, TlsMode};
 use crate::source::mysql::server::Server;
-use crate::source::mysql::{catalog, sql::Sql};
+use crate::source::mysql::sql::Sql;
 use crate::source::pattern::Selection;
 use crate::telemetry::status::{OfflineStatus, PositionText};
 use std::collections::BTreeSet;
@@ -26,6 +27,7 @@ pub(super) async fn source(cfg: &Config) -> Result<MySource> {
         selection: selection(cfg)?,
         policies: policies(cfg),
         copy_workers: cfg.snapshot.workers,
+        for_events: super::writes_events(cfg),
     }))
 }
 
@@ -71,6 +73,10 @@ async fn options(cfg: &Config) -> Result<MyOptions> {
 
 /// The choices that PostgreSQL's `numeric` and `infinity` have, for what is like them.
 fn policies(cfg: &Config) -> Policies {
+    if super::writes_events(cfg) {
+        // Events have a number as text, and of a date that no calendar has that it is none.
+        return Policies { wide_decimal: WideDecimal::Text, zero_dates: ZeroDates::Null };
+    }
     Policies {
         wide_decimal: match cfg.sink.numeric_unbounded {
             model::NumericUnbounded::String => WideDecimal::Text,
@@ -108,7 +114,8 @@ pub(super) async fn setup(cfg: &Config, print: bool) -> Result<()> {
 pub(super) async fn is_answered(cfg: &Config, names: &BTreeSet<TableName>) -> Result<bool> {
     let settings = options(cfg).await?;
     let mut sql = Sql::connect(&settings).await?;
-    let found = catalog::load(&mut sql, &selection(cfg)?, &policies(cfg), names).await?;
+    let view = View { policies: policies(cfg), full_before: false };
+    let found = catalog::load(&mut sql, &selection(cfg)?, view, Known::default()).await?;
     for name in names {
         if let Some((_, _, error)) = found.refused.iter().find(|(_, refused, _)| refused == name) {
             return Err(

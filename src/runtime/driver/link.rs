@@ -95,7 +95,6 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 }
                 Err(error) => return Err(self.explained(error).await),
             }
-            self.board.beat();
             tokio::time::sleep(jittered(pause)).await;
             pause = (pause * 2).min(LONGEST_RECONNECT);
         }

@@ -383,6 +383,7 @@ fn finish(
             _ => rows.iter().map(|row| batch.ordinals.get(row.change).copied().unwrap_or_default()).collect(),
         },
         lsns: Vec::new(),
+        origins: Vec::new(),
         after: RecordBatch::try_new(Arc::clone(&schema.arrow), columns).map_err(broken)?,
         before,
         unchanged,

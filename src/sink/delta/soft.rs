@@ -143,6 +143,7 @@ fn updates(rows: RecordBatch, truncate: &ChangeBatch) -> Result<ChangeBatch> {
         runs: runs.into_iter().collect(),
         ordinals: vec![ordinal; count],
         lsns: Vec::new(),
+        origins: Vec::new(),
         after: RecordBatch::try_new(Arc::clone(&truncate.schema.arrow), columns).map_err(failed)?,
         before: None,
         unchanged: vec![None; truncate.schema.columns.len()],

@@ -98,6 +98,7 @@ fn batch_at(schema: &Arc<TableSchema>, changes: &[Change], start: u64) -> Change
         schema: schema.clone(),
         ordinals: (0..ops.len() as u64).collect(),
         lsns: Vec::new(),
+        origins: Vec::new(),
         runs: vec![TxnRun { first_row: 0, txn, end: None }],
         ops,
         after: RecordBatch::try_new(schema.arrow.clone(), after).unwrap(),

@@ -1,6 +1,6 @@
 //! MySQL and MariaDB behind the traits of [`crate::source`]: puts the parts of this folder together.
 
-use super::catalog::{self, MyTable};
+use super::catalog::{self, Known, MyTable, View};
 use super::fault::table_error;
 use super::gtids;
 use super::lock::Lock;
@@ -13,16 +13,12 @@ use super::stream::{MyChanges, lineage, place_of_ours};
 use crate::binlog::{CatalogColumn, Flavor, Policies};
 use crate::error::{Error, Result, codes};
 use crate::position::{CommitLsn, Lsn, Marks, ServerPoint};
-use crate::schema::{TableId, TableName, TableSchema};
+use crate::schema::{TableId, TableSchema};
 use crate::source::pattern::Selection;
 use crate::source::{HeldStream, RefusedTable, Source, SourceCodes, SourceTable, SourceView, Standing};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-/// Between the first two listings of the tables: a rename that hides one is over by then.
-const FIRST_LOOK: Duration = Duration::from_millis(50);
 
 /// What is to be replicated, and how.
 pub struct MySettings {
@@ -34,6 +30,14 @@ pub struct MySettings {
     pub policies: Policies,
     /// Sessions of a copy.
     pub copy_workers: usize,
+    /// Rows go out as events: changes carry the whole old row, and what the log's events tell of themselves.
+    pub for_events: bool,
+}
+
+impl MySettings {
+    fn view(&self) -> View {
+        View { policies: self.policies, full_before: self.for_events }
+    }
 }
 
 /// What source and streams have in common.
@@ -160,16 +164,8 @@ impl MySource {
         Ok(())
     }
 
-    /// Tables that were seen before; at the first look, what the catalogue lists a moment earlier.
-    async fn known(&self, sql: &mut Sql) -> Result<BTreeSet<TableName>> {
-        let seen: BTreeSet<TableName> =
-            self.shared.state().tables.values().map(|table| table.schema.name.clone()).collect();
-        if !seen.is_empty() {
-            return Ok(seen);
-        }
-        let listed = catalog::names(sql, &self.shared.settings.selection).await?;
-        tokio::time::sleep(FIRST_LOOK).await;
-        Ok(listed)
+    fn known(&self) -> Known {
+        Known::of(self.shared.state().tables.values())
     }
 
     async fn copies(&self, workers: usize) -> Result<MySnapshot> {
@@ -177,7 +173,8 @@ impl MySource {
         sql.close().await;
         let settings = &self.shared.settings;
         let tables = self.shared.state().tables.clone();
-        MySnapshot::open(&settings.options, &server, self.shift(), workers, tables, settings.policies).await
+        let rows = (settings.policies, settings.for_events);
+        MySnapshot::open(&settings.options, &server, self.shift(), workers, tables, rows).await
     }
 }
 
@@ -192,8 +189,7 @@ impl Source for MySource {
         self.preflight(&mut sql, &server).await?;
         let settings = &self.shared.settings;
         let end = server.log_end(&mut sql).await?;
-        let known = self.known(&mut sql).await?;
-        let found = catalog::load(&mut sql, &settings.selection, &settings.policies, &known).await?;
+        let found = catalog::load(&mut sql, &settings.selection, settings.view(), self.known()).await?;
         sql.close().await;
         if found.tables.is_empty() && found.refused.is_empty() {
             return Err(Error::new(codes::MY010, "no table of the server matches tables.include")
@@ -232,7 +228,7 @@ impl Source for MySource {
         }
         let (mut sql, _) = self.connect().await?;
         let names: Vec<_> = tables.iter().map(|table| &table.name).collect();
-        let found = catalog::load_named(&mut sql, &names, &self.shared.settings.policies).await?;
+        let found = catalog::load_named(&mut sql, &names, self.shared.settings.view(), self.known()).await?;
         sql.close().await;
         let mut refused: BTreeMap<TableId, Error> =
             found.refused.into_iter().map(|(id, _, error)| (id, error)).collect();
