@@ -50,8 +50,13 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     SectionKeys { path: "tables", built: &["include", "exclude", "on_new_table", "overrides"], later: &[] },
     SectionKeys {
         path: "tables.overrides.*",
-        built: &["write", "deletes", "truncates", "meta_columns", "images"],
-        later: &["key", "columns", "where", "target"],
+        built: &["write", "deletes", "truncates", "meta_columns", "images", "target"],
+        later: &["key", "columns", "where"],
+    },
+    SectionKeys {
+        path: "tables.overrides.*.target",
+        built: &["partition_by"],
+        later: &["name", "properties"],
     },
     SectionKeys {
         path: "snapshot",

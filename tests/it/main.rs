@@ -34,6 +34,7 @@ mod mysql_types;
 mod mysql_workload;
 mod object_store;
 mod odd;
+mod partitions;
 mod pg_cases;
 mod readers;
 mod resume;

@@ -1,14 +1,14 @@
 //! A copy of a whole table: several workers write files, one commit replaces the content.
 
 use super::commit::{Core, PutEnd, part_files};
-use super::encode::{FileWriter, FinishedFile};
+use super::encode::FinishedFile;
 use super::layout::Form;
 use super::log::{self, Action};
 use super::state::{Mode, TableState};
 use super::storage::TableFiles;
 use super::table::{self, DataFile, now_ms};
-use super::unit::TARGET_FILE_BYTES;
 use super::upsert::{added, start_of};
+use super::writers::{Layout, Open, Writers};
 use crate::error::Result;
 use crate::event::{ChangeBatch, Chunks, CopyPart, CopyWriter};
 use crate::position::landing::Planned;
@@ -26,30 +26,23 @@ pub(super) struct DeltaCopyWriter {
     schema: Arc<TableSchema>,
     form: Form,
     runtime: Handle,
-    writer: Option<FileWriter>,
+    writers: Writers,
     finished: Vec<FinishedFile>,
-    file_bytes: usize,
 }
 
 impl DeltaCopyWriter {
     /// For one worker. Must be made inside the runtime.
     pub(super) fn new(files: TableFiles, schema: Arc<TableSchema>, form: Form) -> Self {
-        DeltaCopyWriter {
-            files,
-            schema,
-            form,
-            runtime: Handle::current(),
-            writer: None,
-            finished: Vec::new(),
-            file_bytes: TARGET_FILE_BYTES,
-        }
+        let key = schema.key.iter().map(|&i| schema.columns[i].name.clone()).collect();
+        let writers = Writers::new(Layout::data(&form.layout.partition_by, key));
+        DeltaCopyWriter { files, schema, form, runtime: Handle::current(), writers, finished: Vec::new() }
     }
 
-    fn close(&mut self) -> Result<()> {
-        if let Some(writer) = self.writer.take() {
+    fn close(&mut self, files: Vec<Open>) -> Result<()> {
+        for open in files {
             // The worker that calls is itself inside a `block_on`: that context is left for the time being.
-            let finished = tokio::task::block_in_place(|| self.runtime.block_on(writer.finish()));
-            self.finished.push(finished?);
+            let finished = tokio::task::block_in_place(|| self.runtime.block_on(open.finish()));
+            self.finished.push(finished?.1);
         }
         Ok(())
     }
@@ -61,20 +54,14 @@ impl CopyWriter for DeltaCopyWriter {
             return Ok(());
         }
         let rows = self.form.rows(batch, &self.schema, now_ms() * 1000)?.after;
-        if self.writer.as_ref().is_some_and(|w| w.size() >= self.file_bytes) {
-            self.close()?;
-        }
-        let mut writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => FileWriter::create(&self.files, rows.schema(), &self.schema.key, &rows)?,
-        };
-        writer.write(&rows)?;
-        self.writer = Some(writer);
-        Ok(())
+        self.writers.write(&self.files, &rows)?;
+        let full = self.writers.full();
+        self.close(full)
     }
 
     fn finish(mut self: Box<Self>) -> Result<CopyPart> {
-        self.close()?;
+        let all = self.writers.all();
+        self.close(all)?;
         Ok(CopyPart(Box::new(std::mem::take(&mut self.finished))))
     }
 }

@@ -32,6 +32,7 @@ mod log;
 mod look;
 mod moves;
 mod pair;
+mod partition;
 mod probe;
 mod remote;
 mod saved;
@@ -45,6 +46,7 @@ mod unit;
 mod upkeep;
 mod upsert;
 pub mod view;
+mod writers;
 
 use crate::error::{Result, codes};
 use crate::event::{ChangeBatch, Chunks, CopyPart, Txn};
@@ -345,6 +347,7 @@ async fn create(
     schema: &TableSchema,
     form: &Form,
 ) -> Result<()> {
+    partition::check(schema, &form.layout.partition_by)?;
     files.create_dirs()?;
     let now = table::now_ms();
     let state = TableState::new(pipeline, schema, form);
@@ -389,6 +392,7 @@ fn follow(core: &Core, purpose: OpenFor) -> Result<evolve::Follow> {
             evolve::follow(core, &core.schema, policy)
         }
         OpenFor::Continue(_) | OpenFor::Replace => {
+            partition::check(&core.schema, &core.form.layout.partition_by)?;
             copy::check_replaceable(core).map(|()| evolve::Follow::Same)
         }
     }

@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 /// The configuration key.
 pub(super) const KEY: &str = "strandline.state";
 /// The newest format that this program writes.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
+/// The format of tables without partitions.
+const WHOLE_FORMAT: u32 = 2;
 /// The format of tables that have nothing of what came later.
 const FIRST_FORMAT: u32 = 1;
 
@@ -104,7 +106,11 @@ impl TableState {
     pub(super) fn new(pipeline: &str, schema: &TableSchema, form: &Form) -> Self {
         let is_first = form.mode != Mode::CopyOnWrite && is_plain(&form.layout);
         TableState {
-            format: if is_first { FIRST_FORMAT } else { FORMAT },
+            format: match (is_first, form.layout.partition_by.is_empty()) {
+                (true, _) => FIRST_FORMAT,
+                (false, true) => WHOLE_FORMAT,
+                (false, false) => FORMAT,
+            },
             pipeline: pipeline.to_owned(),
             source_table: schema.id,
             schema: schema.name.schema.clone(),
