@@ -382,6 +382,13 @@ pub async fn teardown(cfg: &Config, yes: bool) -> Result<Teardown> {
 /// # Errors
 /// Those of the connection and of [`slot_admin::plan`].
 pub(super) async fn slot(cfg: &Config, wish: Wish, yes: bool) -> Result<SlotPlan> {
+    if cfg.source.kind == model::SourceKind::MySql {
+        return Err(Error::new(
+            codes::CF005,
+            "MySQL and MariaDB keep no place for a reader: there is no slot",
+        )
+        .with_try("strandline checkpoint   shows the position, which stands in the target"));
+    }
     let options = pg_options(cfg).await?;
     let sql = Sql::connect(&options).await?;
     let plan = slot_admin::plan(&sql, &options, wish).await?;

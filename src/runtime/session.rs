@@ -411,12 +411,13 @@ impl<S: Source, K: Sink> Session<S, K> {
     }
 
     fn stopped(&self, id: TableId, name: &TableName, record: &PipelineRecord, error: &Error) -> StoppedTable {
-        tracing::error!(table = %name, code = %error.code(), "{}", told(error));
-        self.board.update_table(name, |t| t.stop(error.code(), told(error)));
+        let code = S::CODES.own(error.code());
+        tracing::error!(table = %name, code = %code, "{}", told(error));
+        self.board.update_table(name, |t| t.stop(code, told(error)));
         StoppedTable {
             id,
             name: name.clone(),
-            code: error.code(),
+            code,
             message: told(error),
             position: record.cut.as_ref().map_or(CommitLsn::ZERO, |cut| cut.position),
         }

@@ -283,6 +283,23 @@ pub struct SourceCodes {
     pub gone: Code,
     /// The table's columns changed.
     pub changed: Code,
+    /// A value cannot be represented.
+    pub value: Code,
+    /// The log does not repeat a value that is needed.
+    pub unknown: Code,
+    /// The table cannot be replicated as a whole.
+    pub partial: Code,
+    /// Another process reads.
+    pub busy: Code,
+}
+
+impl SourceCodes {
+    /// What a target found, which names PostgreSQL's codes, as a code of this source.
+    pub fn own(&self, code: Code) -> Code {
+        const FOUND: [Code; 3] = [codes::PG022, codes::PG021, codes::PG023];
+        let own = [self.changed, self.value, self.unknown];
+        FOUND.iter().position(|&found| found == code).and_then(|at| own.get(at)).copied().unwrap_or(code)
+    }
 }
 
 /// A source.

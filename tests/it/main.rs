@@ -26,6 +26,7 @@ mod modes;
 mod mysql_basic;
 mod mysql_charsets;
 mod mysql_checks;
+mod mysql_commands;
 mod mysql_ddl;
 mod mysql_kill;
 mod mysql_loss;

@@ -135,8 +135,15 @@ impl PgSource {
 impl Source for PgSource {
     type Stream = PgChanges;
     type Copy = PgCopy;
-    const CODES: SourceCodes =
-        SourceCodes { no_table: codes::PG009, gone: codes::PG025, changed: codes::PG022 };
+    const CODES: SourceCodes = SourceCodes {
+        no_table: codes::PG009,
+        gone: codes::PG025,
+        changed: codes::PG022,
+        value: codes::PG021,
+        unknown: codes::PG023,
+        partial: codes::PG008,
+        busy: codes::PG011,
+    };
 
     async fn inspect(&self) -> Result<SourceView> {
         let PgSettings { options, selection, policies, .. } = &self.settings;
