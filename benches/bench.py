@@ -18,11 +18,12 @@ import commit
 import giant
 import kafka
 import latency
+import mysql
 import snapshot
 import sustained
 from harness import DIR, PG_BIN, REPS, SCALE, STRANDLINE, WORK, Postgres, Report, fresh, print_table, say
 
-ITEMS = {"catchup": catchup, "snapshot": snapshot, "commit": commit, "giant": giant, "sustained": sustained, "latency": latency, "kafka": kafka}
+ITEMS = {"catchup": catchup, "snapshot": snapshot, "commit": commit, "giant": giant, "sustained": sustained, "latency": latency, "kafka": kafka, "mysql": mysql}
 
 
 class Tee:
@@ -76,7 +77,7 @@ def main():
     path = results / f"{datetime.datetime.now(datetime.timezone.utc):%Y%m%dT%H%M%SZ}"
     sys.stdout = Tee(path.with_suffix(".md"))
     report = Report()
-    postgres = Postgres() if set(items) - {"commit", "sustained"} else None
+    postgres = Postgres() if set(items) - {"commit", "sustained", "mysql"} else None
     try:
         facts = about(postgres)
         report.raw["about"] = facts

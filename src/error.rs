@@ -195,6 +195,8 @@ codes! {
     RT010 HaltPipeline 3 "this machine gives less than the configuration wants"
     RT011 HaltPipeline 4 "the target differs from the source"
     RT012 HaltPipeline 4 "the lag is greater than allowed"
+    RT013 HaltPipeline 1 "the core loop gives no sign of life"
+    RT014 HaltPipeline 1 "nothing becomes durable although something waits"
     TG001 Retry 1 "the target cannot be reached"
     TG002 HaltPipeline 1 "the target is full"
     TG003 HaltPipeline 3 "the target cannot be written"
@@ -212,6 +214,7 @@ codes! {
     TG020 HaltTable 1 "the target's log or files are damaged"
     TG021 HaltTable 3 "the target table is written in another way than configured"
     TG022 HaltTable 1 "a TRUNCATE is refused"
+    TG023 HaltTable 3 "the target table cannot be partitioned like this"
     TG030 HaltPipeline 3 "the clocks of this machine and of the target disagree"
     TG031 HaltPipeline 3 "not every reader can read the tables"
 }

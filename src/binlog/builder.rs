@@ -5,7 +5,7 @@
 
 use super::image::Image;
 use super::reason::{Reason, ValueError};
-use crate::event::{Before, ChangeBatch, Op, Txn, TxnRun};
+use crate::event::{ChangeBatch, Frame, FrameMark, Images, Op, OriginRun, Txn};
 use crate::position::Lsn;
 use crate::schema::TableSchema;
 use std::sync::Arc;
@@ -17,19 +17,9 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct BatchBuilder {
     schema: Arc<TableSchema>,
-    ops: Vec<Op>,
-    ordinals: Vec<u64>,
-    /// Where each change stood, and where those that are being added stand.
-    lsns: Vec<Lsn>,
-    lsn: Lsn,
-    runs: Vec<TxnRun>,
-    /// The first row that belongs to no run yet.
-    open_from: usize,
+    frame: Frame,
     pub(super) after: Image,
     pub(super) before: Option<Image>,
-    /// Shorter than `ops` while the last rows have no old image.
-    before_index: Vec<u32>,
-    wire_bytes: usize,
     /// Dates that became null by policy, since the beginning.
     pub(super) replaced: u64,
     /// Where the values of the old row that is being read lie.
@@ -41,10 +31,8 @@ pub struct BatchBuilder {
 /// How far a builder was, to go back to: see [`BatchBuilder::rollback_to`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mark {
-    rows: usize,
+    frame: FrameMark,
     before_rows: usize,
-    before_index: usize,
-    wire_bytes: usize,
     replaced: u64,
 }
 
@@ -54,16 +42,9 @@ impl BatchBuilder {
         let after = Image::new(&schema);
         BatchBuilder {
             schema,
-            ops: Vec::new(),
-            ordinals: Vec::new(),
-            lsns: Vec::new(),
-            lsn: Lsn::ZERO,
-            runs: Vec::new(),
-            open_from: 0,
+            frame: Frame::default(),
             after,
             before: None,
-            before_index: Vec::new(),
-            wire_bytes: 0,
             replaced: 0,
             spans: Vec::new(),
             scratch: Vec::new(),
@@ -77,12 +58,12 @@ impl BatchBuilder {
 
     /// Rows since the last [`BatchBuilder::take`].
     pub fn rows(&self) -> usize {
-        self.ops.len()
+        self.frame.rows()
     }
 
     /// No rows.
     pub fn is_empty(&self) -> bool {
-        self.ops.is_empty()
+        self.rows() == 0
     }
 
     /// Dates that became null by [`super::ZeroDates::Null`], since the beginning.
@@ -93,15 +74,25 @@ impl BatchBuilder {
     /// Where in the log the rows that come now stand: the position of their event in its file. To be shown, never to
     /// resume by.
     pub fn at(&mut self, position: Lsn) {
-        self.lsn = position;
+        self.frame.at(position);
+    }
+
+    /// What is to be told of the event whose rows come now, or of the snapshot that all of them are of; its row
+    /// numbers do not matter.
+    pub fn of(&mut self, origin: Option<OriginRun>) {
+        self.frame.of(origin);
+    }
+
+    /// The rows from `first` on are of the event that came.
+    pub(super) fn end_event(&mut self, first: usize) {
+        self.frame.end_event(first);
     }
 
     /// Bytes of memory that the rows take, without spare capacity. Costs a few nanoseconds per column: ask per
     /// transaction or per event, not per row.
     pub fn bytes(&self) -> usize {
         let before = self.before.as_ref().map_or(0, Image::bytes);
-        let fixed = self.ops.len() * size_of::<Op>() + self.ordinals.len() * 16 + self.before_index.len() * 4;
-        self.after.bytes() + before + fixed
+        self.after.bytes() + before + self.frame.bytes()
     }
 
     /// The whole table was truncated.
@@ -112,18 +103,14 @@ impl BatchBuilder {
         self.must_be_stream()?;
         self.after.push_nulls();
         self.add(Op::Truncate, ordinal);
-        self.wire_bytes += wire_bytes;
+        self.end_event(self.rows() - 1);
+        self.add_wire_bytes(wire_bytes);
         Ok(())
     }
 
     /// Ends a transaction: gives it the rows that came since the last end. No rows, no run.
     pub fn end_transaction(&mut self, txn: Txn) {
-        if self.open_from < self.ordinals.len() {
-            // A batch ends long before 2^32 rows: a row takes a byte at least and a batch less than 2 GiB.
-            let first_row = u32::try_from(self.open_from).unwrap_or(u32::MAX);
-            self.runs.push(TxnRun { first_row, txn, end: None });
-            self.open_from = self.ordinals.len();
-        }
+        self.frame.end_run(txn, None);
     }
 
     /// The batch so far, with everything before it forgotten. `open` is the transaction whose rows are not ended
@@ -138,81 +125,58 @@ impl BatchBuilder {
         if let Some(open) = open {
             self.end_transaction(open);
         }
-        let rows = self.ops.len();
-        if !self.runs.is_empty() && self.open_from < rows {
+        if self.frame.is_mixed() {
             return Err(ValueError::row(Reason::Misuse));
         }
         let after = self.after.finish(&self.schema);
-        let unchanged = self.after.take_unchanged(rows);
+        let unchanged = self.after.take_unchanged(self.frame.rows());
         let before = match &mut self.before {
             Some(image) if image.rows() > 0 => Some(image.finish(&self.schema)),
             _ => None,
         };
-        let mut index = std::mem::take(&mut self.before_index);
-        self.open_from = 0;
-        let (ops, ordinals) = (std::mem::take(&mut self.ops), std::mem::take(&mut self.ordinals));
-        let lsns = std::mem::take(&mut self.lsns);
-        let (runs, wire_bytes) = (std::mem::take(&mut self.runs), std::mem::take(&mut self.wire_bytes));
-        let before = match before {
-            Some(rows_before) => {
-                index.resize(rows, Before::NONE);
-                Some(Before { rows: rows_before?, index })
-            }
-            None => None,
-        };
-        let schema = Arc::clone(&self.schema);
-        Ok(ChangeBatch { schema, ops, runs, ordinals, lsns, after: after?, before, unchanged, wire_bytes })
+        // Also what cannot be finished is forgotten.
+        let frame = self.frame.take();
+        let images = Images { after: after?, before: before.transpose()?, unchanged };
+        Ok(frame.finish(&self.schema, images))
     }
 
     /// How far it is. Good until the next [`BatchBuilder::take`] or [`BatchBuilder::end_transaction`].
     pub fn mark(&self) -> Mark {
-        Mark {
-            rows: self.ops.len(),
-            before_rows: self.before.as_ref().map_or(0, Image::rows),
-            before_index: self.before_index.len(),
-            wire_bytes: self.wire_bytes,
-            replaced: self.replaced,
-        }
+        let before_rows = self.before.as_ref().map_or(0, Image::rows);
+        Mark { frame: self.frame.mark(), before_rows, replaced: self.replaced }
     }
 
     /// Forgets the rows since `mark`.
     pub fn rollback_to(&mut self, mark: Mark) {
-        self.ops.truncate(mark.rows);
-        self.ordinals.truncate(mark.rows);
-        self.lsns.truncate(mark.rows);
-        self.after.truncate(mark.rows);
+        self.after.truncate(self.frame.rollback_to(mark.frame));
         if let Some(before) = &mut self.before {
             before.truncate(mark.before_rows);
         }
-        self.before_index.truncate(mark.before_index);
-        self.wire_bytes = mark.wire_bytes;
         self.replaced = mark.replaced;
     }
 
     pub(super) fn must_be_stream(&self) -> Result<(), ValueError> {
-        if self.ordinals.len() == self.ops.len() { Ok(()) } else { Err(ValueError::row(Reason::Misuse)) }
+        if self.frame.takes_changes() { Ok(()) } else { Err(ValueError::row(Reason::Misuse)) }
     }
 
     pub(super) fn must_be_snapshot(&self) -> Result<(), ValueError> {
-        if self.ordinals.is_empty() { Ok(()) } else { Err(ValueError::row(Reason::Misuse)) }
+        if self.frame.takes_reads() { Ok(()) } else { Err(ValueError::row(Reason::Misuse)) }
     }
 
     /// Counts a row whose images are complete.
     #[inline]
     pub(super) fn add(&mut self, op: Op, ordinal: u64) {
-        self.ops.push(op);
-        self.ordinals.push(ordinal);
-        self.lsns.push(self.lsn);
+        self.frame.add(op, ordinal);
     }
 
     /// Counts a row of a snapshot.
     pub(super) fn add_read(&mut self, wire_bytes: usize) {
-        self.ops.push(Op::Read);
-        self.wire_bytes += wire_bytes;
+        self.frame.add_read();
+        self.frame.add_wire_bytes(wire_bytes);
     }
 
     pub(super) fn add_wire_bytes(&mut self, bytes: usize) {
-        self.wire_bytes += bytes;
+        self.frame.add_wire_bytes(bytes);
     }
 
     /// The image of old rows.
@@ -228,8 +192,7 @@ impl BatchBuilder {
         if let Some(&column) = self.schema.key.iter().find(|&&column| before.is_null(column, row)) {
             return Err(ValueError { column: Some(column), reason: Reason::NoKey });
         }
-        self.before_index.resize(self.ops.len(), Before::NONE);
-        self.before_index.push(u32::try_from(row).unwrap_or(Before::NONE));
+        self.frame.link_before(row);
         Ok(())
     }
 }

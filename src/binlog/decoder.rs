@@ -206,10 +206,13 @@ impl RowDecoder {
         if !Arc::ptr_eq(into.schema(), &self.schema) && into.schema().arrow != self.schema.arrow {
             return Err(ValueError::row(Reason::Misuse));
         }
-        let mark = into.mark();
+        let (mark, first) = (into.mark(), into.rows());
         let result = self.decode_rows(rows, first_ordinal, into);
         match result {
-            Ok(_) => into.add_wire_bytes(rows.data.len()),
+            Ok(_) => {
+                into.add_wire_bytes(rows.data.len());
+                into.end_event(first);
+            }
             Err(_) => into.rollback_to(mark),
         }
         result

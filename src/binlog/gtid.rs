@@ -44,7 +44,7 @@ pub struct MariaGtidEvent<'a> {
     pub extra_flags: u8,
     /// Of the `ALTER` that it completes.
     pub alter_number: Option<u64>,
-    /// The connection that wrote it (since 12).
+    /// The connection that wrote it (11.8 says so, 10.11 does not).
     pub thread_id: Option<u32>,
 }
 

@@ -20,6 +20,7 @@ mod options;
 mod output;
 mod resync;
 mod run;
+mod serving;
 mod signals;
 mod slot;
 mod socket;

@@ -1,7 +1,6 @@
 //! Tells systemd how we are (`sd_notify(3)`), where it wants to know: `READY=1` once, then the state in words, and a sign
 //! of life only while the core loop gives one.
 
-use crate::http::LIVE_SILENCE;
 use crate::telemetry::StatusBoard;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -21,7 +20,7 @@ impl Drop for Notifier {
 }
 
 /// Begins, where systemd asked for it.
-pub(super) fn start(board: &StatusBoard) -> Option<Notifier> {
+pub(super) fn start(board: &StatusBoard, wedged: Duration) -> Option<Notifier> {
     let name = std::env::var("NOTIFY_SOCKET").ok().filter(|name| !name.is_empty())?;
     let watchdog =
         std::env::var("WATCHDOG_USEC").ok().and_then(|text| text.parse().ok()).map(Duration::from_micros);
@@ -34,18 +33,18 @@ pub(super) fn start(board: &StatusBoard) -> Option<Notifier> {
         let mut tick = tokio::time::interval(every.max(Duration::from_millis(100)));
         loop {
             tick.tick().await;
-            tell(&name, &words(&board));
+            tell(&name, &words(&board, wedged));
         }
     })))
 }
 
-fn words(board: &StatusBoard) -> String {
+fn words(board: &StatusBoard, wedged: Duration) -> String {
     let status = board.read(|status| {
         let stopped = status.reasons.len();
         let more = if stopped > 0 { format!(", {stopped} need attention") } else { String::new() };
         format!("STATUS={}, {} tables{more}\n", status.state, status.tables.len())
     });
-    if board.silence() <= LIVE_SILENCE { format!("WATCHDOG=1\n{status}") } else { status }
+    if board.silence() <= wedged { format!("WATCHDOG=1\n{status}") } else { status }
 }
 
 /// Nobody there is no fault of ours.
@@ -72,7 +71,7 @@ mod tests {
         let there = UnixDatagram::bind(&path).unwrap();
         let board = StatusBoard::new("shop");
         board.set_phase(PipelineState::Streaming);
-        tell(path.to_str().unwrap(), &words(&board));
+        tell(path.to_str().unwrap(), &words(&board, Duration::from_secs(60)));
         let mut heard = [0; 256];
         let size = there.recv(&mut heard).unwrap();
         assert_eq!(&heard[..size], b"WATCHDOG=1\nSTATUS=streaming, 0 tables\n");

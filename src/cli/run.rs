@@ -2,15 +2,14 @@
 
 use super::args::{Global, RunArgs};
 use super::options::{RunOptions, Snapshot, StopSignal, Until};
-use super::{Outcome, exit, init_logging, load, notify, runtime, signals, socket, wire};
+use super::{Outcome, exit, init_logging, load, runtime, serving, signals, wire};
 use crate::config::{Config, Overrides};
 use crate::error::Result;
-use crate::http::{Control, Face, Guard, Server, SocketServer};
+use crate::http::{Control, Face, Guard};
 use crate::telemetry::status::PipelineState;
 use crate::telemetry::{Metrics, StatusBoard};
 use std::process::ExitCode;
 use std::sync::Arc;
-use tokio::task::JoinHandle;
 
 pub(super) fn command(global: &Global, args: RunArgs) -> Outcome {
     let options = options(&args);
@@ -67,16 +66,7 @@ async fn run(config: Config, options: RunOptions) -> Result<()> {
     signals::listen(sender, move || stopping.set_phase(PipelineState::Stopping))?;
     let (control, hold) = wire::control(&config);
     let face = face(&config, &board, &metrics, control).await?;
-    let _sampled = sample(&face);
-    let _notifier = notify::start(&board);
-    let _socket = listen_on_socket(&config, &face).await;
-    let server = match &config.http {
-        Some(http) => Some(Server::start(http.listen, face).await?),
-        None => None,
-    };
-    if let Some(server) = &server {
-        tracing::info!(address = %server.address(), "HTTP server listens");
-    }
+    let _served = serving::start(&config, face).await?;
     let result = wire::run(config, options, board.clone(), metrics.clone(), stop, hold).await;
     match &result {
         Ok(()) => tracing::info!("strandline ends"),
@@ -104,41 +94,7 @@ async fn face(
         guard: Guard { read_only: http.is_some_and(|http| http.read_only), token, is_trusted: false },
         config: Arc::new(crate::config::effective(config)),
         has_page: http.is_none_or(|http| http.ui),
+        live_silence: config.health.wedged,
         ..Face::new(board.clone(), metrics.clone())
     })
-}
-
-/// Ends when it is dropped.
-struct Sampled(JoinHandle<()>);
-
-impl Drop for Sampled {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-fn sample(face: &Face) -> Sampled {
-    let face = face.clone();
-    Sampled(tokio::spawn(async move {
-        let mut tick = tokio::time::interval(crate::telemetry::history::EVERY);
-        loop {
-            tick.tick().await;
-            face.history.sample(&face.board, &face.metrics);
-        }
-    }))
-}
-
-/// For `status`, `pause` and the like on this machine. A pipeline runs without it, too.
-async fn listen_on_socket(config: &Config, face: &Face) -> Option<SocketServer> {
-    let listening = match socket::prepare(config) {
-        Ok(path) => SocketServer::start(&path, face.clone()).await,
-        Err(error) => Err(error),
-    };
-    match listening {
-        Ok(server) => Some(server),
-        Err(error) => {
-            tracing::warn!(code = %error.code(), "no control socket: {}", error.cause_line());
-            None
-        }
-    }
 }

@@ -213,7 +213,11 @@ fn runtime_options(cfg: &Config, opts: RunOptions) -> runtime::Options {
         },
         staged_bytes: STAGED_BYTES.min(memory / 8),
         slice_bytes: SLICE_BYTES.min(memory / 16),
-        copy_workers: cfg.snapshot.workers,
+        copies: runtime::Copies {
+            workers: cfg.snapshot.workers,
+            chunk_rows: cfg.snapshot.chunk_rows,
+            short_snapshots: cfg.snapshot.hold == model::SnapshotHold::Chunk,
+        },
         heartbeat,
         snapshots: match opts.snapshot {
             Snapshot::AsNeeded => runtime::Snapshots::Initial,
@@ -379,6 +383,13 @@ pub async fn teardown(cfg: &Config, yes: bool) -> Result<Teardown> {
 /// # Errors
 /// Those of the connection and of [`slot_admin::plan`].
 pub(super) async fn slot(cfg: &Config, wish: Wish, yes: bool) -> Result<SlotPlan> {
+    if cfg.source.kind == model::SourceKind::MySql {
+        return Err(Error::new(
+            codes::CF005,
+            "MySQL and MariaDB keep no place for a reader: there is no slot",
+        )
+        .with_try("strandline checkpoint   shows the position, which stands in the target"));
+    }
     let options = pg_options(cfg).await?;
     let sql = Sql::connect(&options).await?;
     let plan = slot_admin::plan(&sql, &options, wish).await?;
@@ -504,10 +515,10 @@ pub async fn offline_status(cfg: Config) -> Result<Status> {
         }
         model::SinkTarget::Stdout | model::SinkTarget::Discard => None,
     };
-    if let Some(record) = record {
-        show_record(&mut status, &record);
+    if let Some(record) = &record {
+        show_record(&mut status, record);
     }
-    if let Err(error) = show_source(&cfg, &mut status).await {
+    if let Err(error) = show_source(&cfg, &mut status, record.as_ref()).await {
         let severity = crate::telemetry::status::Severity::Warning;
         status.reasons.push(crate::telemetry::status::Reason::from_error(&error, severity));
     }
@@ -538,7 +549,11 @@ fn show_record(status: &mut OfflineStatus, record: &PipelineRecord) {
     }
 }
 
-async fn show_source(cfg: &Config, status: &mut OfflineStatus) -> Result<()> {
+async fn show_source(
+    cfg: &Config,
+    status: &mut OfflineStatus,
+    record: Option<&PipelineRecord>,
+) -> Result<()> {
     if cfg.source.kind == model::SourceKind::MySql {
         return mysql::show_source(cfg, status).await;
     }
@@ -548,8 +563,16 @@ async fn show_source(cfg: &Config, status: &mut OfflineStatus) -> Result<()> {
     status.source.server_version = Some(sql.major().to_string());
     status.source.slot_active = Some(found.as_ref().is_some_and(|slot| slot.active_pid.is_some()));
     status.source.retained_bytes = found.as_ref().and_then(|slot| slot.retained_bytes);
-    status.acknowledged = found.and_then(|slot| slot.confirmed_flush).map(PositionText);
-    status.source.server_flushed = Some(PositionText(slot::identify(&options).await?.flushed));
+    status.acknowledged = found.as_ref().and_then(|slot| slot.confirmed_flush).map(PositionText);
+    let point = slot::identify(&options).await?;
+    status.source.server_flushed = Some(PositionText(point.flushed));
+    // A process that streams looks for itself, and moves what is compared here.
+    if let Some(record) = record.filter(|_| status.source.slot_active != Some(true))
+        && let Err(error) = inspect::check_history(&point, found.as_ref(), record)
+    {
+        let severity = crate::telemetry::status::Severity::Error;
+        status.reasons.push(crate::telemetry::status::Reason::from_error(&error, severity));
+    }
     Ok(())
 }
 

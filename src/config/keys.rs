@@ -18,7 +18,7 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
         path: "",
         built: &[
             "version", "name", "source", "tables", "snapshot", "sink", "format", "errors", "limits", "http",
-            "log",
+            "health", "log",
         ],
         later: &["signals", "metrics", "lineage"],
     },
@@ -50,13 +50,18 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     SectionKeys { path: "tables", built: &["include", "exclude", "on_new_table", "overrides"], later: &[] },
     SectionKeys {
         path: "tables.overrides.*",
-        built: &["write", "deletes", "truncates", "meta_columns", "images"],
-        later: &["key", "columns", "where", "target"],
+        built: &["write", "deletes", "truncates", "meta_columns", "images", "target"],
+        later: &["key", "columns", "where"],
+    },
+    SectionKeys {
+        path: "tables.overrides.*.target",
+        built: &["partition_by"],
+        later: &["name", "properties"],
     },
     SectionKeys {
         path: "snapshot",
-        built: &["workers"],
-        later: &["mode", "chunk_rows", "max_source_load", "from"],
+        built: &["workers", "chunk_rows", "hold"],
+        later: &["mode", "max_source_load", "from"],
     },
     SectionKeys {
         path: "sink",
@@ -153,6 +158,7 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     SectionKeys { path: "limits", built: &["memory", "spill_dir"], later: &["cpu"] },
     SectionKeys { path: "http", built: &["listen", "token", "read_only", "ui"], later: &[] },
     SectionKeys { path: "http.token", built: &["file", "env", "command"], later: &[] },
+    SectionKeys { path: "health", built: &["grace", "stall", "wedged"], later: &[] },
     SectionKeys { path: "log", built: &["level", "format"], later: &[] },
 ];
 

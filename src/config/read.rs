@@ -5,11 +5,12 @@ use super::address::{ParsedSource, default_port, parse_port, parse_sink, parse_s
 use super::format::read_format as read_event_format;
 use super::kafka;
 use super::model::{
-    BadRow, BudgetAction, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig,
-    LogConfig, LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost,
-    SinkConfig, SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, SourceKind, TablesConfig, TlsConfig,
-    TlsMode, UnknownTypesPolicy,
+    BadRow, BudgetAction, CommitConfig, Config, ErrorsConfig, InfinityPolicy, LimitsConfig, LogConfig,
+    LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost, SinkConfig,
+    SinkTarget, SnapshotConfig, SnapshotHold, SourceAddress, SourceConfig, SourceKind, TablesConfig,
+    TlsConfig, TlsMode, UnknownTypesPolicy,
 };
+use super::operate;
 use super::pattern::TablePattern;
 use super::problem::{Refusal, Show};
 use super::reader::{Reader, Repeat, Section};
@@ -19,7 +20,6 @@ use super::tree::Node;
 use super::write;
 use crate::error::codes;
 use crate::schema::change::{ChangePolicy, Choice};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ const DEFAULT_PUBLICATION: &str = "strandline_pub";
 const DEFAULT_TABLES: &str = "public.*";
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(10);
 const DEFAULT_WORKERS: u64 = 4;
+const DEFAULT_CHUNK_ROWS: u64 = 2_000_000;
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 const DEFAULT_MAX_ROWS: u64 = 500_000;
 const DEFAULT_MAX_BYTES: u64 = 256 * MEBIBYTE;
@@ -78,7 +79,8 @@ pub(super) fn read_config(
     }
     let errors = read_errors(reader, top);
     let limits = read_limits(reader, top);
-    let http = read_http(reader, top);
+    let http = operate::read_http(reader, top);
+    let health = operate::read_health(reader, top);
     let log = read_log(reader, top);
     Some(Config {
         origin,
@@ -91,6 +93,7 @@ pub(super) fn read_config(
         errors: errors?,
         limits: limits?,
         http: http?,
+        health: health?,
         log: log?,
     })
 }
@@ -388,7 +391,7 @@ fn read_budget(reader: &mut Reader<'_>, section: Section<'_>) -> Option<(Option<
     Some((bytes?, action?))
 }
 
-fn or_default<T>(
+pub(super) fn or_default<T>(
     reader: &mut Reader<'_>,
     section: Section<'_>,
     key: &str,
@@ -489,7 +492,13 @@ fn read_snapshot(reader: &mut Reader<'_>, top: Section<'_>) -> Option<SnapshotCo
     let workers = or_default(reader, section, "workers", DEFAULT_WORKERS, |reader, section, key| {
         reader.number(section, key, 1..=64)
     })?;
-    Some(SnapshotConfig { workers: usize::try_from(workers).ok()? })
+    let chunk_rows = or_default(reader, section, "chunk_rows", DEFAULT_CHUNK_ROWS, |reader, section, key| {
+        reader.number(section, key, 1..=u64::from(u32::MAX))
+    });
+    let hold = or_default(reader, section, "hold", SnapshotHold::Table, |reader, section, key| {
+        reader.choice(section, key, &[("table", SnapshotHold::Table), ("chunk", SnapshotHold::Chunk)], &[])
+    });
+    Some(SnapshotConfig { workers: usize::try_from(workers).ok()?, chunk_rows: chunk_rows?, hold: hold? })
 }
 
 fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -> Option<SinkConfig> {
@@ -703,35 +712,6 @@ fn parse_directory(text: &str) -> Result<PathBuf, Refusal> {
         return Ok(path);
     }
     Err(Refusal::new("is not an absolute path", "write \"/var/lib/strandline\""))
-}
-
-fn read_http(reader: &mut Reader<'_>, top: Section<'_>) -> Option<Option<HttpConfig>> {
-    let Some(entry) = top.entry("http").filter(|entry| !entry.value.is_null()) else { return Some(None) };
-    let section = reader.section(Some(&entry.value), "http");
-    if section.entry("listen").is_none() {
-        let (message, advice) = ("http.listen is missing", "write http: {listen: \"127.0.0.1:9187\"}");
-        reader.report(codes::CF003, entry.key_mark, Show::UpToMark, message.to_owned(), advice);
-        return None;
-    }
-    let listen = reader.parsed(section, "listen", Repeat::Value, |text| {
-        text.parse::<SocketAddr>().map_err(|_| {
-            Refusal::new(
-                "is not an address and a port",
-                "write \"127.0.0.1:9187\" for this machine only, \"0.0.0.0:9187\" or \"[::]:9187\" for all",
-            )
-        })
-    })?;
-    let token = reader.secret(section, "token", "http.token");
-    let read_only =
-        or_default(reader, section, "read_only", false, |reader, section, key| reader.boolean(section, key))?;
-    let ui = or_default(reader, section, "ui", true, |reader, section, key| reader.boolean(section, key))?;
-    if !listen.ip().is_loopback() && token.is_none() && !read_only {
-        let message = format!("http.listen is {listen}, which others reach, and there is no http.token");
-        let advice = "add token: {file: /run/secrets/strandline_token} to http, or read_only: true";
-        reader.report(codes::CF003, entry.key_mark, Show::UpToMark, message, advice);
-        return None;
-    }
-    Some(Some(HttpConfig { listen, token, read_only, ui }))
 }
 
 fn read_log(reader: &mut Reader<'_>, top: Section<'_>) -> Option<LogConfig> {

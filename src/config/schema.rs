@@ -71,6 +71,8 @@ fn leaf(path: &str) -> Value {
             one_of(&["snapshot", "ignore"], "what happens with a table that is made later")
         }
         "snapshot.workers" => whole("connections that copy at the same time"),
+        "snapshot.chunk_rows" => whole("rows that are copied between two commits, so that a copy can go on"),
+        "snapshot.hold" => one_of(&["table", "chunk"], "how long a snapshot is held on the source"),
         "sink.uri" => {
             text("file:///path, s3://bucket/path, gs://bucket/path, abfss://container@account/path")
         }
@@ -82,6 +84,9 @@ fn leaf(path: &str) -> Value {
         "http.listen" => text("address:port"),
         "http.read_only" => flag("nothing can be changed over HTTP"),
         "http.ui" => flag("serve the page"),
+        "health.grace" => time("a temporary error that lasts longer makes the state stalled"),
+        "health.stall" => time("no progress for longer although something waits makes the state stalled"),
+        "health.wedged" => time("no sign of life of the core loop for longer makes /livez fail"),
         "log.level" => one_of(&["error", "warn", "info", "debug", "trace"], "from this level up"),
         "log.format" => one_of(&["auto", "text", "json"], "form of the log"),
         _ => json!({}),

@@ -64,6 +64,7 @@ fn batch(schema: &Arc<TableSchema>, ops: &[Op], after: RecordBatch) -> ChangeBat
         runs: vec![TxnRun { first_row: 0, txn, end: Some(CommitLsn::end_of_commit(Lsn::new(210))) }],
         ordinals: (0..ops.len() as u64).collect(),
         lsns: (0..ops.len() as u64).map(|n| Lsn::new(100 + n)).collect(),
+        origins: Vec::new(),
         unchanged: vec![None; after.num_columns()],
         after,
         before: None,

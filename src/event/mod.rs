@@ -4,11 +4,17 @@
 //! source transactions; [`TxnRun`] says which rows belong to which. Decisions are made on control items
 //! beside the batches, never on cell values.
 
+mod chunks;
 mod copy;
+mod frame;
 mod mask;
+mod origin;
 
+pub use chunks::{ChunkKey, Chunks, KeyRange};
 pub use copy::{CopyPart, CopyWriter, SnapshotPoint};
+pub use frame::{Frame, FrameMark, Images};
 pub(crate) use mask::Mask;
+pub use origin::{Origin, OriginRun};
 
 use crate::position::{CommitLsn, Lsn, Witness};
 use crate::schema::TableSchema;
@@ -111,6 +117,9 @@ pub struct ChangeBatch {
     /// Where each change stood in the log. Empty for snapshot rows. An address of an event: to be shown, never
     /// to resume by.
     pub lsns: Vec<Lsn>,
+    /// What the events of a binary log tell of themselves; ascending, covers all rows. Empty for sources without one,
+    /// and where nobody shows it.
+    pub origins: Vec<OriginRun>,
     /// New row images. For `d` and `t` the row is all null.
     pub after: RecordBatch,
     /// Old images: of each `d`, and of each `u` that changed its key or whose table logs whole old rows.
@@ -131,6 +140,14 @@ impl ChangeBatch {
     /// No rows.
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
+    }
+
+    /// Which event of a binary log `row` is of, and which row of it: where [`ChangeBatch::origins`] says.
+    pub fn origin_of(&self, row: usize) -> Option<(&OriginRun, u32)> {
+        let after = self.origins.partition_point(|run| run.first_row as usize <= row);
+        let run = after.checked_sub(1).and_then(|i| self.origins.get(i))?;
+        let more = u32::try_from(row).unwrap_or(u32::MAX).saturating_sub(run.first_row);
+        Some((run, run.row.saturating_add(more)))
     }
 
     /// The transaction of `row`. `None` for snapshot rows.
@@ -197,6 +214,7 @@ impl ChangeBatch {
             runs,
             ordinals: self.ordinals.get(from..from + rows).map(<[u64]>::to_vec).unwrap_or_default(),
             lsns: self.lsns.get(from..from + rows).map(<[Lsn]>::to_vec).unwrap_or_default(),
+            origins: origin::slice(&self.origins, from, rows),
             after: self.after.slice(from, rows),
             before: self.before.as_ref().map(|before| Before {
                 rows: before.rows.clone(),
@@ -243,6 +261,7 @@ mod tests {
             runs,
             ordinals: (0..rows as u64).collect(),
             lsns: (0..rows as u64).map(Lsn::new).collect(),
+            origins: Vec::new(),
             before: None,
             unchanged: vec![None],
             wire_bytes: rows * 10,

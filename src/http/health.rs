@@ -16,7 +16,7 @@ pub(super) async fn livez(State(face): State<Face>) -> Response {
         return "ok\n".into_response();
     }
     Problem {
-        code: Some("RT001".to_owned()),
+        code: Some(crate::error::codes::RT013.id.to_owned()),
         fix: Some("restart the process; nothing is lost".to_owned()),
         ..Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -48,6 +48,12 @@ pub(super) async fn readyz(State(face): State<Face>) -> Response {
 
 fn not_ready(status: &Status, grace_seconds: f64) -> Option<Problem> {
     let unavailable = |detail: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
+    if let Some(stall) = &status.stalled {
+        let since = stall.since;
+        let fix = stall.fix.clone();
+        let code = Some(stall.code.clone());
+        return Some(Problem { code, fix, ..unavailable(format!("stalled since {since}: {}", stall.text)) });
+    }
     if let Some(retrying) = &status.retrying
         && retrying.since.age_seconds() > grace_seconds
     {
@@ -83,6 +89,7 @@ pub(super) async fn healthz(State(face): State<Face>) -> Response {
     let verdict = match status.state {
         _ if silent => "wedged",
         PipelineState::Failed => "failed",
+        PipelineState::Stalled => "stalled",
         PipelineState::Degraded => "degraded",
         _ => "ok",
     };

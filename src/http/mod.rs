@@ -29,8 +29,6 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 
-/// Without a sign of life of the core loop for this long, `/livez` fails.
-pub const LIVE_SILENCE: Duration = Duration::from_secs(60);
 /// A temporary error older than this makes `/readyz` fail.
 pub const READY_GRACE: Duration = Duration::from_secs(60);
 
@@ -70,7 +68,7 @@ pub struct Face {
     pub board: StatusBoard,
     /// The metrics.
     pub metrics: Metrics,
-    /// See [`LIVE_SILENCE`].
+    /// Without a sign of life of the core loop for this long, `/livez` fails.
     pub live_silence: Duration,
     /// See [`READY_GRACE`].
     pub ready_grace: Duration,
@@ -92,7 +90,7 @@ impl Face {
         Face {
             board,
             metrics,
-            live_silence: LIVE_SILENCE,
+            live_silence: crate::telemetry::health::Patience::default().wedged,
             ready_grace: READY_GRACE,
             history: History::default(),
             control: None,

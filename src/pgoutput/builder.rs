@@ -9,7 +9,7 @@ use super::message::OldRow;
 use super::reason::{Reason, ValueError};
 use super::tuple::{TupleData, Value};
 use super::types::Policies;
-use crate::event::{Before, ChangeBatch, Op, Txn, TxnRun};
+use crate::event::{ChangeBatch, Frame, FrameMark, Images, Op, Txn};
 use crate::position::{CommitLsn, Lsn};
 use crate::schema::{ColumnKind, TableSchema};
 use std::sync::Arc;
@@ -28,28 +28,16 @@ pub struct BatchBuilder {
     is_key: Vec<bool>,
     /// Columns that are known by their text only, if there are any.
     text_only: Option<Vec<bool>>,
-    ops: Vec<Op>,
-    ordinals: Vec<u64>,
-    lsns: Vec<Lsn>,
-    /// Where the next change stands in the log.
-    lsn: Lsn,
-    runs: Vec<TxnRun>,
-    /// The first row that belongs to no run yet.
-    open_from: usize,
+    frame: Frame,
     after: Image,
     before: Option<Image>,
-    /// Shorter than `ops` while the last rows have no old image.
-    before_index: Vec<u32>,
-    wire_bytes: usize,
 }
 
 /// How far a builder was, to go back to: see [`BatchBuilder::rollback_to`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mark {
-    rows: usize,
+    frame: FrameMark,
     before_rows: usize,
-    before_index: usize,
-    wire_bytes: usize,
 }
 
 impl BatchBuilder {
@@ -65,22 +53,7 @@ impl BatchBuilder {
             schema.columns.iter().map(|column| column.kind == ColumnKind::Unknown).collect();
         let text_only = text_only.contains(&true).then_some(text_only);
         let after = Image::new(&schema, &policies);
-        BatchBuilder {
-            schema,
-            policies,
-            is_key,
-            text_only,
-            ops: Vec::new(),
-            ordinals: Vec::new(),
-            lsns: Vec::new(),
-            lsn: Lsn::ZERO,
-            runs: Vec::new(),
-            open_from: 0,
-            after,
-            before: None,
-            before_index: Vec::new(),
-            wire_bytes: 0,
-        }
+        BatchBuilder { schema, policies, is_key, text_only, frame: Frame::default(), after, before: None }
     }
 
     /// The schema of its rows.
@@ -90,25 +63,24 @@ impl BatchBuilder {
 
     /// Rows since the last [`BatchBuilder::take`].
     pub fn rows(&self) -> usize {
-        self.ops.len()
+        self.frame.rows()
     }
 
     /// No rows.
     pub fn is_empty(&self) -> bool {
-        self.ops.is_empty()
+        self.rows() == 0
     }
 
     /// Bytes of memory that the rows take, without spare capacity. Costs a few nanoseconds per column: ask
     /// per transaction or per read, not per row.
     pub fn bytes(&self) -> usize {
         let before = self.before.as_ref().map_or(0, Image::bytes);
-        let fixed = self.ops.len() * size_of::<Op>() + self.ordinals.len() * 16 + self.before_index.len() * 4;
-        self.after.bytes() + before + fixed
+        self.after.bytes() + before + self.frame.bytes()
     }
 
     /// Where the next changes stand in the log.
     pub fn at(&mut self, lsn: Lsn) {
-        self.lsn = lsn;
+        self.frame.at(lsn);
     }
 
     /// An inserted row. `ordinal`: of the change in its transaction. `wire_bytes`: of its message.
@@ -206,7 +178,7 @@ impl BatchBuilder {
         values: impl Iterator<Item = Value<'a>>,
         wire_bytes: usize,
     ) -> Result<(), ValueError> {
-        if !self.ordinals.is_empty() {
+        if !self.frame.takes_reads() {
             return Err(ValueError::row(Reason::Misuse));
         }
         match &self.text_only {
@@ -220,28 +192,19 @@ impl BatchBuilder {
                 self.after.push(count, given, false)?;
             }
         }
-        self.ops.push(Op::Read);
-        self.wire_bytes += wire_bytes;
+        self.frame.add_read();
+        self.frame.add_wire_bytes(wire_bytes);
         Ok(())
     }
 
     /// Ends a transaction: gives it the rows that came since the last end. No rows, no run.
     pub fn end_transaction(&mut self, txn: Txn) {
-        self.end_run(txn, None);
+        self.frame.end_run(txn, None);
     }
 
     /// The same, when the end of its commit record is known.
     pub fn commit(&mut self, txn: Txn, end: CommitLsn) {
-        self.end_run(txn, Some(end));
-    }
-
-    fn end_run(&mut self, txn: Txn, end: Option<CommitLsn>) {
-        if self.open_from < self.ordinals.len() {
-            // A batch ends long before 2^32 rows: a row takes a byte at least and a batch less than 2 GiB.
-            let first_row = u32::try_from(self.open_from).unwrap_or(u32::MAX);
-            self.runs.push(TxnRun { first_row, txn, end });
-            self.open_from = self.ordinals.len();
-        }
+        self.frame.end_run(txn, Some(end));
     }
 
     /// The batch so far, with everything before it forgotten. `open` is the transaction whose rows are not
@@ -256,66 +219,43 @@ impl BatchBuilder {
         if let Some(open) = open {
             self.end_transaction(open);
         }
-        let rows = self.ops.len();
-        if !self.runs.is_empty() && self.open_from < rows {
+        if self.frame.is_mixed() {
             return Err(ValueError::row(Reason::Misuse));
         }
         let after = self.after.finish(&self.schema);
-        let unchanged = self.after.take_unchanged(rows);
+        let unchanged = self.after.take_unchanged(self.frame.rows());
         let before = match &mut self.before {
             Some(image) if image.rows() > 0 => Some(image.finish(&self.schema)),
             _ => None,
         };
-        let mut index = std::mem::take(&mut self.before_index);
-        self.open_from = 0;
-        let (ops, ordinals) = (std::mem::take(&mut self.ops), std::mem::take(&mut self.ordinals));
-        let lsns = std::mem::take(&mut self.lsns);
-        let (runs, wire_bytes) = (std::mem::take(&mut self.runs), std::mem::take(&mut self.wire_bytes));
-        let before = match before {
-            Some(rows_before) => {
-                index.resize(rows, Before::NONE);
-                Some(Before { rows: rows_before?, index })
-            }
-            None => None,
-        };
-        let schema = Arc::clone(&self.schema);
-        Ok(ChangeBatch { schema, ops, runs, ordinals, lsns, after: after?, before, unchanged, wire_bytes })
+        // Also what cannot be finished is forgotten.
+        let frame = self.frame.take();
+        let images = Images { after: after?, before: before.transpose()?, unchanged };
+        Ok(frame.finish(&self.schema, images))
     }
 
     /// How far it is. Good until the next [`BatchBuilder::take`] or [`BatchBuilder::end_transaction`].
     pub fn mark(&self) -> Mark {
-        Mark {
-            rows: self.ops.len(),
-            before_rows: self.before.as_ref().map_or(0, Image::rows),
-            before_index: self.before_index.len(),
-            wire_bytes: self.wire_bytes,
-        }
+        Mark { frame: self.frame.mark(), before_rows: self.before.as_ref().map_or(0, Image::rows) }
     }
 
     /// Forgets the rows since `mark`: a streamed subtransaction that aborted. All rows that were streamed
     /// since its first belong to it, because the outer transaction writes nothing while it runs.
     pub fn rollback_to(&mut self, mark: Mark) {
-        self.ops.truncate(mark.rows);
-        self.ordinals.truncate(mark.rows);
-        self.lsns.truncate(mark.rows);
-        self.after.truncate(mark.rows);
+        self.after.truncate(self.frame.rollback_to(mark.frame));
         if let Some(before) = &mut self.before {
             before.truncate(mark.before_rows);
         }
-        self.before_index.truncate(mark.before_index);
-        self.wire_bytes = mark.wire_bytes;
     }
 
     fn must_be_stream(&self) -> Result<(), ValueError> {
-        if self.ordinals.len() == self.ops.len() { Ok(()) } else { Err(ValueError::row(Reason::Misuse)) }
+        if self.frame.takes_changes() { Ok(()) } else { Err(ValueError::row(Reason::Misuse)) }
     }
 
     #[inline]
     fn add(&mut self, op: Op, ordinal: u64, wire_bytes: usize) {
-        self.ops.push(op);
-        self.ordinals.push(ordinal);
-        self.lsns.push(self.lsn);
-        self.wire_bytes += wire_bytes;
+        self.frame.add(op, ordinal);
+        self.frame.add_wire_bytes(wire_bytes);
     }
 
     /// Adds the old image of the next row.
@@ -335,8 +275,7 @@ impl BatchBuilder {
         if let Some(&column) = self.schema.key.iter().find(|&&column| before.is_null(column, row)) {
             return Err(ValueError { column: Some(column), reason: Reason::NoKey });
         }
-        self.before_index.resize(self.ops.len(), Before::NONE);
-        self.before_index.push(u32::try_from(row).unwrap_or(Before::NONE));
+        self.frame.link_before(row);
         Ok(())
     }
 }

@@ -165,6 +165,10 @@ impl Coordinator {
             Input::CutCommitted { position } => self.cut_committed(position, out),
             Input::CopyStarted { table } => {
                 self.drop_table(table);
+                // What was to be reached is not, while a table is left behind.
+                if self.phase == Phase::Stopping && self.target.is_some() {
+                    self.phase = Phase::Running;
+                }
                 self.copying.insert(table, self.stream.received().max(self.cut.position));
             }
             Input::TableLive { table, progress } => self.table_live(table, progress, out),

@@ -53,6 +53,8 @@ pub struct TableProgress {
     pub covered: bool,
     /// Whether `position` is the consistent point of a copy, not the end of a commit.
     pub from_copy: bool,
+    /// Its parts are at different moments up to here: no cut lies before it. Not after `position`, for most.
+    pub whole_from: CommitLsn,
 }
 
 /// What was found when the pipeline was taken over.

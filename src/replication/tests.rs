@@ -23,6 +23,7 @@ fn progress(id: TableId, position: u64, version: i64, covered: bool) -> TablePro
         version,
         covered,
         from_copy: !covered,
+        whole_from: CommitLsn::ZERO,
     }
 }
 

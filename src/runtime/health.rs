@@ -11,7 +11,7 @@
 //! again; a death after it leaves tables that hold a position and no slot: the loss that `PG040` names. In
 //! no case is anything committed after the slot went.
 
-use crate::error::{Error, codes};
+use crate::error::{Disposition, Error, codes};
 use crate::position::Lsn;
 use crate::source::{Source, SourceHealth};
 use crate::telemetry::StatusBoard;
@@ -21,6 +21,8 @@ use tokio::time::Instant;
 
 /// How often the source is asked.
 const EVERY: Duration = Duration::from_secs(5);
+/// Longer than a busy server takes for one row of a system view.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// Weight of the newest stretch in the rate at which log is written.
 const NEWEST: f64 = 0.3;
 /// How long a slot that is to be dropped may still be held by our own last connection.
@@ -81,7 +83,13 @@ pub(super) async fn watch<S: Source>(source: &S, budget: WalBudget, board: &Stat
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         every.tick().await;
-        match source.health().await {
+        let looked = tokio::time::timeout(ANSWER_WITHIN, source.health()).await.unwrap_or_else(|_| {
+            let what = format!("the source does not answer within {} s", ANSWER_WITHIN.as_secs());
+            Err(Error::new(codes::PG006, what))
+        });
+        let temporary = |error: &&Error| error.code().disposition == Disposition::Retry;
+        board.set_unanswered(looked.as_ref().err().filter(temporary));
+        match looked {
             Ok(Some(health)) => {
                 if let Some(error) = watch.see(health, Instant::now(), board) {
                     return error;

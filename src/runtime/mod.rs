@@ -89,6 +89,17 @@ impl Hold {
     }
 }
 
+/// How tables are copied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Copies {
+    /// Workers of a copy.
+    pub workers: usize,
+    /// Rows of a chunk: what is copied between two commits, where source and target can do that.
+    pub chunk_rows: u64,
+    /// No snapshot outlives a chunk.
+    pub short_snapshots: bool,
+}
+
 /// How to run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -100,8 +111,8 @@ pub struct Options {
     pub staged_bytes: usize,
     /// Bytes in builders at which they are handed to the sink.
     pub slice_bytes: usize,
-    /// Workers of a copy.
-    pub copy_workers: usize,
+    /// How tables are copied.
+    pub copies: Copies,
     /// How often an idle slot is moved; zero: never.
     pub heartbeat: Duration,
     /// What to do with tables that have never been copied.
@@ -157,11 +168,47 @@ pub fn check_record(
     source_link::check(server, slot, record.lineage.as_ref(), cut, &[])
 }
 
+/// The loss of a slot that is not there.
+pub fn slot_missing() -> Error {
+    source_link::loss(crate::replication::recovery::LossReason::SlotMissing)
+}
+
 /// Runs until asked to stop, until what was asked for is reached, or until a person is needed.
 ///
 /// # Errors
 /// What stops the pipeline. Temporary errors are tried again for ever.
 pub async fn run<S: Source, K: Sink>(
+    source: Arc<S>,
+    sink: Arc<K>,
+    options: Options,
+    board: StatusBoard,
+    metrics: Metrics,
+    stop: StopSignal,
+) -> Result<()> {
+    // In one task with the work: what blocks the one silences the other.
+    tokio::select! {
+        ended = sessions(source, Arc::clone(&sink), options, board.clone(), metrics, stop) => ended,
+        never = pulse(sink.as_ref(), &board) => match never {},
+    }
+}
+
+/// Gives the core loop's signs of life, and sees what the target has taken meanwhile.
+async fn pulse<K: Sink>(sink: &K, board: &StatusBoard) -> std::convert::Infallible {
+    let mut every = tokio::time::interval(PULSE_EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut seen = sink.written();
+    loop {
+        every.tick().await;
+        board.beat();
+        let now = sink.written();
+        if now != seen {
+            board.advance();
+        }
+        seen = now;
+    }
+}
+
+async fn sessions<S: Source, K: Sink>(
     source: Arc<S>,
     sink: Arc<K>,
     options: Options,
@@ -237,5 +284,6 @@ fn nothing_stands_still(options: &Options, board: &StatusBoard, stop: &StopSigna
     Err(error)
 }
 
+const PULSE_EVERY: Duration = Duration::from_millis(250);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);

@@ -4,6 +4,7 @@
 //! from progress: what can be computed from the status board is computed from it, at the moment of reading,
 //! so that two views can never disagree.
 
+pub mod health;
 pub mod history;
 pub mod logging;
 pub mod metrics;

@@ -13,8 +13,8 @@ use crate::schema::TableName;
 use chrono::{DateTime, SecondsFormat, SubsecRound as _, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -31,6 +31,12 @@ impl Timestamp {
     /// That moment, to the millisecond: what is written and read again must be equal.
     pub fn new(moment: DateTime<Utc>) -> Self {
         Timestamp(moment.trunc_subsecs(3))
+    }
+
+    /// The moment that was so long before.
+    pub fn before(self, span: Duration) -> Self {
+        let earlier = chrono::Duration::from_std(span).ok().and_then(|span| self.0.checked_sub_signed(span));
+        Timestamp::new(earlier.unwrap_or(self.0))
     }
 
     /// As a moment of `chrono`.
@@ -142,6 +148,8 @@ words! {
         Paused = "paused",
         /// It makes progress, and something needs a person.
         Degraded = "degraded",
+        /// It has something to do and makes no progress; it goes on by itself when the cause is gone.
+        Stalled = "stalled",
         /// It finishes what is in flight.
         Stopping = "stopping",
         /// It cannot go on without a person.
@@ -196,6 +204,9 @@ pub struct Reason {
     pub fix: Option<String>,
     /// The table, `schema.table`.
     pub table: Option<String>,
+    /// Comes and goes with [`Status::stalled`].
+    #[serde(skip)]
+    pub stall: bool,
 }
 
 impl Reason {
@@ -208,6 +219,7 @@ impl Reason {
             text: error.cause_line(),
             fix: error.advice().map(str::to_owned),
             table: None,
+            stall: false,
         }
     }
 }
@@ -221,6 +233,19 @@ pub struct Retrying {
     pub since: Timestamp,
     /// What was found last.
     pub text: String,
+}
+
+/// Why a pipeline stands still although it has something to do.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Stall {
+    /// The code.
+    pub code: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// What was found.
+    pub text: String,
+    /// What to do.
+    pub fix: Option<String>,
 }
 
 /// The operating-system process.
@@ -324,6 +349,9 @@ pub struct Status {
     pub phase: PipelineState,
     /// A temporary error that is being tried again.
     pub retrying: Option<Retrying>,
+    /// Why it stands still, when it does.
+    #[serde(default)]
+    pub stalled: Option<Stall>,
     /// The process.
     pub process: ProcessStatus,
     /// The source.
@@ -353,6 +381,7 @@ impl Status {
             state: PipelineState::Starting,
             phase: PipelineState::Starting,
             retrying: None,
+            stalled: None,
             process: ProcessStatus {
                 running: true,
                 pid: Some(std::process::id()),
@@ -402,7 +431,13 @@ impl Status {
     /// Computes what follows from the rest: reasons of stopped tables, and the state.
     pub fn settle(&mut self) {
         let old = std::mem::take(&mut self.reasons);
-        self.reasons = old.iter().filter(|reason| reason.table.is_none()).cloned().collect();
+        let stays = |reason: &&Reason| reason.table.is_none() && !reason.stall;
+        self.reasons = old.iter().filter(stays).cloned().collect();
+        if let Some(Stall { code, since, text, fix }) = self.stalled.clone() {
+            let reason =
+                Reason { code, severity: Severity::Error, since, text, fix, table: None, stall: true };
+            self.reasons.insert(0, reason);
+        }
         for table in self.tables.iter().filter(|table| table.state == TableState::Stopped) {
             let code = table.code.clone().unwrap_or_default();
             let before = old.iter().find(|r| r.table.as_ref() == Some(&table.name) && r.code == code);
@@ -413,6 +448,7 @@ impl Status {
                 text: table.message.clone().unwrap_or_else(|| "the table is stopped".to_owned()),
                 fix: Some(format!("strandline resync {} --yes", table.name)),
                 table: Some(table.name.clone()),
+                stall: false,
             });
         }
         let progressing = matches!(
@@ -420,7 +456,12 @@ impl Status {
             PipelineState::Snapshotting | PipelineState::CatchingUp | PipelineState::Streaming
         );
         let needs_a_person = self.reasons.iter().any(|reason| reason.severity == Severity::Error);
-        self.state = if progressing && needs_a_person { PipelineState::Degraded } else { self.phase };
+        let may_stall = progressing || self.phase == PipelineState::Starting;
+        self.state = match self.phase {
+            _ if may_stall && self.stalled.is_some() => PipelineState::Stalled,
+            _ if progressing && needs_a_person => PipelineState::Degraded,
+            phase => phase,
+        };
     }
 }
 
@@ -458,6 +499,7 @@ impl OfflineStatus {
                 text: "a process streams from the slot, and its status cannot be read over HTTP".to_owned(),
                 fix: Some("set http.listen, and ask on the machine where the process runs".to_owned()),
                 table: None,
+                stall: false,
             });
         }
         self.tables.sort_by(|a, b| a.name.cmp(&b.name));
@@ -488,6 +530,12 @@ struct Board {
     began: Instant,
     /// Milliseconds after `began` of the core loop's last sign of life.
     beat: AtomicU64,
+    /// Counts what became durable, and steps towards it.
+    progress: AtomicU64,
+    /// Something waits to become durable.
+    owed: AtomicBool,
+    /// The source did not answer when it was looked at.
+    unanswered: Mutex<Option<Retrying>>,
 }
 
 impl StatusBoard {
@@ -497,12 +545,14 @@ impl StatusBoard {
             status: watch::Sender::new(Status::starting(name)),
             began: Instant::now(),
             beat: AtomicU64::new(0),
+            progress: AtomicU64::new(0),
+            owed: AtomicBool::new(false),
+            unanswered: Mutex::new(None),
         }))
     }
 
-    /// Changes the status; what follows from it is computed afterwards. Also a sign of life.
+    /// Changes the status; what follows from it is computed afterwards.
     pub fn update(&self, change: impl FnOnce(&mut Status)) {
-        self.beat();
         self.0.status.send_modify(|status| {
             change(status);
             status.settle();
@@ -525,7 +575,24 @@ impl StatusBoard {
             let since = status.retrying.as_ref().map_or_else(Timestamp::now, |old| old.since);
             let (code, text) = (error.code().id.to_owned(), error.cause_line());
             status.retrying = Some(Retrying { code, since, text });
+            status.source.connected = false;
         });
+    }
+
+    /// Says what a look at the source from beside the stream found: that it does not answer, or that it does.
+    pub fn set_unanswered(&self, error: Option<&Error>) {
+        let mut noted = self.0.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+        *noted = error.map(|error| Retrying {
+            code: error.code().id.to_owned(),
+            since: noted.as_ref().map_or_else(Timestamp::now, |old| old.since),
+            text: error.cause_line(),
+        });
+    }
+
+    /// What is being tried again, or does not answer.
+    pub(super) fn trouble(&self, status: &Status) -> Option<Retrying> {
+        let unanswered = || self.0.unanswered.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        status.retrying.clone().or_else(unanswered)
     }
 
     /// Says that what was tried again works.
@@ -556,7 +623,27 @@ impl StatusBoard {
         self.0.status.subscribe()
     }
 
-    /// The core loop's sign of life. Cheap: call it for every message, keepalive and finished step.
+    /// Something became durable, or a step towards it was made: rows of a copy, a file, a commit.
+    pub fn advance(&self) {
+        self.0.progress.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often [`StatusBoard::advance`] was called.
+    pub fn progress(&self) -> u64 {
+        self.0.progress.load(Ordering::Relaxed)
+    }
+
+    /// Says whether something was handed to the target that is not durable yet.
+    pub fn set_owed(&self, owed: bool) {
+        self.0.owed.store(owed, Ordering::Relaxed);
+    }
+
+    /// Whether something waits to become durable.
+    pub fn is_owed(&self) -> bool {
+        self.0.owed.load(Ordering::Relaxed)
+    }
+
+    /// The core loop's sign of life, from the very task that it is: nobody else may call it.
     pub fn beat(&self) {
         let now = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.0.beat.fetch_max(now, Ordering::Relaxed);

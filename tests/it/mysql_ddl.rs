@@ -4,6 +4,8 @@
 use crate::harness::mysql::Brand;
 use crate::harness::mysql_scene::MyScene;
 use crate::harness::until;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const BOTH: [Brand; 2] = [Brand::MySql9, Brand::MariaDb118];
@@ -68,8 +70,31 @@ fn all_changes_in_one_backlog_end_equal() {
     }
 }
 
+/// While a table is made anew under its name, the catalogue does not list it for an instant.
 #[test]
-#[ignore = "failed once in a full run on a busy machine, cause not found yet"]
+fn a_start_beside_changes_leaves_no_table_out() {
+    for brand in BOTH {
+        let Some(mut scene) = begin("my-ddl-beside", brand) else { continue };
+        let (mut sql, is_over) = (scene.sql(), Arc::new(AtomicBool::new(false)));
+        let ends = Arc::clone(&is_over);
+        let changes = std::thread::spawn(move || {
+            let mut count = 0;
+            while !ends.load(Ordering::SeqCst) {
+                sql.exec("alter table t engine = InnoDB, algorithm = copy");
+                count += 1;
+            }
+            count
+        });
+        for _ in 0..8 {
+            scene.drain();
+        }
+        is_over.store(true, Ordering::SeqCst);
+        assert!(changes.join().unwrap() >= 8, "the table was not changed often enough");
+        assert_eq!(equal(&mut scene), None, "{brand:?}");
+    }
+}
+
+#[test]
 fn each_change_is_followed_while_it_runs() {
     for brand in BOTH {
         let Some(mut scene) = begin("my-ddl-on", brand) else { continue };
@@ -90,7 +115,7 @@ fn each_change_is_followed_while_it_runs() {
 fn a_dropped_table_and_another_type_stop_by_policy() {
     let Some(mut scene) = begin("my-ddl-stop", Brand::MySql9) else { return };
     scene.sql().exec("alter table t modify column v varbinary(20)");
-    let _typed = scene.run(&["--until-caught-up"]).expect_error("PG022");
+    let _typed = scene.run(&["--until-caught-up"]).expect_error("MY022");
     scene.config.sink = "  schema_changes: {other: resync}\n".into();
     let config = scene.write_config();
     scene.start(&["resync", "shop.t", "--yes", "-c", &config]).wait(Duration::from_secs(60)).expect_code(0);

@@ -3,15 +3,18 @@
 use super::{CONNECT_TIMEOUT, answered};
 use crate::binlog::{Policies, WideDecimal, ZeroDates};
 use crate::config::{self as model, Config};
+use crate::error::finding::Finding;
 use crate::error::{Error, Result, codes};
 use crate::schema::TableName;
 use crate::sink::delta::DeltaSink;
 use crate::sink::{Request, Sink};
 use crate::source::mysql::adapter::{MySettings, MySource};
+use crate::source::mysql::catalog::{self, Known, View};
+use crate::source::mysql::doctor::{self, Examined, Recorded};
 use crate::source::mysql::lock::Lock;
 use crate::source::mysql::options::{MyOptions, TlsMode};
 use crate::source::mysql::server::Server;
-use crate::source::mysql::{catalog, sql::Sql};
+use crate::source::mysql::sql::Sql;
 use crate::source::pattern::Selection;
 use crate::telemetry::status::{OfflineStatus, PositionText};
 use std::collections::BTreeSet;
@@ -26,6 +29,7 @@ pub(super) async fn source(cfg: &Config) -> Result<MySource> {
         selection: selection(cfg)?,
         policies: policies(cfg),
         copy_workers: cfg.snapshot.workers,
+        for_events: super::writes_events(cfg),
     }))
 }
 
@@ -71,6 +75,10 @@ async fn options(cfg: &Config) -> Result<MyOptions> {
 
 /// The choices that PostgreSQL's `numeric` and `infinity` have, for what is like them.
 fn policies(cfg: &Config) -> Policies {
+    if super::writes_events(cfg) {
+        // Events have a number as text, and of a date that no calendar has that it is none.
+        return Policies { wide_decimal: WideDecimal::Text, zero_dates: ZeroDates::Null };
+    }
     Policies {
         wide_decimal: match cfg.sink.numeric_unbounded {
             model::NumericUnbounded::String => WideDecimal::Text,
@@ -84,6 +92,28 @@ fn policies(cfg: &Config) -> Policies {
             model::InfinityPolicy::Null => ZeroDates::Null,
         },
     }
+}
+
+/// Looks at the server, for an administrator.
+pub(super) async fn examine(cfg: &Config) -> Result<Examined> {
+    doctor::examine(&options(cfg).await?, &selection(cfg)?, view(cfg)).await
+}
+
+/// Whether the server still holds what comes after what is recorded.
+pub(super) async fn position(cfg: &Config, examined: &Examined, recorded: &Recorded) -> Result<Finding> {
+    doctor::position(&options(cfg).await?, &examined.server, recorded).await
+}
+
+/// Whether a process of this pipeline reads.
+pub(super) async fn is_read(cfg: &Config) -> Result<bool> {
+    let mut sql = Sql::connect(&options(cfg).await?).await?;
+    let holder = Lock::holder(&mut sql, &cfg.name).await?;
+    sql.close().await;
+    Ok(holder.is_some())
+}
+
+fn view(cfg: &Config) -> View {
+    View { policies: policies(cfg), full_before: super::writes_events(cfg) }
 }
 
 /// What `setup` would run: the grants. It is for an administrator to run them.
@@ -108,7 +138,7 @@ pub(super) async fn setup(cfg: &Config, print: bool) -> Result<()> {
 pub(super) async fn is_answered(cfg: &Config, names: &BTreeSet<TableName>) -> Result<bool> {
     let settings = options(cfg).await?;
     let mut sql = Sql::connect(&settings).await?;
-    let found = catalog::load(&mut sql, &selection(cfg)?, &policies(cfg)).await?;
+    let found = catalog::load(&mut sql, &selection(cfg)?, view(cfg), Known::default()).await?;
     for name in names {
         if let Some((_, _, error)) = found.refused.iter().find(|(_, refused, _)| refused == name) {
             return Err(

@@ -340,6 +340,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 self.tell(Entry::Cut(Cut { position, marks, witness, tables }))
             }
             Action::RecordStop { table, code, message, position } => {
+                let code = S::CODES.own(code);
                 let name =
                     self.names.get(&table).cloned().unwrap_or_else(|| TableName::new("", table.to_string()));
                 tracing::error!(table = %name, code = %code, lsn = %position, "table stopped: {message}");
@@ -485,6 +486,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
             self.meters.staged(table, name, &batch);
         }
         let kib = u32::try_from(batch.wire_bytes / KIB).unwrap_or(u32::MAX).clamp(1, self.budget_kib);
+        if self.budget.available_permits() < kib as usize {
+            self.board.set_owed(true);
+        }
         let permit = Arc::clone(&self.budget)
             .acquire_many_owned(kib)
             .await
@@ -537,6 +541,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
                     let rows = tally.rows();
                     tracing::debug!(table = %name, version, rows, ms = took.as_millis(), "committed");
                 }
+                self.board.advance();
                 self.meters.metrics.commit(CommitResult::Ok, took);
                 self.meters.metrics.rows().upsert.inc_by(tally.upserts);
                 self.meters.metrics.rows().delete.inc_by(tally.deletes);
@@ -564,6 +569,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
     async fn record_event(&mut self, event: RecordEvent) -> Result<()> {
         match event {
             RecordEvent::CutCommitted { position } => {
+                self.board.advance();
                 self.board.update(|status| status.last_commit = Some(Timestamp::now()));
                 self.feed(Input::CutCommitted { position }).await
             }
@@ -625,6 +631,8 @@ impl<S: Source, K: Sink> Driver<S, K> {
         let lag = self.flushed.bytes_since(view.cut.lsn());
         let is_caught_up = view.units_in_flight == 0 && view.open_rows == 0;
         let is_held = self.options.hold.is_set();
+        let owed = view.units_in_flight > 0 || view.cut_in_flight.is_some() || view.stops_unrecorded > 0;
+        self.board.set_owed(owed);
         let lag_seconds = behind(&view, self.flushed, Timestamp::now());
         let tables: Vec<_> =
             self.coordinator.live().filter_map(|id| Some((id, self.coordinator.table(id)?))).collect();

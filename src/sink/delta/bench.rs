@@ -198,6 +198,7 @@ impl MergeBench {
             runs: vec![TxnRun { first_row: 0, txn, end: None }],
             ordinals: (0..rows.num_rows() as u64).collect(),
             lsns: Vec::new(),
+            origins: Vec::new(),
             after: RecordBatch::try_new(Arc::clone(&self.schema.arrow), columns).map_err(failed)?,
             before: None,
             unchanged: vec![None; self.schema.columns.len()],

@@ -318,6 +318,7 @@ impl Sink for KafkaSink {
             marks: Marks::default(),
             copied_at,
             past,
+            chunks: Default::default(),
             outdated,
         };
         Ok((KafkaTable::new(live, schema, Arc::clone(&self.events), encoder), record))

@@ -1,6 +1,6 @@
 //! MySQL and MariaDB behind the traits of [`crate::source`]: puts the parts of this folder together.
 
-use super::catalog::{self, MyTable};
+use super::catalog::{self, Known, MyTable, View};
 use super::fault::table_error;
 use super::gtids;
 use super::lock::Lock;
@@ -10,7 +10,8 @@ use super::server::{Server, too_large};
 use super::snapshot::{self, Exact, MySnapshot};
 use super::sql::Sql;
 use super::stream::{MyChanges, lineage, place_of_ours};
-use crate::binlog::{CatalogColumn, Flavor, Policies};
+use crate::binlog::{CatalogColumn, Policies};
+use crate::error::finding::Verdict;
 use crate::error::{Error, Result, codes};
 use crate::position::{CommitLsn, Lsn, Marks, ServerPoint};
 use crate::schema::{TableId, TableSchema};
@@ -30,6 +31,14 @@ pub struct MySettings {
     pub policies: Policies,
     /// Sessions of a copy.
     pub copy_workers: usize,
+    /// Rows go out as events: changes carry the whole old row, and what the log's events tell of themselves.
+    pub for_events: bool,
+}
+
+impl MySettings {
+    fn view(&self) -> View {
+        View { policies: self.policies, full_before: self.for_events }
+    }
 }
 
 /// What source and streams have in common.
@@ -130,6 +139,13 @@ impl MySource {
         MySource { shared: Arc::new(shared), server: Mutex::new(None) }
     }
 
+    /// With positions of the server that this pipeline has come to: its file numbers are counted on.
+    #[must_use]
+    pub fn counted_on(self, shift: u32) -> Self {
+        self.shared.set_shift(shift);
+        self
+    }
+
     async fn connect(&self) -> Result<(Sql, Server)> {
         let mut sql = Sql::connect(&self.shared.settings.options).await?;
         let server = Server::identify(&mut sql).await?;
@@ -143,17 +159,20 @@ impl MySource {
 
     async fn preflight(&self, sql: &mut Sql, server: &Server) -> Result<()> {
         for finding in preflight::inspect(sql, server).await? {
-            if finding.stops {
-                return Err(finding.error);
+            if finding.is_error() {
+                return Err(finding.into_error());
             }
             // Each once: the source is looked at again and again.
-            let told = finding.error.cause_line();
-            if self.shared.state().told.insert(told.clone()) {
-                let advice = finding.error.advice().unwrap_or_default().to_owned();
-                tracing::warn!(code = %finding.error.code(), "{told}; {advice}");
+            if finding.verdict == Verdict::Warning && self.shared.state().told.insert(finding.found.clone()) {
+                let advice = finding.advice.unwrap_or_default();
+                tracing::warn!(code = %finding.code, "{}; {advice}", finding.found);
             }
         }
         Ok(())
+    }
+
+    fn known(&self) -> Known {
+        Known::of(self.shared.state().tables.values())
     }
 
     async fn copies(&self, workers: usize) -> Result<MySnapshot> {
@@ -161,22 +180,30 @@ impl MySource {
         sql.close().await;
         let settings = &self.shared.settings;
         let tables = self.shared.state().tables.clone();
-        MySnapshot::open(&settings.options, &server, self.shift(), workers, tables, settings.policies).await
+        let rows = (settings.policies, settings.for_events);
+        MySnapshot::open(&settings.options, &server, self.shift(), workers, tables, rows).await
     }
 }
 
 impl Source for MySource {
     type Stream = MyChanges;
     type Copy = MySnapshot;
-    const CODES: SourceCodes =
-        SourceCodes { no_table: codes::MY010, gone: codes::MY037, changed: codes::MY022 };
+    const CODES: SourceCodes = SourceCodes {
+        no_table: codes::MY010,
+        gone: codes::MY037,
+        changed: codes::MY022,
+        value: codes::MY021,
+        unknown: codes::MY023,
+        partial: codes::MY026,
+        busy: codes::MY031,
+    };
 
     async fn inspect(&self) -> Result<SourceView> {
         let (mut sql, server) = self.connect().await?;
         self.preflight(&mut sql, &server).await?;
         let settings = &self.shared.settings;
         let end = server.log_end(&mut sql).await?;
-        let found = catalog::load(&mut sql, &settings.selection, &settings.policies).await?;
+        let found = catalog::load(&mut sql, &settings.selection, settings.view(), self.known()).await?;
         sql.close().await;
         if found.tables.is_empty() && found.refused.is_empty() {
             return Err(Error::new(codes::MY010, "no table of the server matches tables.include")
@@ -194,10 +221,7 @@ impl Source for MySource {
         let flushed = end.point.position(shift).map_err(too_large)?.lsn();
         Ok(SourceView {
             point: ServerPoint { lineage: lineage(&server, shift), flushed },
-            server: match server.flavor {
-                Flavor::MySql => format!("MySQL {}", server.version),
-                Flavor::MariaDb => server.version,
-            },
+            server: server.described(),
             slot: Some(place_of_ours()),
             tables,
             refused,
@@ -215,7 +239,7 @@ impl Source for MySource {
         }
         let (mut sql, _) = self.connect().await?;
         let names: Vec<_> = tables.iter().map(|table| &table.name).collect();
-        let found = catalog::load_named(&mut sql, &names, &self.shared.settings.policies).await?;
+        let found = catalog::load_named(&mut sql, &names, self.shared.settings.view(), self.known()).await?;
         sql.close().await;
         let mut refused: BTreeMap<TableId, Error> =
             found.refused.into_iter().map(|(id, _, error)| (id, error)).collect();

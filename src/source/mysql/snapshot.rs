@@ -20,7 +20,7 @@ use super::server::{Gtids, LogEnd, Server, too_large};
 use super::sql::{Sql, quoted};
 use crate::binlog::{BatchBuilder, Cell, Flavor, Policies, SnapshotDecoder};
 use crate::error::{Error, Result, codes};
-use crate::event::{CopyPart, CopyWriter};
+use crate::event::{CopyPart, CopyWriter, Origin, OriginRun, SnapshotPoint};
 use crate::position::{CommitLsn, LogPoint, Marks};
 use crate::schema::{ColumnKind, TableId, TableSchema};
 use crate::source::CopySession;
@@ -40,6 +40,8 @@ const BATCH_ROWS: usize = 32 * 1024;
 const BATCH_BYTES: usize = 12 << 20;
 /// Stretches of a key per worker, so that the last ones end at about the same time.
 const RANGES_PER_WORKER: i128 = 4;
+/// From 1970 to 2000, microseconds.
+const EPOCH_2000: i64 = 946_684_800_000_000;
 const SNAPSHOT: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
 /// What is not to be had: too long a wait, or no privilege.
 const LOCK_REFUSED: [u16; 4] = [1205, 1227, 1142, 1044];
@@ -57,6 +59,10 @@ pub struct MySnapshot {
     marks: Marks,
     tables: BTreeMap<TableId, MyTable>,
     policies: Policies,
+    /// When it was taken, by the server's clock, microseconds since 1970.
+    time: i64,
+    /// What its rows tell of it, if that is shown.
+    origin: Option<OriginRun>,
 }
 
 /// Opens so many snapshots of one place; fewer where the server is never quiet.
@@ -195,6 +201,14 @@ pub(super) async fn place(options: &MyOptions, server: &Server) -> Result<Exact>
     Ok(exact)
 }
 
+/// The server's clock, to the second as a statement tells it.
+async fn now(sql: Option<&mut Sql>) -> Result<i64> {
+    let Some(sql) = sql else { return Err(no_place("no snapshot could be opened")) };
+    let text = sql.row("SELECT UNIX_TIMESTAMP()").await?.into_iter().next().flatten().unwrap_or_default();
+    let seconds = text.parse::<i64>().ok().and_then(|seconds| seconds.checked_mul(1_000_000));
+    seconds.ok_or_else(|| Error::new(codes::MY033, format!("the server's clock says \"{text}\"")))
+}
+
 impl MySnapshot {
     pub(super) async fn open(
         options: &MyOptions,
@@ -202,12 +216,19 @@ impl MySnapshot {
         shift: u32,
         workers: usize,
         tables: BTreeMap<TableId, MyTable>,
-        policies: Policies,
+        (policies, tells): (Policies, bool),
     ) -> Result<MySnapshot> {
-        let (sessions, exact) = open(options, server, workers).await?;
+        let (mut sessions, exact) = open(options, server, workers).await?;
         let position = exact.end.point.position(shift).map_err(too_large)?;
         let marks = gtids::marks(&exact.gtids);
-        Ok(MySnapshot { sessions, position, marks, tables, policies })
+        let time = now(sessions.first_mut()).await?;
+        let LogEnd { base, point, .. } = exact.end;
+        let origin = tells.then(|| {
+            let (file, gtid, begin) = (point.file_name(&base), None, point.offset);
+            let origin = Arc::new(Origin { file, gtid, begin, server_id: 0, thread: None });
+            OriginRun { first_row: 0, row: 0, position: point.offset, time, origin }
+        });
+        Ok(MySnapshot { sessions, position, marks, tables, policies, time, origin })
     }
 }
 
@@ -218,6 +239,11 @@ impl CopySession for MySnapshot {
 
     fn marks(&self) -> Marks {
         self.marks.clone()
+    }
+
+    fn point(&self) -> SnapshotPoint {
+        let time = Some(self.time - EPOCH_2000);
+        SnapshotPoint { position: self.position, xid: None, time, is_first: true, is_last: true }
     }
 
     async fn copy(
@@ -239,6 +265,7 @@ impl CopySession for MySnapshot {
             stop: AtomicBool::new(false),
             schema,
             policies: self.policies,
+            origin: self.origin.clone(),
             progress,
         });
         // Dropping this future stops the workers at their next row.
@@ -290,6 +317,7 @@ struct Shared {
     stop: AtomicBool,
     schema: Arc<TableSchema>,
     policies: Policies,
+    origin: Option<OriginRun>,
     progress: Arc<AtomicU64>,
 }
 
@@ -368,6 +396,7 @@ async fn read(shared: &Shared, sql: &mut Sql, writer: &mut Box<dyn CopyWriter>) 
     let schema = &shared.schema;
     let failed = |error| changed_since(&schema.name, "the table cannot be read", error);
     let mut builder = BatchBuilder::new(Arc::clone(schema));
+    builder.of(shared.origin.clone());
     let columns: Vec<String> = schema.columns.iter().map(|c| quoted(&c.name)).collect();
     let select = format!("SELECT {} FROM {}", columns.join(", "), table_of(schema));
     while let Some(predicate) = shared.next() {

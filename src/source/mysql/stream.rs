@@ -345,6 +345,9 @@ impl ChangeStream for MyChanges {
         }
         let policies = self.shared.settings.policies;
         let mut assembler = Assembler::new(self.server.flavor, policies, shift, at, from, gtids);
+        if self.shared.settings.for_events {
+            assembler.tell_origins();
+        }
         if let Some(pending) = pending {
             assembler.wait_for(pending);
         }

@@ -34,6 +34,11 @@ impl S3 {
         format!("http://127.0.0.1:{}", self.port.number())
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What other readers need.
     pub(crate) fn settings(&self) -> Value {
         json!({

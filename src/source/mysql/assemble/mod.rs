@@ -13,21 +13,25 @@
 //! One table's trouble stops that table and lets the others go on; anything that makes the stream itself doubtful is an
 //! error of the whole. Nothing is skipped because it is not known.
 
-use super::fault::{event_error, table_error};
+mod open;
+mod statements;
+#[cfg(test)]
+mod tests;
+
+use super::fault::event_error;
+use super::gtids;
 use super::server::{Gtids, too_large};
-use super::statement::{Effect, Named, Statement};
-use super::{gtids, statement};
 use crate::binlog::{
     BatchBuilder, CatalogColumn, Event, EventDecoder, EventHeader, Flavor, Missing, PayloadEvents, Policies,
-    Query, RawEvent, RowDecoder, Rows, TableMap, ValueError,
+    RawEvent, RowDecoder, Rows, TableMap, ValueError,
 };
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, Txn};
-use crate::position::gtid::{Gtid, MariaGtid};
 use crate::position::{CommitLsn, LogPoint, Lsn, Marks, Witness};
 use crate::schema::{TableId, TableName, TableSchema};
 use crate::source::Burst;
 use hashbrown::HashMap;
+use open::{Id, Open};
 use std::sync::Arc;
 
 /// A compressed transaction may be this large unpacked.
@@ -71,24 +75,6 @@ struct Table {
     touched: bool,
 }
 
-enum Id {
-    None,
-    MySql(Gtid),
-    MariaDb(MariaGtid),
-}
-
-struct Open {
-    txn: Txn,
-    start: LogPoint,
-    gtid: Id,
-    ordinal: u64,
-    rows: u64,
-    bytes: u64,
-    /// Rows of any table came: a statement's end is not the transaction's.
-    has_begun: bool,
-    has_rows: bool,
-}
-
 /// See the module.
 pub(super) struct Assembler {
     decoder: EventDecoder,
@@ -96,6 +82,10 @@ pub(super) struct Assembler {
     shift: u32,
     /// The end of the last event.
     at: LogPoint,
+    /// The file's name.
+    file: String,
+    /// Rows carry what their events tell of themselves.
+    tells: bool,
     tables: HashMap<TableId, Table>,
     names: HashMap<TableName, TableId>,
     /// Of the open statement: table numbers, and the table if it is followed.
@@ -130,6 +120,8 @@ impl Assembler {
             policies,
             shift,
             at,
+            file: String::new(),
+            tells: false,
             tables: HashMap::new(),
             names: HashMap::new(),
             maps: HashMap::new(),
@@ -148,6 +140,11 @@ impl Assembler {
     /// Tells nothing before all of this was met.
     pub(super) fn wait_for(&mut self, pending: Gtids) {
         self.pending = Some(pending);
+    }
+
+    /// Rows carry what their events tell of themselves.
+    pub(super) fn tell_origins(&mut self) {
+        self.tells = true;
     }
 
     pub(super) fn set_stop_before(&mut self, bound: Lsn) {
@@ -322,6 +319,7 @@ impl Assembler {
                 let number = LogPoint::file_number(file).ok_or_else(|| {
                     Error::new(codes::MY024, format!("the log goes on in \"{file}\", which has no number"))
                 })?;
+                file.clone_into(&mut self.file);
                 if number != self.at.file {
                     self.at = LogPoint { file: number, offset: position };
                 }
@@ -331,20 +329,25 @@ impl Assembler {
                 let micros =
                     [event.immediate_commit_time, event.original_commit_time].into_iter().find(|&t| t > 0);
                 let id = event.gtid.map_or(Id::None, Id::MySql);
-                self.begin(start, header, micros, id)
+                let progress = self.begin(start, header, micros, id)?;
+                if let Some(open) = &mut self.open {
+                    open.made = event.original_commit_time;
+                }
+                Ok(progress)
             }
             Event::MariaGtid(event) => {
                 if event.prepares_xa() || event.completes_xa() {
                     return Err(self.xa());
                 }
-                let is_standalone = event.is_standalone();
+                let (is_standalone, thread) = (event.is_standalone(), event.thread_id);
                 let progress = self.begin(start, header, None, Id::MariaDb(event.gtid))?;
                 if let Some(open) = &mut self.open {
                     open.has_begun = !is_standalone;
+                    open.thread = thread;
                 }
                 Ok(progress)
             }
-            other => self.within(header, other),
+            other => self.within(start, header, other),
         }
     }
 
@@ -376,20 +379,33 @@ impl Assembler {
             commit_time: i64::try_from(micros).unwrap_or(i64::MAX) - EPOCH_2000,
             after: self.last_end,
         };
-        self.open =
-            Some(Open { txn, start, gtid, ordinal: 0, rows: 0, bytes: 0, has_begun: false, has_rows: false });
+        self.open = Some(Open {
+            txn,
+            start,
+            gtid,
+            server_id: header.server_id,
+            made: 0,
+            thread: None,
+            origin: None,
+            ordinal: 0,
+            rows: 0,
+            bytes: 0,
+            has_begun: false,
+            has_rows: false,
+        });
         Ok(Progress::Within)
     }
 
-    fn within(&mut self, header: EventHeader, event: Event<'_>) -> Result<Progress> {
+    /// `start`: where the event begins; of those in a compressed transaction, where that begins.
+    fn within(&mut self, start: LogPoint, header: EventHeader, event: Event<'_>) -> Result<Progress> {
         match event {
             Event::TableMap(map) => self.table_map(map),
-            Event::Rows(rows) => self.rows(&rows, header),
+            Event::Rows(rows) => self.rows(&rows, start, header),
             Event::Xid(_) => self.end(),
-            Event::Query(query) => self.query(&query),
+            Event::Query(query) => self.query(&query, start, header),
             Event::TransactionPayload(payload) => {
                 let bytes = payload.unpack(PAYLOAD_LIMIT).map_err(|error| event_error(self.at, error))?;
-                self.unpacked(&bytes)
+                self.unpacked(start, &bytes)
             }
             Event::XaPrepare(prepare) if prepare.one_phase => self.end(),
             Event::XaPrepare(_) => Err(self.xa()),
@@ -422,7 +438,7 @@ impl Assembler {
     }
 
     /// A compressed transaction: the events within, one after the other.
-    fn unpacked(&mut self, bytes: &[u8]) -> Result<Progress> {
+    fn unpacked(&mut self, start: LogPoint, bytes: &[u8]) -> Result<Progress> {
         let events = PayloadEvents::new(bytes)
             .collect::<Result<Vec<RawEvent<'_>>, _>>()
             .map_err(|error| event_error(self.at, error))?;
@@ -440,7 +456,7 @@ impl Assembler {
         let count = events.len();
         for raw in events {
             let event = self.decoder.decode(raw).map_err(|error| event_error(self.at, error))?;
-            self.within(raw.header, event)?;
+            self.within(start, raw.header, event)?;
         }
         Ok(Progress::Unpacked(count))
     }
@@ -483,18 +499,14 @@ impl Assembler {
         let table = self.tables.get(&id);
         match (&self.open, table) {
             (Some(open), Some(table)) => {
-                let is_held = match (&table.held, &open.gtid) {
-                    (Some(Gtids::MySql(set)), Id::MySql(gtid)) => set.contains(gtid),
-                    (Some(Gtids::MariaDb(set)), Id::MariaDb(gtid)) => set.holds(*gtid),
-                    _ => open.txn.held_at(table.skip_until),
-                };
-                !is_held
+                let by_gtid = table.held.as_ref().and_then(|set| open.gtid.is_in(set));
+                !by_gtid.unwrap_or_else(|| open.txn.held_at(table.skip_until))
             }
             _ => false,
         }
     }
 
-    fn rows(&mut self, rows: &Rows<'_>, header: EventHeader) -> Result<Progress> {
+    fn rows(&mut self, rows: &Rows<'_>, start: LogPoint, header: EventHeader) -> Result<Progress> {
         if let Some(open) = &mut self.open {
             open.has_rows = true;
         }
@@ -507,7 +519,7 @@ impl Assembler {
                 return Err(Error::new(codes::MY024, what));
             };
             if let Some(id) = of {
-                self.take_rows(id, rows, header)?;
+                self.take_rows(id, rows, start, header)?;
             }
         }
         if rows.ends_statement {
@@ -516,12 +528,22 @@ impl Assembler {
         Ok(Progress::Within)
     }
 
-    fn take_rows(&mut self, id: TableId, rows: &Rows<'_>, header: EventHeader) -> Result<()> {
+    fn take_rows(
+        &mut self,
+        id: TableId,
+        rows: &Rows<'_>,
+        start: LogPoint,
+        header: EventHeader,
+    ) -> Result<()> {
         let Some(open) = &mut self.open else {
             return Err(Error::new(codes::MY024, format!("at {}: rows outside of a transaction", self.at)));
         };
         let Some(table) = self.tables.get_mut(&id) else { return Ok(()) };
         let Some((_, decoder)) = &table.plan else { return Ok(()) };
+        table.builder.at(start.position(self.shift).map_err(too_large)?.lsn());
+        if self.tells {
+            table.builder.of(open.origin_of(&self.file, start, header));
+        }
         match decoder.decode(rows, open.ordinal, &mut table.builder) {
             Ok(count) => {
                 let count = count as u64;
@@ -577,13 +599,7 @@ impl Assembler {
         if end <= self.from {
             return Ok(Progress::Boundary);
         }
-        match (&mut self.gtids, open.gtid) {
-            (Gtids::MySql(set), Id::MySql(gtid)) => {
-                set.insert(&gtid);
-            }
-            (Gtids::MariaDb(set), Id::MariaDb(gtid)) => set.set(gtid),
-            _ => {}
-        }
+        open.gtid.add_to(&mut self.gtids);
         let burst = &mut self.burst;
         burst.through = Some(end);
         burst.witness = Some(witness);
@@ -591,123 +607,6 @@ impl Assembler {
         burst.rows += open.rows;
         burst.bytes += open.bytes;
         Ok(Progress::Boundary)
-    }
-
-    fn query(&mut self, query: &Query<'_>) -> Result<Progress> {
-        let statement = statement::read(&query.text);
-        let has_begun = self.open.as_ref().is_some_and(|open| open.has_begun);
-        match statement {
-            Statement::Begin | Statement::CreateAndBegin => {
-                if let Some(open) = &mut self.open {
-                    open.has_begun = true;
-                }
-                return Ok(Progress::Within);
-            }
-            Statement::Commit => return self.end(),
-            Statement::Savepoint => return Ok(Progress::Within),
-            Statement::Rollback | Statement::RollbackTo => {
-                if self.open.as_ref().is_some_and(|open| open.rows > 0) {
-                    let what = format!(
-                        "at {}: rows of replicated tables were logged and rolled back, beside tables without transactions",
-                        self.at
-                    );
-                    return Err(Error::new(codes::MY025, what).with_try(
-                        "give all tables an engine with transactions, then: strandline resync TABLE --yes",
-                    ));
-                }
-                return if statement == Statement::Rollback { self.end() } else { Ok(Progress::Within) };
-            }
-            Statement::XaBegin | Statement::XaEnd => return Err(self.xa()),
-            Statement::Dml(table) => self.dml(query.database, table)?,
-            Statement::Truncate(table) => self.truncate(query.database, &table)?,
-            Statement::Ddl(tables) => {
-                for (table, effect) in tables {
-                    self.defined(query.database, &table, effect);
-                }
-            }
-            Statement::DropDatabase(database) => {
-                let gone: Vec<TableId> =
-                    self.names.iter().filter(|(n, _)| n.schema == database).map(|(_, &id)| id).collect();
-                for id in gone.into_iter().filter(|id| self.is_wanted(*id)).collect::<Vec<_>>() {
-                    self.redefined(id, "its database was dropped");
-                }
-            }
-            Statement::Other => {}
-        }
-        if has_begun || self.open.is_none() { Ok(Progress::Within) } else { self.end() }
-    }
-
-    fn id_of(&self, default: &str, named: &Named) -> Option<TableId> {
-        let database = named.database.as_deref().unwrap_or(default);
-        // As the server compares them where names do not differ by case.
-        let same = |name: &TableName| {
-            name.schema.eq_ignore_ascii_case(database) && name.table.eq_ignore_ascii_case(&named.table)
-        };
-        let exact = self.names.get(&TableName::new(database, &named.table)).copied();
-        let found = exact.or_else(|| self.names.iter().find(|(name, _)| same(name)).map(|(_, &id)| id));
-        found.filter(|id| self.is_wanted(*id))
-    }
-
-    fn dml(&mut self, default: &str, table: Option<Named>) -> Result<()> {
-        const NOT_OURS: [&str; 3] = ["mysql", "sys", "performance_schema"];
-        if let Some(named) = &table {
-            let database = named.database.as_deref().unwrap_or(default);
-            let is_followed = self.names.keys().any(|name| {
-                name.schema.eq_ignore_ascii_case(database) && name.table.eq_ignore_ascii_case(&named.table)
-            });
-            if NOT_OURS.contains(&database) || !is_followed {
-                return Ok(());
-            }
-        }
-        let what =
-            format!("at {}: a session logged a change as a statement: its rows are not in the log", self.at);
-        Err(Error::new(codes::MY029, what)
-            .with_try("let no session change binlog_format, then: strandline resync TABLE --yes"))
-    }
-
-    fn truncate(&mut self, default: &str, named: &Named) -> Result<()> {
-        let Some(id) = self.id_of(default, named) else { return Ok(()) };
-        let (Some(open), Some(table)) = (&mut self.open, self.tables.get_mut(&id)) else { return Ok(()) };
-        match table.builder.push_truncate(open.ordinal, 0) {
-            Ok(()) => {
-                open.ordinal += 1;
-                open.rows += 1;
-                table.dirty = true;
-                // Its number on the server's disk is another one.
-                table.plan = None;
-            }
-            Err(error) => self.stop_by_value(id, error),
-        }
-        Ok(())
-    }
-
-    fn defined(&mut self, default: &str, named: &Named, effect: Effect) {
-        let Some(id) = self.id_of(default, named) else { return };
-        match effect {
-            Effect::Columns => self.burst.announced.push(id),
-            Effect::Shape { added, dropped } => {
-                let Some(table) = self.tables.get_mut(&id) else { return };
-                let past = &table.schema.past;
-                // Seen at the start, or with a statement before this one.
-                let is_known = added.iter().all(|c| past.added.contains(c))
-                    && dropped.iter().all(|c| past.dropped.contains(c));
-                if !is_known {
-                    table.altered = true;
-                    self.burst.announced.push(id);
-                }
-            }
-            Effect::Rows => self.redefined(id, "its rows were replaced, of which the log does not tell"),
-            Effect::Gone => self.redefined(id, "it was dropped or renamed"),
-        }
-    }
-
-    /// A new copy says what it holds now.
-    fn redefined(&mut self, id: TableId, what: &str) {
-        let Some(table) = self.tables.get(&id) else { return };
-        let name = table.schema.name.clone();
-        let error = table_error(&name, codes::MY022, format!("{what} (at {})", self.at))
-            .with_try(format!("strandline resync \"{name}\" --yes"));
-        self.stop(id, error);
     }
 
     fn xa(&self) -> Error {

@@ -1,0 +1,159 @@
+//! The assembler on logs of real servers.
+
+use super::*;
+use crate::binlog::{Checksum, schema_of_map};
+use crate::event::Op;
+use crate::source::mysql::catalog::table_id;
+use arrow::array::AsArray;
+use arrow::datatypes::Int32Type;
+
+const SHIFT: u32 = 0;
+
+/// A file of `tests/golden/binlog`, its events one by one.
+fn events(name: &str) -> Vec<Vec<u8>> {
+    let path = format!("{}/tests/golden/binlog/{name}.binlog.zst", env!("CARGO_MANIFEST_DIR"));
+    let whole = zstd::decode_all(std::fs::read(path).unwrap().as_slice()).unwrap();
+    let (mut found, mut rest) = (Vec::new(), whole.strip_prefix(b"\xFEbin").unwrap());
+    while !rest.is_empty() {
+        let (event, after) = rest.split_at(EventHeader::parse(rest).unwrap().size as usize);
+        found.push(event.to_vec());
+        rest = after;
+    }
+    found
+}
+
+fn flavor(name: &str) -> Flavor {
+    if name.contains("maria") { Flavor::MariaDb } else { Flavor::MySql }
+}
+
+/// What the log itself says of a table, when it first does.
+fn described(name: &str, table: &str, full_before: bool) -> Arc<TableSchema> {
+    let mut decoder = EventDecoder::new(flavor(name));
+    for bytes in events(name) {
+        let Event::TableMap(map) = decoder.decode_bytes(&bytes).unwrap().1 else { continue };
+        if map.table == table {
+            let id = table_id(&TableName::new(&map.database, &map.table));
+            return Arc::new(schema_of_map(&map, id, &[], &Policies::default(), full_before).unwrap());
+        }
+    }
+    panic!("{name} has no {table}");
+}
+
+struct Run {
+    assembler: Assembler,
+    /// What stopped it, or the table.
+    stopped: Vec<String>,
+    rows: Vec<(Op, Option<i32>, ChangeBatch, usize)>,
+    ends: Vec<Witness>,
+}
+
+/// Follows table `t` from an event on to another one.
+fn run(name: &str, range: std::ops::Range<usize>, tells: bool) -> Run {
+    let schema = described(name, "t", tells);
+    let id = schema.id;
+    let at = LogPoint { file: 1, offset: 4 };
+    let gtids = Gtids::none(flavor(name));
+    let from = at.position(SHIFT).unwrap();
+    let mut assembler = Assembler::new(flavor(name), Policies::default(), SHIFT, at, from, gtids);
+    if tells {
+        assembler.tell_origins();
+    }
+    assembler.file = "binlog.000001".into();
+    assembler.add(schema, Vec::new(), CommitLsn::ZERO, None);
+    let mut run = Run { assembler, stopped: Vec::new(), rows: Vec::new(), ends: Vec::new() };
+    for (at, bytes) in events(name).iter().enumerate() {
+        // Each file's checksums are told by its first event.
+        if at > 0 && !range.contains(&at) {
+            let header = EventHeader::parse(bytes).unwrap();
+            run.assembler.advance(header);
+            continue;
+        }
+        let raw = RawEvent::parse(bytes, Checksum::Crc32).unwrap();
+        match run.assembler.on_event(raw) {
+            Ok(Progress::Boundary) => run.ends.extend(run.assembler.last()),
+            Ok(Progress::Announced) => panic!("announced at event {at}"),
+            Ok(_) => {}
+            Err(error) => {
+                run.stopped.push(error.to_string());
+                break;
+            }
+        }
+        while let Some(batch) = run.assembler.take(id).unwrap() {
+            for (row, &op) in batch.ops.iter().enumerate() {
+                let of = |rows: &arrow::record_batch::RecordBatch, row| {
+                    rows.column(0).as_primitive::<Int32Type>().value(row)
+                };
+                let key = match (op, &batch.before) {
+                    (Op::Delete, Some(before)) => Some(of(&before.rows, before.index[row] as usize)),
+                    (Op::Truncate, _) => None,
+                    _ => Some(of(&batch.after, row)),
+                };
+                run.rows.push((op, key, batch.clone(), row));
+            }
+        }
+        let burst = run.assembler.take_burst().unwrap();
+        run.stopped.extend(burst.stopped.iter().map(|(_, error)| error.to_string()));
+    }
+    run
+}
+
+/// The event of this GTID's number, and the one where the transaction after it begins.
+fn transactions(name: &str, first: &str, until: &str) -> std::ops::Range<usize> {
+    let mut decoder = EventDecoder::new(flavor(name));
+    let mut found = Vec::new();
+    for (at, bytes) in events(name).iter().enumerate() {
+        let of = match decoder.decode_bytes(bytes).unwrap().1 {
+            Event::Gtid(event) => event.gtid.map(|gtid| gtid.to_string()),
+            Event::MariaGtid(event) => Some(event.gtid.to_string()),
+            _ => None,
+        };
+        if let Some(gtid) = of
+            && [first, until].iter().any(|wanted| gtid.ends_with(wanted))
+        {
+            found.push(at);
+        }
+    }
+    assert_eq!(found.len(), 2, "{first} and {until} of {name}");
+    found[0]..found[1]
+}
+
+#[test]
+fn rows_tell_which_event_they_are_of() {
+    let name = "events_mysql97";
+    // Two rows in one event; then a compressed transaction of three events.
+    let plain = run(name, transactions(name, ":3", ":4"), true);
+    assert_eq!(plain.stopped, [""; 0]);
+    let told = |run: &Run| -> Vec<(u64, u32, i64)> {
+        let of = |(_, _, batch, row): &(Op, Option<i32>, ChangeBatch, usize)| {
+            let (event, row) = batch.origin_of(*row).unwrap();
+            (event.position, row, event.time)
+        };
+        run.rows.iter().map(of).collect()
+    };
+    let rows = told(&plain);
+    assert_eq!(rows.len(), 2);
+    assert_eq!((rows[0].0, rows[0].1, rows[1].1), (rows[1].0, 0, 1));
+    assert!(rows[0].2 % 1_000_000 != 0, "microseconds of the commit: {}", rows[0].2);
+    let (_, _, batch, row) = &plain.rows[0];
+    let origin = &batch.origin_of(*row).unwrap().0.origin;
+    assert_eq!((origin.file.as_str(), origin.server_id), ("binlog.000001", 1));
+    assert!(origin.gtid.as_ref().unwrap().ends_with(":3") && origin.thread.is_some(), "{origin:?}");
+    assert!(origin.begin < rows[0].0, "{origin:?}");
+    assert_eq!(batch.lsns[*row].raw(), 1 << 32 | rows[0].0);
+
+    let packed = run(name, transactions(name, ":19", "mytag:1"), true);
+    let rows = told(&packed);
+    assert_eq!(rows.len(), 3);
+    assert!(rows.iter().all(|row| row.0 == rows[0].0 && row.1 == 0), "{rows:?}");
+    // Nobody asked for it.
+    assert!(run(name, transactions(name, ":3", ":4"), false).rows[0].2.origins.is_empty());
+
+    for (name, thread) in [("events_mariadb118", Some(257)), ("events_mariadb1011", None)] {
+        let maria = run(name, transactions(name, "0-1-3", "0-1-4"), true);
+        let (_, _, batch, row) = &maria.rows[1];
+        let (event, row) = batch.origin_of(*row).unwrap();
+        assert_eq!((row, event.origin.gtid.as_deref()), (1, Some("0-1-3")));
+        assert_eq!(event.origin.thread, thread, "{name}");
+        assert_eq!(event.time % 1_000_000, 0, "the log knows seconds only");
+    }
+}
