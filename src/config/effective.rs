@@ -1,7 +1,9 @@
 //! The configuration as it works, in the form of the file: defaults included, secrets masked.
 
 use super::kafka::{Acks, KafkaTarget};
-use super::model::{BadRow, Config, NewTable, NumericUnbounded, OriginChoice, PositionLost, SinkTarget};
+use super::model::{
+    BadRow, Config, NewTable, NumericUnbounded, OriginChoice, PositionLost, SinkTarget, SnapshotHold,
+};
 use super::model::{InfinityPolicy, UnknownTypesPolicy};
 use super::secret::{MASK, SecretSource};
 use super::units::{format_duration, format_size};
@@ -29,7 +31,11 @@ pub fn effective(config: &Config) -> Value {
             },
             "overrides": overrides(config),
         },
-        "snapshot": {"workers": config.snapshot.workers},
+        "snapshot": {
+            "workers": config.snapshot.workers,
+            "chunk_rows": config.snapshot.chunk_rows,
+            "hold": match config.snapshot.hold { SnapshotHold::Table => "table", SnapshotHold::Chunk => "chunk" },
+        },
         "sink": sink(config),
         "format": super::format::shown(&config.format),
         "errors": {"bad_row": match config.errors.bad_row { BadRow::Stop => "stop" }},

@@ -60,8 +60,8 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     },
     SectionKeys {
         path: "snapshot",
-        built: &["workers"],
-        later: &["mode", "chunk_rows", "max_source_load", "from"],
+        built: &["workers", "chunk_rows", "hold"],
+        later: &["mode", "max_source_load", "from"],
     },
     SectionKeys {
         path: "sink",

@@ -13,6 +13,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::Int64Type;
 use std::collections::BTreeMap;
 
+mod chunks;
 mod feed;
 mod keep;
 mod model;

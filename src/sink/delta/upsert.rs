@@ -89,6 +89,7 @@ impl<K: Key> Upsert<K> {
         }
         self.build_index(core).await?;
         loop {
+            core.ripen(interval.to)?;
             let planned = Planned { version: core.version, epoch: core.epoch, interval };
             if let Some(index) = &self.index {
                 index.check()?;
