@@ -1,7 +1,9 @@
 //! The configuration as it works, in the form of the file: defaults included, secrets masked.
 
 use super::kafka::{Acks, KafkaTarget};
-use super::model::{BadRow, Config, NewTable, NumericUnbounded, OriginChoice, PositionLost, SinkTarget};
+use super::model::{
+    BadRow, Config, NewTable, NumericUnbounded, OriginChoice, PositionLost, SinkTarget, SnapshotHold,
+};
 use super::model::{InfinityPolicy, UnknownTypesPolicy};
 use super::secret::{MASK, SecretSource};
 use super::units::{format_duration, format_size};
@@ -29,7 +31,11 @@ pub fn effective(config: &Config) -> Value {
             },
             "overrides": overrides(config),
         },
-        "snapshot": {"workers": config.snapshot.workers},
+        "snapshot": {
+            "workers": config.snapshot.workers,
+            "chunk_rows": config.snapshot.chunk_rows,
+            "hold": match config.snapshot.hold { SnapshotHold::Table => "table", SnapshotHold::Chunk => "chunk" },
+        },
         "sink": sink(config),
         "format": super::format::shown(&config.format),
         "errors": {"bad_row": match config.errors.bad_row { BadRow::Stop => "stop" }},
@@ -316,7 +322,8 @@ mod tests {
     fn what_is_shown_is_accepted_and_means_the_same() {
         let text = "version: 1\nname: shop\nsource: {host: db, database: shop, user: u, password: {file: /run/x}, \
                     tls: {mode: verify-full, ca: /ca.pem}}\ntables: {include: [\"a.*\"], exclude: [\"a.b\"], \
-                    overrides: {\"a.c\": {write: append, target: {partition_by: [d]}}}}\nsink: \
+                    overrides: {\"a.c\": {write: append, target: {partition_by: [d], properties: {\"delta.enableChangeDataFeed\": \"true\", \
+                    note: \"a: b\"}}}}}\nsink: \
                     {uri: \"file:///lake\", numeric_unbounded: \"decimal(20,4)\", schema_changes: {widen: quarantine}}\n\
                     limits: {memory: 512MiB}\nhttp: {listen: \"127.0.0.1:9187\"}\n";
         let load = |text: &str| {

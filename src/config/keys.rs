@@ -55,13 +55,13 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     },
     SectionKeys {
         path: "tables.overrides.*.target",
-        built: &["partition_by"],
-        later: &["name", "properties"],
+        built: &["partition_by", "properties"],
+        later: &["name"],
     },
     SectionKeys {
         path: "snapshot",
-        built: &["workers"],
-        later: &["mode", "chunk_rows", "max_source_load", "from"],
+        built: &["workers", "chunk_rows", "hold"],
+        later: &["mode", "max_source_load", "from"],
     },
     SectionKeys {
         path: "sink",

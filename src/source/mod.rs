@@ -6,7 +6,7 @@
 //! by the driver when it is to be staged.
 
 use crate::error::{Code, Error, Result, codes};
-use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint, Txn};
+use crate::event::{ChangeBatch, ChunkKey, CopyPart, CopyWriter, KeyRange, SnapshotPoint, Txn};
 use crate::position::{CommitLsn, Lineage, Lsn, Marks, ServerPoint, Witness};
 use crate::schema::{TableId, TableName, TableSchema};
 use std::collections::BTreeSet;
@@ -247,6 +247,28 @@ pub trait CopySession: Send {
         writers: Vec<Box<dyn CopyWriter>>,
         progress: Arc<AtomicU64>,
     ) -> impl Future<Output = Result<Vec<CopyPart>>> + Send;
+
+    /// Cuts what is left of a table, from `from` on, into chunks of about so many rows, by the first column of its
+    /// key: where each ends but the last. `None`: it can be copied only as a whole, or is not worth cutting.
+    fn chunks(
+        &mut self,
+        _schema: &TableSchema,
+        _from: Option<&ChunkKey>,
+        _rows: u64,
+    ) -> impl Future<Output = Result<Option<Vec<ChunkKey>>>> + Send {
+        std::future::ready(Ok(None))
+    }
+
+    /// Copies a chunk of a table, as [`CopySession::copy`] copies the whole.
+    fn copy_range(
+        &mut self,
+        _schema: Arc<TableSchema>,
+        _range: KeyRange,
+        _writers: Vec<Box<dyn CopyWriter>>,
+        _progress: Arc<AtomicU64>,
+    ) -> impl Future<Output = Result<Vec<CopyPart>>> + Send {
+        std::future::ready(Err(Error::new(codes::RT001, "a chunk of a source that has none")))
+    }
 
     /// Ends the snapshot in order, so that what it held on the server is free when this returns.
     fn release(self) -> impl Future<Output = Result<()>> + Send;

@@ -1,5 +1,6 @@
 //! A copy of a whole table: several workers write files, one commit replaces the content.
 
+use super::cdc;
 use super::commit::{Core, PutEnd, part_files};
 use super::encode::FinishedFile;
 use super::layout::Form;
@@ -10,7 +11,7 @@ use super::table::{self, DataFile, now_ms};
 use super::upsert::{added, start_of};
 use super::writers::{Layout, Open, Writers};
 use crate::error::Result;
-use crate::event::{ChangeBatch, CopyPart, CopyWriter};
+use crate::event::{ChangeBatch, Chunks, CopyPart, CopyWriter};
 use crate::position::landing::Planned;
 use crate::position::{CommitLsn, Interval};
 use crate::schema::TableSchema;
@@ -99,9 +100,11 @@ pub(super) async fn commit_copy(
                 .filter(|n| !core.state.marks.contains(n))
                 .cloned(),
         );
-        let metadata = table::metadata_for(&core.schema, &state, Some(&core.metadata), now)?;
+        let metadata = table::metadata_for(&core.schema, &state, Some(&core.metadata), &core.form, now)?;
         let mut actions = core.head("OVERWRITE", planned, now)?;
-        let protocol = wider(&core.protocol, &table::protocol_for(&core.schema, core.form.mode));
+        actions.extend(cdc::of_copy(core, &finished).await?);
+        let wanted = table::protocol_for(&core.schema, core.form.mode, &metadata.configuration);
+        let protocol = wider(&core.protocol, &wanted);
         if protocol != core.protocol {
             actions.push(Action::Protocol(protocol.clone()));
         }
@@ -115,6 +118,79 @@ pub(super) async fn commit_copy(
         match core.put(planned, log::encode(&actions)?.into()).await? {
             PutEnd::Landed => {
                 core.slots.replace(files);
+                (core.state, core.metadata, core.protocol) = (state, metadata, protocol);
+                core.advance(position);
+                return Ok(CommitOutcome::Committed { version: core.version });
+            }
+            PutEnd::Fenced { by } => return Ok(CommitOutcome::Fenced { by }),
+            PutEnd::PlanAgain => {
+                if let Some(by) = core.reload().await? {
+                    return Ok(CommitOutcome::Fenced { by });
+                }
+            }
+        }
+    }
+}
+
+/// Adds a chunk of a copy, in one commit with what is copied now. The first one replaces the table's content.
+/// The interleavings stand in [`crate::event::Chunks`]'s module.
+///
+/// # Errors
+/// As [`Core::put`].
+pub(super) async fn commit_chunk(
+    core: &mut Core,
+    chunks: &Chunks,
+    is_first: bool,
+    parts: Vec<CopyPart>,
+) -> Result<CommitOutcome> {
+    let mut finished = Vec::new();
+    for part in parts {
+        finished.extend(part_files(part)?);
+    }
+    core.files.sync_names()?;
+    core.pending = None;
+    let position = chunks.oldest().unwrap_or_default();
+    loop {
+        let interval = Interval { from: start_of(core.position), to: position };
+        let planned = Planned { version: core.version, epoch: core.epoch, interval };
+        let now = now_ms();
+        let mut state = match is_first {
+            true => TableState::new(&core.state.pipeline, &core.schema, &core.form),
+            false => core.state.clone(),
+        };
+        let is_live = chunks.is_whole() && !chunks.is_mixed();
+        state.first_live_version = is_live.then_some(core.version + 1);
+        state.copied = if is_live { Chunks::default() } else { chunks.clone() };
+        state.complete = chunks.is_whole();
+        state.copied_at = position.to_stored();
+        let metadata = table::metadata_for(&core.schema, &state, Some(&core.metadata), &core.form, now)?;
+        let mut actions = core.head("COPY CHUNK", planned, now)?;
+        if is_first {
+            actions.extend(cdc::of_copy(core, &finished).await?);
+        }
+        let wanted = table::protocol_for(&core.schema, core.form.mode, &metadata.configuration);
+        let protocol = wider(&core.protocol, &wanted);
+        if protocol != core.protocol {
+            actions.push(Action::Protocol(protocol.clone()));
+        }
+        actions.push(Action::MetaData(metadata.clone()));
+        if is_first {
+            actions.extend(core.live_files().map(|(_, file)| Action::Remove(file.remove(now, true))));
+        }
+        let files: Vec<DataFile> = finished
+            .iter()
+            .map(|f| DataFile { add: added(f, now), rows: f.rows, deleted: Some(RoaringBitmap::new()) })
+            .collect();
+        actions.extend(files.iter().map(|f| Action::Add(f.add.clone())));
+        match core.put(planned, log::encode(&actions)?.into()).await? {
+            PutEnd::Landed => {
+                if is_first {
+                    core.slots.replace(files);
+                } else {
+                    for file in files {
+                        core.slots.push(Some(file));
+                    }
+                }
                 (core.state, core.metadata, core.protocol) = (state, metadata, protocol);
                 core.advance(position);
                 return Ok(CommitOutcome::Committed { version: core.version });

@@ -12,6 +12,7 @@
 
 mod append;
 pub mod bench;
+mod cdc;
 mod clean;
 mod commit;
 mod compact;
@@ -49,7 +50,7 @@ pub mod view;
 mod writers;
 
 use crate::error::{Result, codes};
-use crate::event::{ChangeBatch, CopyPart, Txn};
+use crate::event::{ChangeBatch, Chunks, CopyPart, Txn};
 use crate::position::{CommitLsn, Epoch, Interval, Marks};
 use crate::schema::{TableName, TableSchema};
 use crate::sink::write::{Maintenance, OnForeignChange, WriteChoices};
@@ -191,10 +192,12 @@ impl DeltaSink {
         {
             core.examine_since(cut.version).await?;
         }
+        let is_copied = core.state.first_live_version.is_some() || core.state.copied.is_whole();
         let record = TableRecord {
             target_id: core.metadata.id.clone(),
             version: core.version,
-            position: core.position.filter(|_| core.state.first_live_version.is_some()),
+            position: core.position.filter(|_| is_copied),
+            chunks: core.chunks_to_go_on(purpose, outdated.is_some()),
             marks: core.held_marks(),
             copied_at: core.state.copied_at.and_then(CommitLsn::from_stored),
             past: core.pending.as_ref().map_or(&core.state, |pending| &pending.state).past.clone(),
@@ -326,6 +329,7 @@ async fn open_core(
         if let Ok(evolve::Follow::InPlace(pending)) = &follow {
             core.pending = Some(evolve::Pending::clone(pending));
         }
+        core.set_properties();
         // The fence stands whatever is found.
         if already_fenced || fence(&mut core).await? {
             return Ok(match follow? {
@@ -351,8 +355,8 @@ async fn create(
     let state = TableState::new(pipeline, schema, form);
     let mut actions = vec![
         table::commit_info("CREATE TABLE", now, serde_json::json!({"pipeline": pipeline})),
-        log::Action::Protocol(table::protocol_for(schema, form.mode)),
-        log::Action::MetaData(table::metadata_for(schema, &state, None, now)?),
+        log::Action::Protocol(table::protocol_for(schema, form.mode, &form.properties)),
+        log::Action::MetaData(table::metadata_for(schema, &state, None, form, now)?),
     ];
     actions.extend(ids.actions(epoch, None, now)?);
     match files.put_if_absent(&log::commit_name(0), log::encode(&actions)?.into()).await? {
@@ -381,7 +385,9 @@ async fn fence(core: &mut Core) -> Result<bool> {
 /// The target must still be the table of this source table, or follow it, unless it is to be replaced.
 fn follow(core: &Core, purpose: OpenFor) -> Result<evolve::Follow> {
     match purpose {
-        OpenFor::Continue(policy) if core.state.first_live_version.is_some() => {
+        OpenFor::Continue(policy)
+            if core.state.first_live_version.is_some() || core.state.copied.is_whole() =>
+        {
             if core.state.source_table != core.schema.id {
                 return Ok(evolve::Follow::Copy("in the source it was dropped and made again".to_owned()));
             }
@@ -590,6 +596,25 @@ impl DeltaTable {
             Applied::Log(_) => {}
         }
         let outcome = copy::commit_copy(&mut self.core, position, parts, base).await?;
+        self.core.marked();
+        Ok(outcome)
+    }
+
+    async fn commit_chunk_one(
+        &mut self,
+        chunks: Chunks,
+        is_first: bool,
+        parts: Vec<CopyPart>,
+    ) -> Result<CommitOutcome> {
+        self.discard_one();
+        self.core.next_marks = Some(self.marks.take().unwrap_or_default());
+        self.upkeep.abandon();
+        match &mut self.applied {
+            Applied::Narrow(upsert) => upsert.forget_index(),
+            Applied::Wide(upsert) => upsert.forget_index(),
+            Applied::Log(_) => {}
+        }
+        let outcome = copy::commit_chunk(&mut self.core, &chunks, is_first, parts).await?;
         self.core.marked();
         Ok(outcome)
     }

@@ -12,6 +12,7 @@
 //! A column may come *unchanged*: a TOASTed value that the log does not repeat. It is taken from the row's
 //! previous version: earlier in the slice, in a file of this unit, or in the table, found by the index.
 
+use super::cdc::Kind;
 use super::encode::{FinishedFile, keep};
 use super::exact::Led;
 use super::fetch::{self, Fetch, Origin};
@@ -21,13 +22,14 @@ use super::storage::{NewFile, TableFiles};
 use super::table::Stored;
 use super::writers::{Layout, Open, Writers};
 use crate::error::{Error, Result, codes};
-use crate::event::{Before, ChangeBatch, Op};
+use crate::event::{Before, ChangeBatch, ChunkKey, Chunks, Op};
+use crate::position::CommitLsn;
 use crate::schema::TableSchema;
 use crate::sink::table_error;
 use arrow::record_batch::RecordBatch;
 use hashbrown::HashTable;
 use roaring::RoaringBitmap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// A data file is closed when it reaches this size.
 pub(super) const TARGET_FILE_BYTES: usize = 128 << 20;
@@ -102,6 +104,8 @@ pub(super) struct Onto<'a, K> {
     pub strict: bool,
     /// Deleted rows stay: a row may be created over one, and one that moves to another key leaves the old one.
     pub soft: bool,
+    /// Its parts are at different moments: a key takes only what lies beyond its chunk's.
+    pub chunks: Option<&'a Chunks>,
 }
 
 /// One slice while it is applied.
@@ -170,9 +174,12 @@ impl<K: Key> Unit<K> {
         let masks: Vec<_> = batch.unchanged.iter().flatten().collect();
         let has_unchanged = |row: usize| masks.iter().any(|mask| mask.value(row));
         let rows = batch.len();
+        let held = Held::of(batch, onto.chunks);
         let mut slice = Slice { live: vec![false; rows], entry: vec![0; rows], origins: HashMap::new() };
         for (row, &op) in batch.ops.iter().enumerate() {
             match op {
+                Op::Create | Op::Read if held.of_new(row) => {}
+                Op::Delete if held.of_old(row) => {}
                 Op::Create | Op::Read => {
                     let entry = self.touch(new_keys[row], onto);
                     if onto.strict && !onto.soft && self.is_live(entry) {
@@ -183,6 +190,10 @@ impl<K: Key> Unit<K> {
                 Op::Update => {
                     let key = new_keys[row];
                     let old = old_key(row).unwrap_or(key);
+                    if held.of_new(row) || held.of_old(row) {
+                        self.update_in_part(row, (old, key), &held, &mut slice, onto, batch)?;
+                        continue;
+                    }
                     let from = self.touch(old, onto);
                     if onto.strict && !self.is_live(from) {
                         return Err(misfit(schema, "a row was updated that the table does not hold"));
@@ -213,10 +224,46 @@ impl<K: Key> Unit<K> {
                     }
                     self.kill(entry, &mut slice);
                 }
+                // Its file would be another one now, and the copy would have begun again.
+                Op::Truncate if onto.chunks.is_some() => return Err(in_no_chunk(schema)),
                 Op::Truncate => self.truncate(&mut slice),
             }
         }
         Ok(slice)
+    }
+
+    /// An update of a row whose old or new key is in a chunk that knows of it already.
+    fn update_in_part(
+        &mut self,
+        row: usize,
+        (old, new): (K, K),
+        held: &Held,
+        slice: &mut Slice,
+        onto: &Onto<'_, K>,
+        batch: &ChangeBatch,
+    ) -> Result<()> {
+        let schema = &batch.schema;
+        if old == new {
+            return Ok(());
+        }
+        if !held.of_old(row) {
+            let from = self.touch(old, onto);
+            if onto.strict && !self.is_live(from) {
+                return Err(misfit(schema, "a row was updated that the table does not hold"));
+            }
+            self.kill(from, slice);
+        }
+        if !held.of_new(row) {
+            if batch.unchanged.iter().flatten().any(|mask| mask.value(row)) {
+                return Err(in_no_chunk(schema));
+            }
+            let to = self.touch(new, onto);
+            if onto.strict && self.is_live(to) {
+                return Err(misfit(schema, "a row moved to a key that the table already holds"));
+            }
+            self.put(to, row, slice);
+        }
+        Ok(())
     }
 
     /// The key's entry, made from the index on first touch.
@@ -409,6 +456,35 @@ impl<K: Key> Unit<K> {
             .collect()
     }
 
+    /// The same rows one by one, in order, and what became of them.
+    pub(super) fn replaced(&self) -> BTreeMap<u32, BTreeMap<u32, Kind>> {
+        let mut by_file: BTreeMap<u32, BTreeMap<u32, Kind>> = BTreeMap::new();
+        for entry in &self.entries {
+            let kind = match entry.now {
+                Now::AsBefore => continue,
+                Now::Gone => Kind::Delete,
+                Now::Row(_) | Now::Slice(_) => Kind::Before,
+            };
+            if let Some(base) = entry.base {
+                by_file.entry(base.file).or_default().insert(base.row, kind);
+            }
+        }
+        by_file
+    }
+
+    /// Of each file of the unit, the rows that replace one of the table.
+    pub(super) fn updated(&self) -> Vec<RoaringBitmap> {
+        let mut by_file = vec![RoaringBitmap::new(); self.files.len()];
+        for entry in &self.entries {
+            if let (Some(_), Now::Row(place)) = (entry.base, entry.now)
+                && let Some(rows) = by_file.get_mut(place.file as usize)
+            {
+                rows.insert(place.row);
+            }
+        }
+        by_file
+    }
+
     /// Brings the index up to the committed unit. `numbers` gives the table's number of each unit file; rows of
     /// files that were rewritten have been led on.
     pub(super) fn publish(&self, index: &mut KeyMap<K>, numbers: &[u32], led: Option<&Led>) {
@@ -433,12 +509,58 @@ impl<K: Key> Unit<K> {
     }
 }
 
+/// Which keys of a batch are in chunks that know of the change already. Nothing, when the table is at one moment.
+#[derive(Default)]
+struct Held {
+    new: Vec<bool>,
+    old: Vec<bool>,
+}
+
+impl Held {
+    fn of(batch: &ChangeBatch, chunks: Option<&Chunks>) -> Self {
+        let Some((chunks, &first)) = chunks.zip(batch.schema.key.first()) else { return Held::default() };
+        let (mut new, mut old) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        let before = batch.before.as_ref();
+        for row in 0..batch.len() {
+            let txn = batch.txn_of(row);
+            let is_held = |key: Option<ChunkKey>| {
+                let at = key.map_or(CommitLsn::ZERO, |key| chunks.position_of(&key));
+                txn.is_some_and(|txn| txn.held_at(at))
+            };
+            let of_new = is_held(ChunkKey::of(batch.after.column(first), row));
+            let old_at = before.map_or(Before::NONE, |before| before.index[row]);
+            let of_old = match before.filter(|_| old_at != Before::NONE) {
+                Some(before) => is_held(ChunkKey::of(before.rows.column(first), old_at as usize)),
+                None => of_new,
+            };
+            new.push(of_new);
+            old.push(of_old);
+        }
+        Held { new, old }
+    }
+
+    fn of_new(&self, row: usize) -> bool {
+        self.new.get(row).copied().unwrap_or(false)
+    }
+
+    fn of_old(&self, row: usize) -> bool {
+        self.old.get(row).copied().unwrap_or(false)
+    }
+}
+
 fn row_number(row: usize) -> u32 {
     u32::try_from(row).unwrap_or(u32::MAX)
 }
 
 fn misfit(schema: &TableSchema, what: &str) -> Error {
     table_error(&schema.name, codes::TG015, what)
+        .with_try(format!("strandline resync \"{}\" --yes", schema.name))
+}
+
+/// The driver copies such a table again.
+fn in_no_chunk(schema: &TableSchema) -> Error {
+    let what = "a row moved between parts of an interrupted copy, and a large value of it is in neither part";
+    table_error(&schema.name, codes::PG022, what)
         .with_try(format!("strandline resync \"{}\" --yes", schema.name))
 }
 
