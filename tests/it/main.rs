@@ -36,6 +36,7 @@ mod mysql_types;
 mod mysql_workload;
 mod object_store;
 mod odd;
+mod optimize;
 mod partitions;
 mod pg_cases;
 mod readers;
