@@ -345,6 +345,12 @@ pub(super) enum Target {
         #[arg(value_name = "TABLE")]
         tables: Vec<String>,
     },
+    /// Make few whole files of small ones, and of those with deleted rows
+    Optimize {
+        /// Tables, as schema.table; all of the last cut without them
+        #[arg(value_name = "TABLE")]
+        tables: Vec<String>,
+    },
     /// Delete files that no version within the retention names
     Vacuum {
         /// Tables, as schema.table; all of the last cut without them

@@ -26,6 +26,20 @@ pub(super) fn command(global: &Global, what: Target) -> Outcome {
                 Output::Text => found.iter().for_each(|report| out(&told(report))),
             }
         }
+        Target::Optimize { tables } => {
+            let done = runtime.block_on(wire_target::optimize(&config, names(&tables)?))?;
+            match global.output {
+                Output::Json => out_json(&json!({"tables": done.iter().map(|(name, optimized)| {
+                    json!({"table": name.to_string(), "done": optimized})
+                }).collect::<Vec<_>>()})),
+                Output::Text => done.iter().for_each(|(name, o)| {
+                    out(&format!(
+                        "{name}: {} files became {}, {} deleted rows dropped, {} bytes read, {} written, {} commits",
+                        o.files_before, o.files_after, o.dropped_rows, o.bytes_read, o.bytes_written, o.commits
+                    ));
+                }),
+            }
+        }
         Target::Vacuum { tables, retention, yes } => {
             let retention = match retention.as_deref().map(parse_duration) {
                 None => None,

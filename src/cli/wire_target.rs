@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::error::{Error, Result, codes};
 use crate::schema::TableName;
 use crate::sink::Cut;
-pub(super) use crate::sink::delta::{TableReport, Vacuumed};
+pub(super) use crate::sink::delta::{Optimized, TableReport, Vacuumed};
 use std::time::Duration;
 
 /// The tables that are meant: those that are named, else all of the last cut.
@@ -44,6 +44,20 @@ pub(super) async fn vacuum(
     for table in meant(cfg, tables).await? {
         let vacuumed = sink.vacuum(&table, retention, really).await?;
         done.push((table, vacuumed));
+    }
+    Ok(done)
+}
+
+/// Makes few whole files of many.
+///
+/// # Errors
+/// Those of the target.
+pub(super) async fn optimize(cfg: &Config, tables: Vec<TableName>) -> Result<Vec<(TableName, Optimized)>> {
+    let sink = delta(cfg)?;
+    let mut done = Vec::new();
+    for table in meant(cfg, tables).await? {
+        let optimized = sink.optimize(&table).await?;
+        done.push((table, optimized));
     }
     Ok(done)
 }

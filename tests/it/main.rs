@@ -37,6 +37,7 @@ mod mysql_workload;
 mod mysql_xa;
 mod object_store;
 mod odd;
+mod optimize;
 mod partitions;
 mod pg_cases;
 mod readers;

@@ -177,6 +177,17 @@ fn the_page_has_a_row_for_every_kind() {
     }
 }
 
+#[test]
+fn the_page_says_what_readers_see_of_every_delta_type() {
+    let page = include_str!("../../../docs/TYPES.md");
+    for (_, kind) in EVERY_KIND {
+        let delta = kind.delta();
+        let delta = if delta.starts_with("decimal(") { "decimal(p,s)" } else { &delta };
+        let row = format!("| {delta} | ");
+        assert!(page.lines().any(|line| line.starts_with(&row)), "docs/TYPES.md has no row {row}");
+    }
+}
+
 mod catalogue {
     use super::*;
     use crate::pgoutput::{CatalogType, TypeCatalog, UnknownTypes};

@@ -207,6 +207,19 @@ pub(super) struct Input {
     pub gone: RoaringBitmap,
 }
 
+impl Input {
+    /// All of a file. `None`: its vector has not been read.
+    pub(super) fn of(number: u32, file: &DataFile) -> Option<Self> {
+        Some(Input {
+            number,
+            stored: file.stored(),
+            rows: file.rows,
+            bytes: u64::try_from(file.add.size).unwrap_or(0),
+            gone: file.deleted.clone()?,
+        })
+    }
+}
+
 /// A planned compaction.
 pub(super) struct Job {
     files: TableFiles,
@@ -265,16 +278,7 @@ impl Job {
         let inputs: Vec<Input> = policy
             .choose(&core.slots)
             .iter()
-            .filter_map(|&number| {
-                let file = core.slots.get(number)?;
-                Some(Input {
-                    number,
-                    stored: file.stored(),
-                    rows: file.rows,
-                    bytes: u64::try_from(file.add.size).unwrap_or(0),
-                    gone: file.deleted.clone()?,
-                })
-            })
+            .filter_map(|&number| Input::of(number, core.slots.get(number)?))
             .collect();
         if inputs.is_empty() || (inputs.len() == 1 && inputs.iter().all(|i| i.gone.is_empty())) {
             return None;
@@ -286,31 +290,33 @@ impl Job {
     ///
     /// # Errors
     /// `TG020` when the table's schema cannot be read.
-    pub(super) fn of(
-        core: &Core,
+    pub(super) fn of(core: &Core, inputs: Vec<Input>, policy: Policy, hurry: Arc<AtomicBool>) -> Result<Job> {
+        // What the next commit brings may have more columns.
+        let metadata = core.pending.as_ref().map_or(&core.metadata, |pending| &pending.metadata);
+        let key = core.schema.key.iter().map(|&i| core.schema.columns[i].name.clone()).collect();
+        let (files, schema) = (core.files.clone(), Arc::clone(&core.schema.arrow));
+        let job = Job::over(files, schema, key, metadata, inputs, policy, hurry)
+            .ok_or_else(|| table_error(&core.schema.name, codes::TG020, "its Delta schema cannot be read"))?;
+        Ok(Job { generation: core.slots.generation(), ..job })
+    }
+
+    /// A job over files of a table that has these metadata. `schema` gives the types of columns, where they are known;
+    /// others are as the first file has them. `None`: the table's schema cannot be read.
+    pub(super) fn over(
+        files: TableFiles,
+        schema: SchemaRef,
+        key: Vec<String>,
+        metadata: &MetaData,
         mut inputs: Vec<Input>,
         policy: Policy,
         hurry: Arc<AtomicBool>,
-    ) -> Result<Job> {
+    ) -> Option<Job> {
         // One partition after the other.
         inputs.sort_by(|a, b| a.stored.values.cmp(&b.stored.values));
-        // What the next commit brings may have more columns.
-        let metadata = core.pending.as_ref().map_or(&core.metadata, |pending| &pending.metadata);
         let by = metadata.partition_columns.clone();
-        let mut columns = column_names(metadata)
-            .ok_or_else(|| table_error(&core.schema.name, codes::TG020, "its Delta schema cannot be read"))?;
+        let mut columns = column_names(metadata)?;
         columns.retain(|name| !by.contains(name));
-        Ok(Job {
-            files: core.files.clone(),
-            schema: Arc::clone(&core.schema.arrow),
-            key: core.schema.key.iter().map(|&i| core.schema.columns[i].name.clone()).collect(),
-            columns,
-            by,
-            generation: core.slots.generation(),
-            inputs,
-            policy,
-            hurry,
-        })
+        Some(Job { files, schema, key, columns, by, generation: 0, inputs, policy, hurry })
     }
 
     /// Reads and writes.
@@ -539,6 +545,11 @@ impl Compacted {
         Ok(Landed::Moved(self.moved(&numbers)))
     }
 
+    /// Numbers of the files that were read.
+    pub(super) fn read_files(&self) -> impl Iterator<Item = u32> {
+        self.inputs.iter().map(|input| input.number)
+    }
+
     /// The files that were written.
     pub(super) fn outputs(&self) -> impl Iterator<Item = &FinishedFile> {
         self.outputs.iter().map(|(_, file)| file)
@@ -568,8 +579,24 @@ impl Compacted {
             return Ok(None);
         }
         let mut actions = core.head(COMPACTION, planned, now)?;
+        let added = self.actions(&core.files, &core.slots, gone, now, &mut actions).await?;
+        Ok(Some(Plan { bytes: log::encode(&actions)?, added }))
+    }
+
+    /// Takes the files that were read out and brings the new ones, without the rows that are gone since.
+    ///
+    /// # Errors
+    /// `TG001` to `TG003` from storage.
+    pub(super) async fn actions(
+        &self,
+        storage: &TableFiles,
+        slots: &Slots,
+        gone: Vec<RoaringBitmap>,
+        now: i64,
+        actions: &mut Vec<Action>,
+    ) -> Result<Vec<Option<DataFile>>> {
         for input in &self.inputs {
-            actions.extend(core.slots.get(input.number).map(|f| Action::Remove(f.remove(now, false))));
+            actions.extend(slots.get(input.number).map(|f| Action::Remove(f.remove(now, false))));
         }
         let mut vectors = VectorFile::new();
         let mut files = Vec::with_capacity(self.outputs.len());
@@ -590,14 +617,17 @@ impl Compacted {
         }
         if !vectors.is_empty() {
             let name = vectors.name();
-            core.files.put(&name, vectors.into_bytes()).await?;
-            core.files.sync_names()?;
+            storage.put(&name, vectors.into_bytes()).await?;
+            storage.sync_names()?;
         }
-        Ok(Some(Plan { bytes: log::encode(&actions)?, added: files }))
+        Ok(files)
     }
 
     /// For each new file, its rows that were deleted since the job read them.
-    fn gone_since(&self, slots: &Slots) -> Result<Vec<RoaringBitmap>> {
+    ///
+    /// # Errors
+    /// `RT001` when a vector has not been read.
+    pub(super) fn gone_since(&self, slots: &Slots) -> Result<Vec<RoaringBitmap>> {
         let unread = || Error::new(codes::RT001, "a deletion vector was not read");
         let to: Vec<(u64, u32)> = (0u32..).zip(&self.outputs).map(|(i, (first, _))| (*first, i)).collect();
         let mut gone = vec![RoaringBitmap::new(); self.outputs.len()];
