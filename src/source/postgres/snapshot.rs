@@ -17,7 +17,7 @@ use super::chunk::{self, Cuts};
 use super::fault::{protocol, table_error};
 use super::options::PgOptions;
 use super::quote;
-use super::sql::{Sql, field, text, truth};
+use super::sql::{Sql, field, partition_tree, text, truth};
 use super::wire::{CopyNext, Purpose, Wire};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, KeyRange};
@@ -176,10 +176,11 @@ async fn reader(job: &CopyJob<'_>) -> Result<Wire> {
     wire.simple_query(&lock).await.map_err(|e| changed_since(name, e))?;
     // The row of pg_class is seen as of the snapshot, the function looks at the present.
     let query = format!(
-        "SELECT count(*) FROM pg_catalog.pg_partition_tree({0}) t RIGHT JOIN pg_catalog.pg_class c ON c.oid = t.relid \
+        "SELECT count(*) FROM {1} t RIGHT JOIN pg_catalog.pg_class c ON c.oid = t.relid \
          WHERE (c.oid = {0} OR t.relid IS NOT NULL) AND c.relkind = 'r' \
          AND c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid)",
-        job.table.id()
+        job.table.id(),
+        partition_tree(&job.table.id().to_string())
     );
     let rows = wire.simple_query(&query).await?;
     let rewritten: u64 = rows.first().map_or(Ok(0), |row| field(row, 0))?;
@@ -283,9 +284,10 @@ async fn plan(wire: &mut Wire, table: &SourceTable, workers: usize) -> Result<Ve
             "SELECT n.nspname, c.relname, pg_catalog.pg_relation_size(c.oid), \
              current_setting('block_size'), coalesce(m.amname = 'heap', false), \
              pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
-             FROM pg_catalog.pg_partition_tree({id}) t JOIN pg_catalog.pg_class c ON c.oid = t.relid \
+             FROM {} t JOIN pg_catalog.pg_class c ON c.oid = t.relid \
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_am m ON m.oid = c.relam \
-             WHERE t.isleaf AND c.relkind <> 'p' ORDER BY 3 DESC"
+             WHERE c.relkind <> 'p' ORDER BY 3 DESC",
+            partition_tree(&id.to_string())
         )
     } else {
         format!(
@@ -400,6 +402,7 @@ async fn copy_range<S: CopySink>(
             CopyNext::Done => break,
             CopyNext::NeedMore => {
                 if builder.rows() >= BATCH_ROWS || builder.bytes() >= BATCH_BYTES {
+                    wire.give_back();
                     hand_on(shared, builder, sink)?;
                 }
                 if shared.stop.load(Ordering::Relaxed) {
