@@ -25,6 +25,7 @@ use crate::sink::{PipelineRecord, Request};
 use crate::source::Source;
 use crate::source::postgres::adapter::{PgSettings, PgSource};
 use crate::source::postgres::catalog;
+use crate::source::postgres::load::{MaxLoad, Sessions};
 use crate::source::postgres::options::{Endpoint, PgOptions, Renewal, Secret, TlsMode};
 use crate::source::postgres::pattern::Selection;
 pub(super) use crate::source::postgres::slot::SlotState;
@@ -252,6 +253,13 @@ async fn pg_settings(cfg: &Config) -> Result<PgSettings> {
         origin: match cfg.source.origin {
             model::OriginChoice::Any => OriginFilter::Any,
             model::OriginChoice::None => OriginFilter::None,
+        },
+        max_load: MaxLoad {
+            active_sessions: cfg.snapshot.max_source_load.active_sessions.map(|sessions| match sessions {
+                model::LoadSessions::Count(count) => Sessions::Count(count),
+                model::LoadSessions::Percent(percent) => Sessions::Percent(percent),
+            }),
+            replica_lag: cfg.snapshot.max_source_load.replica_lag,
         },
     })
 }

@@ -12,6 +12,7 @@ pub mod feedback;
 pub mod forms;
 pub mod frame;
 pub mod health;
+pub mod load;
 pub mod options;
 pub use super::pattern;
 pub mod preflight;
