@@ -14,6 +14,7 @@ pub mod frame;
 pub mod health;
 pub mod load;
 pub mod options;
+pub mod passfile;
 pub use super::pattern;
 pub mod preflight;
 pub mod provider;
