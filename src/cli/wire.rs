@@ -210,6 +210,7 @@ fn runtime_options(cfg: &Config, opts: RunOptions) -> runtime::Options {
                 .min(cfg.sink.commit.max_bytes),
             unit_age: millis(cfg.sink.commit.interval),
             units_in_flight: UNITS_IN_FLIGHT,
+            one_by_one: writes_events(cfg),
             idle_cut_every: millis(if heartbeat.is_zero() { IDLE_CUT } else { heartbeat }),
         },
         staged_bytes: STAGED_BYTES.min(memory / 8),

@@ -39,7 +39,7 @@ const DEFAULT_CHUNK_ROWS: u64 = 5_000_000;
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 const DEFAULT_MAX_ROWS: u64 = 500_000;
 const DEFAULT_MAX_BYTES: u64 = 256 * MEBIBYTE;
-const KAFKA_INTERVAL: Duration = Duration::from_millis(5);
+const KAFKA_INTERVAL: Duration = Duration::ZERO;
 const KAFKA_MAX_ROWS: u64 = 50_000;
 const KAFKA_MAX_BYTES: u64 = 4 * MEBIBYTE;
 const HOUR: Duration = Duration::from_secs(3600);
@@ -677,7 +677,7 @@ fn refuse_format(reader: &mut Reader<'_>, top: Section<'_>) {
 fn read_commit(reader: &mut Reader<'_>, sink: Section<'_>, is_kafka: bool) -> Option<CommitConfig> {
     let section = reader.section(sink.entry("commit").map(|e| &e.value), "sink.commit");
     let (interval, shortest, rows, bytes) = if is_kafka {
-        (KAFKA_INTERVAL, Duration::from_millis(1), KAFKA_MAX_ROWS, KAFKA_MAX_BYTES)
+        (KAFKA_INTERVAL, Duration::ZERO, KAFKA_MAX_ROWS, KAFKA_MAX_BYTES)
     } else {
         (DEFAULT_INTERVAL, Duration::from_millis(10), DEFAULT_MAX_ROWS, DEFAULT_MAX_BYTES)
     };

@@ -362,7 +362,8 @@ impl Coordinator {
     }
 
     fn may_submit(&self) -> bool {
-        self.ledger.in_flight() < self.limits.units_in_flight || self.mutant == Some(Mutant::EndlessUnits)
+        let most = if self.limits.one_by_one && !self.is_full() { 1 } else { self.limits.units_in_flight };
+        self.ledger.in_flight() < most || self.mutant == Some(Mutant::EndlessUnits)
     }
 
     fn close_unit(&mut self, now: Millis, out: &mut Vec<Action>) {

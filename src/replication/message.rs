@@ -31,6 +31,9 @@ pub struct Limits {
     pub unit_age: Millis,
     /// Units closed and not yet durable in every table. At least one.
     pub units_in_flight: usize,
+    /// A unit that is not full waits until none is under way: the target writes one after the other, and what
+    /// comes meanwhile goes with it.
+    pub one_by_one: bool,
     /// While no data comes, a cut is made at most so often.
     pub idle_cut_every: Millis,
 }

@@ -243,6 +243,7 @@ impl Sink for KafkaSink {
             state,
             partition,
             counters: Arc::clone(&self.counters),
+            pace: Default::default(),
         };
         std::thread::Builder::new()
             .name("kafka-writer".into())
