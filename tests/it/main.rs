@@ -36,7 +36,6 @@ mod mysql_types;
 mod mysql_workload;
 mod object_store;
 mod odd;
-mod origin;
 mod partitions;
 mod pg_cases;
 mod readers;
