@@ -180,6 +180,7 @@ codes! {
     PG033 HaltPipeline 3 "open transactions hold up a new slot"
     PG034 HaltTable 3 "the table's changes are not in the log"
     PG035 HaltPipeline 3 "the server has little memory for decoding"
+    PG036 HaltPipeline 3 "the server's load cannot be seen"
     PG040 HaltPipeline 1 "the replication slot is gone"
     PG041 HaltPipeline 1 "the replication slot was moved by someone else"
     PG042 HaltPipeline 1 "the server is another system"

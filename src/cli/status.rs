@@ -164,7 +164,7 @@ pub(super) fn copied(table: &TableStatus) -> String {
         (Some(rows), Some(estimate)) if estimate > 0 => {
             // An estimate can be too small: never show more than 99 % of a copy that runs.
             let percent = rows.saturating_mul(100).checked_div(estimate).unwrap_or(0).min(99);
-            format!("  {percent} % ({rows} of about {estimate} rows)")
+            format!("  ~{percent} % ({rows} of ~{estimate} rows)")
         }
         (Some(rows), _) => format!("  {rows} rows"),
         (None, _) => String::new(),
@@ -221,7 +221,7 @@ mod tests {
              source    u@h:5432/shop, slot strandline_shop\n\
              position  10/1, acknowledged none yet, behind 117MiB\n\
              tables    3: 1 snapshotting, 1 live, 1 stopped\n  \
-             public.big  snapshotting  99 % (50 of about 40 rows)\n\
+             public.big  snapshotting  ~99 % (50 of ~40 rows)\n\
              error PG022 public.z (since 0 s): column \"total\" changed\n  \
              try: strandline resync public.z --yes\n"
         );

@@ -25,7 +25,9 @@ use crate::sink::{PipelineRecord, Request};
 use crate::source::Source;
 use crate::source::postgres::adapter::{PgSettings, PgSource};
 use crate::source::postgres::catalog;
+use crate::source::postgres::load::{MaxLoad, Sessions};
 use crate::source::postgres::options::{Endpoint, PgOptions, Renewal, Secret, TlsMode};
+use crate::source::postgres::passfile;
 use crate::source::postgres::pattern::Selection;
 pub(super) use crate::source::postgres::slot::SlotState;
 pub(super) use crate::source::postgres::slot_admin::{Plan as SlotPlan, Wish};
@@ -254,6 +256,13 @@ async fn pg_settings(cfg: &Config) -> Result<PgSettings> {
             model::OriginChoice::Any => OriginFilter::Any,
             model::OriginChoice::None => OriginFilter::None,
         },
+        max_load: MaxLoad {
+            active_sessions: cfg.snapshot.max_source_load.active_sessions.map(|sessions| match sessions {
+                model::LoadSessions::Count(count) => Sessions::Count(count),
+                model::LoadSessions::Percent(percent) => Sessions::Percent(percent),
+            }),
+            replica_lag: cfg.snapshot.max_source_load.replica_lag,
+        },
     })
 }
 
@@ -276,17 +285,17 @@ async fn pg_options(cfg: &Config) -> Result<PgOptions> {
     } else {
         Endpoint::Tcp { host: address.host.clone(), port: address.port }
     };
-    let password = source.password.resolve().await?;
-    let secret = source.password.clone();
+    let password = pg_password(&source.password, &endpoint, address).await?;
+    let (secret, place, at) = (source.password.clone(), endpoint.clone(), address.clone());
     let renewal = Renewal::new(move || {
-        let secret = secret.clone();
-        Box::pin(async move { Ok(secret.resolve().await?.map(|p| Secret::new(p.expose()))) })
+        let (secret, place, at) = (secret.clone(), place.clone(), at.clone());
+        Box::pin(async move { pg_password(&secret, &place, &at).await })
     });
     Ok(PgOptions {
         endpoints: vec![endpoint],
         database: address.database.clone(),
         user: address.user.clone(),
-        password: password.map(|p| Secret::new(p.expose())),
+        password,
         renewal: Some(renewal),
         tls: match source.tls.mode {
             model::TlsMode::Disable => TlsMode::Disable,
@@ -304,6 +313,18 @@ async fn pg_options(cfg: &Config) -> Result<PgOptions> {
         connect_timeout: CONNECT_TIMEOUT,
         heartbeat: source.heartbeat.unwrap_or(Duration::ZERO),
     })
+}
+
+/// The password as configured, or of libpq's password file where nothing says it.
+async fn pg_password(
+    source: &model::SecretSource,
+    endpoint: &Endpoint,
+    address: &model::SourceAddress,
+) -> Result<Option<Secret>> {
+    match source.resolve().await? {
+        Some(password) => Ok(Some(Secret::new(password.expose()))),
+        None => passfile::password(endpoint, &address.database, &address.user).await,
+    }
 }
 
 /// Events have infinities and `NaN`, and say themselves what they do with types that they do not know.

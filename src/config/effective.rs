@@ -2,7 +2,8 @@
 
 use super::kafka::{Acks, KafkaTarget};
 use super::model::{
-    BadRow, Config, NewTable, NumericUnbounded, OriginChoice, PositionLost, SinkTarget, SnapshotHold,
+    BadRow, Config, LoadSessions, NewTable, NumericUnbounded, OriginChoice, PositionLost, SinkTarget,
+    SnapshotHold,
 };
 use super::model::{InfinityPolicy, UnknownTypesPolicy};
 use super::secret::{MASK, SecretSource};
@@ -35,6 +36,13 @@ pub fn effective(config: &Config) -> Value {
             "workers": config.snapshot.workers,
             "chunk_rows": config.snapshot.chunk_rows,
             "hold": match config.snapshot.hold { SnapshotHold::Table => "table", SnapshotHold::Chunk => "chunk" },
+            "max_source_load": {
+                "active_sessions": config.snapshot.max_source_load.active_sessions.map(|sessions| match sessions {
+                    LoadSessions::Count(count) => count.to_string(),
+                    LoadSessions::Percent(percent) => format!("{percent}%"),
+                }),
+                "replica_lag": config.snapshot.max_source_load.replica_lag.map(format_duration),
+            },
         },
         "sink": sink(config),
         "format": super::format::shown(&config.format),

@@ -60,9 +60,10 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     },
     SectionKeys {
         path: "snapshot",
-        built: &["workers", "chunk_rows", "hold"],
-        later: &["mode", "max_source_load", "from"],
+        built: &["workers", "chunk_rows", "hold", "max_source_load"],
+        later: &["mode", "from"],
     },
+    SectionKeys { path: "snapshot.max_source_load", built: &["active_sessions", "replica_lag"], later: &[] },
     SectionKeys {
         path: "sink",
         built: &[

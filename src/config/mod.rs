@@ -38,9 +38,9 @@ pub(crate) use lookup::none_found;
 pub use lookup::{Found, Wanted, find};
 pub use model::{
     BadRow, BudgetAction, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig,
-    LogConfig, LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost,
-    SinkConfig, SinkTarget, SnapshotConfig, SnapshotHold, SourceAddress, SourceConfig, SourceKind,
-    StoreConfig, TablesConfig, TlsConfig, TlsMode, UnknownTypesPolicy,
+    LoadSessions, LogConfig, LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice,
+    PositionLost, SinkConfig, SinkTarget, SnapshotConfig, SnapshotHold, SourceAddress, SourceConfig,
+    SourceKind, SourceLoad, StoreConfig, TablesConfig, TlsConfig, TlsMode, UnknownTypesPolicy,
 };
 pub use pattern::TablePattern;
 pub use problem::{ConfigError, Mark, Place, Problem, Refusal, Show};

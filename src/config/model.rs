@@ -234,6 +234,26 @@ pub struct SnapshotConfig {
     pub chunk_rows: u64,
     /// How long a snapshot is held.
     pub hold: SnapshotHold,
+    /// More load of the source than this, and copies wait.
+    pub max_source_load: SourceLoad,
+}
+
+/// Load of the source at which copies wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SourceLoad {
+    /// Active sessions of others.
+    pub active_sessions: Option<LoadSessions>,
+    /// What a physical standby is behind.
+    pub replica_lag: Option<Duration>,
+}
+
+/// How many sessions may be active.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LoadSessions {
+    /// So many.
+    Count(u64),
+    /// Of a hundred that the server allows.
+    Percent(u64),
 }
 
 /// How long a snapshot of the source is held: it keeps the source from cleaning up.

@@ -5,10 +5,10 @@ use super::address::{ParsedSource, default_port, parse_port, parse_sink, parse_s
 use super::format::read_format as read_event_format;
 use super::kafka;
 use super::model::{
-    BadRow, BudgetAction, CommitConfig, Config, ErrorsConfig, InfinityPolicy, LimitsConfig, LogConfig,
-    LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost, SinkConfig,
-    SinkTarget, SnapshotConfig, SnapshotHold, SourceAddress, SourceConfig, SourceKind, TablesConfig,
-    TlsConfig, TlsMode, UnknownTypesPolicy,
+    BadRow, BudgetAction, CommitConfig, Config, ErrorsConfig, InfinityPolicy, LimitsConfig, LoadSessions,
+    LogConfig, LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost,
+    SinkConfig, SinkTarget, SnapshotConfig, SnapshotHold, SourceAddress, SourceConfig, SourceKind,
+    SourceLoad, TablesConfig, TlsConfig, TlsMode, UnknownTypesPolicy,
 };
 use super::operate;
 use super::pattern::TablePattern;
@@ -35,7 +35,7 @@ const DEFAULT_PUBLICATION: &str = "strandline_pub";
 const DEFAULT_TABLES: &str = "public.*";
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(10);
 const DEFAULT_WORKERS: u64 = 4;
-const DEFAULT_CHUNK_ROWS: u64 = 2_000_000;
+const DEFAULT_CHUNK_ROWS: u64 = 5_000_000;
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 const DEFAULT_MAX_ROWS: u64 = 500_000;
 const DEFAULT_MAX_BYTES: u64 = 256 * MEBIBYTE;
@@ -498,7 +498,37 @@ fn read_snapshot(reader: &mut Reader<'_>, top: Section<'_>) -> Option<SnapshotCo
     let hold = or_default(reader, section, "hold", SnapshotHold::Table, |reader, section, key| {
         reader.choice(section, key, &[("table", SnapshotHold::Table), ("chunk", SnapshotHold::Chunk)], &[])
     });
-    Some(SnapshotConfig { workers: usize::try_from(workers).ok()?, chunk_rows: chunk_rows?, hold: hold? })
+    let max_source_load = read_load(reader, section);
+    Some(SnapshotConfig {
+        workers: usize::try_from(workers).ok()?,
+        chunk_rows: chunk_rows?,
+        hold: hold?,
+        max_source_load: max_source_load?,
+    })
+}
+
+fn read_load(reader: &mut Reader<'_>, snapshot: Section<'_>) -> Option<SourceLoad> {
+    let section =
+        reader.section(snapshot.entry("max_source_load").map(|e| &e.value), "snapshot.max_source_load");
+    let active_sessions = or_default(reader, section, "active_sessions", None, |reader, section, key| {
+        reader.parsed(section, key, Repeat::Value, parse_sessions).map(Some)
+    });
+    let replica_lag = or_default(reader, section, "replica_lag", None, |reader, section, key| {
+        reader.duration(section, key, Duration::from_secs(1)..=HOUR).map(Some)
+    });
+    Some(SourceLoad { active_sessions: active_sessions?, replica_lag: replica_lag? })
+}
+
+fn parse_sessions(text: &str) -> Result<LoadSessions, Refusal> {
+    let (number, percent) = match text.strip_suffix('%') {
+        Some(number) => (number.trim(), true),
+        None => (text, false),
+    };
+    match (number.parse::<u64>(), percent) {
+        (Ok(number @ 1..=100), true) => Ok(LoadSessions::Percent(number)),
+        (Ok(number @ 1..=1_000_000), false) => Ok(LoadSessions::Count(number)),
+        _ => Err(Refusal::new("is no number of sessions", "write 20, or 80% of what the server allows")),
+    }
 }
 
 fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -> Option<SinkConfig> {

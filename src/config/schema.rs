@@ -72,6 +72,8 @@ fn leaf(path: &str) -> Value {
         }
         "snapshot.workers" => whole("connections that copy at the same time"),
         "snapshot.chunk_rows" => whole("rows that are copied between two commits, so that a copy can go on"),
+        "snapshot.max_source_load.active_sessions" => text("copies wait above so many, such as 20 or 80%"),
+        "snapshot.max_source_load.replica_lag" => time("copies wait while a standby is further behind"),
         "snapshot.hold" => one_of(&["table", "chunk"], "how long a snapshot is held on the source"),
         "sink.uri" => {
             text("file:///path, s3://bucket/path, gs://bucket/path, abfss://container@account/path")

@@ -49,6 +49,7 @@ mod source_safe;
 mod stdout;
 mod target;
 mod teardown;
+mod throttle;
 mod types;
 mod until;
 mod verify;

@@ -1,9 +1,9 @@
 //! Odd names, odd encodings, rows and partitions beyond the usual: exact, or stopped with a code.
 
-use crate::harness::reader::Engine;
 use crate::harness::sql::Sql;
 use crate::harness::{LONG, Scene, deltalog, until};
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// As the table's directory is called: what a path must not hold stands as `~` and its number.
 fn path_of(scene: &Scene, table: &str) -> PathBuf {
@@ -146,8 +146,8 @@ fn databases_in_other_encodings() {
     }
 }
 
-/// A row of `LARGE_ROW_MB` (100) is copied and streamed exactly, in memory that is bounded by the row: eight of it, beside
-/// `limits.memory`. (Measured: 779 MB for 100 MB. Each of socket, builder, page, file and index holds one or two.)
+/// A row of `LARGE_ROW_MB` (100) is copied and streamed exactly, in memory that is bounded by the row: three of it beside
+/// `limits.memory` and the program itself. (The batch, and twice in the encoder: its values and its page.)
 #[test]
 fn a_large_row() {
     let megabytes: u64 = std::env::var("LARGE_ROW_MB").map_or(100, |n| n.parse().expect("megabytes"));
@@ -179,29 +179,44 @@ fn a_large_row() {
     let source = scene.sql().rows("select id, md5(v), length(v) from t order by 1");
     let target = scene.readers().sql(&table, None, "select id, md5(v), length(v) from t order by 1");
     assert_eq!(source, target);
-    let bound = (64 << 20) + 8 * megabytes * 1_000_000;
+    let program = 64 << 20;
+    let bound = (64 << 20) + program + 3 * megabytes * 1_000_000;
     assert!(peak < bound, "peak {} MB", peak / 1_000_000);
 }
 
-/// `PARTITIONS` (300) partitions are one table, with the server's default room for locks.
+/// `PARTITIONS` (300) partitions are one table, with the server's default room for locks. A statement that names the
+/// whole table locks every partition and its index, of which there is no room for ten thousand: what the test does by
+/// itself, it does for some hundred of them at a time.
 #[test]
 fn many_partitions() {
     let count: u32 = std::env::var("PARTITIONS").map_or(300, |n| n.parse().expect("a number"));
     let mut scene = Scene::new("odd-partitions");
     let mut sql = scene.sql();
     sql.exec("create table t (id int primary key, v text) partition by list (id)");
-    for from in (0..count).step_by(500) {
-        let to = (from + 500).min(count);
+    let parts = || (0..count).step_by(500).map(|from| (from, (from + 500).min(count)));
+    for (from, to) in parts() {
         sql.exec(&format!(
             "do $$ begin for i in {from} .. {to} - 1 loop execute format('create table t_%s partition of t for values in (%s)', i, i);
              end loop; end $$"
         ));
+        sql.exec(&format!("insert into t select i, 'copied' from generate_series({from}, {to} - 1) i"));
     }
-    sql.exec(&format!("insert into t select i, 'copied' from generate_series(0, {count} - 1) i"));
+    let began = Instant::now();
     scene.drain();
-    sql.exec(&format!("update t set v = 'streamed' where id % 10 = 0; delete from t where id % 7 = 0; insert into t values (14 % {count}, 'again')"));
-    scene.drain();
-    if let Some(found) = scene.difference("public.t", Engine::DuckDb) {
-        panic!("{found}");
+    println!("{count} partitions: copied after {:?}", began.elapsed());
+    for (from, to) in parts() {
+        let these = format!("id >= {from} and id < {to}");
+        sql.exec(&format!(
+            "update t set v = 'streamed' where {these} and id % 10 = 0; delete from t where {these} and id % 7 = 0"
+        ));
     }
+    sql.exec(&format!("insert into t values (14 % {count}, 'again')"));
+    scene.drain();
+    println!("{count} partitions: equal after {:?}", began.elapsed());
+    let rows = |(from, to)| format!("select id, v from t where id >= {from} and id < {to} order by id");
+    let source: Vec<_> = parts().flat_map(|part| sql.rows(&rows(part))).collect();
+    let table = scene.table("public.t");
+    let target = scene.readers().sql(&table, None, "select id, v from t order by id");
+    assert_eq!(source, target);
+    assert_eq!(source.len() as u32, count - count.div_ceil(7) + 1);
 }

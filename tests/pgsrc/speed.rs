@@ -56,6 +56,7 @@ async fn speed_of_the_snapshot() {
             policies: Policies::default(),
             workers,
             progress: Arc::new(CopyProgress::default()),
+            max_load: strandline::source::postgres::load::MaxLoad::default(),
             keys: None,
         };
         let (started, cpu) = (Instant::now(), own_cpu());

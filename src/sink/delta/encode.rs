@@ -30,6 +30,10 @@ const STATS_COLUMNS: usize = 32;
 const ROW_GROUP_ROWS: usize = 131_072;
 /// A longer text gets no bound.
 const LONGEST_BOUND: usize = 64;
+/// A column with a longer value gets no statistics: the encoder would keep two copies of it.
+const LARGE_VALUE: usize = 1 << 20;
+/// A column with a longer value is not compressed: the encoder would keep one copy more of it.
+const HUGE_VALUE: usize = 32 << 20;
 const SAMPLE_ROWS: usize = 1024;
 /// A row group is closed when its encoded pages take so much, however few rows it has.
 const ROW_GROUP_BYTES: usize = 64 << 20;
@@ -87,6 +91,8 @@ pub(super) struct FileWriter {
     file: SharedFile,
     schema: SchemaRef,
     stats_columns: Vec<usize>,
+    /// Bytes of a value that the file was not made for.
+    too_long: Vec<usize>,
     has_nan: Vec<bool>,
     rows: u32,
     values: Arc<Values>,
@@ -123,11 +129,12 @@ impl FileWriter {
         let file = SharedFile(Arc::new(Mutex::new(Some(files.create(&name)?))));
         let mut stats_columns: Vec<usize> = key.to_vec();
         stats_columns.extend((0..schema.fields().len().min(STATS_COLUMNS)).filter(|i| !key.contains(i)));
+        stats_columns.retain(|&i| first.columns().get(i).is_none_or(|column| longest(column) <= LARGE_VALUE));
         let mut properties = WriterProperties::builder()
             .set_writer_version(WriterVersion::PARQUET_1_0)
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).unwrap_or_default()))
             .set_statistics_enabled(EnabledStatistics::None)
-            .set_statistics_truncate_length(None)
+            .set_statistics_truncate_length(Some(LONGEST_BOUND))
             .set_dictionary_enabled(false)
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
             .set_write_batch_size(8192)
@@ -137,6 +144,9 @@ impl FileWriter {
             if stats_columns.contains(&i) {
                 properties = properties.set_column_statistics_enabled(path.clone(), EnabledStatistics::Chunk);
             }
+            if first.columns().get(i).is_some_and(|column| longest(column) > HUGE_VALUE) {
+                properties = properties.set_column_compression(path.clone(), Compression::UNCOMPRESSED);
+            }
             if first.columns().get(i).is_some_and(repeats) {
                 properties = properties.set_column_dictionary_enabled(path, true);
             }
@@ -145,12 +155,19 @@ impl FileWriter {
             .map_err(encode_error)?;
         let has_nan = vec![false; schema.fields().len()];
         let values = Arc::clone(values);
-        Ok(FileWriter { writer, file, schema, stats_columns, has_nan, rows: 0, values })
+        let most = |(i, column): (usize, &ArrayRef)| match longest(column) {
+            0..=LARGE_VALUE if stats_columns.contains(&i) => LARGE_VALUE + 1,
+            0..=HUGE_VALUE => HUGE_VALUE + 1,
+            _ => usize::MAX,
+        };
+        let too_long = first.columns().iter().enumerate().map(most).collect();
+        Ok(FileWriter { writer, file, schema, stats_columns, too_long, has_nan, rows: 0, values })
     }
 
-    /// Whether these rows have the file's columns.
+    /// Whether these rows have the file's columns, and no value that is too large for how it is written.
     pub(super) fn takes(&self, rows: &RecordBatch) -> bool {
-        Arc::ptr_eq(&self.schema, rows.schema_ref()) || self.schema == rows.schema()
+        (Arc::ptr_eq(&self.schema, rows.schema_ref()) || self.schema == rows.schema())
+            && rows.columns().iter().zip(&self.too_long).all(|(column, most)| longest(column) < *most)
     }
 
     /// Adds rows.
@@ -208,7 +225,7 @@ impl FileWriter {
     /// As [`FileWriter::write`].
     pub(super) fn finish_apart(mut self) -> Result<(FinishedFile, NewFile)> {
         let metadata = self.writer.finish().map_err(|e| self.failed(e))?;
-        let FileWriter { writer, file, schema, stats_columns, has_nan, rows, values } = self;
+        let FileWriter { writer, file, schema, stats_columns, has_nan, rows, values, .. } = self;
         // Its buffer was flushed by `finish`; what is left holds only the handle.
         drop(writer);
         let file = file.take().ok_or_else(|| Error::new(codes::RT001, "a data file was closed twice"))?;
@@ -271,6 +288,22 @@ fn repeats(column: &ArrayRef) -> bool {
         }
     };
     distinct * 4 <= rows
+}
+
+/// Bytes of the longest value; of a column whose values are all small, not more than that.
+fn longest(column: &ArrayRef) -> usize {
+    let offsets = match column.data_type() {
+        DataType::Utf8 => column.as_string::<i32>().value_offsets(),
+        DataType::Binary => column.as_binary::<i32>().value_offsets(),
+        _ => return 0,
+    };
+    let bytes = |from: i32, to: i32| usize::try_from(to - from).unwrap_or(0);
+    match (offsets.first(), offsets.last()) {
+        (Some(&from), Some(&to)) if bytes(from, to) > LARGE_VALUE => {
+            offsets.windows(2).map(|value| bytes(value[0], value[1])).max().unwrap_or(0)
+        }
+        _ => 0,
+    }
 }
 
 fn holds_nan(column: &ArrayRef) -> bool {

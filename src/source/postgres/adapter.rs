@@ -5,6 +5,7 @@ use super::chunk::{self, Cuts};
 use super::fault::table_error;
 use super::forms;
 use super::health;
+use super::load::MaxLoad;
 use super::options::PgOptions;
 use super::pattern::Selection;
 use super::preflight;
@@ -52,6 +53,8 @@ pub struct PgSettings {
     pub spill: Spill,
     /// Which transactions are wanted.
     pub origin: OriginFilter,
+    /// More load of the source than this, and copies wait.
+    pub max_load: MaxLoad,
 }
 
 /// A PostgreSQL database.
@@ -128,6 +131,7 @@ impl PgSource {
             policies: self.settings.policies,
             tables: self.tables.lock().await.clone(),
             cuts: Arc::clone(&self.cuts),
+            max_load: self.settings.max_load,
         })
     }
 }
@@ -472,6 +476,7 @@ pub struct PgCopy {
     policies: Policies,
     tables: BTreeMap<TableId, CatalogTable>,
     cuts: Arc<Mutex<BTreeMap<TableId, Cuts>>>,
+    max_load: MaxLoad,
 }
 
 /// A worker's share, counted.
@@ -561,6 +566,7 @@ impl PgCopy {
             policies: self.policies,
             workers: writers.len(),
             progress: Arc::new(CopyProgress::default()),
+            max_load: self.max_load,
             keys,
         };
         let mut writers: Vec<_> = writers.into_iter().map(Some).collect();

@@ -14,7 +14,7 @@
 use super::fault::table_error;
 use super::forms;
 use super::pattern::Selection;
-use super::sql::{Sql, field, text, truth};
+use super::sql::{Sql, field, partition_tree, text, truth};
 use super::wire::{Purpose, Wire};
 use crate::error::{Error, Result, codes};
 use crate::pgoutput::{CatalogType, Policies, ReplicaIdentity, TypeCatalog, TypeInfo, type_name};
@@ -494,9 +494,10 @@ async fn leaves(sql: &Sql, tables: &[RawTable]) -> Result<HashMap<TableId, Vec<L
     let query = format!(
         "SELECT r.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, \
          CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_relation_size(c.oid) ELSE 0 END, c.reltuples::int8 \
-         FROM pg_catalog.pg_class r CROSS JOIN LATERAL pg_catalog.pg_partition_tree(r.oid) t \
+         FROM pg_catalog.pg_class r CROSS JOIN LATERAL {} t \
          JOIN pg_catalog.pg_class c ON c.oid = t.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE r.oid IN ({}) AND t.isleaf AND c.relkind <> 'p' ORDER BY 1, 2, 3",
+         WHERE r.oid IN ({}) AND c.relkind <> 'p' ORDER BY 1, 2, 3",
+        partition_tree("r.oid"),
         list(&roots)
     );
     for row in &sql.rows(&query).await? {

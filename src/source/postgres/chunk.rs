@@ -9,7 +9,7 @@
 
 use super::catalog::SourceTable;
 use super::quote;
-use super::sql::{Sql, field, text, truth};
+use super::sql::{Sql, field, partition_tree, text, truth};
 use crate::error::Result;
 use crate::event::{ChunkKey, KeyRange};
 use crate::schema::{Column, ColumnKind};
@@ -212,7 +212,8 @@ async fn pages(sql: &Sql, table: &SourceTable) -> Result<Option<u64>> {
          AND pg_catalog.has_table_privilege(c.oid, 'SELECT')), true) \
          FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_am m ON m.oid = c.relam \
          WHERE c.relkind <> 'p' AND (c.oid = {id} \
-         OR c.oid IN (SELECT t.relid FROM pg_catalog.pg_partition_tree({id}) t WHERE t.isleaf))"
+         OR c.oid IN (SELECT t.relid FROM {} t))",
+        partition_tree(&id.to_string())
     );
     let row = sql.row(&query).await?;
     Ok(if truth(&row, 1) { Some(field(&row, 0)?) } else { None })

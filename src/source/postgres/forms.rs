@@ -7,7 +7,7 @@
 
 use super::catalog::list;
 use super::quote::literal;
-use super::sql::{Sql, field, text, truth};
+use super::sql::{Sql, field, partition_tree, text, truth};
 use crate::error::Result;
 use crate::schema::{Part, TableForm, TableId, TableName};
 use std::collections::HashMap;
@@ -37,7 +37,7 @@ pub async fn of(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, Found>> {
     let query = format!(
         "SELECT c.oid, n.nspname, c.relname, \
          (SELECT string_agg(pg_catalog.pg_relation_filenode(f.oid)::text, ',' ORDER BY f.oid) \
-          FROM (SELECT c.oid UNION SELECT t.relid FROM pg_catalog.pg_partition_tree(c.oid) t) f(oid)), \
+          FROM (SELECT c.oid UNION SELECT t.relid FROM {} t) f(oid)), \
          (SELECT string_agg(a.attnum::text || ':' || a.xmin::text, ',' ORDER BY a.attnum) \
           FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0), \
          c.relreplident::text || coalesce((SELECT string_agg(concat_ws(':', i.indkey, i.indnkeyatts, \
@@ -47,6 +47,7 @@ pub async fn of(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, Found>> {
          (SELECT string_agg(e.entry, ',' ORDER BY e.entry) FROM ({published}) e(entry)) \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.oid IN ({})",
+        partition_tree("c.oid"),
         list(ids)
     );
     let mut parts = parts(sql, ids).await?;
@@ -104,10 +105,11 @@ async fn parts(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, Vec<Part>>
         "SELECT r.oid, c.oid, coalesce(i.xmin::text, '0'), t.relid = r.oid OR EXISTS (SELECT FROM pg_catalog.pg_attribute a \
            WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.xmin = y.xmin AND a.cmin = y.cmin), \
          coalesce(pg_catalog.pg_relation_filenode(c.oid), 0) \
-         FROM pg_catalog.pg_class r CROSS JOIN LATERAL pg_catalog.pg_partition_tree(r.oid) t \
+         FROM pg_catalog.pg_class r CROSS JOIN LATERAL {} t \
          JOIN pg_catalog.pg_class c ON c.oid = t.relid LEFT JOIN pg_catalog.pg_type y ON y.oid = c.reltype \
          LEFT JOIN pg_catalog.pg_inherits i ON i.inhrelid = t.relid AND t.relid <> r.oid \
          WHERE r.relkind = 'p' AND r.oid IN ({}) ORDER BY 1, 2",
+        partition_tree("r.oid"),
         list(ids)
     );
     let mut map: HashMap<TableId, Vec<Part>> = HashMap::new();

@@ -65,20 +65,42 @@ impl FrameBuffer {
 
     /// Room to read into: never empty.
     pub fn room(&mut self) -> &mut [u8] {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-            if self.bytes.len() > KEEP {
-                self.bytes = vec![0; ROOM];
-            }
-        }
+        self.give_back();
         if self.bytes.len() - self.end < MIN_READ {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
             if self.bytes.len() - self.end < MIN_READ {
-                self.bytes.resize(self.bytes.len() * 2, 0);
+                let size = self.next_size();
+                self.bytes.reserve_exact(size - self.bytes.len());
+                self.bytes.resize(size, 0);
             }
         }
         &mut self.bytes[self.end..]
+    }
+
+    /// Gives back what a large frame took, when little is held.
+    pub fn give_back(&mut self) {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+        let held = self.end - self.start;
+        if self.bytes.len() > KEEP && held < MIN_READ {
+            let mut small = vec![0; ROOM];
+            small[..held].copy_from_slice(&self.bytes[self.start..self.end]);
+            (self.bytes, self.start, self.end) = (small, 0, held);
+        }
+    }
+
+    /// How large the buffer is to be next: twice as large, but no larger than the frame that comes needs.
+    fn next_size(&self) -> usize {
+        let twice = self.bytes.len() * 2;
+        let Some((_, length)) = self.bytes[..self.end].split_first_chunk::<5>().map(|(head, _)| {
+            let [tag, a, b, c, d] = *head;
+            (tag, usize::try_from(i32::from_be_bytes([a, b, c, d])).unwrap_or(0))
+        }) else {
+            return twice;
+        };
+        twice.min((length + 1 + MIN_READ).max(self.bytes.len() + MIN_READ))
     }
 
     /// `n` bytes were read into [`FrameBuffer::room`].

@@ -15,9 +15,10 @@
 use super::catalog::{SourceTable, columns_still_match};
 use super::chunk::{self, Cuts};
 use super::fault::{protocol, table_error};
+use super::load::{self, MaxLoad};
 use super::options::PgOptions;
 use super::quote;
-use super::sql::{Sql, field, text, truth};
+use super::sql::{Sql, field, partition_tree, text, truth};
 use super::wire::{CopyNext, Purpose, Wire};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, KeyRange};
@@ -26,6 +27,7 @@ use crate::schema::{Column, ColumnKind, TableName};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::watch;
 
 /// Rows of a batch.
 const BATCH_ROWS: usize = 16 * 1024;
@@ -74,6 +76,8 @@ pub struct CopyJob<'a> {
     pub workers: usize,
     /// Counts while it goes on.
     pub progress: Arc<CopyProgress>,
+    /// More load of the source than this, and the workers wait.
+    pub max_load: MaxLoad,
     /// Only these keys; `None`: all rows.
     pub keys: Option<(KeyRange, Cuts)>,
 }
@@ -99,6 +103,8 @@ pub async fn copy_table<S: CopySink>(
     while wires.len() < count {
         wires.push(reader(job).await?);
     }
+    // Nobody begins before the load was looked at.
+    let waits = watch::Sender::new(!job.max_load.is_unlimited());
     let shared = Arc::new(Shared {
         queue: Mutex::new(ranges.into()),
         stop: AtomicBool::new(false),
@@ -106,6 +112,7 @@ pub async fn copy_table<S: CopySink>(
         table: job.table.clone(),
         policies: job.policies,
         progress: Arc::clone(&job.progress),
+        gate: waits.subscribe(),
     });
     // Dropping this future stops the workers at their next read.
     let _guard = StopGuard(Arc::clone(&shared));
@@ -115,6 +122,16 @@ pub async fn copy_table<S: CopySink>(
         let runtime = tokio::runtime::Handle::current();
         tasks.push(tokio::task::spawn_blocking(move || runtime.block_on(work(&shared, wire, sink))));
     }
+    tokio::select! {
+        sinks = whole(tasks) => sinks,
+        unseen = load::watch(job.sql, &job.max_load, &waits) => Err(unseen.err().unwrap_or_else(|| {
+            Error::new(codes::RT001, "nobody looks at the source's load any more")
+        })),
+    }
+}
+
+/// What all workers give, or the first failure.
+async fn whole<S>(tasks: Vec<tokio::task::JoinHandle<Result<S>>>) -> Result<Vec<S>> {
     let (mut sinks, mut failed) = (Vec::new(), None);
     for task in tasks {
         match task.await {
@@ -137,6 +154,8 @@ struct Shared {
     table: SourceTable,
     policies: Policies,
     progress: Arc<CopyProgress>,
+    /// Set while the workers are to wait.
+    gate: watch::Receiver<bool>,
 }
 
 struct StopGuard(Arc<Shared>);
@@ -148,6 +167,14 @@ impl Drop for StopGuard {
 }
 
 impl Shared {
+    /// The next range, once the source's load lets it.
+    async fn when_open(&self) -> Option<Range> {
+        let mut gate = self.gate.clone();
+        // An error says that nobody sets it any more: the copy has ended, and says why.
+        while *gate.borrow_and_update() && gate.changed().await.is_ok() {}
+        self.next()
+    }
+
     fn next(&self) -> Option<Range> {
         if self.stop.load(Ordering::Relaxed) {
             return None;
@@ -176,10 +203,11 @@ async fn reader(job: &CopyJob<'_>) -> Result<Wire> {
     wire.simple_query(&lock).await.map_err(|e| changed_since(name, e))?;
     // The row of pg_class is seen as of the snapshot, the function looks at the present.
     let query = format!(
-        "SELECT count(*) FROM pg_catalog.pg_partition_tree({0}) t RIGHT JOIN pg_catalog.pg_class c ON c.oid = t.relid \
+        "SELECT count(*) FROM {1} t RIGHT JOIN pg_catalog.pg_class c ON c.oid = t.relid \
          WHERE (c.oid = {0} OR t.relid IS NOT NULL) AND c.relkind = 'r' \
          AND c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid)",
-        job.table.id()
+        job.table.id(),
+        partition_tree(&job.table.id().to_string())
     );
     let rows = wire.simple_query(&query).await?;
     let rewritten: u64 = rows.first().map_or(Ok(0), |row| field(row, 0))?;
@@ -283,9 +311,10 @@ async fn plan(wire: &mut Wire, table: &SourceTable, workers: usize) -> Result<Ve
             "SELECT n.nspname, c.relname, pg_catalog.pg_relation_size(c.oid), \
              current_setting('block_size'), coalesce(m.amname = 'heap', false), \
              pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
-             FROM pg_catalog.pg_partition_tree({id}) t JOIN pg_catalog.pg_class c ON c.oid = t.relid \
+             FROM {} t JOIN pg_catalog.pg_class c ON c.oid = t.relid \
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_am m ON m.oid = c.relam \
-             WHERE t.isleaf AND c.relkind <> 'p' ORDER BY 3 DESC"
+             WHERE c.relkind <> 'p' ORDER BY 3 DESC",
+            partition_tree(&id.to_string())
         )
     } else {
         format!(
@@ -365,7 +394,7 @@ fn selected(column: &Column) -> String {
 async fn work<S: CopySink>(shared: &Shared, mut wire: Wire, mut sink: S) -> Result<S> {
     let mut builder = BatchBuilder::new(Arc::clone(&shared.table.schema), shared.policies);
     let mut locked = Locked::default();
-    while let Some(range) = shared.next() {
+    while let Some(range) = shared.when_open().await {
         let copied = async {
             locked.enter(shared, &mut wire, &range).await?;
             copy_range(shared, &mut wire, &range, &mut builder, &mut sink).await
@@ -400,6 +429,7 @@ async fn copy_range<S: CopySink>(
             CopyNext::Done => break,
             CopyNext::NeedMore => {
                 if builder.rows() >= BATCH_ROWS || builder.bytes() >= BATCH_BYTES {
+                    wire.give_back();
                     hand_on(shared, builder, sink)?;
                 }
                 if shared.stop.load(Ordering::Relaxed) {

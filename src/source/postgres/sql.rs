@@ -97,6 +97,17 @@ impl Sql {
     }
 }
 
+/// A partitioned table and everything below it, as a subquery with one column `relid`; of another table, nothing.
+/// `pg_partition_tree` locks each of them until the transaction ends, and the server has room for some thousands of
+/// locks; this looks at the catalogue only.
+pub fn partition_tree(root: &str) -> String {
+    format!(
+        "(WITH RECURSIVE below(relid) AS (SELECT p.oid FROM pg_catalog.pg_class p WHERE p.oid = {root} \
+         AND p.relkind = 'p' UNION ALL SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN below ON \
+         i.inhparent = below.relid WHERE NOT i.inhdetachpending) SELECT relid FROM below)"
+    )
+}
+
 /// One moment of the database, until [`Moment::end`]. Dropped before, its connection is closed.
 pub struct Moment<'a> {
     place: MutexGuard<'a, Option<Wire>>,

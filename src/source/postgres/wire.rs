@@ -500,6 +500,11 @@ impl Wire {
         self.reader.fill().await
     }
 
+    /// Gives back the memory that a large message took, if it is taken.
+    pub fn give_back(&mut self) {
+        self.reader.frames.give_back();
+    }
+
     async fn drain(&mut self) {
         while let Ok(frame) = self.reader.frame().await {
             if frame.tag == b'Z' {
