@@ -39,38 +39,46 @@ fn begin(brand: Brand, image: &str) -> Option<MyScene> {
 
 #[test]
 fn what_an_update_leaves_out_stays() {
-    for brand in [Brand::MySql9, Brand::MariaDb118] {
-        for image in ["MINIMAL", "NOBLOB"] {
-            let Some(mut scene) = begin(brand, image) else { continue };
-            // One by one, then all of the same again in one commit.
-            for change in CHANGES {
-                scene.sql().exec(change);
-                scene.drain();
-                let found = scene.difference("shop.t");
-                assert_eq!(found, None, "{brand:?}, {image}, after: {change}");
-            }
-            scene.sql().exec("delete from t where id >= 10");
-            scene.sql().exec(
-                "insert into t (id, a, b, c, n) values (2, 2, 'two', 'c2', 5), (3, 3, 'three', 'c3', 5)",
-            );
-            CHANGES.iter().for_each(|change| scene.sql().exec(change));
+    for image in ["MINIMAL", "NOBLOB"] {
+        let Some(mut scene) = begin(Brand::MySql9, image) else { continue };
+        // One by one, then all of the same again in one commit.
+        for change in CHANGES {
+            scene.sql().exec(change);
             scene.drain();
-            assert_eq!(scene.difference("shop.t"), None, "{brand:?}, {image}, in one commit");
+            let found = scene.difference("shop.t");
+            assert_eq!(found, None, "{image}, after: {change}");
         }
+        scene.sql().exec("delete from t where id >= 10");
+        scene
+            .sql()
+            .exec("insert into t (id, a, b, c, n) values (2, 2, 'two', 'c2', 5), (3, 3, 'three', 'c3', 5)");
+        CHANGES.iter().for_each(|change| scene.sql().exec(change));
+        scene.drain();
+        assert_eq!(scene.difference("shop.t"), None, "{image}, in one commit");
     }
 }
 
 #[test]
 fn what_cannot_be_known_stops_the_table() {
     let Some(mut scene) = begin(Brand::MySql9, "MINIMAL") else { return };
-    for (change, code) in [
-        ("insert into t (id, a) values (20, 1)", "MY023"),
-        ("alter table t alter column e set default 'x'", "MY022"),
-    ] {
-        scene.sql().exec(change);
-        scene.run(&["--until-caught-up"]).expect_code(1).expect_error(code);
-        let config = scene.write_config();
-        scene.start(&["resync", "shop.t", "--yes", "-c", &config]).wait(LONG).expect_code(0);
-        scene.assert_equal(&["shop.t"]);
-    }
+    scene.sql().exec("insert into t (id, a) values (20, 1)");
+    scene.run(&["--until-caught-up"]).expect_code(1).expect_error("MY023");
+    let config = scene.write_config();
+    scene.start(&["resync", "shop.t", "--yes", "-c", &config]).wait(LONG).expect_code(0);
+    scene.assert_equal(&["shop.t"]);
+    // Rows from before a change of a default may be others than was read: a new copy says what they are.
+    scene.sql().exec("alter table t alter column e set default 'x'");
+    let outcome = scene.drain();
+    assert!(outcome.stderr.contains("its defaults changed"), "{}", outcome.stderr);
+    scene.assert_equal(&["shop.t"]);
+}
+
+/// It logs a `REPLACE` as an update that leaves out columns which it set to their defaults.
+#[test]
+fn mariadb_is_refused() {
+    let Some(scene) = MyScene::with("my-image", Brand::MariaDb118, &["--binlog-row-image=MINIMAL"]) else {
+        return;
+    };
+    scene.sql().exec("create table t (id int primary key)");
+    scene.run(&["--until-caught-up"]).expect_code(3).expect_error("MY003");
 }

@@ -57,10 +57,15 @@ fn judge(settings: &BTreeMap<String, String>, server: &Server) -> Vec<Finding> {
     found.push(if image.is_empty() || image == "FULL" {
         Finding::good(codes::MY003, "binlog_row_image", "binlog_row_image is FULL")
     } else {
-        let what = format!(
-            "binlog_row_image is {image}: rows are logged in part, and a created row that leaves out a column with a default stops its table"
-        );
-        Finding::new(codes::MY003, "binlog_row_image", Verdict::Warning, what)
+        // MariaDB logs a REPLACE as an update that leaves out columns which it set to their defaults.
+        let (verdict, why) = match server.flavor {
+            Flavor::MySql => (
+                Verdict::Warning,
+                "rows are logged in part, and a created row that leaves out a column with a default stops its table",
+            ),
+            Flavor::MariaDb => (Verdict::Stops, "rows are logged in part, and those of REPLACE wrongly"),
+        };
+        Finding::new(codes::MY003, "binlog_row_image", verdict, format!("binlog_row_image is {image}: {why}"))
             .run_sql([set("binlog_row_image", "'FULL'")])
     });
     let options = get("binlog_row_value_options");
