@@ -6,7 +6,7 @@
 //!
 //! | event | new row | old row |
 //! |---|---|---|
-//! | write | `after` | – |
+//! | write | `after`; a column that the image lacks is null if the catalogue says that it is so by default | – |
 //! | update | `after`: columns that the image lacks come from the old image if it has them, else they are *unchanged* | when the schema wants whole old rows, or the key changed |
 //! | delete | nulls | always |
 //!
@@ -122,6 +122,8 @@ struct Plan {
     dest: Option<usize>,
     is_key: bool,
     is_json: bool,
+    /// A created row that leaves it out has null in it, as the catalogue says.
+    is_null_by_default: bool,
 }
 
 /// Decodes the rows of one `TABLE_MAP` into batches of one schema.
@@ -169,7 +171,9 @@ impl RowDecoder {
                 None => type_error(),
             })?;
             let is_key = dest.is_some_and(|dest| schema.key.contains(&dest));
-            plans.push(Plan { extent, codec, dest, is_key, is_json: *of == SqlType::Json });
+            let is_null_by_default = dest.is_some_and(|dest| is_null_by_default(schema, dest));
+            let is_json = *of == SqlType::Json;
+            plans.push(Plan { extent, codec, dest, is_key, is_json, is_null_by_default });
         }
         let lacking: Vec<usize> =
             found.iter().enumerate().filter(|(_, seen)| !**seen).map(|(index, _)| index).collect();
@@ -271,11 +275,13 @@ impl RowDecoder {
         let mut bit = 0;
         for (index, plan) in self.plans.iter().enumerate() {
             if !present.all && !present.bits.has(index) {
-                // What stands there is the column's default, which the log does not say.
-                return match plan.dest {
-                    Some(_) => Err(ValueError { column: plan.dest, reason: Reason::MissingValue }),
-                    None => continue,
-                };
+                match plan.dest {
+                    None => {}
+                    Some(dest) if plan.is_null_by_default => image.push_null(dest),
+                    // What stands there is the column's default, which the log does not say.
+                    Some(_) => return Err(ValueError { column: plan.dest, reason: Reason::MissingValue }),
+                }
+                continue;
             }
             let null = is_set(nulls, bit);
             bit += 1;
@@ -551,6 +557,13 @@ impl<'a> Cursor<'a> {
         let taken = self.take(length);
         taken.map_err(|error| ValueError { column: plan.dest, ..error })
     }
+}
+
+/// Whether a column may be null, and has no default and no expression: where the catalogue was asked.
+fn is_null_by_default(schema: &TableSchema, column: usize) -> bool {
+    let attnum = schema.columns.get(column).map(|column| column.attnum);
+    schema.declared.columns.get(column).is_some_and(|declared| declared.nullable)
+        && attnum.is_some_and(|attnum| !schema.filled.contains(&attnum))
 }
 
 /// Whether values that become `from` may be put into a column of kind `to`, exactly.

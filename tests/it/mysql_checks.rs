@@ -2,6 +2,8 @@
 
 use crate::harness::mysql::Brand;
 use crate::harness::mysql_scene::MyScene;
+use crate::harness::{LONG, until};
+use std::time::Duration;
 
 #[test]
 fn each_setting_that_is_wrong_is_refused_with_its_remedy() {
@@ -14,12 +16,6 @@ fn each_setting_that_is_wrong_is_refused_with_its_remedy() {
             "set global binlog_row_metadata = full",
             "MY009",
             "SET PERSIST binlog_row_metadata = 'FULL'",
-        ),
-        (
-            "set global binlog_row_image = minimal",
-            "set global binlog_row_image = full",
-            "MY003",
-            "SET PERSIST binlog_row_image = 'FULL'",
         ),
         (
             "set global binlog_format = mixed",
@@ -97,4 +93,30 @@ fn a_login_works_with_and_without_tls() {
     scene.config.source = format!("  tls: {{mode: verify-full, ca: {ca:?}}}\n");
     scene.drain();
     scene.assert_equal(&["shop.t"]);
+}
+
+/// A token that a command makes is asked for again when the server refuses the one that is known.
+#[test]
+fn a_password_that_changes_needs_no_restart() {
+    for brand in [Brand::MySql9, Brand::MariaDb118] {
+        let Some(mut scene) = MyScene::new("my-token", brand) else { continue };
+        let mut sql = scene.sql();
+        sql.exec("create table t (id int primary key)");
+        sql.exec("alter user strandline@'%' identified by 'first'");
+        let token = scene.dir().join("token");
+        std::fs::write(&token, "first").expect("the run directory can be written");
+        scene.config.url = scene.config.url.replace("strandline:strandline@", "strandline@");
+        scene.config.source = format!("  password: {{command: [cat, {:?}]}}\n", token.display().to_string());
+        let running = scene.start_run(&[]);
+        until(Duration::from_secs(60), "it runs", || running.stderr().contains("\"took over\""));
+        sql.exec("alter user strandline@'%' identified by 'second'");
+        std::fs::write(&token, "second").expect("the run directory can be written");
+        for row in sql.rows("select id from information_schema.processlist where user = 'strandline'") {
+            let _gone = sql.try_exec(&format!("kill {}", row[0].as_deref().expect("a number")));
+        }
+        sql.exec("insert into t values (1)");
+        until(Duration::from_secs(60), "it goes on", || scene.difference("shop.t").is_none());
+        running.terminate();
+        running.wait(LONG).expect_code(0);
+    }
 }

@@ -170,6 +170,37 @@ fn a_failover_without_loss_is_followed() {
     }
 }
 
+/// GTIDs with tags, which a request for the log cannot name.
+#[test]
+fn a_failover_with_tags_is_followed() {
+    let brand = Brand::MySql9;
+    let Some(mut scene) = filled("my-tags", brand, &[]) else { return };
+    let replica = replica(&scene, brand);
+    let mut sql = scene.sql();
+    sql.exec("set gtid_next = 'automatic:ours'");
+    sql.exec("insert into t values (40, 'tagged')");
+    sql.exec("set gtid_next = 'automatic'");
+    sql.exec("insert into log values (40)");
+    scene.drain();
+    has_all(&scene, &replica);
+    promote(&replica, brand);
+    scene.server.crash();
+    let mut sql = replica.sql();
+    sql.exec("flush binary logs");
+    sql.exec("set gtid_next = 'automatic:theirs'");
+    sql.exec("insert into t values (41, 'after')");
+    sql.exec("insert into log values (41)");
+    scene.config.url = replica.url("strandline", "shop");
+    scene.drain();
+    sql.exec("update t set v = 'again' where id = 40");
+    scene.drain();
+    scene.server = replica;
+    scene.assert_equal(&["shop.t"]);
+    let path = scene.table("shop.log");
+    let rows = scene.readers().sql(&path, None, "select n from t order by n");
+    assert_eq!(rows.len(), 3, "nothing came twice: {rows:?}");
+}
+
 #[test]
 fn a_failover_that_lost_transactions_stops() {
     let brand = Brand::MySql9;

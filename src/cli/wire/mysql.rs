@@ -12,7 +12,7 @@ use crate::source::mysql::adapter::{MySettings, MySource};
 use crate::source::mysql::catalog::{self, Known, View};
 use crate::source::mysql::doctor::{self, Examined, Recorded};
 use crate::source::mysql::lock::Lock;
-use crate::source::mysql::options::{MyOptions, TlsMode};
+use crate::source::mysql::options::{MyOptions, Passwords, TlsMode};
 use crate::source::mysql::server::Server;
 use crate::source::mysql::sql::Sql;
 use crate::source::pattern::Selection;
@@ -53,12 +53,18 @@ fn selection(cfg: &Config) -> Result<Selection> {
 
 async fn options(cfg: &Config) -> Result<MyOptions> {
     let source = &cfg.source;
-    let password = source.password.resolve().await?;
+    let secret = source.password.clone();
+    let passwords = Passwords::new(move || {
+        let secret = secret.clone();
+        Box::pin(async move { Ok(secret.resolve().await?.map(|p| p.expose().to_owned())) })
+    });
+    // What cannot be had is said before anything else is tried.
+    source.password.resolve().await?;
     Ok(MyOptions {
         host: source.address.host.clone(),
         port: source.address.port,
         user: source.address.user.clone(),
-        password: password.map(|p| p.expose().to_owned()),
+        passwords,
         tls: match source.tls.mode {
             model::TlsMode::Disable => TlsMode::Disable,
             model::TlsMode::Prefer => TlsMode::Prefer,

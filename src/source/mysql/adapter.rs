@@ -56,6 +56,8 @@ struct State {
     /// Where a pipeline begins whose first snapshot is taken already.
     beginning: Option<Exact>,
     told: BTreeSet<String>,
+    /// The server logs rows in part.
+    is_partial: bool,
 }
 
 impl Shared {
@@ -88,6 +90,10 @@ impl Shared {
         if let Some(first) = keep {
             state.marks = state.marks.split_off(&first);
         }
+    }
+
+    pub(super) fn is_partial(&self) -> bool {
+        self.state().is_partial
     }
 
     pub(super) fn take_beginning(&self) -> Option<Exact> {
@@ -162,6 +168,8 @@ impl MySource {
             if finding.is_error() {
                 return Err(finding.into_error());
             }
+            self.shared.state().is_partial |=
+                finding.code == codes::MY003 && finding.verdict == Verdict::Warning;
             // Each once: the source is looked at again and again.
             if finding.verdict == Verdict::Warning && self.shared.state().told.insert(finding.found.clone()) {
                 let advice = finding.advice.unwrap_or_default();

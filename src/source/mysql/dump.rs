@@ -1,12 +1,13 @@
 //! The log as the server sends it: a connection that became a stream of events.
 
-use super::fault::{fault, number};
+use super::fault::{event_error, fault, number};
 use super::options::MyOptions;
 use super::server::Gtids;
 use super::sql::Sql;
-use crate::binlog::{EventHeader, EventType, Flavor, RawEvent};
+use crate::binlog::{Event, EventDecoder, EventHeader, EventType, Flavor, RawEvent};
 use crate::error::{Code, Error, Result, codes};
 use crate::position::LogPoint;
+use crate::position::gtid::GtidSet;
 use futures_util::{FutureExt as _, StreamExt as _};
 use mysql_async::binlog::BinlogChecksumAlg;
 use mysql_async::{BinlogStream, BinlogStreamRequest, Sid};
@@ -111,7 +112,7 @@ impl Dump {
     /// Asks for everything that is not in a set, on another server than the one where the set was read.
     ///
     /// # Errors
-    /// As [`Dump::start`]; `MY042` for a set with tags, which this request cannot name.
+    /// As [`Dump::start`]; `MY042` for a set that this request cannot name.
     pub(super) async fn start_after(options: &MyOptions, gtids: &Gtids, server_id: u32) -> Result<Dump> {
         let mut sql = Sql::connect(options).await?;
         let nanos = HEARTBEAT.as_nanos();
@@ -147,6 +148,30 @@ impl Dump {
             .await
             .map_err(|error| fault("cannot read the binary log", error))?;
         Ok(Dump { stream, heard: Instant::now() })
+    }
+
+    /// What the files before this one hold, as its beginning says. `None` where it does not say.
+    ///
+    /// # Errors
+    /// As [`Dump::start`].
+    pub(super) async fn previous(mut self, flavor: Flavor) -> Result<Option<GtidSet>> {
+        let mut decoder = EventDecoder::new(flavor);
+        let mut found = None;
+        // Behind the rotation and the description; nothing of an old log says so.
+        for _ in 0..4 {
+            let received = self.next().await?;
+            let raw = received.raw().map_err(|error| event_error("the beginning of a file", error))?;
+            match decoder.decode(raw).map_err(|error| event_error("the beginning of a file", error))? {
+                Event::PreviousGtids(set) => {
+                    found = Some(set);
+                    break;
+                }
+                Event::Rotate { .. } | Event::FormatDescription(_) | Event::Heartbeat { .. } => {}
+                _ => break,
+            }
+        }
+        self.close().await;
+        Ok(found)
     }
 
     /// The next event. Cancel-safe.

@@ -1,7 +1,50 @@
 //! How to reach a server.
 
+use crate::error::Result;
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+type Asking = Pin<Box<dyn Future<Output = Result<Option<String>>> + Send>>;
+
+/// Where the password comes from. It is asked again when the server refuses the one that is known: so a rotated password,
+/// or a token that expired, needs no restart. Clones share what was learnt.
+#[derive(Clone)]
+pub struct Passwords {
+    ask: Arc<dyn Fn() -> Asking + Send + Sync>,
+    known: Arc<Mutex<Option<String>>>,
+}
+
+impl Passwords {
+    /// Asks `ask`.
+    pub fn new(ask: impl Fn() -> Asking + Send + Sync + 'static) -> Self {
+        Passwords { ask: Arc::new(ask), known: Arc::default() }
+    }
+
+    /// The one that was learnt last; asked for when there is none.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    pub(super) async fn known(&self) -> Result<Option<String>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match known {
+            Some(known) => Ok(Some(known)),
+            None => self.ask_again().await,
+        }
+    }
+
+    /// What it is now.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    pub(super) async fn ask_again(&self) -> Result<Option<String>> {
+        let found = (self.ask)().await?;
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&found);
+        Ok(found)
+    }
+}
 
 /// How strict encryption is; as in the configuration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,7 +71,7 @@ pub struct MyOptions {
     /// User.
     pub user: String,
     /// Password.
-    pub password: Option<String>,
+    pub passwords: Passwords,
     /// Encryption.
     pub tls: TlsMode,
     /// Certificate authorities (PEM); `None`: those of the system.

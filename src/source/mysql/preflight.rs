@@ -49,11 +49,25 @@ fn judge(settings: &BTreeMap<String, String>, server: &Server) -> Vec<Finding> {
     });
     for (code, name, wanted, why) in [
         (codes::MY002, "binlog_format", "ROW", "changes would be logged as statements"),
-        (codes::MY003, "binlog_row_image", "FULL", "rows are not logged whole"),
         (codes::MY009, "binlog_row_metadata", "FULL", "the log does not name columns"),
     ] {
         found.push(must_be(code, name, &get(name), wanted, why, set(name, &format!("'{wanted}'")), server));
     }
+    let image = get("binlog_row_image");
+    found.push(if image.is_empty() || image == "FULL" {
+        Finding::good(codes::MY003, "binlog_row_image", "binlog_row_image is FULL")
+    } else {
+        // MariaDB logs a REPLACE as an update that leaves out columns which it set to their defaults.
+        let (verdict, why) = match server.flavor {
+            Flavor::MySql => (
+                Verdict::Warning,
+                "rows are logged in part, and a created row that leaves out a column with a default stops its table",
+            ),
+            Flavor::MariaDb => (Verdict::Stops, "rows are logged in part, and those of REPLACE wrongly"),
+        };
+        Finding::new(codes::MY003, "binlog_row_image", verdict, format!("binlog_row_image is {image}: {why}"))
+            .run_sql([set("binlog_row_image", "'FULL'")])
+    });
     let options = get("binlog_row_value_options");
     found.push(if options.contains("PARTIAL_JSON") {
         let what = "binlog_row_value_options has PARTIAL_JSON: JSON values are logged in part";
@@ -181,7 +195,7 @@ mod tests {
         for (name, value, code, stops) in [
             ("log_bin", "OFF", "MY001", true),
             ("binlog_format", "MIXED", "MY002", true),
-            ("binlog_row_image", "MINIMAL", "MY003", true),
+            ("binlog_row_image", "MINIMAL", "MY003", false),
             ("binlog_row_value_options", "PARTIAL_JSON", "MY004", false),
             ("binlog_expire_logs_seconds", "3600", "MY006", false),
             ("binlog_row_metadata", "MINIMAL", "MY009", true),

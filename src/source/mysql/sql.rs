@@ -31,12 +31,15 @@ impl Sql {
     /// # Errors
     /// `MY030`, `MY032`, `MY034`.
     pub async fn connect(options: &MyOptions) -> Result<Sql> {
-        let doing = format!("cannot connect to \"{}\"", options.address());
-        let connecting = connect(options);
-        let conn = tokio::time::timeout(options.connect_timeout, connecting)
-            .await
-            .map_err(|_| Error::new(codes::MY032, format!("{doing}: no answer in time")))?
-            .map_err(|error| login(options, fault(&doing, error)))?;
+        let known = options.passwords.known().await?;
+        let conn = match log_in(options, known.as_deref()).await {
+            // The password may be another one since.
+            Err(error) if error.code() == codes::MY030 => match options.passwords.ask_again().await? {
+                Some(now) if known.as_ref() != Some(&now) => log_in(options, Some(&now)).await?,
+                _ => return Err(error),
+            },
+            other => other?,
+        };
         let mut sql = Sql { conn };
         match sql.conn.query_drop(PINNED).await {
             Err(error) if number(&error) == Some(UNKNOWN_VARIABLE) => sql.exec(PINNED_MARIADB).await?,
@@ -118,6 +121,14 @@ fn text(value: Value) -> Option<String> {
     }
 }
 
+async fn log_in(options: &MyOptions, password: Option<&str>) -> Result<Conn> {
+    let doing = format!("cannot connect to \"{}\"", options.address());
+    tokio::time::timeout(options.connect_timeout, connect(options, password))
+        .await
+        .map_err(|_| Error::new(codes::MY032, format!("{doing}: no answer in time")))?
+        .map_err(|error| login(options, fault(&doing, error)))
+}
+
 fn login(options: &MyOptions, error: Error) -> Error {
     if error.code() == codes::MY030 {
         let (user, address) = (&options.user, options.address());
@@ -128,21 +139,21 @@ fn login(options: &MyOptions, error: Error) -> Error {
     error
 }
 
-async fn connect(options: &MyOptions) -> mysql_async::Result<Conn> {
-    match Conn::new(opts(options, options.tls)).await {
+async fn connect(options: &MyOptions, password: Option<&str>) -> mysql_async::Result<Conn> {
+    match Conn::new(opts(options, password, options.tls)).await {
         Err(mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer))
             if options.tls == TlsMode::Prefer =>
         {
-            Conn::new(opts(options, TlsMode::Disable)).await
+            Conn::new(opts(options, password, TlsMode::Disable)).await
         }
         other => other,
     }
 }
 
-fn opts(options: &MyOptions, tls: TlsMode) -> Opts {
+fn opts(options: &MyOptions, password: Option<&str>, tls: TlsMode) -> Opts {
     let mut builder = OptsBuilder::default()
         .user(Some(&options.user))
-        .pass(options.password.as_deref())
+        .pass(password)
         .max_allowed_packet(Some(MAX_PACKET))
         .prefer_socket(false)
         .tcp_nodelay(true)

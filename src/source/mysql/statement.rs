@@ -55,6 +55,8 @@ pub(super) struct Named {
 pub(super) enum Effect {
     /// Its columns may be of other types.
     Columns,
+    /// Its columns may have other defaults.
+    Defaults,
     /// It has other columns. Names of one that could not be read are empty.
     Shape { added: Vec<String>, dropped: Vec<String> },
     /// Its rows are others, and the log does not hold them: another table has its name, a partition went.
@@ -230,9 +232,13 @@ fn altered(words: &[Word]) -> Vec<(Named, Effect)> {
         found.push((to, Effect::Rows));
         return found;
     }
+    if has("MODIFY") || has("CHANGE") || has("ALTER") && has("DEFAULT") {
+        found.push((table.clone(), Effect::Defaults));
+    }
     let (added, dropped) = shape(rest);
     if !added.is_empty() || !dropped.is_empty() {
-        return vec![(table, Effect::Shape { added, dropped })];
+        found.push((table, Effect::Shape { added, dropped }));
+        return found;
     }
     let columns = ["MODIFY", "CHANGE", "CONVERT", "PRIMARY", "CHARACTER", "CHARSET", "COLLATE"];
     if columns.iter().any(|keyword| has(keyword)) {
@@ -434,13 +440,15 @@ mod tests {
             ("ALTER TABLE t ADD COLUMN c decimal(5,2), ADD INDEX (c), DROP b", "t +c -b"),
             ("ALTER TABLE t ADD (c int, d int)", "t +"),
             ("ALTER TABLE t ADD UNIQUE KEY k (c), DROP FOREIGN KEY f", ""),
-            ("ALTER TABLE t CHANGE a b int", "t +b -a"),
-            ("ALTER TABLE t CHANGE COLUMN a a bigint", "t Columns"),
+            ("ALTER TABLE t CHANGE a b int", "t Defaults, t +b -a"),
+            ("ALTER TABLE t CHANGE COLUMN a a bigint", "t Defaults, t Columns"),
             ("ALTER TABLE t DROP COLUMN c, ADD c int", "t +c -c"),
-            ("ALTER /*!50100 IGNORE */ TABLE t MODIFY c int", "t Columns"),
+            ("ALTER /*!50100 IGNORE */ TABLE t MODIFY c int", "t Defaults, t Columns"),
             ("ALTER TABLE t RENAME TO u", "t Gone, u Rows"),
             ("ALTER TABLE t RENAME COLUMN a TO b", "t +b -a"),
             ("ALTER TABLE t ENGINE = InnoDB", ""),
+            ("ALTER TABLE t ALTER COLUMN a SET DEFAULT 5", "t Defaults"),
+            ("ALTER TABLE t ALTER a DROP DEFAULT, ADD b int", "t Defaults, t +b"),
             ("ALTER TABLE t TRUNCATE PARTITION p0", "t Rows"),
             ("ALTER TABLE t EXCHANGE PARTITION p WITH TABLE u", "t Rows"),
             ("CREATE TABLE IF NOT EXISTS t (a int)", "t Columns"),

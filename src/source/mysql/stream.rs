@@ -26,6 +26,7 @@ use super::sql::Sql;
 use crate::binlog::Flavor;
 use crate::error::{Code, Error, Result, codes};
 use crate::event::{ChangeBatch, Txn};
+use crate::position::gtid::{GtidSet, Tag};
 use crate::position::{CommitLsn, FIRST_OFFSET, Lineage, LogPoint, Lsn, Marks, ServerPoint, Witness};
 use crate::schema::{TableId, TableSchema};
 use crate::source::{Bookmark, Budget, Burst, ChangeStream, Place, SlotState};
@@ -127,7 +128,7 @@ impl MyChanges {
         if let (Flavor::MySql, Gtids::MySql(common)) = (self.server.flavor, &common) {
             let row = sql.row("SELECT @@GLOBAL.gtid_purged").await?;
             let purged = row.into_iter().next().flatten().unwrap_or_default();
-            let purged: crate::position::gtid::GtidSet = purged.parse().map_err(|e| {
+            let purged: GtidSet = purged.parse().map_err(|e| {
                 Error::new(codes::MY033, "the server's GTID set cannot be read").with_source(e)
             })?;
             if !purged.is_subset(common) {
@@ -137,10 +138,34 @@ impl MyChanges {
             }
         }
         tracing::info!(server = %self.server.identity, "another server: the stream goes on by GTIDs");
-        let dump = Dump::start_after(options, &common, options.server_id()).await?;
-        let at = LogPoint { file: 0, offset: FIRST_OFFSET };
+        let (dump, at) = match &common {
+            Gtids::MySql(set) if set.sources().any(|(source, _)| source.tag != Tag::default()) => {
+                self.start_before(sql, set).await?
+            }
+            _ => {
+                let dump = Dump::start_after(options, &common, options.server_id()).await?;
+                (dump, LogPoint { file: 0, offset: FIRST_OFFSET })
+            }
+        };
         let beginning = Beginning { dump, at, from: bookmark.position, gtids: common, has_marks: true };
         Ok((beginning, union))
+    }
+
+    /// At the newest file that lacks nothing of what is not held: a request by GTIDs cannot name tags. What is held is
+    /// met again, and skipped by each table's own set.
+    async fn start_before(&self, sql: &mut Sql, held: &GtidSet) -> Result<(Dump, LogPoint)> {
+        let options = &self.shared.settings.options;
+        let base = self.server.log_end(sql).await?.base;
+        let (flavor, id) = (self.server.flavor, options.server_id());
+        for file in self.server.files(sql).await?.iter().rev().map(|file| file.file) {
+            let at = LogPoint { file, offset: FIRST_OFFSET };
+            let previous = Dump::start(options, flavor, &base, at, id).await?.previous(flavor).await?;
+            if previous.is_some_and(|previous| previous.is_subset(held)) {
+                return Ok((Dump::start(options, flavor, &base, at, id).await?, at));
+            }
+        }
+        let what = format!("server {} has deleted logs that the tables still need", self.server.identity);
+        Err(lost(codes::MY040, what))
     }
 
     /// Nothing is held.
@@ -361,6 +386,9 @@ impl ChangeStream for MyChanges {
         let mut assembler = Assembler::new(self.server.flavor, policies, shift, at, from, gtids);
         if self.shared.settings.for_events {
             assembler.tell_origins();
+        }
+        if self.shared.is_partial() {
+            assembler.expect_partial();
         }
         if let Some(pending) = pending {
             assembler.wait_for(pending);

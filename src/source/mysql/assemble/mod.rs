@@ -25,7 +25,7 @@ use super::gtids;
 use super::server::{Gtids, too_large};
 use crate::binlog::{
     BatchBuilder, CatalogColumn, Event, EventDecoder, EventHeader, Flavor, Missing, PayloadEvents, Policies,
-    RawEvent, RowDecoder, Rows, TableMap, ValueError,
+    RawEvent, RowDecoder, Rows, RowsKind, TableMap, ValueError,
 };
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, Txn};
@@ -93,6 +93,8 @@ pub(super) struct Assembler {
     file: String,
     /// Rows carry what their events tell of themselves.
     tells: bool,
+    /// The log may leave out values of created rows.
+    is_partial: bool,
     tables: HashMap<TableId, Table>,
     names: HashMap<TableName, TableId>,
     /// Of the open statement: table numbers, and the table if it is followed.
@@ -131,6 +133,7 @@ impl Assembler {
             at,
             file: String::new(),
             tells: false,
+            is_partial: false,
             tables: HashMap::new(),
             names: HashMap::new(),
             maps: HashMap::new(),
@@ -155,6 +158,11 @@ impl Assembler {
     /// Rows carry what their events tell of themselves.
     pub(super) fn tell_origins(&mut self) {
         self.tells = true;
+    }
+
+    /// The log may leave out values of created rows.
+    pub(super) fn expect_partial(&mut self) {
+        self.is_partial = true;
     }
 
     pub(super) fn set_stop_before(&mut self, bound: Lsn) {
@@ -564,6 +572,7 @@ impl Assembler {
         if self.tells {
             table.builder.of(open.origin_of(&self.file, start, header));
         }
+        self.is_partial |= rows.kind == RowsKind::Write && !rows.after.is_full();
         match decoder.decode(rows, open.ordinal, &mut table.builder) {
             Ok(count) => {
                 let count = count as u64;

@@ -144,6 +144,11 @@ impl Assembler {
                     self.burst.announced.push(id);
                 }
             }
+            // Created rows of which the log left something out were taken with the defaults of now.
+            Effect::Defaults if self.is_partial => {
+                self.redefined(id, "its defaults changed, and the log holds rows in part");
+            }
+            Effect::Defaults => {}
             Effect::Rows => self.redefined(id, "its rows were replaced, of which the log does not tell"),
             Effect::Gone => self.redefined(id, "it was dropped or renamed"),
         }
