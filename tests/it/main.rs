@@ -13,6 +13,7 @@ mod doctor;
 mod every_type;
 mod face;
 mod failover;
+mod feed;
 mod foreign;
 mod golden;
 mod harness;
