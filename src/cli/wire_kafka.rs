@@ -38,10 +38,6 @@ pub(super) async fn kafka_options(cfg: &Config, target: &KafkaTarget) -> Result<
 /// The form of events: the address's prefix, else the file's, else the pipeline's name.
 fn event_options(cfg: &Config, target: &KafkaTarget) -> Result<EventOptions> {
     let options = super::wire::events(cfg);
-    if options.provide_transaction_metadata {
-        let what = "format.debezium.provide_transaction_metadata is not built for Kafka yet";
-        return Err(Error::new(codes::CF004, what).with_try("remove the key"));
-    }
     let topic_prefix = target.prefix.clone().unwrap_or(options.topic_prefix);
     Ok(EventOptions { topic_prefix, ..options })
 }

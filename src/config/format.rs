@@ -2,6 +2,7 @@
 
 use super::problem::Refusal;
 use super::reader::{Reader, Repeat, Section};
+use super::units::format_duration;
 use crate::debezium::{
     Adjustment, BinaryMode, DecimalFormat, DecimalMode, Encoding, FlatDeletes, HstoreMode, IntervalMode,
     KeyColumns, Options, Route, Style, TimeMode,
@@ -9,6 +10,7 @@ use crate::debezium::{
 use crate::event::Op;
 use crate::schema::TableName;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// The version of Debezium whose bytes are written.
 const COMPAT: &str = "3.6";
@@ -136,6 +138,10 @@ fn read_events(reader: &mut Reader<'_>, section: Section<'_>, options: &mut Opti
             *into = reader.boolean(section, key)?;
         }
     }
+    if section.entry("heartbeat_interval").is_some() {
+        let most = Duration::from_secs(3600);
+        options.heartbeat_interval = reader.duration(section, "heartbeat_interval", Duration::ZERO..=most)?;
+    }
     if section.entry("skipped_operations").is_some() {
         let skipped = reader.list(section, "skipped_operations", "[t]", |text| {
             let found = OPERATIONS.iter().find(|(letter, _)| *letter == text);
@@ -217,6 +223,7 @@ pub(super) fn shown(options: &Options) -> Value {
             "field_name_adjustment_mode": options.field_name_adjustment.as_str(),
             "topic_delimiter": options.topic_delimiter,
             "topic_transaction": options.transaction_topic,
+            "heartbeat_interval": format_duration(options.heartbeat_interval),
             "topic_heartbeat_prefix": options.heartbeat_topic_prefix,
             "tombstones_on_delete": options.tombstones_on_delete,
             "provide_transaction_metadata": options.provide_transaction_metadata,

@@ -6,7 +6,7 @@ use super::encoder::{Change, Frame, JsonOuts, Marker, Outs};
 use super::envelope::{Source, block_schema, source_schema};
 use super::image::{MakeOut, WriteWith};
 use super::json;
-use super::options::{BinaryMode, Options};
+use super::options::{BinaryMode, Encoding, Options};
 use super::out::{Nullness, Out};
 use super::record::{Place, TransactionBlock};
 use super::topic::{heartbeat_topic, message_topic, transaction_topic};
@@ -97,6 +97,11 @@ impl Control {
         let content = Conv::Octets(options.binary);
         let source = Source::new(("", ""), options, &outs);
         Control { options: Arc::clone(options), outs, frames, source, content }
+    }
+
+    /// How bytes are made.
+    pub(super) fn encoding(&self) -> Encoding {
+        self.options.encoding
     }
 
     /// The topic of BEGIN and END.

@@ -16,8 +16,8 @@
 //!   decide, because only it knows which row is the last of a table and of all ([`Marker`]).
 //! - Records of one table are in source order. Records of several tables are merged by [`Record::place`], stably.
 //! - [`Options::provide_transaction_metadata`]: the value of a record says that there is no transaction block;
-//!   [`Record::with_transaction`] gives the value with one. The caller counts the events (not the tombstones) and
-//!   brackets each transaction with [`Control::begin`] and [`Control::end`].
+//!   [`Record::with_transaction`] gives the value with one. [`Brackets`] counts the events and brackets each
+//!   transaction with [`Control::begin`] and [`Control::end`].
 //! - Avro: register [`Encoder::avro_schemas`] under `<topic>-key` and `<topic>-value`, then
 //!   [`Encoder::set_schema_ids`].
 //! - [`partition_of`] is the Java client's partitioner; heartbeats go to partition 0.
@@ -29,6 +29,7 @@
 
 mod avro;
 mod avro_schema;
+mod brackets;
 mod column;
 mod connect;
 mod control;
@@ -53,6 +54,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use brackets::Brackets;
 pub use control::{Control, ControlRecord, EndOfTransaction, LogicalMessage, transaction_id};
 pub use encoder::{AvroSchemas, Encoder, Marker, Occasion, SnapshotRows};
 pub use options::{

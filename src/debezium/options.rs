@@ -3,6 +3,7 @@
 use crate::event::Op;
 use crate::schema::TableName;
 use regex::Regex;
+use std::time::Duration;
 
 /// Which connector's events are written: consumers switch on `source.connector`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -293,6 +294,8 @@ pub struct Options {
     pub provide_transaction_metadata: bool,
     /// `topic.transaction`.
     pub transaction_topic: String,
+    /// `heartbeat.interval.ms`; zero: no heartbeats.
+    pub heartbeat_interval: Duration,
     /// `topic.heartbeat.prefix`.
     pub heartbeat_topic_prefix: String,
     /// `extended.headers.enabled`.
@@ -336,6 +339,7 @@ impl Default for Options {
             message_key_columns: Vec::new(),
             provide_transaction_metadata: false,
             transaction_topic: "transaction".to_owned(),
+            heartbeat_interval: Duration::ZERO,
             heartbeat_topic_prefix: "__debezium-heartbeat".to_owned(),
             extended_headers: true,
             run_id: String::new(),

@@ -24,8 +24,7 @@
 //! (`--no-snapshot`); then it goes on where the slot stands.
 
 use crate::debezium::{
-    Control, ControlRecord, Encoder, EndOfTransaction, Marker, Occasion, Options, Place, Record, Records,
-    SnapshotRows, TransactionBlock, transaction_id,
+    Brackets, Control, ControlRecord, Encoder, Marker, Occasion, Options, Record, Records, SnapshotRows,
 };
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint};
@@ -35,11 +34,10 @@ use crate::sink::{
     Base, CommitOutcome, Cut, CutTable, OpenFor, PipelineRecord, RecordChange, Request, Sink, TableRecord,
     TableSink, WriterLease, Written,
 };
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Bytes of events that may wait for their cut; beyond it they are written in the order in which they come.
 const HELD: usize = 128 << 20;
@@ -55,6 +53,7 @@ struct Shared {
     lines: Mutex<Lines>,
     /// What tables have committed and no cut covers yet.
     committed: Mutex<Vec<Staged>>,
+    last_beat: Mutex<Option<Instant>>,
     held: AtomicU64,
     bytes: AtomicU64,
 }
@@ -119,6 +118,7 @@ impl StdoutSink {
                 options,
                 lines: Mutex::new(Lines { out, round: Round::default() }),
                 committed: Mutex::new(Vec::new()),
+                last_beat: Mutex::new(None),
                 held: AtomicU64::new(0),
                 bytes: AtomicU64::new(0),
             }),
@@ -164,6 +164,7 @@ impl Shared {
                 line(&staged.topic, record.key(), record.value(), &headers(&record), &mut text);
             }
         }
+        self.beat(&mut text);
         let mut lines = lock(&self.lines);
         self.end_table(&mut lines, Marker::LastInDataCollection)?;
         self.put(&mut lines, &text)?;
@@ -175,42 +176,26 @@ impl Shared {
     /// With BEGIN, END and a block in each event.
     fn bracketed(&self, ready: &[Staged], text: &mut Vec<u8>) {
         let topic = self.control.transaction_topic();
-        let mut open: Option<Open> = None;
-        let mut value = Vec::new();
+        let mut brackets = Brackets::new(&self.control);
         for (staged, record) in in_order(ready) {
-            let place = record.place();
-            if open.as_ref().is_some_and(|open| open.place.commit_start != place.commit_start)
-                && let Some(ended) = open.take()
-            {
-                control_line(&topic, &self.end_of(ended), text);
-            }
-            let counts = open.get_or_insert_with(|| {
-                control_line(&topic, &self.control.begin(&place), text);
-                Open { place, total: 0, tables: BTreeMap::new() }
-            });
-            counts.place.end = counts.place.end.max(place.end);
-            value.clear();
-            if !record.is_tombstone() {
-                counts.total += 1;
-                let of_table = counts.tables.entry(staged.table.to_string()).or_default();
-                *of_table += 1;
-                let id = transaction_id(place.xid, place.lsn);
-                let (total_order, data_collection_order) = (counts.total, *of_table);
-                let block = TransactionBlock { id: &id, total_order, data_collection_order };
-                record.with_transaction(&block, false, &mut value);
-            }
-            let with_block = if value.is_empty() { record.value() } else { Some(value.as_slice()) };
-            line(&staged.topic, record.key(), with_block, &headers(&record), text);
+            brackets.before(&record.place()).for_each(|control| control_line(&topic, &control, text));
+            let value = brackets.value(&staged.table.to_string(), &record);
+            line(&staged.topic, record.key(), value, &headers(&record), text);
         }
-        if let Some(ended) = open {
-            control_line(&topic, &self.end_of(ended), text);
+        if let Some(end) = brackets.end() {
+            control_line(&topic, &end, text);
         }
     }
 
-    fn end_of(&self, open: Open) -> ControlRecord {
-        let Place { xid, commit_time, end, .. } = open.place;
-        let collections: Vec<_> = open.tables.into_iter().collect();
-        self.control.end(&EndOfTransaction { xid, end, commit_time, collections: &collections })
+    /// A heartbeat, when it is time for one.
+    fn beat(&self, text: &mut Vec<u8>) {
+        let every = self.options.heartbeat_interval;
+        let mut last = lock(&self.last_beat);
+        if every.is_zero() || last.is_some_and(|last| last.elapsed() < every) {
+            return;
+        }
+        *last = Some(Instant::now());
+        control_line(&self.control.heartbeat_topic(), &self.control.heartbeat(now_ns() / 1_000_000), text);
     }
 
     /// A table's rows without waiting for their cut.
@@ -265,13 +250,6 @@ impl Shared {
         lines.round.last = Some(row);
         Ok(())
     }
-}
-
-/// The transaction whose events are being written.
-struct Open {
-    place: Place,
-    total: u64,
-    tables: BTreeMap<String, u64>,
 }
 
 /// Records of several tables by their places; those of one place stay in their order.

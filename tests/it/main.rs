@@ -19,6 +19,7 @@ mod golden;
 mod harness;
 mod health;
 mod kafka;
+mod kafka_control;
 mod keyless;
 mod kill;
 mod large;

@@ -71,7 +71,8 @@ impl Lane {
         }
         let (since, bytes) = self.open.unwrap_or_else(|| (Instant::now(), 0));
         for record in records.iter() {
-            send(&self.sender, &self.pace, topic, record, counters).map_err(|e| self.explained(e))?;
+            send(&self.sender, &self.pace, topic, (&record, record.value()), counters)
+                .map_err(|e| self.explained(e))?;
         }
         let bytes = bytes + records.bytes();
         self.open = Some((since, bytes));

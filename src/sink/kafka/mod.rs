@@ -32,7 +32,7 @@ mod writer;
 pub use options::{CHECKPOINTS, KafkaOptions, Oversize, TopicOptions};
 pub use table::KafkaTable;
 
-use crate::debezium::{Encoder, Options as EventOptions};
+use crate::debezium::{Control, Encoder, Options as EventOptions};
 use crate::error::{Error, Result, codes};
 use crate::position::{CommitLsn, Epoch, Marks};
 use crate::schema::change::{Remedy, told};
@@ -47,6 +47,7 @@ use state::{State, Table};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use topics::Topics;
 use units::{Complete, Units};
@@ -74,6 +75,9 @@ pub(crate) struct Live {
     /// Bytes of staged events.
     memory: Arc<std::sync::atomic::AtomicUsize>,
 }
+
+/// The end of the process waits so long for a transaction that is under way.
+const END_WITHIN: Duration = Duration::from_secs(3);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -209,6 +213,17 @@ impl KafkaSink {
     }
 }
 
+impl Drop for KafkaSink {
+    fn drop(&mut self) {
+        let Some(live) = lock(&self.live).take() else { return };
+        let (done, wait) = mpsc::channel();
+        if live.send(Job::End(done)).is_ok() {
+            // Brokers that do not answer end the transaction themselves.
+            let _late = wait.recv_timeout(END_WITHIN);
+        }
+    }
+}
+
 impl Sink for KafkaSink {
     type Table = KafkaTable;
 
@@ -234,6 +249,13 @@ impl Sink for KafkaSink {
         state.owner = uuid::Uuid::new_v4().simple().to_string();
         let (epoch, owner) = (state.epoch, state.owner.clone());
         lane.epoch = epoch;
+        let control = Control::new(&self.events);
+        if self.events.provide_transaction_metadata {
+            self.topics.ensure(&control.transaction_topic()).await?;
+        }
+        if !self.events.heartbeat_interval.is_zero() {
+            self.topics.ensure(&control.heartbeat_topic()).await?;
+        }
         let names = self.topics.names()?;
         let (jobs, work) = mpsc::channel();
         let options = Arc::clone(&self.options);
@@ -244,6 +266,8 @@ impl Sink for KafkaSink {
             partition,
             counters: Arc::clone(&self.counters),
             pace: Default::default(),
+            control,
+            beat: (!self.events.heartbeat_interval.is_zero()).then(std::time::Instant::now),
         };
         std::thread::Builder::new()
             .name("kafka-writer".into())

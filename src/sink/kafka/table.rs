@@ -109,7 +109,8 @@ impl TableSink for KafkaTable {
         let (reply, outcome) = oneshot::channel();
         let parts = std::mem::take(&mut self.staged);
         self.shelf.next_unit();
-        let share = Share { topic: Arc::clone(&self.topic), parts, reply };
+        let (table, topic) = (Arc::from(self.schema.name.to_string()), Arc::clone(&self.topic));
+        let share = Share { table, topic, parts, reply };
         self.live.hand_in(self.schema.id, interval.to, share)?;
         outcome.await.map_err(|_| gone())?
     }

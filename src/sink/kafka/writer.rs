@@ -24,14 +24,14 @@
 //! session begins again with a takeover, and the checkpoint says what became of it. A transaction that was too
 //! long is ended by the broker with the same error as a fence, so the checkpoint's epoch tells them apart.
 
-use super::client::{self, ASK, Pace, Sender, code_of, explain, explain_code, settle};
+use super::client::{self, ASK, Pace, Sender as Client, code_of, explain, explain_code, settle};
 use super::options::{CHECKPOINTS, KafkaOptions};
 use super::order::in_order;
 use super::read::{self, Until};
 use super::spill::Part;
 use super::state::State;
 use super::units::Complete;
-use crate::debezium::Record;
+use crate::debezium::{Brackets, Control, ControlRecord, Record};
 use crate::error::{Code, Error, Result, codes};
 use crate::position::Epoch;
 use crate::sink::{CommitOutcome, Cut};
@@ -40,7 +40,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -57,6 +57,8 @@ pub(super) type Reply = oneshot::Sender<Result<CommitOutcome>>;
 
 /// One table's part of a unit.
 pub(super) struct Share {
+    /// `schema.table`.
+    pub table: Arc<str>,
     pub topic: Arc<str>,
     pub parts: Vec<Part>,
     pub reply: Reply,
@@ -75,6 +77,8 @@ pub(super) enum Job {
     Change(Change, Reply),
     /// Look at the checkpoint.
     Look(oneshot::Sender<State>),
+    /// End: a transaction that a process leaves open hides what follows from consumers until it times out.
+    End(Sender<()>),
 }
 
 /// What was written.
@@ -86,13 +90,16 @@ pub(super) struct Counters {
 
 /// The writer.
 pub(super) struct Writer {
-    pub sender: Sender,
+    pub sender: Client,
     pub options: Arc<KafkaOptions>,
     pub state: State,
     /// Where the checkpoint goes.
     pub partition: i32,
     pub counters: Arc<Counters>,
     pub pace: Pace,
+    pub control: Control,
+    /// When the next heartbeat is due; `None`: there are none.
+    pub beat: Option<Instant>,
 }
 
 /// Why a transaction did not happen.
@@ -126,9 +133,10 @@ impl Writer {
         let mut waiting: Option<(Cut, Reply, Instant)> = None;
         let mut end = None;
         while end.is_none() {
-            let job = match &waiting {
+            let cut_at = waiting.as_ref().map(|(.., until)| *until);
+            let job = match cut_at.into_iter().chain(self.beat).min() {
                 None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some((.., until)) => jobs.recv_timeout(until.saturating_duration_since(Instant::now())),
+                Some(until) => jobs.recv_timeout(until.saturating_duration_since(Instant::now())),
             };
             end = match job {
                 Ok(Job::Cut(cut, reply)) => {
@@ -137,16 +145,18 @@ impl Writer {
                     None
                 }
                 Ok(Job::Unit(unit)) => self.unit(unit, waiting.take()).err(),
-                Ok(Job::Change(change, reply)) => self.change(|state| change(state), reply).err(),
+                Ok(Job::Change(change, reply)) => self.change(|state| change(state), Some(reply)).err(),
                 Ok(Job::Look(reply)) => {
                     // Who asked may be gone.
                     let _gone = reply.send(self.state.clone());
                     None
                 }
-                Err(RecvTimeoutError::Timeout) => match waiting.take() {
-                    Some((cut, reply, _)) => self.change(|state| state.cut(&cut), reply).err(),
-                    None => None,
-                },
+                Ok(Job::End(done)) => return ended(&done),
+                Err(RecvTimeoutError::Timeout) => {
+                    let (cut, reply) = waiting.take().map(|(cut, reply, _)| (cut, reply)).unzip();
+                    let change = |state: &mut State| cut.iter().for_each(|cut| state.cut(cut));
+                    self.change(change, reply).err()
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
         }
@@ -161,6 +171,7 @@ impl Writer {
                     unit.shares.into_iter().for_each(|(_, share)| answer(share.reply, end.result()));
                 }
                 Job::Look(reply) => drop(reply),
+                Job::End(done) => return ended(&done),
             }
         }
     }
@@ -175,25 +186,72 @@ impl Writer {
         if let Some((cut, ..)) = &cut {
             next.cut(cut);
         }
-        let (mut replies, mut topics, mut shares) = (Vec::new(), Vec::new(), Vec::new());
-        for (_, Share { topic, parts, reply }) in unit.shares {
+        let (mut replies, mut names, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+        for (_, Share { table, topic, parts, reply }) in unit.shares {
             replies.push(reply);
-            topics.push(topic);
+            names.push((table, topic));
             shares.push(parts);
         }
         replies.extend(cut.map(|(_, reply, _)| reply));
+        if self.options.events.provide_transaction_metadata {
+            return self.commit(next, replies, |writer| writer.bracketed(&names, &shares));
+        }
         self.commit(next, replies, |writer| {
-            in_order(&shares, |share, record| match topics.get(share) {
-                Some(topic) => writer.send(topic, record),
+            in_order(&shares, |share, record| match names.get(share) {
+                Some((_, topic)) => writer.send(topic, &record, record.value()),
                 None => Ok(()),
             })
         })
     }
 
-    fn change(&mut self, change: impl FnOnce(&mut State), reply: Reply) -> std::result::Result<(), End> {
+    /// With BEGIN, END and a block in each event. A unit holds whole transactions.
+    fn bracketed(
+        &self,
+        names: &[(Arc<str>, Arc<str>)],
+        shares: &[Vec<Part>],
+    ) -> std::result::Result<(), Failure> {
+        let bracket_topic = self.control.transaction_topic();
+        let mut brackets = Brackets::new(&self.control);
+        in_order(shares, |share, record| {
+            let Some((table, topic)) = names.get(share) else { return Ok(()) };
+            for control in brackets.before(&record.place()) {
+                self.send_control(&bracket_topic, None, &control)?;
+            }
+            self.send(topic, &record, brackets.value(table, &record))
+        })?;
+        brackets.end().map_or(Ok(()), |end| self.send_control(&bracket_topic, None, &end))
+    }
+
+    fn send_control(
+        &self,
+        topic: &str,
+        partition: Option<i32>,
+        record: &ControlRecord,
+    ) -> std::result::Result<(), Failure> {
+        self.pace.admit(&self.sender, record.key.len() + record.value.len());
+        let mut base = BaseRecord::to(topic).key(&record.key[..]).payload(&record.value[..]);
+        base.partition = partition;
+        self.enqueue(base)
+    }
+
+    /// A heartbeat, when it is time for one: it goes with whatever is written, or by itself.
+    fn heartbeat(&self) -> std::result::Result<bool, Failure> {
+        let is_due = self.beat.is_some_and(|due| due <= Instant::now());
+        if is_due {
+            let heartbeat = self.control.heartbeat(super::table::now_ns() / 1_000_000);
+            self.send_control(&self.control.heartbeat_topic(), Some(0), &heartbeat)?;
+        }
+        Ok(is_due)
+    }
+
+    fn change(
+        &mut self,
+        change: impl FnOnce(&mut State),
+        reply: Option<Reply>,
+    ) -> std::result::Result<(), End> {
         let mut next = self.state.clone();
         change(&mut next);
-        self.commit(next, vec![reply], |_| Ok(()))
+        self.commit(next, reply.into_iter().collect(), |_| Ok(()))
     }
 
     /// One transaction: events, then the checkpoint. Answers everybody.
@@ -208,8 +266,11 @@ impl Writer {
         let mut attempt = 1;
         let end = loop {
             match self.transaction(&mut next.clone(), &events) {
-                Ok(written) => {
+                Ok((written, has_beaten)) => {
                     self.state = written;
+                    if has_beaten {
+                        self.beat = Some(Instant::now() + self.options.events.heartbeat_interval);
+                    }
                     for reply in replies {
                         answer(reply, Ok(CommitOutcome::Committed { version }));
                     }
@@ -234,12 +295,12 @@ impl Writer {
         &self,
         next: &mut State,
         events: impl Fn(&Self) -> std::result::Result<(), Failure>,
-    ) -> std::result::Result<State, Failure> {
+    ) -> std::result::Result<(State, bool), Failure> {
         let checkpoint = next.records()?;
         if self.options.exactly_once {
             self.sender.begin_transaction().map_err(|e| self.judge(e))?;
         }
-        let produced = events(self).and_then(|()| {
+        let produced = events(self).and_then(|()| self.heartbeat()).and_then(|has_beaten| {
             if !self.options.exactly_once {
                 // The checkpoint must not be there before the events.
                 self.delivered()?;
@@ -247,14 +308,17 @@ impl Writer {
             for (suffix, value) in &checkpoint {
                 self.checkpoint(suffix, value)?;
             }
-            self.delivered()
+            self.delivered().map(|()| has_beaten)
         });
         match produced {
-            Ok(()) if self.options.exactly_once => self.finish()?,
-            Ok(()) => {}
-            Err(failure) => return Err(self.give_up(failure)),
+            Ok(has_beaten) => {
+                if self.options.exactly_once {
+                    self.finish()?;
+                }
+                Ok((std::mem::take(next), has_beaten))
+            }
+            Err(failure) => Err(self.give_up(failure)),
         }
-        Ok(std::mem::take(next))
     }
 
     /// Everything produced is in the logs, or something is not.
@@ -340,8 +404,13 @@ impl Writer {
         self.enqueue(BaseRecord::to(CHECKPOINTS).partition(self.partition).key(key.as_bytes()).payload(value))
     }
 
-    fn send(&self, topic: &str, record: Record<'_>) -> std::result::Result<(), Failure> {
-        send(&self.sender, &self.pace, topic, record, &self.counters).map_err(|e| self.judge_send(e))
+    fn send(
+        &self,
+        topic: &str,
+        record: &Record<'_>,
+        value: Option<&[u8]>,
+    ) -> std::result::Result<(), Failure> {
+        send(&self.sender, &self.pace, topic, (record, value), &self.counters).map_err(|e| self.judge_send(e))
     }
 
     fn enqueue(&self, record: BaseRecord<'_, [u8], [u8]>) -> std::result::Result<(), Failure> {
@@ -356,15 +425,15 @@ impl Writer {
 
 /// Produces one record; waits while the client's queue is full.
 pub(super) fn send(
-    sender: &Sender,
+    sender: &Client,
     pace: &Pace,
     topic: &str,
-    record: Record<'_>,
+    (record, value): (&Record<'_>, Option<&[u8]>),
     counters: &Counters,
 ) -> std::result::Result<(), KafkaError> {
     let mut base: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
     base.key = record.key();
-    base.payload = record.value();
+    base.payload = value;
     let bytes = base.key.map_or(0, <[u8]>::len) + base.payload.map_or(0, <[u8]>::len);
     let (mut headers, mut header_bytes): (Option<OwnedHeaders>, usize) = (None, 0);
     for (key, value) in record.headers() {
@@ -379,7 +448,7 @@ pub(super) fn send(
 }
 
 pub(super) fn enqueue(
-    sender: &Sender,
+    sender: &Client,
     mut record: BaseRecord<'_, [u8], [u8]>,
 ) -> std::result::Result<(), KafkaError> {
     loop {
@@ -415,6 +484,12 @@ impl End {
     }
 }
 
+/// Nothing is under way.
+fn ended(done: &Sender<()>) {
+    // Who waited may have lost patience.
+    let _gone = done.send(());
+}
+
 fn answer(reply: Reply, outcome: Result<CommitOutcome>) {
     // Who asked may have ended.
     let _gone = reply.send(outcome);
@@ -427,7 +502,7 @@ pub(super) fn is_fence(code: RDKafkaErrorCode) -> bool {
 }
 
 /// The producer of the stream, with its fence.
-pub(super) fn client_for(options: &KafkaOptions) -> Result<Sender> {
+pub(super) fn client_for(options: &KafkaOptions) -> Result<Client> {
     let sender =
         client::producer(options, options.exactly_once.then(|| options.transactional_id()).as_deref())?;
     if options.exactly_once {
@@ -437,6 +512,6 @@ pub(super) fn client_for(options: &KafkaOptions) -> Result<Sender> {
 }
 
 /// Takes the fence of this transactional id; whoever had it is refused from here on.
-pub(super) fn fence(sender: &Sender) -> Result<()> {
+pub(super) fn fence(sender: &Client) -> Result<()> {
     sender.init_transactions(ASK).map_err(|e| explain(e, "taking the fence (InitProducerId)"))
 }

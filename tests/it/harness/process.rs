@@ -104,6 +104,11 @@ impl Strandline {
         line.trim().trim_end_matches(" kB").parse().unwrap_or_default()
     }
 
+    /// Everything on stdout so far.
+    pub(crate) fn stdout(&self) -> String {
+        read(&self.stdout)
+    }
+
     /// Everything on stderr so far.
     pub(crate) fn stderr(&self) -> String {
         read(&self.stderr)

@@ -1,0 +1,73 @@
+//! What stands around the events of a transaction: BEGIN before them, a block in each, END behind them.
+
+use super::control::{Control, ControlRecord, EndOfTransaction, transaction_id};
+use super::options::Encoding;
+use super::record::{Place, Record, TransactionBlock};
+use std::collections::BTreeMap;
+
+/// Counts the events of transactions, whose records come in the order of [`Record::place`] over all tables. Tombstones
+/// do not count. Use: [`Brackets::before`], then [`Brackets::value`] for each record, [`Brackets::end`] at last.
+#[derive(Debug)]
+pub struct Brackets<'a> {
+    control: &'a Control,
+    open: Option<Open>,
+    value: Vec<u8>,
+}
+
+/// The transaction whose events are being written.
+#[derive(Debug)]
+struct Open {
+    place: Place,
+    total: u64,
+    tables: BTreeMap<String, u64>,
+}
+
+impl<'a> Brackets<'a> {
+    /// None is open.
+    pub fn new(control: &'a Control) -> Self {
+        Brackets { control, open: None, value: Vec::new() }
+    }
+
+    /// What comes before a record at this place: END of the transaction before it, and BEGIN of its own.
+    pub fn before(&mut self, place: &Place) -> impl Iterator<Item = ControlRecord> + use<> {
+        let is_same = self.open.as_ref().is_some_and(|open| open.place.commit_start == place.commit_start);
+        let ended = if is_same { None } else { self.end() };
+        let begun = self.open.is_none().then(|| self.control.begin(place));
+        let open = self.open.get_or_insert_with(|| Open { place: *place, total: 0, tables: BTreeMap::new() });
+        open.place.end = open.place.end.max(place.end);
+        ended.into_iter().chain(begun)
+    }
+
+    /// The value of a record of this table, with its block.
+    pub fn value<'b>(&'b mut self, table: &str, record: &Record<'b>) -> Option<&'b [u8]> {
+        let Some(open) = self.open.as_mut().filter(|_| !record.is_tombstone()) else { return record.value() };
+        open.total += 1;
+        let of_table = match open.tables.get_mut(table) {
+            Some(events) => {
+                *events += 1;
+                *events
+            }
+            None => {
+                open.tables.insert(table.to_owned(), 1);
+                1
+            }
+        };
+        let place = record.place();
+        let id = transaction_id(place.xid, place.lsn);
+        let block = TransactionBlock { id: &id, total_order: open.total, data_collection_order: of_table };
+        self.value.clear();
+        let is_avro = self.control.encoding() == Encoding::Avro;
+        if record.with_transaction(&block, is_avro, &mut self.value) {
+            Some(&self.value)
+        } else {
+            record.value()
+        }
+    }
+
+    /// END of the last one.
+    pub fn end(&mut self) -> Option<ControlRecord> {
+        let Open { place: Place { xid, commit_time, end, .. }, tables, .. } = self.open.take()?;
+        let collections: Vec<_> = tables.into_iter().collect();
+        Some(self.control.end(&EndOfTransaction { xid, end, commit_time, collections: &collections }))
+    }
+}
