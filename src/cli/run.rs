@@ -3,11 +3,11 @@
 use super::args::{Global, RunArgs};
 use super::options::{RunOptions, Snapshot, StopSignal, Until};
 use super::{Outcome, exit, init_logging, load, runtime, serving, signals, wire};
-use crate::config::{Config, Overrides};
+use crate::config::{Config, Overrides, SourceKind};
 use crate::error::Result;
 use crate::http::{Control, Face, Guard};
 use crate::telemetry::status::PipelineState;
-use crate::telemetry::{Metrics, StatusBoard};
+use crate::telemetry::{Metrics, MetricsOptions, StatusBoard};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ async fn run(config: Config, options: RunOptions) -> Result<()> {
         status.source.slot = Some(config.source.slot.clone());
         status.source.publication = Some(config.source.publication.clone());
     });
-    let metrics = Metrics::new(&board);
+    let metrics = Metrics::with(&board, shown(&config));
     let (sender, stop) = StopSignal::pair();
     let stopping = board.clone();
     signals::listen(sender, move || stopping.set_phase(PipelineState::Stopping))?;
@@ -76,6 +76,18 @@ async fn run(config: Config, options: RunOptions) -> Result<()> {
         }
     }
     result
+}
+
+fn shown(config: &Config) -> MetricsOptions {
+    let plugin = match config.source.kind {
+        SourceKind::Postgres => "postgres",
+        SourceKind::MySql => "mysql",
+    };
+    MetricsOptions {
+        debezium: config.metrics.debezium_compat.then_some(plugin),
+        table_limit: config.metrics.max_table_labels,
+        memory_limit: config.limits.memory.or_else(super::host::memory_limit),
+    }
 }
 
 async fn face(

@@ -48,6 +48,10 @@ pub fn effective(config: &Config) -> Value {
             "stall": format_duration(config.health.stall),
             "wedged": format_duration(config.health.wedged),
         },
+        "metrics": {
+            "debezium_compat": config.metrics.debezium_compat,
+            "max_table_labels": config.metrics.max_table_labels,
+        },
         "log": {
             "level": config.log.level.as_str(),
             "format": match config.log.format {

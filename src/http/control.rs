@@ -147,6 +147,32 @@ fn of_error(error: &Error) -> Problem {
     }
 }
 
+/// What a comparison found.
+#[derive(Deserialize)]
+pub(super) struct Verified {
+    equal: bool,
+    tables: Vec<VerifiedTable>,
+}
+
+#[derive(Deserialize)]
+struct VerifiedTable {
+    table: String,
+    different: u64,
+}
+
+/// Puts it into the metrics. Only tables of this pipeline count: a label is for ever.
+pub(super) async fn verified(State(face): State<Face>, Json(found): Json<Verified>) -> Response {
+    for one in &found.tables {
+        if face.board.read(|status| status.tables.iter().any(|table| table.name == one.table)) {
+            face.metrics.flow().verified(&one.table, one.different);
+        }
+    }
+    if found.equal {
+        face.metrics.flow().all_equal(crate::telemetry::status::Timestamp::now());
+    }
+    accepted("noted")
+}
+
 /// A signal as Debezium Server takes it.
 #[derive(Deserialize)]
 pub(super) struct Signal {

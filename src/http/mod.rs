@@ -58,6 +58,7 @@ pub const ROUTES: &[(&str, &str, &str)] = &[
     ("post", "/api/v1/pipeline/pause", "read nothing more from the source; what is in flight is finished"),
     ("post", "/api/v1/pipeline/resume", "go on reading"),
     ("post", "/api/v1/tables/{name}/resync", "copy a table again"),
+    ("post", "/api/v1/verified", "what strandline verify found, for the metrics"),
     ("post", "/api/signals", "a signal as Debezium Server takes it: execute-snapshot, log"),
 ];
 
@@ -197,6 +198,7 @@ pub fn router(face: Face) -> Router {
         .route("/api/v1/pipeline/pause", post(control::pause))
         .route("/api/v1/pipeline/resume", post(control::resume))
         .route("/api/v1/tables/{name}/resync", post(control::resync))
+        .route("/api/v1/verified", post(control::verified))
         .route("/api/signals", post(control::signal))
         .layer(axum::middleware::from_fn_with_state(face.clone(), control::guard));
     let mut router = Router::new()

@@ -242,22 +242,64 @@ async fn the_socket_belongs_to_its_owner_and_replaces_a_dead_one() {
     assert!(!path.exists());
 }
 
+/// Every name of a metric in a text exists; how many were found.
+fn names_exist(text: &str) -> usize {
+    let names = include_str!("../telemetry/names.rs");
+    let mut found = 0;
+    for word in text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+        let Some(name) = word.strip_prefix("strandline_") else { continue };
+        let name = ["_total", "_info", "_bucket"].iter().fold(name, |name, end| name.trim_end_matches(end));
+        assert!(names.contains(&format!("= \"{name}\";")), "there is no metric {word}");
+        found += 1;
+    }
+    found
+}
+
 /// Alerts name metrics that exist, and each has its section in the runbook.
 #[test]
 fn every_alert_has_its_metric_and_its_page() {
     let rules = include_str!("../../contrib/prometheus/rules.yaml");
     let runbook = include_str!("../../docs/operate/runbook.md");
-    let names = include_str!("../telemetry/names.rs");
-    let mut found = 0;
-    for word in rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
-        let Some(name) = word.strip_prefix("strandline_") else { continue };
-        let name = name.trim_end_matches("_total").trim_end_matches("_info");
-        assert!(names.contains(&format!("= \"{name}\";")), "there is no metric {word}");
-        found += 1;
-    }
-    assert!(found >= 7, "{found} metrics in the rules");
+    assert!(names_exist(rules) >= 7);
     for line in rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
         assert!(runbook.contains(&format!("## {line}\n")), "the runbook has no section {line}");
         assert!(rules.contains(&format!("runbook.md#{}", line.to_lowercase())), "{line} names no section");
+    }
+}
+
+#[test]
+fn the_dashboard_shows_metrics_that_exist() {
+    let text = include_str!("../../contrib/grafana/strandline.json");
+    let dashboard: Value = serde_json::from_str(text).unwrap();
+    assert!(names_exist(text) >= 30);
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut ids: Vec<u64> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+    ids.dedup();
+    assert_eq!(ids.len(), panels.len());
+}
+
+/// A metric without a line in the documentation is none, and the reverse.
+#[test]
+fn every_metric_is_documented_and_every_documented_one_exists() {
+    let names = include_str!("../telemetry/names.rs");
+    let page = include_str!("../../docs/STATUS.md");
+    let section = page.split("## Metrics").nth(1).unwrap();
+    let documented: Vec<&str> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split(" |").next())
+        .flat_map(|cell| cell.split('`'))
+        .filter(|word| word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !word.is_empty())
+        .map(|word| word.trim_end_matches("_total").trim_end_matches("_info"))
+        .collect();
+    let inner = ["PREFIX", "OTHER_TABLES", "DEBEZIUM_PREFIX"];
+    let mut known = Vec::new();
+    for line in names.lines().filter_map(|line| line.strip_prefix("pub const ")) {
+        let (constant, rest) = line.split_once(':').unwrap();
+        let Some(name) = rest.split('"').nth(1).filter(|_| !inner.contains(&constant)) else { continue };
+        assert!(documented.contains(&name), "docs/STATUS.md has no line for {name}");
+        known.push(name);
+    }
+    for name in documented {
+        assert!(known.contains(&name), "docs/STATUS.md documents {name}, which is none");
     }
 }

@@ -7,7 +7,7 @@ use crate::replication::TableProgress;
 use crate::schema::TableSchema;
 use crate::sink::{Base, CommitOutcome, Sink, TableRecord, TableSink};
 use crate::source::{CopySession, Source};
-use crate::telemetry::status::TableState;
+use crate::telemetry::status::{TableState, Timestamp};
 use crate::telemetry::{Metrics, StatusBoard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,6 +87,7 @@ impl<S: Source> Snapshotter<S> {
             t.state = TableState::Snapshotting;
             t.rows_copied = Some(0);
             t.rows_estimate = copying.estimate;
+            t.copy_began = Some(Timestamp::now());
             (t.code, t.message) = (None, None);
         });
         let began = Instant::now();
@@ -136,6 +137,7 @@ impl<S: Source> Snapshotter<S> {
     ) -> Result<(CommitLsn, Marks, Vec<CopyPart>)> {
         let schema = &copying.schema;
         let counters = self.metrics.table(&schema.name.to_string());
+        let all_read = self.metrics.op_totals()[0].clone();
         let session = self.get().await?;
         let marks = session.marks();
         let point = SnapshotPoint { is_first, is_last, ..session.point() };
@@ -153,6 +155,7 @@ impl<S: Source> Snapshotter<S> {
             let now = rows.load(Ordering::Relaxed);
             counters.read.inc_by(now - counted);
             counters.snapshot_rows.inc_by(now - counted);
+            all_read.inc_by(now - counted);
             if now > counted {
                 board.advance();
             }

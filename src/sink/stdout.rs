@@ -365,7 +365,7 @@ impl Sink for StdoutSink {
     }
 
     fn written(&self) -> Written {
-        Written { files: 0, bytes: self.shared.bytes.load(Ordering::Relaxed) }
+        Written { bytes: self.shared.bytes.load(Ordering::Relaxed), ..Written::default() }
     }
 
     async fn poll_requests(&self, _lease: &WriterLease) -> Result<Vec<Request>> {

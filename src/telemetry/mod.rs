@@ -13,5 +13,5 @@ mod process;
 pub mod status;
 
 pub use history::History;
-pub use metrics::{CommitResult, Metrics, TableMetrics};
+pub use metrics::{CommitResult, Metrics, MetricsOptions, Stage, TableMetrics};
 pub use status::{Status, StatusBoard};
