@@ -151,6 +151,22 @@ def backlog(postgres, broker, report):
             records = scaled(500_000)
             label = f"kafka-producer-perf-test, {size} bytes, " + ("transactions of 500 ms" if transactional else "idempotent")
             rows.append([label, thousands(middle([broker.perf(records, size, transactional) for _ in range(REPS)])) + "/s", "", ""])
+    # What the client takes of the same record, without anything before it: what is left is decoding and encoding.
+    broker.topic("produce")
+    records = scaled(500_000)
+    done = [
+        json.loads(
+            subprocess.run(
+                [STRANDLINE, "bench", "kafka-produce", "--brokers", broker.address, "--topic", "produce", "--records", str(records),
+                 "--size", str(size), "--transaction", "40000"],
+                check=True, capture_output=True, text=True,
+            ).stdout
+        )
+        for _ in range(REPS)
+    ]
+    report.raw["kafka/produce"] = done
+    seconds, cpu = middle([run["s"] for run in done]), middle([run["cpu"] for run in done])
+    rows.append([f"the client alone, {size} bytes and four headers", f"{thousands(records / seconds)}/s", f"{cpu / records * 1e6:.2f}", ""])
     print("\n**Kafka: backlog (one partition, no compression)**\n")
     print_table(["contestant", "events", "CPU µs/event", "peak MiB"], rows)
 

@@ -32,16 +32,16 @@ COLUMNS = (
     "id bigint primary key, a int, b bigint, c double, d decimal(12,2), e varchar(64), f timestamp(6) null, g boolean"
 )
 ROW = (
-    "i, (i * 7919) % 1000003, i * 31, i * 1.5e0, cast((i % 100000) / 100.0 as decimal(12,2)), md5(i), "
+    "i, (i * 7919) % 1000003, i * 31, i * 1.5e0, cast((i % 100000) / 100.0 as decimal(12,2)), left(sha2(i, 224), 32), "
     "timestamp'2026-01-01 00:00:00' + interval i second, i % 2 = 0"
 )
-# As harness.DIGEST_PG, in MySQL's SQL.
+# As harness.DIGEST_PG, in SQL of MySQL, which has no md5 any more.
 DIGEST = (
-    "select count(*), coalesce(sum(cast(conv(left(md5(concat_ws('|', id, a, b, cast(c * 2 as signed), d, e, "
-    "cast(unix_timestamp(f) * 1000000 as signed), g)), 15), 16, 10) as unsigned)), 0) from "
+    "select count(*), coalesce(sum(cast(conv(left(sha2(concat_ws('|', id, a, b, cast(c * 2 as signed), d, e, "
+    "cast(unix_timestamp(f) * 1000000 as signed), g), 256), 15), 16, 10) as unsigned)), 0) from "
 )
 DIGEST_DUCKDB = (
-    "count(*), coalesce(sum(('0x' || left(md5(concat_ws('|', id, a, b, (c * 2)::bigint, d, e, "
+    "count(*), coalesce(sum(('0x' || left(sha256(concat_ws('|', id, a, b, (c * 2)::bigint, d, e, "
     "epoch_us(f), g::int)), 15))::bigint::hugeint), 0)"
 )
 SETTINGS = [
@@ -124,7 +124,7 @@ class Mysql:
         self.sql(f"drop table if exists {name}")
         self.sql(f"create table {name} ({COLUMNS})")
         if rows:
-            self.sql("set session sql_log_bin = 0; set session unique_checks = 0; " + in_transactions(
+            self.sql("set session sql_log_bin = 0;\nset session unique_checks = 0;\n" + in_transactions(
                 f"insert into {name} select {ROW} from (select 1 + k * 10000 + x.j * 100 + y.j as i from nums x, nums y) s "
                 f"where i <= {rows}", -(-rows // 10000)))
         self.sql(f"analyze table {name}")
@@ -158,7 +158,7 @@ class Mysql:
 def in_transactions(body, count):
     """Statements that run `body` for k = 0 .. count - 1, each in a transaction of its own."""
     return (
-        "drop procedure if exists work; delimiter $$\n"
+        "drop procedure if exists work;\ndelimiter $$\n"
         f"create procedure work() begin declare k bigint default 0; while k < {count} do {body}; set k = k + 1; end while; end$$\n"
         "delimiter ;\ncall work()"
     )

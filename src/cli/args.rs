@@ -410,6 +410,8 @@ pub(super) enum Bench {
     Merge(MergeArgs),
     /// One-record transactions with Kafka's bare client
     KafkaFloor(KafkaFloorArgs),
+    /// The client's own cost of a record: the same one, as often as wanted
+    KafkaProduce(KafkaProduceArgs),
     /// Read a topic as a consumer with `read_committed`
     KafkaRead(KafkaReadArgs),
 }
@@ -425,6 +427,31 @@ pub(super) struct KafkaFloorArgs {
     /// How many
     #[arg(long, value_name = "N")]
     pub(super) transactions: usize,
+}
+
+#[derive(Args)]
+pub(super) struct KafkaProduceArgs {
+    /// Brokers
+    #[arg(long, value_name = "HOST:PORT,…")]
+    pub(super) brokers: String,
+    /// A topic that is there
+    #[arg(long)]
+    pub(super) topic: String,
+    /// How many
+    #[arg(long, value_name = "N")]
+    pub(super) records: usize,
+    /// Bytes of each value
+    #[arg(long, value_name = "BYTES", default_value_t = 600)]
+    pub(super) size: usize,
+    /// Without the four headers that Debezium gives every record
+    #[arg(long)]
+    pub(super) no_headers: bool,
+    /// In transactions of so many records
+    #[arg(long, value_name = "N")]
+    pub(super) transaction: Option<usize>,
+    /// librdkafka's properties, over those of the sink
+    #[arg(long = "property", value_name = "KEY=VALUE")]
+    pub(super) properties: Vec<String>,
 }
 
 #[derive(Args)]

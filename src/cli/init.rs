@@ -5,7 +5,7 @@ use super::args::{Global, InitArgs, Output};
 use super::output::{err, out, out_json, printable};
 use super::wire::inspect::Introduced;
 use super::{Outcome, exit, init_logging, runtime, wire};
-use crate::config::{self, Config, Overrides, SecretSource};
+use crate::config::{self, Config, Overrides, SecretSource, SourceKind};
 use crate::error::finding::{Finding, Verdict};
 use crate::error::{Error, Result, codes};
 use serde_json::json;
@@ -17,8 +17,14 @@ use std::process::ExitCode;
 
 /// Tables that are named in the comment.
 const NAMED: usize = 40;
+
 /// Where the password is looked for.
-const PASSWORD_VARIABLE: &str = "PGPASSWORD";
+fn password_variable(config: &Config) -> &'static str {
+    match config.source.kind {
+        SourceKind::Postgres => "PGPASSWORD",
+        SourceKind::MySql => "MYSQL_PWD",
+    }
+}
 
 pub(super) fn command(global: &Global, args: InitArgs) -> Outcome {
     init_logging(global, None);
@@ -100,7 +106,8 @@ fn report(global: &Global, path: &Path, to_stdout: bool, config: &Config, examin
     ));
     if password_was_given(config) {
         err(&format!(
-            "the password is not in it: set {PASSWORD_VARIABLE}, or name a file in source.password"
+            "the password is not in it: set {}, or name a file in source.password",
+            password_variable(config)
         ));
     }
     for finding in &missing {
@@ -125,15 +132,17 @@ fn quoted(text: &str) -> String {
 /// The file. Comments name tables: a name with a line break in it must not end the comment.
 fn write(config: &Config, examined: &Introduced) -> String {
     let source = &config.source;
+    let is_mysql = source.kind == SourceKind::MySql;
     let mut text = String::new();
     let _ok = write!(
         text,
         "# strandline, for {} on {}.\n# Check it: strandline doctor.  Every key: docs/CONFIG.md, and \
          strandline config schema.\nversion: 1\n\n# Part of paths and stored positions: do not change it later.\nname: \
-         {}\n\nsource:\n  type: postgres\n  host: {}\n  port: {}\n  database: {}\n  user: {}\n",
+         {}\n\nsource:\n  type: {}\n  host: {}\n  port: {}\n  database: {}\n  user: {}\n",
         printable(&source.address.database),
         printable(&examined.server),
         quoted(&config.name),
+        if is_mysql { "mysql" } else { "postgres" },
         quoted(&source.address.host),
         source.address.port,
         quoted(&source.address.database),
@@ -142,18 +151,28 @@ fn write(config: &Config, examined: &Introduced) -> String {
     if password_was_given(config) {
         let _ok = writeln!(
             text,
-            "  # Also: {{file: /run/secrets/pg_password}}, {{command: [program, argument]}}.\n  password: {{env: {PASSWORD_VARIABLE}}}"
+            "  # Also: {{file: /run/secrets/pg_password}}, {{command: [program, argument]}}.\n  password: {{env: {}}}",
+            password_variable(config)
         );
     }
     let mode = source.tls.mode.as_str();
+    let _ok = writeln!(
+        text,
+        "  # Over a network you do not own: verify-full, with ca: /path/ca.pem.\n  tls: {{mode: {mode}}}"
+    );
+    if !is_mysql {
+        let _ok = writeln!(
+            text,
+            "  slot: {}\n  publication: {}\n  # An idle database is touched this often, so that its log can go.\n  \
+             heartbeat: 10s",
+            quoted(&source.slot),
+            quoted(&source.publication),
+        );
+    }
     let _ok = write!(
         text,
-        "  # Over a network you do not own: verify-full, with ca: /path/ca.pem.\n  tls: {{mode: {mode}}}\n  slot: {}\n  \
-         publication: {}\n  # An idle database is touched this often, so that its log can go.\n  heartbeat: 10s\n  # What \
-         happens when the slot or its log is lost: stop, or resync (everything is copied again).\n  on_position_lost: \
-         stop\n\n",
-        quoted(&source.slot),
-        quoted(&source.publication),
+        "  # What happens when {} lost: stop, or resync (everything is copied again).\n  on_position_lost: stop\n\n",
+        if is_mysql { "the log that is needed is" } else { "the slot or its log is" },
     );
     tables(&mut text, examined);
     let uri = match &config.sink.target {

@@ -108,6 +108,7 @@ fn dispatch(cli: Cli) -> Outcome {
             match args.what {
                 Bench::Merge(args) => block_on(wire::bench_merge(args)),
                 Bench::KafkaFloor(args) => block_on(wire_kafka::bench_floor(args)),
+                Bench::KafkaProduce(args) => block_on(wire_kafka::bench_produce(args)),
                 Bench::KafkaRead(args) => block_on(wire_kafka::bench_read(args)),
             }
         }

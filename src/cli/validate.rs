@@ -3,7 +3,7 @@
 use super::args::{Global, Output, ValidateArgs};
 use super::output::{out, out_json};
 use super::{Outcome, exit};
-use crate::config::{self, Config, Overrides};
+use crate::config::{self, Config, Overrides, SourceKind};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
@@ -29,16 +29,20 @@ fn text(config: &Config) -> String {
         some => format!(", without {}", join(some)),
     };
     let commit = &config.sink.commit;
+    let kept = match config.source.kind {
+        SourceKind::Postgres => {
+            format!("slot {}, publication {}", config.source.slot, config.source.publication)
+        }
+        SourceKind::MySql => "MySQL or MariaDB: its binary log".to_owned(),
+    };
     format!(
-        "{}: ok\n  pipeline  {}\n  source    {}, password: {}\n            slot {}, publication {}\n  \
+        "{}: ok\n  pipeline  {}\n  source    {}, password: {}\n            {kept}\n  \
          tables    {}{exclude}\n  sink      {}\n            a commit at the latest after {}, {} rows or {}\n  \
          http      {}",
         config.origin,
         config.name,
         config.source.address,
         config.source.password.describe(),
-        config.source.slot,
-        config.source.publication,
         join(&config.tables.include),
         config.sink.target,
         config::format_duration(commit.interval),
@@ -52,13 +56,14 @@ fn as_json(config: &Config) -> Value {
     let list = |patterns: &[config::TablePattern]| {
         patterns.iter().map(ToString::to_string).map(Value::from).collect::<Vec<_>>()
     };
+    let postgres = config.source.kind == SourceKind::Postgres;
     json!({
         "ok": true,
         "config": config.origin.to_string(),
         "name": config.name,
         "source": config.source.address.to_string(),
-        "slot": config.source.slot,
-        "publication": config.source.publication,
+        "slot": postgres.then_some(&config.source.slot),
+        "publication": postgres.then_some(&config.source.publication),
         "tables": {"include": list(&config.tables.include), "exclude": list(&config.tables.exclude)},
         "sink": config.sink.target.to_string(),
         "http": config.http.as_ref().map(|http| http.listen.to_string()),

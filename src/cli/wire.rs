@@ -208,11 +208,16 @@ fn runtime_options(cfg: &Config, opts: RunOptions) -> runtime::Options {
                 .min(cfg.sink.commit.max_bytes),
             unit_age: millis(cfg.sink.commit.interval),
             units_in_flight: UNITS_IN_FLIGHT,
+            one_by_one: writes_events(cfg),
             idle_cut_every: millis(if heartbeat.is_zero() { IDLE_CUT } else { heartbeat }),
         },
         staged_bytes: STAGED_BYTES.min(memory / 8),
         slice_bytes: SLICE_BYTES.min(memory / 16),
-        copy_workers: cfg.snapshot.workers,
+        copies: runtime::Copies {
+            workers: cfg.snapshot.workers,
+            chunk_rows: cfg.snapshot.chunk_rows,
+            short_snapshots: cfg.snapshot.hold == model::SnapshotHold::Chunk,
+        },
         heartbeat,
         snapshots: match opts.snapshot {
             Snapshot::AsNeeded => runtime::Snapshots::Initial,
@@ -378,6 +383,13 @@ pub async fn teardown(cfg: &Config, yes: bool) -> Result<Teardown> {
 /// # Errors
 /// Those of the connection and of [`slot_admin::plan`].
 pub(super) async fn slot(cfg: &Config, wish: Wish, yes: bool) -> Result<SlotPlan> {
+    if cfg.source.kind == model::SourceKind::MySql {
+        return Err(Error::new(
+            codes::CF005,
+            "MySQL and MariaDB keep no place for a reader: there is no slot",
+        )
+        .with_try("strandline checkpoint   shows the position, which stands in the target"));
+    }
     let options = pg_options(cfg).await?;
     let sql = Sql::connect(&options).await?;
     let plan = slot_admin::plan(&sql, &options, wish).await?;

@@ -110,6 +110,30 @@ pub(super) async fn bench_floor(args: super::args::KafkaFloorArgs) -> Result<()>
     Ok(())
 }
 
+/// Prints seconds and CPU seconds of producing, as JSON.
+///
+/// # Errors
+/// `CF003`, `KF001`, `KF004`.
+pub(super) async fn bench_produce(args: super::args::KafkaProduceArgs) -> Result<()> {
+    let property = |text: &String| {
+        let pair = text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+        pair.ok_or_else(|| Error::new(codes::CF003, format!("--property {text} is not KEY=VALUE")))
+    };
+    let cpu = || crate::telemetry::cpu_seconds().unwrap_or_default();
+    let before = cpu();
+    let seconds = bench::produce(&bench::Load {
+        brokers: args.brokers,
+        topic: args.topic,
+        records: args.records,
+        size: args.size,
+        has_headers: !args.no_headers,
+        transaction: args.transaction,
+        properties: args.properties.iter().map(property).collect::<Result<_>>()?,
+    })?;
+    super::output::out(&serde_json::json!({"s": seconds, "cpu": cpu() - before}).to_string());
+    Ok(())
+}
+
 /// Prints what a consumer saw, as JSON.
 ///
 /// # Errors

@@ -1,7 +1,9 @@
 //! The configuration as it works, in the form of the file: defaults included, secrets masked.
 
 use super::kafka::{Acks, KafkaTarget};
-use super::model::{BadRow, Config, NewTable, NumericUnbounded, OriginChoice, PositionLost, SinkTarget};
+use super::model::{
+    BadRow, Config, NewTable, NumericUnbounded, OriginChoice, PositionLost, SinkTarget, SnapshotHold,
+};
 use super::model::{InfinityPolicy, UnknownTypesPolicy};
 use super::secret::{MASK, SecretSource};
 use super::units::{format_duration, format_size};
@@ -29,7 +31,11 @@ pub fn effective(config: &Config) -> Value {
             },
             "overrides": overrides(config),
         },
-        "snapshot": {"workers": config.snapshot.workers},
+        "snapshot": {
+            "workers": config.snapshot.workers,
+            "chunk_rows": config.snapshot.chunk_rows,
+            "hold": match config.snapshot.hold { SnapshotHold::Table => "table", SnapshotHold::Chunk => "chunk" },
+        },
         "sink": sink(config),
         "format": super::format::shown(&config.format),
         "errors": {"bad_row": match config.errors.bad_row { BadRow::Stop => "stop" }},
@@ -249,10 +255,20 @@ fn chosen(options: &WriteOptions, usual: &WriteOptions) -> Map<String, Value> {
 
 fn overrides(config: &Config) -> Value {
     let choices = &config.sink.choices;
-    let tables = choices
-        .tables
-        .iter()
-        .map(|(name, options)| (name.to_string(), Value::Object(chosen(options, &choices.default))));
+    let tables = choices.tables.iter().map(|(name, options)| {
+        let mut map = chosen(options, &choices.default);
+        let mut target = Map::new();
+        if !options.partition_by.is_empty() {
+            target.insert("partition_by".to_owned(), json!(options.partition_by));
+        }
+        if !options.properties.is_empty() {
+            target.insert("properties".to_owned(), json!(options.properties));
+        }
+        if !target.is_empty() {
+            map.insert("target".to_owned(), Value::Object(target));
+        }
+        (name.to_string(), Value::Object(map))
+    });
     Value::Object(tables.collect())
 }
 
@@ -310,7 +326,7 @@ mod tests {
     fn what_is_shown_is_accepted_and_means_the_same() {
         let text = "version: 1\nname: shop\nsource: {host: db, database: shop, user: u, password: {file: /run/x}, \
                     tls: {mode: verify-full, ca: /ca.pem}}\ntables: {include: [\"a.*\"], exclude: [\"a.b\"], \
-                    overrides: {\"a.c\": {write: append}}}\nsink: \
+                    overrides: {\"a.c\": {write: append, target: {partition_by: [d]}}}}\nsink: \
                     {uri: \"file:///lake\", numeric_unbounded: \"decimal(20,4)\", schema_changes: {widen: quarantine}}\n\
                     limits: {memory: 512MiB}\nhttp: {listen: \"127.0.0.1:9187\"}\n";
         let load = |text: &str| {

@@ -135,6 +135,8 @@ pub(super) const KEYS: [&str; 11] = [
 ];
 
 const DEFAULT_MAX_RECORD: u64 = 1_000_000;
+/// The client waits as long for partitions to be added to a transaction: see `sink::kafka::client`.
+const LINGER: Duration = Duration::from_millis(1);
 const FORMS: &str = "write kafka://host:9092,host:9092/prefix";
 
 /// Reads `kafka://broker1:9092,broker2:9092/prefix`; brokers and prefix.
@@ -195,7 +197,7 @@ pub(super) fn read(
     let compression = or(reader, section, "compression", "none", |reader, section, key| {
         reader.choice(section, key, &codecs, &[])
     });
-    let linger = or(reader, section, "linger", Duration::ZERO, |reader, section, key| {
+    let linger = or(reader, section, "linger", LINGER, |reader, section, key| {
         reader.duration(section, key, Duration::ZERO..=Duration::from_secs(60))
     });
     let max_record = or(reader, section, "max_record", DEFAULT_MAX_RECORD, |reader, section, key| {

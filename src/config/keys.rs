@@ -50,13 +50,18 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     SectionKeys { path: "tables", built: &["include", "exclude", "on_new_table", "overrides"], later: &[] },
     SectionKeys {
         path: "tables.overrides.*",
-        built: &["write", "deletes", "truncates", "meta_columns", "images"],
-        later: &["key", "columns", "where", "target"],
+        built: &["write", "deletes", "truncates", "meta_columns", "images", "target"],
+        later: &["key", "columns", "where"],
+    },
+    SectionKeys {
+        path: "tables.overrides.*.target",
+        built: &["partition_by"],
+        later: &["name", "properties"],
     },
     SectionKeys {
         path: "snapshot",
-        built: &["workers"],
-        later: &["mode", "chunk_rows", "max_source_load", "from"],
+        built: &["workers", "chunk_rows", "hold"],
+        later: &["mode", "max_source_load", "from"],
     },
     SectionKeys {
         path: "sink",

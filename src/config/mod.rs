@@ -39,8 +39,8 @@ pub use lookup::{Found, Wanted, find};
 pub use model::{
     BadRow, BudgetAction, CommitConfig, Config, ErrorsConfig, HttpConfig, InfinityPolicy, LimitsConfig,
     LogConfig, LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost,
-    SinkConfig, SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, SourceKind, StoreConfig,
-    TablesConfig, TlsConfig, TlsMode, UnknownTypesPolicy,
+    SinkConfig, SinkTarget, SnapshotConfig, SnapshotHold, SourceAddress, SourceConfig, SourceKind,
+    StoreConfig, TablesConfig, TlsConfig, TlsMode, UnknownTypesPolicy,
 };
 pub use pattern::TablePattern;
 pub use problem::{ConfigError, Mark, Place, Problem, Refusal, Show};

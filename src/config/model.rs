@@ -232,6 +232,20 @@ pub enum PositionLost {
 pub struct SnapshotConfig {
     /// Connections that copy at the same time.
     pub workers: usize,
+    /// Rows of a chunk of a copy.
+    pub chunk_rows: u64,
+    /// How long a snapshot is held.
+    pub hold: SnapshotHold,
+}
+
+/// How long a snapshot of the source is held: it keeps the source from cleaning up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SnapshotHold {
+    /// Until the table is copied.
+    #[default]
+    Table,
+    /// Until the chunk is, where tables are copied in chunks.
+    Chunk,
 }
 
 /// Where the tables go, and how.

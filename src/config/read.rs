@@ -7,8 +7,8 @@ use super::kafka;
 use super::model::{
     BadRow, BudgetAction, CommitConfig, Config, ErrorsConfig, InfinityPolicy, LimitsConfig, LogConfig,
     LogFormat, LogLevel, NewTable, NumericUnbounded, Origin, OriginChoice, PositionLost, SinkConfig,
-    SinkTarget, SnapshotConfig, SourceAddress, SourceConfig, SourceKind, TablesConfig, TlsConfig, TlsMode,
-    UnknownTypesPolicy,
+    SinkTarget, SnapshotConfig, SnapshotHold, SourceAddress, SourceConfig, SourceKind, TablesConfig,
+    TlsConfig, TlsMode, UnknownTypesPolicy,
 };
 use super::operate;
 use super::pattern::TablePattern;
@@ -35,10 +35,11 @@ const DEFAULT_PUBLICATION: &str = "strandline_pub";
 const DEFAULT_TABLES: &str = "public.*";
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(10);
 const DEFAULT_WORKERS: u64 = 4;
+const DEFAULT_CHUNK_ROWS: u64 = 2_000_000;
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 const DEFAULT_MAX_ROWS: u64 = 500_000;
 const DEFAULT_MAX_BYTES: u64 = 256 * MEBIBYTE;
-const KAFKA_INTERVAL: Duration = Duration::from_millis(5);
+const KAFKA_INTERVAL: Duration = Duration::ZERO;
 const KAFKA_MAX_ROWS: u64 = 50_000;
 const KAFKA_MAX_BYTES: u64 = 4 * MEBIBYTE;
 const HOUR: Duration = Duration::from_secs(3600);
@@ -493,7 +494,13 @@ fn read_snapshot(reader: &mut Reader<'_>, top: Section<'_>) -> Option<SnapshotCo
     let workers = or_default(reader, section, "workers", DEFAULT_WORKERS, |reader, section, key| {
         reader.number(section, key, 1..=64)
     })?;
-    Some(SnapshotConfig { workers: usize::try_from(workers).ok()? })
+    let chunk_rows = or_default(reader, section, "chunk_rows", DEFAULT_CHUNK_ROWS, |reader, section, key| {
+        reader.number(section, key, 1..=u64::from(u32::MAX))
+    });
+    let hold = or_default(reader, section, "hold", SnapshotHold::Table, |reader, section, key| {
+        reader.choice(section, key, &[("table", SnapshotHold::Table), ("chunk", SnapshotHold::Chunk)], &[])
+    });
+    Some(SnapshotConfig { workers: usize::try_from(workers).ok()?, chunk_rows: chunk_rows?, hold: hold? })
 }
 
 fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -> Option<SinkConfig> {
@@ -642,7 +649,7 @@ fn refuse_format(reader: &mut Reader<'_>, top: Section<'_>) {
 fn read_commit(reader: &mut Reader<'_>, sink: Section<'_>, is_kafka: bool) -> Option<CommitConfig> {
     let section = reader.section(sink.entry("commit").map(|e| &e.value), "sink.commit");
     let (interval, shortest, rows, bytes) = if is_kafka {
-        (KAFKA_INTERVAL, Duration::from_millis(1), KAFKA_MAX_ROWS, KAFKA_MAX_BYTES)
+        (KAFKA_INTERVAL, Duration::ZERO, KAFKA_MAX_ROWS, KAFKA_MAX_BYTES)
     } else {
         (DEFAULT_INTERVAL, Duration::from_millis(10), DEFAULT_MAX_ROWS, DEFAULT_MAX_BYTES)
     };

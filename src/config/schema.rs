@@ -71,6 +71,8 @@ fn leaf(path: &str) -> Value {
             one_of(&["snapshot", "ignore"], "what happens with a table that is made later")
         }
         "snapshot.workers" => whole("connections that copy at the same time"),
+        "snapshot.chunk_rows" => whole("rows that are copied between two commits, so that a copy can go on"),
+        "snapshot.hold" => one_of(&["table", "chunk"], "how long a snapshot is held on the source"),
         "sink.uri" => {
             text("file:///path, s3://bucket/path, gs://bucket/path, abfss://container@account/path")
         }

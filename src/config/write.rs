@@ -2,14 +2,14 @@
 
 use super::pattern::TablePattern;
 use super::problem::{Refusal, Show};
-use super::reader::{Reader, Repeat, Section};
+use super::reader::{Reader, Repeat, Section, not_empty};
 use super::tree::{Entry, Value};
 use super::units::parse_duration;
 use crate::error::codes;
 use crate::schema::TableName;
 use crate::sink::write::{
     Deletes, Images, Maintenance, MetaColumns, OnForeignChange, Truncates, Vacuum, WriteChoices, WriteMode,
-    WriteOptions,
+    WriteOptions, interval_ms,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -82,7 +82,8 @@ fn read_overrides(
     for entry in named {
         let name = TablePattern::parse(&entry.key).ok().and_then(|pattern| pattern.exact());
         let section = reader.section(Some(&entry.value), "tables.overrides.*");
-        match (name, read_options(reader, section, default)) {
+        let options = read_options(reader, section, default);
+        match (name, options.and_then(|options| read_target(reader, section, options))) {
             (Some(name), Some(options)) => {
                 found.insert(name, options);
             }
@@ -96,6 +97,55 @@ fn read_overrides(
         }
     }
     is_right.then_some(found)
+}
+
+/// `tables.overrides.*.target`.
+fn read_target(
+    reader: &mut Reader<'_>,
+    section: Section<'_>,
+    mut options: WriteOptions,
+) -> Option<WriteOptions> {
+    let Some(entry) = section.entry("target") else { return Some(options) };
+    let target = reader.section(Some(&entry.value), "tables.overrides.*.target");
+    if target.entry("partition_by").is_some() {
+        options.partition_by = reader.list(target, "partition_by", "[order_date]", not_empty)?;
+    }
+    if let Some(entry) = target.entry("properties") {
+        let pairs = reader.pairs(target, "properties")?;
+        for (key, value) in pairs {
+            if let Err(advice) = check_property(&key, &value) {
+                let message = format!("target.properties: \"{key}\" cannot be set to this");
+                reader.report(codes::CF003, entry.key_mark, Show::UpToMark, message, advice);
+                return None;
+            }
+            options.properties.insert(key, value);
+        }
+    }
+    Some(options)
+}
+
+/// Properties of Delta's that ask for something which we do not do are refused.
+fn check_property(key: &str, value: &str) -> Result<(), &'static str> {
+    match key {
+        "delta.enableChangeDataFeed" if matches!(value, "true" | "false") => Ok(()),
+        "delta.enableChangeDataFeed" => Err("write \"true\" or \"false\""),
+        "delta.deletedFileRetentionDuration" | "delta.logRetentionDuration"
+            if interval_ms(value).is_some() =>
+        {
+            Ok(())
+        }
+        "delta.deletedFileRetentionDuration" | "delta.logRetentionDuration" => {
+            Err("write an interval: \"interval 7 days\"")
+        }
+        "delta.checkpointInterval" if value.parse::<u32>().is_ok_and(|every| every > 0) => Ok(()),
+        "delta.checkpointInterval" => Err("write a number of commits: \"100\""),
+        _ if key.starts_with("delta.") => Err(
+            "of Delta's own properties these can be set: delta.enableChangeDataFeed, delta.checkpointInterval, \
+             delta.deletedFileRetentionDuration, delta.logRetentionDuration",
+        ),
+        _ if key.starts_with("strandline.") => Err("these are the program's own"),
+        _ => Ok(()),
+    }
 }
 
 fn read_options(
@@ -146,7 +196,14 @@ fn read_options(
             "set write: append or both, or remove it",
         );
     }
-    read.is_right.then_some(WriteOptions { write, deletes, truncates, meta, images })
+    read.is_right.then_some(WriteOptions {
+        write,
+        deletes,
+        truncates,
+        meta,
+        images,
+        ..WriteOptions::default()
+    })
 }
 
 struct Choices<'r, 'a, 'n> {

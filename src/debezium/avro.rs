@@ -105,6 +105,8 @@ impl Out for Avro<'_> {
 
     fn field(&mut self, _label: &[u8], _at: usize) {}
 
+    fn listed(&mut self, _label: &[u8], _at: usize) {}
+
     fn end_struct(&mut self) {}
 
     fn begin_map(&mut self, items: usize) {

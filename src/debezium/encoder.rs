@@ -2,7 +2,7 @@
 
 use super::avro::Avro;
 use super::connect::{Schema, Type};
-use super::envelope::{Envelope, Parts};
+use super::envelope::{Common, Envelope, Parts};
 use super::flat::Flat;
 use super::image::{Fault, Image, MakeOut, Rows, WriteWith};
 use super::native::Native;
@@ -16,8 +16,9 @@ use crate::error::{Code, Error, Result, codes};
 use crate::event::{ChangeBatch, Op, SnapshotPoint, Txn};
 use crate::position::{CommitLsn, Lsn};
 use crate::schema::TableSchema;
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Which place a row has in its snapshot: `source.snapshot`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,7 +105,7 @@ pub(super) struct JsonOuts {
 }
 
 impl JsonOuts {
-    fn over<'a>(&self, out: &'a mut Vec<u8>) -> Json<'a> {
+    pub(super) fn over<'a>(&self, out: &'a mut Vec<u8>) -> Json<'a> {
         Json { out, decimals: self.decimals, with_schema: self.with_schema }
     }
 }
@@ -205,6 +206,8 @@ pub struct Encoder {
     key_frame: Frame,
     value_frame: Frame,
     headers: Arc<SharedHeaders>,
+    /// Bytes of a row's records in the last batch, and some: so that the buffer need not grow.
+    typical: AtomicUsize,
 }
 
 /// A row of an image, if there is one.
@@ -214,6 +217,26 @@ type RowOf<'a> = Option<(&'a Rows<'a>, usize)>;
 struct Key {
     whole: Range<usize>,
     bare: Option<Range<usize>>,
+}
+
+/// Where records go, and what is rendered already for them.
+struct Target<'a> {
+    records: &'a mut Records,
+    common: Common,
+}
+
+impl Deref for Target<'_> {
+    type Target = Records;
+
+    fn deref(&self) -> &Records {
+        self.records
+    }
+}
+
+impl DerefMut for Target<'_> {
+    fn deref_mut(&mut self) -> &mut Records {
+        self.records
+    }
 }
 
 impl Encoder {
@@ -255,6 +278,7 @@ impl Encoder {
             key_frame: Frame::new(options.encoding, key_schema.as_ref().unwrap_or(&none)),
             value_frame: Frame::new(options.encoding, &value_schema),
             headers: Arc::new(shared_headers(options)),
+            typical: AtomicUsize::default(),
             schema: Arc::clone(schema),
             options: Arc::clone(options),
             outs,
@@ -309,9 +333,13 @@ impl Encoder {
     pub fn encode(&self, batch: &ChangeBatch, occasion: &Occasion, out: &mut Records) -> Result<()> {
         let mark = (out.entries.len(), out.bytes.len());
         out.shared = Arc::clone(&self.headers);
+        out.entries.reserve(batch.len());
+        out.bytes.reserve(batch.len() * self.typical.load(Ordering::Relaxed));
         let result = self.encode_all(batch, occasion, out);
         if result.is_err() {
             out.truncate(mark.0, mark.1);
+        } else if let Some(typical) = (out.bytes.len() - mark.1).checked_div(batch.len()) {
+            self.typical.store(typical + typical / 16, Ordering::Relaxed);
         }
         result
     }
@@ -331,6 +359,7 @@ impl Encoder {
         };
         let mut runs = batch.runs.iter().peekable();
         let mut txn: Option<(Txn, Option<CommitLsn>)> = None;
+        let mut out = Target { records: out, common: Common::default() };
         for (row, &op) in batch.ops.iter().enumerate() {
             while let Some(run) = runs.next_if(|run| run.first_row as usize <= row) {
                 txn = Some((run.txn, run.end));
@@ -340,7 +369,7 @@ impl Encoder {
                 let at = *index.get(row)?;
                 (at != crate::event::Before::NONE).then_some((rows, at as usize))
             });
-            self.encode_row(&change, old, &after, out).map_err(|fault| self.error(fault))?;
+            self.encode_row(&change, old, &after, &mut out).map_err(|fault| self.error(fault))?;
         }
         Ok(())
     }
@@ -350,7 +379,7 @@ impl Encoder {
         change: &Change,
         old: RowOf<'_>,
         after: &Rows<'_>,
-        out: &mut Records,
+        out: &mut Target<'_>,
     ) -> Result<(), Fault> {
         let new = Some((after, change.row));
         match change.op {
@@ -382,7 +411,7 @@ impl Encoder {
         change: &Change,
         (old_key, old): (&Key, (&Rows<'_>, usize)),
         (key, new): (&Key, RowOf<'_>),
-        out: &mut Records,
+        out: &mut Target<'_>,
     ) -> Result<(), Fault> {
         let header = self.bare(key, new, out)?;
         self.delete(change, Some(old_key), KeyHeader::New(header), Some(old), out)?;
@@ -396,7 +425,7 @@ impl Encoder {
         key: Option<&Key>,
         header: KeyHeader,
         old: RowOf<'_>,
-        out: &mut Records,
+        out: &mut Target<'_>,
     ) -> Result<(), Fault> {
         if self.skips(Op::Delete) {
             return Ok(());
@@ -438,16 +467,23 @@ impl Encoder {
         key: Option<&Key>,
         key_header: KeyHeader,
         (before, after): (RowOf<'_>, RowOf<'_>),
-        out: &mut Records,
+        out: &mut Target<'_>,
     ) -> Result<(), Fault> {
         if self.skips(op) || (op == Op::Truncate && matches!(self.form, Form::Flat(_))) {
             return Ok(());
         }
         let start = out.bytes.len();
         let parts = Parts { op, before, after, change, row: &self.row };
-        let hole = match &self.outs {
-            Outs::Json(json) => self.write_value(&parts, &mut json.over(&mut out.bytes))?,
-            Outs::Avro => self.write_value(&parts, &mut Avro { out: &mut out.bytes })?,
+        let Target { records, common } = out;
+        let hole = match (&self.outs, &self.form) {
+            (Outs::Json(json), Form::Envelope(envelope)) => {
+                records.bytes.extend_from_slice(&self.value_frame.open);
+                let hole = envelope.write_json(&parts, json, common, &mut records.bytes)?;
+                records.bytes.extend_from_slice(&self.value_frame.close);
+                Some(hole)
+            }
+            (Outs::Json(json), _) => self.write_value(&parts, &mut json.over(&mut records.bytes))?,
+            (Outs::Avro, _) => self.write_value(&parts, &mut Avro { out: &mut records.bytes })?,
         };
         let value = start..out.bytes.len();
         let own_headers = self.own_headers(change, op, out);
@@ -484,7 +520,7 @@ impl Encoder {
     }
 
     /// Writes a row's key; `None` for a table without one.
-    fn write_key(&self, row: RowOf<'_>, out: &mut Records) -> Result<Option<Key>, Fault> {
+    fn write_key(&self, row: RowOf<'_>, out: &mut Target<'_>) -> Result<Option<Key>, Fault> {
         let (Some(image), Some((rows, row))) = (&self.key, row) else { return Ok(None) };
         let start = out.bytes.len();
         out.bytes.extend_from_slice(&self.key_frame.open);
@@ -504,7 +540,7 @@ impl Encoder {
     }
 
     /// The key as bare JSON, for a header.
-    fn bare(&self, key: &Key, row: RowOf<'_>, out: &mut Records) -> Result<Range<usize>, Fault> {
+    fn bare(&self, key: &Key, row: RowOf<'_>, out: &mut Target<'_>) -> Result<Range<usize>, Fault> {
         if let Some(bare) = &key.bare {
             return Ok(bare.clone());
         }
@@ -516,7 +552,7 @@ impl Encoder {
         Ok(start..out.bytes.len())
     }
 
-    fn own_headers(&self, change: &Change, op: Op, out: &mut Records) -> Range<usize> {
+    fn own_headers(&self, change: &Change, op: Op, out: &mut Target<'_>) -> Range<usize> {
         let start = out.bytes.len();
         if let Form::Flat(flat) = &self.form {
             flat.write_headers(change, op, &mut out.bytes);

@@ -1,11 +1,12 @@
 //! Debezium's envelope: before, after, source, transaction, op, times.
 
 use super::connect::{Schema, Type, names};
-use super::encoder::{Change, Outs};
+use super::encoder::{Change, JsonOuts, Marker, Outs};
 use super::image::{Fault, Image, MakeOut, Rows, WriteWith};
 use super::options::{Connector, Options};
 use super::out::{Nullness, Out, label};
 use crate::event::Op;
+use crate::position::Lsn;
 use crate::schema::TableSchema;
 use std::ops::Range;
 
@@ -59,6 +60,17 @@ impl Source {
 
     pub(super) fn write<O: Out>(&self, change: &Change, out: &mut O) {
         let optional = Nullness::Optional;
+        self.write_head(change, out);
+        out.field(b"\"sequence\":", 6);
+        out.some(optional);
+        out.text(&sequence(change));
+        self.write_middle(change, out);
+        out.some(optional);
+        out.integer(change.lsn.raw().cast_signed());
+        write_rest(out);
+    }
+
+    fn write_head<O: Out>(&self, change: &Change, out: &mut O) {
         out.begin_struct();
         out.raw(&self.head);
         out.field(b"\"ts_ms\":", 3);
@@ -67,9 +79,11 @@ impl Source {
         out.some(Nullness::OptionalWithDefault);
         out.text(change.marker.as_str());
         out.raw(&self.db);
-        out.field(b"\"sequence\":", 6);
-        out.some(optional);
-        out.text(&sequence(change));
+    }
+
+    /// From behind the sequence to before the address.
+    fn write_middle<O: Out>(&self, change: &Change, out: &mut O) {
+        let optional = Nullness::Optional;
         out.field(b"\"ts_us\":", 7);
         out.some(optional);
         out.integer(change.source_us);
@@ -86,15 +100,64 @@ impl Source {
             None => out.null(optional),
         }
         out.field(b"\"lsn\":", 12);
-        out.some(optional);
-        out.integer(change.lsn.raw().cast_signed());
-        out.field(b"\"xmin\":", 13);
-        out.null(optional);
-        out.field(b"\"origin\":", 14);
-        out.null(optional);
-        out.field(b"\"origin_lsn\":", 15);
-        out.null(optional);
-        out.end_struct();
+    }
+}
+
+/// From behind the address.
+fn write_rest<O: Out>(out: &mut O) {
+    let optional = Nullness::Optional;
+    out.field(b"\"xmin\":", 13);
+    out.null(optional);
+    out.field(b"\"origin\":", 14);
+    out.null(optional);
+    out.field(b"\"origin_lsn\":", 15);
+    out.null(optional);
+    out.end_struct();
+}
+
+/// What the events of a transaction have in common, as JSON: rendered once, then copied around each one's address.
+#[derive(Debug, Default)]
+pub(super) struct Common {
+    /// Of what it is: transaction, the one before, moment of the commit, marker, our moment.
+    of: Option<(Option<u64>, Option<Lsn>, i64, Marker, i64)>,
+    /// To the address within the sequence; from there to the address itself; from there to the transaction block.
+    parts: [Vec<u8>; 3],
+    /// From behind the letter of the operation.
+    times: Vec<u8>,
+}
+
+impl Common {
+    fn render(&mut self, source: &Source, change: &Change, json: &JsonOuts) {
+        let of = Some((change.xid, change.previous, change.source_us, change.marker, change.now_ns));
+        if self.of == of {
+            return;
+        }
+        self.of = of;
+        let [head, middle, rest] = &mut self.parts;
+        for part in [&mut *head, &mut *middle, &mut *rest, &mut self.times] {
+            part.clear();
+        }
+        let out = &mut json.over(head);
+        out.raw(b",\"source\":");
+        source.write_head(change, out);
+        out.field(b"\"sequence\":", 6);
+        match change.previous {
+            Some(previous) => {
+                out.raw(b"\"[\\\"");
+                out.integer(previous.raw().cast_signed());
+                out.raw(b"\\\",\\\"");
+            }
+            None => out.raw(b"\"[null,\\\""),
+        }
+        let out = &mut json.over(middle);
+        out.raw(b"\\\"]\"");
+        source.write_middle(change, out);
+        let out = &mut json.over(rest);
+        write_rest(out);
+        out.raw(b",\"transaction\":");
+        let out = &mut json.over(&mut self.times);
+        out.raw(b"\"");
+        write_times(change, out);
     }
 }
 
@@ -153,18 +216,53 @@ impl Envelope {
         let hole = hole..out.position();
         out.field(b"\"op\":", 4);
         out.text(parts.op.letter());
-        out.field(b"\"ts_ms\":", 5);
-        out.some(optional);
-        out.integer(change.now_ns.div_euclid(1_000_000));
-        out.field(b"\"ts_us\":", 6);
-        out.some(optional);
-        out.integer(change.now_ns.div_euclid(1000));
-        out.field(b"\"ts_ns\":", 7);
-        out.some(optional);
-        out.integer(change.now_ns);
-        out.end_struct();
+        write_times(change, out);
         Ok(hole)
     }
+
+    /// The same as JSON, with what is rendered already.
+    pub(super) fn write_json(
+        &self,
+        parts: &Parts<'_>,
+        json: &JsonOuts,
+        common: &mut Common,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Range<usize>, Fault> {
+        common.render(&self.source, parts.change, json);
+        let out = &mut json.over(bytes);
+        out.raw(b"{\"before\":");
+        image(parts.row, parts.before, out)?;
+        out.raw(b",\"after\":");
+        image(parts.row, parts.after, out)?;
+        let mut address = itoa::Buffer::new();
+        let address = address.format(parts.change.lsn.raw().cast_signed()).as_bytes();
+        let [head, middle, rest] = &common.parts;
+        for part in [head, address, middle, address, rest] {
+            out.raw(part);
+        }
+        let hole = out.position();
+        out.raw(b"null");
+        let hole = hole..out.position();
+        out.raw(b",\"op\":\"");
+        out.raw(parts.op.letter().as_bytes());
+        out.raw(&common.times);
+        Ok(hole)
+    }
+}
+
+/// When it was written.
+fn write_times<O: Out>(change: &Change, out: &mut O) {
+    let optional = Nullness::Optional;
+    out.field(b"\"ts_ms\":", 5);
+    out.some(optional);
+    out.integer(change.now_ns.div_euclid(1_000_000));
+    out.field(b"\"ts_us\":", 6);
+    out.some(optional);
+    out.integer(change.now_ns.div_euclid(1000));
+    out.field(b"\"ts_ns\":", 7);
+    out.some(optional);
+    out.integer(change.now_ns);
+    out.end_struct();
 }
 
 /// A row, or nothing.

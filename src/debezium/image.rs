@@ -3,12 +3,12 @@
 use super::column::{self, Compiled};
 use super::connect::{Schema, Type};
 use super::options::Options;
-use super::out::{Nullness, Out, label};
+use super::out::{Nullness, Out, listed};
 use super::topic::adjusted_field_name;
 use super::value::{Cell, Conv, Trouble};
 use crate::schema::TableSchema;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, StringArray};
-use arrow::buffer::BooleanBuffer;
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
     TimeUnit, TimestampMicrosecondType,
@@ -69,14 +69,15 @@ impl<'a> Bound<'a> {
 
 /// Row images of a batch.
 pub(super) struct Rows<'a> {
-    columns: Vec<(Bound<'a>, &'a ArrayRef)>,
+    columns: Vec<(Bound<'a>, Option<&'a NullBuffer>)>,
     unchanged: &'a [Option<BooleanBuffer>],
 }
 
 impl<'a> Rows<'a> {
     /// `None`: an array of a type that no column has.
     pub(super) fn new(arrays: &'a [ArrayRef], unchanged: &'a [Option<BooleanBuffer>]) -> Option<Self> {
-        let columns = arrays.iter().map(|array| Some((Bound::new(array)?, array))).collect::<Option<_>>()?;
+        let columns =
+            arrays.iter().map(|array| Some((Bound::new(array)?, array.nulls()))).collect::<Option<_>>()?;
         Some(Rows { columns, unchanged })
     }
 
@@ -86,8 +87,8 @@ impl<'a> Rows<'a> {
 
     #[inline]
     fn cell(&self, column: usize, row: usize) -> Option<Cell<'a>> {
-        let (bound, array) = self.columns.get(column)?;
-        if array.is_null(row) { None } else { bound.cell(row) }
+        let (bound, nulls) = self.columns.get(column)?;
+        if nulls.is_some_and(|nulls| nulls.is_null(row)) { None } else { bound.cell(row) }
     }
 }
 
@@ -110,6 +111,7 @@ pub(super) struct Field {
     /// Place of the column in the table's schema.
     pub(super) column: usize,
     pub(super) name: String,
+    /// With a comma before it.
     label: Vec<u8>,
     conv: Conv,
     nullness: Nullness,
@@ -183,7 +185,7 @@ impl Field {
         let default = json.with(&mut default, ShownDefault(&compiled)).map(|()| default);
         let schema = Schema { default, ..compiled.schema };
         let (conv, nullness) = (compiled.conv, compiled.nullness);
-        Field { column, label: label(&name), name, conv, nullness, schema, when_null, placeholder }
+        Field { column, label: listed(&name), name, conv, nullness, schema, when_null, placeholder }
     }
 }
 
@@ -232,7 +234,7 @@ impl Image {
     #[inline]
     pub(super) fn write_fields<O: Out>(&self, rows: &Rows<'_>, row: usize, out: &mut O) -> Result<(), Fault> {
         for (at, field) in self.fields.iter().enumerate() {
-            out.field(&field.label, at);
+            out.listed(&field.label, at);
             match rows.cell(field.column, row) {
                 Some(cell) if !field.conv.is_void(cell) => {
                     if field.nullness.is_optional() {

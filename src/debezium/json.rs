@@ -13,11 +13,40 @@ pub(super) fn string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
+/// Quoted, of text that holds nothing to be escaped.
+#[inline]
+pub(super) fn plain(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+}
+
+/// Whether none of eight bytes needs anything: no control character, quote or backslash, and none that begins a
+/// character of four bytes.
+#[inline]
+fn is_plain(eight: [u8; 8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = ONES << 7;
+    let word = u64::from_le_bytes(eight);
+    let has_zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    let quote = has_zero(word ^ ONES * u64::from(b'"'));
+    let backslash = has_zero(word ^ ONES * u64::from(b'\\'));
+    let of_four = word & word << 1 & word << 2 & word << 3;
+    (control | quote | backslash | of_four) & HIGH == 0
+}
+
 /// What stands between the quotes. Bytes that need nothing are copied in stretches.
 fn escaped(bytes: &[u8], out: &mut Vec<u8>) {
     let mut plain = 0;
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
+        if let Some(Ok(eight)) = bytes.get(at..at + 8).map(<[u8; 8]>::try_from)
+            && is_plain(eight)
+        {
+            at += 8;
+            continue;
+        }
         // The first byte of four: the others of UTF-8 stay as they are.
         if byte >= 0x20 && byte != b'"' && byte != b'\\' && byte < 0xF0 {
             at += 1;
@@ -59,24 +88,9 @@ fn unit(unit: u16, out: &mut Vec<u8>) {
 }
 
 /// A whole number.
+#[inline]
 pub(super) fn integer(value: i64, out: &mut Vec<u8>) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    let mut rest = value.unsigned_abs();
-    loop {
-        at -= 1;
-        if let Some(digit) = digits.get_mut(at) {
-            *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        }
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if value < 0 {
-        out.push(b'-');
-    }
-    out.extend_from_slice(digits.get(at..).unwrap_or_default());
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Bytes, quoted, in base64.
@@ -95,7 +109,7 @@ pub(super) fn double(value: f64, out: &mut Vec<u8>) {
     if !value.is_finite() {
         return not_finite(value.is_nan(), value > 0.0, out);
     }
-    java(value.is_sign_negative(), &value.abs(), out);
+    java(value.is_sign_negative(), value.is_subnormal(), value.abs(), out);
 }
 
 /// A float as `Float.toString` prints it.
@@ -103,7 +117,7 @@ pub(super) fn float(value: f32, out: &mut Vec<u8>) {
     if !value.is_finite() {
         return not_finite(value.is_nan(), value > 0.0, out);
     }
-    java(value.is_sign_negative(), &value.abs(), out);
+    java(value.is_sign_negative(), value.is_subnormal(), value.abs(), out);
 }
 
 fn not_finite(is_nan: bool, is_positive: bool, out: &mut Vec<u8>) {
@@ -114,31 +128,48 @@ fn not_finite(is_nan: bool, is_positive: bool, out: &mut Vec<u8>) {
     });
 }
 
-/// Java's form of the shortest digits, but two of them at least (`4.9E-324`): plain from 10⁻³ to below 10⁷, else
-/// with an exponent; at least one digit of fraction.
-fn java(is_negative: bool, magnitude: &impl LowerExp, out: &mut Vec<u8>) {
+/// Java's form of the shortest digits: plain from 10⁻³ to below 10⁷, else with an exponent; at least one digit of
+/// fraction.
+fn java<F: ryu::Float + LowerExp>(is_negative: bool, is_subnormal: bool, magnitude: F, out: &mut Vec<u8>) {
     if is_negative {
         out.push(b'-');
     }
-    let mut buffer = [0u8; 40];
-    let mut text = digits(&mut buffer, format_args!("{magnitude:e}"));
-    if text.get(1) == Some(&b'e') {
-        text = digits(&mut buffer, format_args!("{magnitude:.1e}"));
+    let mut buffer = ryu::Buffer::new();
+    let mut text = buffer.format_finite(magnitude).as_bytes();
+    // Java has two digits at least: `4.9E-324`. The second is none but zero, unless digits are as rare as here.
+    let mut two = [0u8; 40];
+    if is_subnormal
+        && text.iter().take_while(|&&byte| byte != b'e').filter(|b| b.is_ascii_digit()).count() < 3
+    {
+        text = digits(&mut two, format_args!("{magnitude:.1e}"));
     }
     let at = text.iter().position(|&byte| byte == b'e').unwrap_or(text.len());
     let (mantissa, exponent) = text.split_at(at);
     let exponent: i32 =
         std::str::from_utf8(exponent).ok().and_then(|e| e.get(1..)?.parse().ok()).unwrap_or(0);
-    let mut shortest = [0u8; 20];
-    let mut count = 0;
-    for (slot, digit) in shortest.iter_mut().zip(mantissa.iter().filter(|byte| byte.is_ascii_digit())) {
-        *slot = *digit;
-        count += 1;
+    // The digits from the first that is not zero, and the power of ten of that one.
+    let (mut shortest, mut count) = ([0u8; 20], 0);
+    let (mut power, mut has_point) = (exponent - 1, false);
+    for &byte in mantissa {
+        match byte {
+            b'.' => has_point = true,
+            b'0' if count == 0 => power -= i32::from(has_point),
+            digit => {
+                power += i32::from(!has_point);
+                if let Some(slot) = shortest.get_mut(count) {
+                    *slot = digit;
+                    count += 1;
+                }
+            }
+        }
+    }
+    if count == 0 {
+        return out.extend_from_slice(b"0.0");
     }
     while count > 1 && shortest.get(count - 1) == Some(&b'0') {
         count -= 1;
     }
-    positioned(shortest.get(..count).unwrap_or_default(), exponent, out);
+    positioned(shortest.get(..count).unwrap_or_default(), power, out);
 }
 
 /// Formats into the buffer.
@@ -159,15 +190,11 @@ fn positioned(digits: &[u8], exponent: i32, out: &mut Vec<u8>) {
         }
         0..=6 => {
             let whole = usize::try_from(exponent).unwrap_or(0) + 1;
-            for at in 0..whole.max(digits.len()) {
-                if at == whole {
-                    out.push(b'.');
-                }
-                out.push(digits.get(at).copied().unwrap_or(b'0'));
-            }
-            if digits.len() <= whole {
-                out.extend_from_slice(b".0");
-            }
+            let (before, behind) = digits.split_at(whole.min(digits.len()));
+            out.extend_from_slice(before);
+            (before.len()..whole).for_each(|_| out.push(b'0'));
+            out.push(b'.');
+            out.extend_from_slice(if behind.is_empty() { b"0" } else { behind });
         }
         _ => {
             let (first, rest) = digits.split_at(1.min(digits.len()));
@@ -214,6 +241,39 @@ mod tests {
         assert_eq!(shown(|out| float(f32::from_bits(1), out)), "1.4E-45");
         for value in [0, -1, i64::MAX, i64::MIN, 1234567890] {
             assert_eq!(shown(|out| integer(value, out)), value.to_string());
+        }
+    }
+
+    /// Digits as the standard library finds them: of a sample of doubles and floats.
+    #[test]
+    fn digits_are_the_shortest_that_come_back() {
+        let mut state = 7u64;
+        for at in 0..20_000 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let value = if at % 2 == 0 { f64::from_bits(state) } else { (state >> 40) as f64 / 1000.0 };
+            if !value.is_finite() {
+                continue;
+            }
+            let text = shown(|out| double(value, out));
+            assert_eq!(text.parse::<f64>().unwrap().to_bits(), value.to_bits(), "{text}");
+            let count = |text: &str| {
+                let mantissa = text.split(['e', 'E']).next().unwrap().replace(['.', '-'], "");
+                mantissa.trim_matches('0').len()
+            };
+            assert!(value.is_subnormal() || count(&text) == count(&format!("{value:e}")), "{text} {value:e}");
+        }
+    }
+
+    #[test]
+    fn every_place_of_eight_is_escaped() {
+        for (what, escaped) in [('"', "\\\""), ('\\', "\\\\"), ('\n', "\\n"), ('😀', "\\uD83D\\uDE00")] {
+            for at in 0..20 {
+                let text = format!("{}{what}{}é\u{7f}", "x".repeat(at), "y".repeat(20 - at));
+                let expected = format!("\"{}{escaped}{}é\u{7f}\"", "x".repeat(at), "y".repeat(20 - at));
+                assert_eq!(shown(|out| string(&text, out)), expected);
+            }
         }
     }
 

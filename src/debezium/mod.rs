@@ -38,6 +38,7 @@ mod encoder;
 mod envelope;
 mod flat;
 mod image;
+mod iso;
 mod json;
 mod native;
 mod options;

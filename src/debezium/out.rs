@@ -44,6 +44,10 @@ pub(super) trait Out {
     fn float(&mut self, value: f32);
     fn double(&mut self, value: f64);
     fn text(&mut self, value: &str);
+    /// Text of which it is known that it has nothing to be escaped.
+    fn plain(&mut self, value: &str) {
+        self.text(value);
+    }
     fn bytes(&mut self, value: &[u8]);
     /// An unscaled number, two's complement.
     fn decimal(&mut self, unscaled: &[u8], number: impl FnOnce() -> Decimal);
@@ -54,6 +58,8 @@ pub(super) trait Out {
     fn begin_struct(&mut self);
     /// Before the field of this number. `label`: its name as JSON, with quotes and colon.
     fn field(&mut self, label: &[u8], at: usize);
+    /// The same, of a label with a comma before it.
+    fn listed(&mut self, label: &[u8], at: usize);
     fn end_struct(&mut self);
     /// A map with text keys.
     fn begin_map(&mut self, items: usize);
@@ -126,6 +132,11 @@ impl Out for Json<'_> {
         json::string(value, self.out);
     }
 
+    #[inline]
+    fn plain(&mut self, value: &str) {
+        json::plain(value, self.out);
+    }
+
     fn bytes(&mut self, value: &[u8]) {
         json::bytes(value, self.out);
     }
@@ -161,6 +172,12 @@ impl Out for Json<'_> {
     }
 
     #[inline]
+    fn listed(&mut self, label: &[u8], at: usize) {
+        let comma = usize::from(at == 0);
+        self.out.extend_from_slice(label.get(comma..).unwrap_or_default());
+    }
+
+    #[inline]
     fn end_struct(&mut self) {
         self.out.push(b'}');
     }
@@ -190,6 +207,13 @@ impl Out for Json<'_> {
     fn may_nest(&self) -> bool {
         !self.with_schema
     }
+}
+
+/// A field's label with a comma before it.
+pub(super) fn listed(name: &str) -> Vec<u8> {
+    let mut listed = vec![b','];
+    listed.extend_from_slice(&label(name));
+    listed
 }
 
 /// A field's label.
@@ -223,6 +247,7 @@ impl Out for Nowhere {
     fn end_array(&mut self, _items: usize) {}
     fn begin_struct(&mut self) {}
     fn field(&mut self, _label: &[u8], _at: usize) {}
+    fn listed(&mut self, _label: &[u8], _at: usize) {}
     fn end_struct(&mut self) {}
     fn begin_map(&mut self, _items: usize) {}
     fn map_key(&mut self, _key: &str, _at: usize) {}

@@ -1,6 +1,7 @@
 //! From one cell to one value in the form that the column's schema announces.
 
 use super::decimal::{self, Decimal};
+use super::iso::{self, Short};
 use super::options::BinaryMode;
 use super::out::{Nullness, Out, Pair};
 use super::text::{self, Item};
@@ -130,9 +131,9 @@ impl Conv {
             (Conv::Float, Cell::Float(value)) => out.float(value),
             (Conv::Double | Conv::DecimalDouble, Cell::Double(value)) => out.double(value),
             (Conv::DateDays, Cell::Int(days)) => out.integer(days),
-            (Conv::DateIso, Cell::Int(days)) => out.text(&iso_date(days)),
+            (Conv::DateIso, Cell::Int(days)) => out.plain(iso::date(days).as_str()),
             (Conv::Timestamp(unit), Cell::Int(micros)) => return timestamp(*unit, micros, out),
-            (Conv::Zoned(digits), Cell::Int(micros)) => zoned(*digits, micros, out),
+            (Conv::Zoned(digits), Cell::Int(micros)) => out.plain(iso::zoned(*digits, micros).as_str()),
             (Conv::Octets(mode), Cell::Bytes(bytes)) => octets(*mode, bytes, out),
             (Conv::Geometry, Cell::Bytes(bytes)) => geometry(bytes, out),
             (_, Cell::Decimal(value, scale)) => return self.write_decimal(value, scale, out),
@@ -185,11 +186,13 @@ impl Conv {
             Conv::Float => out.float(text.parse().map_err(|_| form)?),
             Conv::Double => out.double(text.parse().map_err(|_| form)?),
             Conv::DateDays => out.integer(text::date(text).ok_or(form)?.into()),
-            Conv::DateIso => out.text(&iso_date(text::date(text).ok_or(form)?.into())),
+            Conv::DateIso => out.plain(iso::date(text::date(text).ok_or(form)?.into()).as_str()),
             Conv::Time(unit) => time(*unit, text::time(text).ok_or(form)?, out),
-            Conv::TimeTz => out.text(&iso_time_tz(text::time_with_zone(text).ok_or(form)?)),
+            Conv::TimeTz => out.plain(iso::time_tz(text::time_with_zone(text).ok_or(form)?).as_str()),
             Conv::Timestamp(unit) => return timestamp(*unit, text::timestamp(text).ok_or(form)?, out),
-            Conv::Zoned(digits) => zoned(*digits, text::timestamp(text).ok_or(form)?, out),
+            Conv::Zoned(digits) => {
+                out.plain(iso::zoned(*digits, text::timestamp(text).ok_or(form)?).as_str());
+            }
             Conv::IntervalMicros => out.integer(text::interval(text).ok_or(form)?.as_micros()),
             Conv::IntervalIso => out.text(&text::interval(text).ok_or(form)?.as_iso()),
             Conv::Octets(mode) => octets(*mode, &text::hex(text).ok_or(form)?, out),
@@ -270,7 +273,7 @@ impl Conv {
             Conv::Bool | Conv::BitBool => out.boolean(false),
             Conv::Int | Conv::DateDays | Conv::IntervalMicros => out.integer(0),
             Conv::Time(unit) => time(*unit, 0, out),
-            Conv::Timestamp(Unit::Iso) => out.text(&iso_timestamp(0)),
+            Conv::Timestamp(Unit::Iso) => out.plain(iso::timestamp(0).as_str()),
             Conv::Timestamp(_) => out.integer(0),
             Conv::Float => out.float(0.0),
             Conv::Double | Conv::DecimalDouble => out.double(0.0),
@@ -279,7 +282,7 @@ impl Conv {
             Conv::DecimalText => out.text(&Decimal::of(0, scale).plain()),
             Conv::Bits | Conv::Octets(BinaryMode::Bytes) | Conv::OctetsOfText => out.bytes(&[]),
             Conv::Text | Conv::Octets(_) => out.text(""),
-            Conv::DateIso => out.text(&iso_date(0)),
+            Conv::DateIso => out.plain(iso::date(0).as_str()),
             Conv::TimeTz => out.text("00:00:00Z"),
             Conv::Zoned(_) => out.text("1970-01-01T00:00:00Z"),
             Conv::IntervalIso => out.text(&text::Interval::default().as_iso()),
@@ -506,10 +509,10 @@ fn time<O: Out>(unit: Unit, micros: i64, out: &mut O) {
         Unit::Micros => out.integer(micros),
         Unit::Nanos => out.integer(micros.saturating_mul(1000)),
         Unit::Iso => {
-            let mut text = String::new();
-            clock(micros, &mut text);
-            text.push('Z');
-            out.text(&text);
+            let mut text = Short::default();
+            text.clock(micros);
+            text.push(b'Z');
+            out.plain(text.as_str());
         }
     }
 }
@@ -529,101 +532,7 @@ fn timestamp<O: Out>(unit: Unit, micros: i64, out: &mut O) -> Written {
         Unit::Micros => out.integer(micros),
         Unit::Nanos if is_infinite => out.integer(if micros > 0 { i64::MAX } else { i64::MIN }),
         Unit::Nanos => out.integer(micros.checked_mul(1000).ok_or(Trouble::Range)?),
-        Unit::Iso => out.text(&iso_timestamp(micros)),
+        Unit::Iso => out.plain(iso::timestamp(micros).as_str()),
     }
     Ok(())
-}
-
-const DAY: i64 = 86_400_000_000;
-
-fn iso_date(days: i64) -> String {
-    let mut text = String::with_capacity(11);
-    day(days, &mut text);
-    text.push('Z');
-    text
-}
-
-fn iso_timestamp(micros: i64) -> String {
-    let mut text = String::with_capacity(28);
-    day(micros.div_euclid(DAY), &mut text);
-    text.push('T');
-    clock(micros.rem_euclid(DAY), &mut text);
-    text.push('Z');
-    text
-}
-
-fn iso_time_tz(micros: i64) -> String {
-    let mut text = String::with_capacity(16);
-    clock(micros.rem_euclid(DAY), &mut text);
-    text.push('Z');
-    text
-}
-
-/// `2016-11-04`; beyond four digits with a sign, as Java does.
-fn day(days: i64, text: &mut String) {
-    let (year, month, day) = text::civil_of(days);
-    let sign = match year {
-        10_000.. => "+",
-        ..=-1 => "-",
-        _ => "",
-    };
-    text.push_str(sign);
-    padded(year.unsigned_abs(), 4, text);
-    text.push('-');
-    padded(month.into(), 2, text);
-    text.push('-');
-    padded(day.into(), 2, text);
-}
-
-/// `13:51:30.5`: the fraction without zeros at its end.
-fn clock(micros: i64, text: &mut String) {
-    seconds(micros, text);
-    let fraction = micros.rem_euclid(1_000_000).unsigned_abs();
-    if fraction != 0 {
-        text.push('.');
-        padded(fraction, 6, text);
-        text.truncate(text.trim_end_matches('0').len());
-    }
-}
-
-fn seconds(micros: i64, text: &mut String) {
-    let seconds = micros.div_euclid(1_000_000).unsigned_abs();
-    padded(seconds / 3600, 2, text);
-    text.push(':');
-    padded(seconds / 60 % 60, 2, text);
-    text.push(':');
-    padded(seconds % 60, 2, text);
-}
-
-fn padded(value: u64, width: usize, text: &mut String) {
-    let mut digits = [b'0'; 20];
-    let (mut rest, mut at) = (value, digits.len());
-    while rest > 0 || digits.len() - at < width {
-        at -= 1;
-        if let Some(digit) = digits.get_mut(at) {
-            *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        }
-        rest /= 10;
-    }
-    text.push_str(std::str::from_utf8(digits.get(at..).unwrap_or_default()).unwrap_or_default());
-}
-
-fn zoned<O: Out>(digits: u8, micros: i64, out: &mut O) {
-    match micros {
-        i64::MAX => return out.text("infinity"),
-        i64::MIN => return out.text("-infinity"),
-        _ => {}
-    }
-    let mut text = String::with_capacity(28);
-    day(micros.div_euclid(DAY), &mut text);
-    text.push('T');
-    seconds(micros.rem_euclid(DAY), &mut text);
-    if digits > 0 {
-        text.push('.');
-        padded(micros.rem_euclid(1_000_000).unsigned_abs(), 6, &mut text);
-        let excess = 6usize.saturating_sub(digits.into());
-        text.truncate(text.len() - excess);
-    }
-    text.push('Z');
-    out.text(&text);
 }

@@ -4,11 +4,13 @@
 //! source transactions; [`TxnRun`] says which rows belong to which. Decisions are made on control items
 //! beside the batches, never on cell values.
 
+mod chunks;
 mod copy;
 mod frame;
 mod mask;
 mod origin;
 
+pub use chunks::{ChunkKey, Chunks, KeyRange};
 pub use copy::{CopyPart, CopyWriter, SnapshotPoint};
 pub use frame::{Frame, FrameMark, Images};
 pub(crate) use mask::Mask;

@@ -165,6 +165,10 @@ impl Coordinator {
             Input::CutCommitted { position } => self.cut_committed(position, out),
             Input::CopyStarted { table } => {
                 self.drop_table(table);
+                // What was to be reached is not, while a table is left behind.
+                if self.phase == Phase::Stopping && self.target.is_some() {
+                    self.phase = Phase::Running;
+                }
                 self.copying.insert(table, self.stream.received().max(self.cut.position));
             }
             Input::TableLive { table, progress } => self.table_live(table, progress, out),
@@ -358,7 +362,8 @@ impl Coordinator {
     }
 
     fn may_submit(&self) -> bool {
-        self.ledger.in_flight() < self.limits.units_in_flight || self.mutant == Some(Mutant::EndlessUnits)
+        let most = if self.limits.one_by_one && !self.is_full() { 1 } else { self.limits.units_in_flight };
+        self.ledger.in_flight() < most || self.mutant == Some(Mutant::EndlessUnits)
     }
 
     fn close_unit(&mut self, now: Millis, out: &mut Vec<Action>) {

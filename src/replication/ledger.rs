@@ -64,7 +64,7 @@ pub(super) struct Ledger {
     high: Mark,
     /// The newest position up to which all is durable, and as of which each table's version is known.
     pub(super) boundary: Mark,
-    /// No boundary lies before this: a table is ahead of the stream up to here.
+    /// No boundary lies before this: a table is ahead of the stream up to here, or its parts are.
     floor: CommitLsn,
     /// A unit became durable since this was last cleared.
     pub(super) fresh: bool,
@@ -103,6 +103,9 @@ impl Ledger {
     fn insert(&mut self, id: TableId, progress: TableProgress) {
         if !progress.covered {
             self.uncovered.insert(id);
+        }
+        if progress.whole_from > progress.position {
+            self.floor = self.floor.max(progress.whole_from);
         }
         let table = Table {
             name: progress.name,

@@ -31,6 +31,9 @@ pub struct Limits {
     pub unit_age: Millis,
     /// Units closed and not yet durable in every table. At least one.
     pub units_in_flight: usize,
+    /// A unit that is not full waits until none is under way: the target writes one after the other, and what
+    /// comes meanwhile goes with it.
+    pub one_by_one: bool,
     /// While no data comes, a cut is made at most so often.
     pub idle_cut_every: Millis,
 }
@@ -50,6 +53,8 @@ pub struct TableProgress {
     pub covered: bool,
     /// Whether `position` is the consistent point of a copy, not the end of a commit.
     pub from_copy: bool,
+    /// Its parts are at different moments up to here: no cut lies before it. Not after `position`, for most.
+    pub whole_from: CommitLsn,
 }
 
 /// What was found when the pipeline was taken over.

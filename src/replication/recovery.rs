@@ -74,6 +74,8 @@ pub struct TableFound {
     pub position: Option<CommitLsn>,
     /// The consistent point of its last copy, as the table remembers it.
     pub copied_at: Option<CommitLsn>,
+    /// Its parts are at different moments up to here, if they are.
+    pub whole_from: Option<CommitLsn>,
 }
 
 /// What the last cut says of a table.
@@ -147,6 +149,10 @@ pub fn judge_table(found: &TableFound, cut: Option<CutFound<'_>>) -> TableStart 
             return TableStart::Stop(TableMismatch::Contradicts);
         }
     } else if cut.is_some_and(|cut| position < cut.position) {
+        // A copy that was never made whole is worth as much as none.
+        if found.whole_from.is_some() {
+            return TableStart::Copy;
+        }
         return TableStart::Stop(TableMismatch::LeftOut);
     }
     TableStart::Live(TableProgress {
@@ -156,6 +162,7 @@ pub fn judge_table(found: &TableFound, cut: Option<CutFound<'_>>) -> TableStart 
         version: found.version,
         covered: entry.is_some(),
         from_copy: found.copied_at == Some(position),
+        whole_from: found.whole_from.unwrap_or(position),
     })
 }
 

@@ -16,6 +16,7 @@ fn start(own: Option<u64>, version: i64, id: &str, cut: Option<(u64, Option<(u64
         version,
         position: own.map(at),
         copied_at: Some(at(40)),
+        whole_from: None,
     };
     let entry = cut.and_then(|(_, entry)| entry).map(|(position, version)| CutEntry {
         name,

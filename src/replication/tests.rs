@@ -23,6 +23,7 @@ fn progress(id: TableId, position: u64, version: i64, covered: bool) -> TablePro
         version,
         covered,
         from_copy: !covered,
+        whole_from: CommitLsn::ZERO,
     }
 }
 
@@ -32,6 +33,7 @@ fn limits() -> Limits {
         unit_bytes: 1000,
         unit_age: Millis(100),
         units_in_flight: 2,
+        one_by_one: false,
         idle_cut_every: Millis(5000),
     }
 }
@@ -45,9 +47,13 @@ struct Rig {
 impl Rig {
     /// Cut at 100; `A` and `B` carry what is given.
     fn new(a: u64, b: u64) -> Rig {
+        Rig::within(a, b, limits())
+    }
+
+    fn within(a: u64, b: u64, limits: Limits) -> Rig {
         let tables = BTreeMap::from([(A, progress(A, a, 5, true)), (B, progress(B, b, 7, true))]);
         let mut rig = Rig {
-            coordinator: Coordinator::resume(Resume { cut: at(100), witness: witness(90), tables }, limits()),
+            coordinator: Coordinator::resume(Resume { cut: at(100), witness: witness(90), tables }, limits),
             now: Millis(1_000),
         };
         assert_eq!(rig.say(Input::SourceResumed { from: at(100) }), []);
@@ -147,6 +153,20 @@ fn units_close_by_age_and_bytes() {
         transactions: 1,
     };
     assert_eq!(rig.say(input), [close(2, 160, &[(A, 150)])]);
+}
+
+#[test]
+fn small_units_go_one_by_one() {
+    let limits = Limits { one_by_one: true, unit_age: Millis(0), ..limits() };
+    let mut rig = Rig::within(100, 100, limits);
+    assert_eq!(rig.receive(110, &[A], 1), [close(1, 110, &[(A, 100)])]);
+    // What comes meanwhile is gathered.
+    assert_eq!(rig.receive(120, &[A], 1), []);
+    assert_eq!(rig.receive(130, &[B], 1), []);
+    let actions = rig.committed(1, A, 6);
+    assert!(actions.contains(&close(2, 130, &[(A, 110), (B, 100)])), "{actions:?}");
+    // A full one waits for nobody.
+    assert_eq!(rig.receive(140, &[A], 10), [close(3, 140, &[(A, 130)])]);
 }
 
 #[test]

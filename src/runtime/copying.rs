@@ -1,12 +1,13 @@
 //! Copies of whole tables: the first one, and those that an operator asks for.
 
+use super::Copies;
 use crate::error::{Error, Result, codes};
-use crate::event::{CopyPart, SnapshotPoint};
-use crate::position::{CommitLsn, Epoch, Marks};
+use crate::event::{Chunks, CopyPart, KeyRange, SnapshotPoint};
+use crate::position::{CommitLsn, Epoch, Lsn, Marks};
 use crate::replication::TableProgress;
 use crate::schema::TableSchema;
 use crate::sink::{Base, CommitOutcome, Sink, TableRecord, TableSink};
-use crate::source::{CopySession, Source};
+use crate::source::{CopySession, Source, Standing};
 use crate::telemetry::status::{TableState, Timestamp};
 use crate::telemetry::{Metrics, StatusBoard};
 use std::sync::Arc;
@@ -25,6 +26,21 @@ pub(super) struct Copying<T> {
     pub(super) table: T,
     pub(super) record: TableRecord,
     pub(super) estimate: Option<u64>,
+    /// What of it is copied.
+    pub(super) chunks: Chunks,
+}
+
+impl<T> Copying<T> {
+    /// Goes on with what is copied, if the stream can be replayed from the oldest chunk, from `begin` on, and the server
+    /// knows of the newest: its history is ours up to `known`. Begins again else.
+    pub(super) fn go_on(&mut self, begin: CommitLsn, known: Lsn) {
+        let (oldest, newest) = (self.chunks.oldest(), self.chunks.newest());
+        let can_go_on = oldest.is_some_and(|oldest| begin <= oldest)
+            && newest.is_some_and(|newest| newest.lsn() <= known);
+        if !can_go_on {
+            self.chunks = Chunks::default();
+        }
+    }
 }
 
 /// A copied table.
@@ -45,21 +61,27 @@ pub(super) struct Snapshotter<S: Source> {
     source: Arc<S>,
     current: Option<(S::Copy, Instant)>,
     metrics: Metrics,
+    copies: Copies,
 }
 
 impl<S: Source> Snapshotter<S> {
     /// `first`: the snapshot of a slot that was just made.
-    pub(super) fn new(source: Arc<S>, first: Option<S::Copy>, metrics: Metrics) -> Self {
-        Snapshotter { source, current: first.map(|first| (first, Instant::now())), metrics }
+    pub(super) fn new(source: Arc<S>, first: Option<S::Copy>, metrics: Metrics, copies: Copies) -> Self {
+        Snapshotter { source, current: first.map(|first| (first, Instant::now())), metrics, copies }
     }
 
-    async fn get(&mut self) -> Result<&mut S::Copy> {
+    /// A snapshot that is not too old to begin a table under.
+    async fn begin(&mut self) -> Result<()> {
         if self.current.as_ref().is_some_and(|(_, since)| since.elapsed() > SNAPSHOT_AGE) {
             self.end().await?;
         }
         if self.current.is_none() {
             self.current = Some((self.source.snapshot().await?, Instant::now()));
         }
+        Ok(())
+    }
+
+    fn session(&mut self) -> Result<&mut S::Copy> {
         self.current
             .as_mut()
             .map(|(session, _)| session)
@@ -79,23 +101,46 @@ impl<S: Source> Snapshotter<S> {
         &mut self,
         mut copying: Copying<K::Table>,
         place: (bool, bool),
-        workers: usize,
         board: &StatusBoard,
     ) -> Result<Copied<K::Table>> {
         let name = copying.schema.name.clone();
         board.update_table(&name, |t| {
             t.state = TableState::Snapshotting;
-            t.rows_copied = Some(0);
+            t.rows_copied = Some(copying.chunks.rows());
             t.rows_estimate = copying.estimate;
             t.copy_began = Some(Timestamp::now());
             (t.code, t.message) = (None, None);
         });
         let began = Instant::now();
-        let rows = Arc::new(AtomicU64::new(0));
+        let rows = Arc::new(AtomicU64::new(copying.chunks.rows()));
+        let (position, whole_from, version) = match self.in_chunks::<K>(&mut copying, &rows, board).await? {
+            Some(done) => done,
+            None => self.in_one::<K>(&mut copying, place, &rows, board).await?,
+        };
+        let rows = rows.load(Ordering::Relaxed);
+        board.update_table(&name, |t| t.rows_copied = Some(rows));
+        self.metrics.rows().copy.inc_by(rows);
+        tracing::info!(
+            table = %name, rows, lsn = %position, version, ms = began.elapsed().as_millis(), "table copied"
+        );
+        Ok(live(copying, position, whole_from, version))
+    }
+
+    /// Copies a table in one commit.
+    async fn in_one<K: Sink>(
+        &mut self,
+        copying: &mut Copying<K::Table>,
+        place: (bool, bool),
+        rows: &Arc<AtomicU64>,
+        board: &StatusBoard,
+    ) -> Result<(CommitLsn, CommitLsn, i64)> {
+        let name = copying.schema.name.clone();
         let mut attempt = 1;
         let (position, marks, parts) = loop {
             let schema = Arc::clone(&copying.schema);
-            match self.read(&mut copying, place, workers, Arc::clone(&rows), board).await {
+            rows.store(0, Ordering::Relaxed);
+            self.begin().await?;
+            match self.read(copying, place, None, Arc::clone(rows), board).await {
                 Ok(read) => break read,
                 // A TRUNCATE or a rewrite after the snapshot was taken makes the old rows unreadable under
                 // it. The columns are still the same: a newer snapshot serves.
@@ -106,47 +151,135 @@ impl<S: Source> Snapshotter<S> {
                 {
                     tracing::info!(table = %name, attempt, "{}: copied again from a newer snapshot", error.message());
                     attempt += 1;
-                    rows.store(0, Ordering::Relaxed);
                     self.end().await?;
                 }
                 Err(error) => return Err(error),
             }
         };
         copying.table.mark(marks);
-        let version = match copying.table.commit_copy(position, parts, Base::Copied).await? {
-            CommitOutcome::Committed { version } => version,
-            CommitOutcome::Fenced { by } => return Err(fenced(by)),
-        };
-        let rows = rows.load(Ordering::Relaxed);
-        board.update_table(&name, |t| t.rows_copied = Some(rows));
-        self.metrics.rows().copy.inc_by(rows);
-        tracing::info!(
-            table = %name, rows, lsn = %position, version, ms = began.elapsed().as_millis(), "table copied"
-        );
-        Ok(live(copying, position, version))
+        match copying.table.commit_copy(position, parts, Base::Copied).await? {
+            CommitOutcome::Committed { version } => Ok((position, position, version)),
+            CommitOutcome::Fenced { by } => Err(fenced(by)),
+        }
     }
 
-    /// Reads the table under a snapshot into files that no version names yet.
+    /// Copies a table chunk by chunk, or what is left of it. `None`: it must be copied in one.
+    async fn in_chunks<K: Sink>(
+        &mut self,
+        copying: &mut Copying<K::Table>,
+        rows: &Arc<AtomicU64>,
+        board: &StatusBoard,
+    ) -> Result<Option<(CommitLsn, CommitLsn, i64)>> {
+        if !copying.table.takes_chunks() {
+            return Ok(None);
+        }
+        match self.chunk_by_chunk::<K>(copying, rows, board).await {
+            Ok(Some(version)) => {
+                let chunks = &copying.chunks;
+                let (oldest, newest) =
+                    (chunks.oldest().unwrap_or_default(), chunks.newest().unwrap_or_default());
+                return Ok(Some((oldest, newest, version)));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let (source, schema) = (Arc::clone(&self.source), Arc::clone(&copying.schema));
+                if !is_only_rewritten(source, schema, &error).await? {
+                    return Err(error);
+                }
+                tracing::info!(table = %copying.schema.name, "{}: copied again, in one", error.message());
+                self.end().await?;
+            }
+        }
+        copying.chunks = Chunks::default();
+        Ok(None)
+    }
+
+    /// The version of the last chunk; `None`: the table is not to be cut.
+    async fn chunk_by_chunk<K: Sink>(
+        &mut self,
+        copying: &mut Copying<K::Table>,
+        rows: &Arc<AtomicU64>,
+        board: &StatusBoard,
+    ) -> Result<Option<i64>> {
+        let schema = Arc::clone(&copying.schema);
+        self.begin().await?;
+        if !copying.chunks.is_empty() {
+            self.check_unchanged(&schema).await?;
+        }
+        let (chunk_rows, short) = (self.copies.chunk_rows, self.copies.short_snapshots);
+        let from = copying.chunks.end().cloned();
+        let Some(ends) = self.session()?.chunks(&schema, from.as_ref(), chunk_rows).await? else {
+            return Ok(None);
+        };
+        if let Some(from) = &from {
+            let (rows, chunks) = (copying.chunks.rows(), ends.len() + 1);
+            tracing::info!(table = %schema.name, rows, ?from, chunks, "the copy goes on");
+        }
+        let mut version = copying.record.version;
+        for (i, below) in ends.into_iter().map(Some).chain([None]).enumerate() {
+            if i > 0 && short {
+                self.end().await?;
+                self.begin().await?;
+                self.check_unchanged(&schema).await?;
+            }
+            let range = KeyRange { from: copying.chunks.end().cloned(), below: below.clone() };
+            let before = rows.load(Ordering::Relaxed);
+            let (position, marks, parts) =
+                self.read(copying, (true, true), Some(range), Arc::clone(rows), board).await?;
+            let is_first = copying.chunks.is_empty();
+            let read = rows.load(Ordering::Relaxed) - before;
+            copying.chunks.push(below, position, read);
+            copying.table.mark(marks);
+            version = match copying.table.commit_chunk(copying.chunks.clone(), is_first, parts).await? {
+                CommitOutcome::Committed { version } => version,
+                CommitOutcome::Fenced { by } => return Err(fenced(by)),
+            };
+            tracing::info!(table = %schema.name, rows = read, lsn = %position, version, "chunk copied");
+        }
+        Ok(Some(version))
+    }
+
+    /// A rewrite between two snapshots is not in the stream. Called after the later snapshot was taken: what comes
+    /// after it, the workers notice.
+    async fn check_unchanged(&mut self, schema: &Arc<TableSchema>) -> Result<()> {
+        match self.source.check(std::slice::from_ref(schema)).await?.into_iter().next() {
+            None => Ok(()),
+            Some((_, Standing::Lost(error))) => Err(error),
+            Some((_, Standing::Changed(_))) => {
+                let what = "it was altered, truncated or rewritten between two chunks of its copy";
+                Err(crate::sink::table_error(&schema.name, S::CODES.changed, what))
+            }
+        }
+    }
+
+    /// Reads the table, or a range of it, under the snapshot into files that no version names yet.
     async fn read<T: TableSink>(
         &mut self,
         copying: &mut Copying<T>,
         (is_first, is_last): (bool, bool),
-        workers: usize,
+        range: Option<KeyRange>,
         rows: Arc<AtomicU64>,
         board: &StatusBoard,
     ) -> Result<(CommitLsn, Marks, Vec<CopyPart>)> {
         let schema = &copying.schema;
         let counters = self.metrics.table(&schema.name.to_string());
         let all_read = self.metrics.op_totals()[0].clone();
-        let session = self.get().await?;
+        let workers = self.copies.workers.max(1);
+        let mut counted = rows.load(Ordering::Relaxed);
+        let session = self.session()?;
         let marks = session.marks();
         let point = SnapshotPoint { is_first, is_last, ..session.point() };
-        let writers =
-            (0..workers.max(1)).map(|_| copying.table.copy_writer(&point)).collect::<Result<_>>()?;
-        let copy = session.copy(Arc::clone(schema), writers, Arc::clone(&rows));
+        let writers = (0..workers).map(|_| copying.table.copy_writer(&point)).collect::<Result<_>>()?;
+        let copy = async {
+            match range {
+                None => session.copy(Arc::clone(schema), writers, Arc::clone(&rows)).await,
+                Some(range) => {
+                    session.copy_range(Arc::clone(schema), range, writers, Arc::clone(&rows)).await
+                }
+            }
+        };
         tokio::pin!(copy);
         let mut report = tokio::time::interval(REPORT_EVERY);
-        let mut counted = 0;
         loop {
             let done = tokio::select! {
                 parts = &mut copy => Some(parts),
@@ -187,12 +320,12 @@ pub(super) async fn begin_without<K: Sink>(
     position: CommitLsn,
 ) -> Result<Copied<K::Table>> {
     match copying.table.commit_copy(position, Vec::new(), Base::Nothing).await? {
-        CommitOutcome::Committed { version } => Ok(live(copying, position, version)),
+        CommitOutcome::Committed { version } => Ok(live(copying, position, position, version)),
         CommitOutcome::Fenced { by } => Err(fenced(by)),
     }
 }
 
-fn live<T>(copying: Copying<T>, position: CommitLsn, version: i64) -> Copied<T> {
+fn live<T>(copying: Copying<T>, position: CommitLsn, whole_from: CommitLsn, version: i64) -> Copied<T> {
     let progress = TableProgress {
         name: copying.schema.name.clone(),
         target_id: copying.record.target_id,
@@ -200,6 +333,7 @@ fn live<T>(copying: Copying<T>, position: CommitLsn, version: i64) -> Copied<T> 
         version,
         covered: false,
         from_copy: true,
+        whole_from,
     };
     Copied { schema: copying.schema, table: copying.table, progress }
 }

@@ -89,6 +89,17 @@ impl Hold {
     }
 }
 
+/// How tables are copied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Copies {
+    /// Workers of a copy.
+    pub workers: usize,
+    /// Rows of a chunk: what is copied between two commits, where source and target can do that.
+    pub chunk_rows: u64,
+    /// No snapshot outlives a chunk.
+    pub short_snapshots: bool,
+}
+
 /// How to run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -100,8 +111,8 @@ pub struct Options {
     pub staged_bytes: usize,
     /// Bytes in builders at which they are handed to the sink.
     pub slice_bytes: usize,
-    /// Workers of a copy.
-    pub copy_workers: usize,
+    /// How tables are copied.
+    pub copies: Copies,
     /// How often an idle slot is moved; zero: never.
     pub heartbeat: Duration,
     /// What to do with tables that have never been copied.

@@ -9,7 +9,7 @@
 //! | raise the epoch in the pipeline's record | an owner that is gone; the next start raises it again |
 //! | write the epoch to each table, then read its position | fenced tables; the next start fences them again |
 //! | check slot, lineage, history | nothing new |
-//! | copy what has no position | files that no version names; the copy begins again |
+//! | copy what has no position | files that no version names, and chunks that are committed; the copy goes on after them, or begins again ([`Chunks`]) |
 //! | stream | units held in part: each table skips what it holds |
 
 use super::copying::{self, Copied, Copying, Snapshotter};
@@ -18,6 +18,7 @@ use super::health;
 use super::source_link::{self, loss};
 use super::{Options, Snapshots, StopSignal, Until};
 use crate::error::{Code, Disposition, Error, Result, codes};
+use crate::event::Chunks;
 use crate::position::{CommitLsn, Lineage, Lsn, Marks};
 use crate::replication::recovery::{CutFound, Held, LossReason, TableFound, TableStart, judge_table};
 use crate::replication::{CutEntry, Resume, TableProgress};
@@ -160,15 +161,17 @@ impl<S: Source, K: Sink> Session<S, K> {
             self.publish_late(&lease, &record, &view, &mut opened).await?;
         }
         self.set_target(goal).await?;
-        let Opened { mut live, to_copy, .. } = opened;
+        let Opened { mut live, mut to_copy, .. } = opened;
+        let is_same_history = record.lineage.as_ref() == Some(&point.lineage);
         let cut = record.cut.filter(|_| !replaced);
         let begin = slot.confirmed_flush.max(cut.as_ref().map_or(CommitLsn::ZERO, |cut| cut.position));
-        let copied = self.copy_all(&lease, to_copy, fresh, begin, goal).await?;
-        for done in copied {
+        let known = if is_same_history { point.flushed } else { Lsn::ZERO };
+        to_copy.iter_mut().for_each(|copying| copying.go_on(begin, known));
+        for done in self.copy_all(&lease, to_copy, fresh, begin, goal).await? {
             let Copied { schema, table, progress } = done;
             live.insert(schema.id, LiveTable { schema, table, progress, marks: Marks::default() });
         }
-        let last_copy = live.values().map(|t| t.progress.position).max();
+        let last_copy = live.values().map(|t| t.progress.position.max(t.progress.whole_from)).max();
         goal.resynced = true;
         let end = self.end(goal, last_copy);
         let start = Start {
@@ -233,7 +236,7 @@ impl<S: Source, K: Sink> Session<S, K> {
             if let Some(found) = found.filter(|found| found.schema.form != copying.schema.form) {
                 let (table, record, _) = self.open_one(lease, record, found, OpenFor::Replace).await?;
                 let (schema, estimate) = (Arc::clone(&found.schema), found.estimated_rows);
-                *copying = Copying { schema, table, record, estimate };
+                *copying = Copying { schema, table, record, estimate, chunks: Chunks::default() };
             }
         }
         if stop.is_empty() {
@@ -335,14 +338,27 @@ impl<S: Source, K: Sink> Session<S, K> {
                     opened.live.insert(schema.id, LiveTable { schema, table, progress, marks: found.marks });
                 }
                 Ok((table, record, TableStart::Copy | TableStart::Stop(_))) => {
-                    let estimate = source.estimated_rows;
-                    opened.to_copy.push(Copying { schema: Arc::clone(schema), table, record, estimate });
+                    let chunks = Some(&record.chunks).filter(|chunks| !chunks.is_whole());
+                    let (estimate, chunks) = (source.estimated_rows, chunks.cloned().unwrap_or_default());
+                    opened.to_copy.push(Copying {
+                        schema: Arc::clone(schema),
+                        table,
+                        record,
+                        estimate,
+                        chunks,
+                    });
                 }
                 Err(error) if error.code() == codes::PG025 && self.options.may_replace_slot => {
                     tracing::warn!(table = %schema.name, "{}: it is copied again", error.cause_line());
                     let (table, record, _) = self.open_one(lease, record, source, OpenFor::Replace).await?;
-                    let estimate = source.estimated_rows;
-                    opened.to_copy.push(Copying { schema: Arc::clone(schema), table, record, estimate });
+                    let (estimate, chunks) = (source.estimated_rows, Chunks::default());
+                    opened.to_copy.push(Copying {
+                        schema: Arc::clone(schema),
+                        table,
+                        record,
+                        estimate,
+                        chunks,
+                    });
                 }
                 Err(error) if error.code().disposition == Disposition::HaltTable => {
                     opened.stop.push(self.stopped(schema.id, &schema.name, record, &error));
@@ -383,6 +399,7 @@ impl<S: Source, K: Sink> Session<S, K> {
             version: found.version,
             position: found.position,
             copied_at: found.copied_at,
+            whole_from: found.chunks.newest(),
         };
         match judge_table(&judged, cut) {
             TableStart::Stop(mismatch) => {
@@ -394,12 +411,13 @@ impl<S: Source, K: Sink> Session<S, K> {
     }
 
     fn stopped(&self, id: TableId, name: &TableName, record: &PipelineRecord, error: &Error) -> StoppedTable {
-        tracing::error!(table = %name, code = %error.code(), "{}", told(error));
-        self.board.update_table(name, |t| t.stop(error.code(), told(error)));
+        let code = S::CODES.own(error.code());
+        tracing::error!(table = %name, code = %code, "{}", told(error));
+        self.board.update_table(name, |t| t.stop(code, told(error)));
         StoppedTable {
             id,
             name: name.clone(),
-            code: error.code(),
+            code,
             message: told(error),
             position: record.cut.as_ref().map_or(CommitLsn::ZERO, |cut| cut.position),
         }
@@ -449,12 +467,13 @@ impl<S: Source, K: Sink> Session<S, K> {
         if !to_copy.is_empty() {
             self.board.set_phase(PipelineState::Snapshotting);
         }
-        let mut snapshots = Snapshotter::new(Arc::clone(&self.source), fresh, self.metrics.clone());
+        let mut snapshots =
+            Snapshotter::new(Arc::clone(&self.source), fresh, self.metrics.clone(), self.options.copies);
         let last = to_copy.len().saturating_sub(1);
         for (at, copying) in to_copy.into_iter().enumerate() {
             let schema = Arc::clone(&copying.schema);
             let place = (at == 0, at == last);
-            match snapshots.copy::<K>(copying, place, self.options.copy_workers, &self.board).await {
+            match snapshots.copy::<K>(copying, place, &self.board).await {
                 Ok(done) => copied.push(done),
                 Err(error) if error.code().is_change() && goal.copies_lost < COPIES_LOST => {
                     tracing::info!(table = %schema.name, "{}: its copy begins again", error.cause_line());

@@ -47,6 +47,7 @@ impl Sink for DiscardSink {
             marks: Marks::default(),
             copied_at: None,
             past: Past::default(),
+            chunks: Default::default(),
             outdated: None,
         };
         Ok((DiscardTable { version: 0 }, record))

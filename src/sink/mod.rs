@@ -6,7 +6,7 @@
 //! position.
 
 use crate::error::{Code, Error, Result, codes};
-use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint};
+use crate::event::{ChangeBatch, Chunks, CopyPart, CopyWriter, SnapshotPoint};
 use crate::position::{CommitLsn, Epoch, Interval, Lineage, Marks, Witness};
 use crate::schema::change::{Change, ChangePolicy, told};
 use crate::schema::{Past, TableId, TableName, TableSchema};
@@ -110,6 +110,9 @@ pub struct TableRecord {
     pub copied_at: Option<CommitLsn>,
     /// What older announcements of the source's table may have been.
     pub past: Past,
+    /// Which parts of it are copied: an unfinished copy that can go on, or a finished one whose parts are at
+    /// different moments.
+    pub chunks: Chunks,
     /// Why it must be copied again: the source's table changed in a way that cannot be followed in place.
     pub outdated: Option<String>,
 }
@@ -254,6 +257,22 @@ pub trait TableSink: Send + 'static {
         parts: Vec<CopyPart>,
         base: Base,
     ) -> impl Future<Output = Result<CommitOutcome>> + Send;
+
+    /// Whether it can take the copy chunk by chunk, each with a commit of its own.
+    fn takes_chunks(&self) -> bool {
+        false
+    }
+
+    /// Adds a finished chunk, in one commit with what is copied now, this chunk included. The first one of a copy
+    /// replaces what the table held. The table is not live before the last one.
+    fn commit_chunk(
+        &mut self,
+        _chunks: Chunks,
+        _is_first: bool,
+        _parts: Vec<CopyPart>,
+    ) -> impl Future<Output = Result<CommitOutcome>> + Send {
+        std::future::ready(Err(Error::new(codes::RT001, "a chunk for a target that takes none")))
+    }
 
     /// Resolves when work beside the commits wants the table: then [`TableSink::upkeep`] is called. Never,
     /// for a target that has none. Dropping the future loses nothing.

@@ -343,6 +343,7 @@ impl Sink for StdoutSink {
             position: None,
             copied_at: None,
             past: Past::default(),
+            chunks: Default::default(),
             outdated: None,
         };
         let shared = Arc::clone(&self.shared);

@@ -83,6 +83,10 @@ pub struct WriteOptions {
     pub meta: MetaColumns,
     /// Images in a change log.
     pub images: Images,
+    /// Columns that the target is partitioned by.
+    pub partition_by: Vec<String>,
+    /// Properties that the target has.
+    pub properties: BTreeMap<String, String>,
 }
 
 /// How the tables are written.
@@ -136,4 +140,26 @@ impl Default for Maintenance {
     fn default() -> Self {
         Maintenance { optimize: true, vacuum: Vacuum::default() }
     }
+}
+
+/// Milliseconds of an interval as properties of Delta tables have it: `interval 1 week`, `7 days`, `interval 1 day 12 hours`.
+pub fn interval_ms(text: &str) -> Option<i64> {
+    let lower = text.to_lowercase();
+    let mut words = lower.split_whitespace().peekable();
+    words.next_if_eq(&"interval");
+    let mut total: Option<i64> = None;
+    while let Some(number) = words.next() {
+        let number: i64 = number.parse().ok()?;
+        let unit = match words.next()?.trim_end_matches('s') {
+            "week" => 7 * 24 * 3_600_000,
+            "day" => 24 * 3_600_000,
+            "hour" => 3_600_000,
+            "minute" => 60_000,
+            "second" => 1000,
+            "millisecond" => 1,
+            _ => return None,
+        };
+        total = Some(total.unwrap_or(0).checked_add(number.checked_mul(unit)?)?);
+    }
+    total.filter(|&ms| ms >= 0)
 }

@@ -5,8 +5,8 @@
 //! per followed table, and tells of whole transactions by [`Burst`]s; the builders' content is taken out
 //! by the driver when it is to be staged.
 
-use crate::error::{Code, Error, Result};
-use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint, Txn};
+use crate::error::{Code, Error, Result, codes};
+use crate::event::{ChangeBatch, ChunkKey, CopyPart, CopyWriter, KeyRange, SnapshotPoint, Txn};
 use crate::position::{CommitLsn, Lineage, Lsn, Marks, ServerPoint, Witness};
 use crate::schema::{TableId, TableName, TableSchema};
 use std::collections::BTreeSet;
@@ -290,6 +290,28 @@ pub trait CopySession: Send {
         progress: Arc<AtomicU64>,
     ) -> impl Future<Output = Result<Vec<CopyPart>>> + Send;
 
+    /// Cuts what is left of a table, from `from` on, into chunks of about so many rows, by the first column of its
+    /// key: where each ends but the last. `None`: it can be copied only as a whole, or is not worth cutting.
+    fn chunks(
+        &mut self,
+        _schema: &TableSchema,
+        _from: Option<&ChunkKey>,
+        _rows: u64,
+    ) -> impl Future<Output = Result<Option<Vec<ChunkKey>>>> + Send {
+        std::future::ready(Ok(None))
+    }
+
+    /// Copies a chunk of a table, as [`CopySession::copy`] copies the whole.
+    fn copy_range(
+        &mut self,
+        _schema: Arc<TableSchema>,
+        _range: KeyRange,
+        _writers: Vec<Box<dyn CopyWriter>>,
+        _progress: Arc<AtomicU64>,
+    ) -> impl Future<Output = Result<Vec<CopyPart>>> + Send {
+        std::future::ready(Err(Error::new(codes::RT001, "a chunk of a source that has none")))
+    }
+
     /// Ends the snapshot in order, so that what it held on the server is free when this returns.
     fn release(self) -> impl Future<Output = Result<()>> + Send;
 }
@@ -303,6 +325,23 @@ pub struct SourceCodes {
     pub gone: Code,
     /// The table's columns changed.
     pub changed: Code,
+    /// A value cannot be represented.
+    pub value: Code,
+    /// The log does not repeat a value that is needed.
+    pub unknown: Code,
+    /// The table cannot be replicated as a whole.
+    pub partial: Code,
+    /// Another process reads.
+    pub busy: Code,
+}
+
+impl SourceCodes {
+    /// What a target found, which names PostgreSQL's codes, as a code of this source.
+    pub fn own(&self, code: Code) -> Code {
+        const FOUND: [Code; 3] = [codes::PG022, codes::PG021, codes::PG023];
+        let own = [self.changed, self.value, self.unknown];
+        FOUND.iter().position(|&found| found == code).and_then(|at| own.get(at)).copied().unwrap_or(code)
+    }
 }
 
 /// A source.

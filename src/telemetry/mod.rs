@@ -14,4 +14,5 @@ pub mod status;
 
 pub use history::History;
 pub use metrics::{CommitResult, Metrics, MetricsOptions, Stage, TableMetrics};
+pub(crate) use process::cpu_seconds;
 pub use status::{Status, StatusBoard};

@@ -10,7 +10,7 @@ pub(super) fn resident_bytes() -> Option<u64> {
 }
 
 /// Processor time in seconds, user and system. `None` where the system does not say.
-pub(super) fn cpu_seconds() -> Option<f64> {
+pub(crate) fn cpu_seconds() -> Option<f64> {
     parse_cpu(&std::fs::read_to_string("/proc/self/stat").ok()?)
 }
 

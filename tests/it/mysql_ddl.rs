@@ -115,7 +115,7 @@ fn each_change_is_followed_while_it_runs() {
 fn a_dropped_table_and_another_type_stop_by_policy() {
     let Some(mut scene) = begin("my-ddl-stop", Brand::MySql9) else { return };
     scene.sql().exec("alter table t modify column v varbinary(20)");
-    let _typed = scene.run(&["--until-caught-up"]).expect_error("PG022");
+    let _typed = scene.run(&["--until-caught-up"]).expect_error("MY022");
     scene.config.sink = "  schema_changes: {other: resync}\n".into();
     let config = scene.write_config();
     scene.start(&["resync", "shop.t", "--yes", "-c", &config]).wait(Duration::from_secs(60)).expect_code(0);

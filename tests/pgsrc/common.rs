@@ -177,6 +177,7 @@ pub(crate) async fn copy(
         policies: Policies::default(),
         workers,
         progress: Arc::new(CopyProgress::default()),
+        keys: None,
     };
     copy_table(&job, |_| Ok(Kept::default())).await
 }

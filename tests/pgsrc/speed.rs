@@ -56,6 +56,7 @@ async fn speed_of_the_snapshot() {
             policies: Policies::default(),
             workers,
             progress: Arc::new(CopyProgress::default()),
+            keys: None,
         };
         let (started, cpu) = (Instant::now(), own_cpu());
         copy_table(&job, |_| Ok(Null(Arc::clone(&rows)))).await.told();

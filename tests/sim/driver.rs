@@ -710,8 +710,15 @@ async fn commit_copy(
         if let Some(version) = committer.put(Rc::new(version), interval, false).await? {
             let target_id = table.target_id.clone();
             let (name, position) = (name(id), to);
-            let progress =
-                TableProgress { name, target_id, position, version, covered: false, from_copy: true };
+            let progress = TableProgress {
+                name,
+                target_id,
+                position,
+                version,
+                covered: false,
+                from_copy: true,
+                whole_from: CommitLsn::ZERO,
+            };
             return Ok((progress, committer));
         }
     }

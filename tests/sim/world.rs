@@ -121,6 +121,7 @@ impl World {
             unit_bytes: rng.range(20, 200),
             unit_age: Millis(rng.range(1, 200)),
             units_in_flight: rng.range(1, 3) as usize,
+            one_by_one: rng.range(0, 1) == 1,
             idle_cut_every: Millis(rng.range(1, 500)),
         };
         World {

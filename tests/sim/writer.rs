@@ -158,6 +158,7 @@ fn judge_start(id: TableId, table: &Table, cut: Option<&Cut>) -> Result<TableSta
         version: table.version(),
         position: table.last().position,
         copied_at: table.last().copied_at,
+        whole_from: None,
     };
     let start = judge_table(&found, cut.map(|cut| CutFound { position: cut.position, entry }));
     let base = entry.map_or(0, |entry| entry.version).max(table.last_copy().unwrap_or(0));

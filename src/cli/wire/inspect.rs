@@ -6,8 +6,10 @@ use crate::error::codes;
 use crate::error::finding::{Finding, Verdict};
 use crate::position::{CommitLsn, ServerPoint};
 use crate::schema::{TableName, TableSchema};
-use crate::sink::PipelineRecord;
+use crate::sink::{PipelineRecord, StoppedTable};
 use crate::source::SlotState;
+use crate::source::mysql::catalog::{Catalog as MyCatalog, MyTable};
+use crate::source::mysql::doctor::{Examined as MyExamined, Recorded};
 use crate::source::postgres::catalog::{self, Catalog, SourceTable as CatalogTable};
 use crate::source::postgres::doctor::{Examined, Given, LONG_TRANSACTION, examine};
 use serde_json::{Value, json};
@@ -24,6 +26,9 @@ pub struct Examination {
 
 /// Looks at source and target.
 pub async fn doctor(cfg: &Config, target_only: bool) -> Examination {
+    if cfg.source.kind == model::SourceKind::MySql {
+        return doctor_mysql(cfg, target_only).await;
+    }
     let mut found = Examination::default();
     let mut source = None;
     let began = Instant::now();
@@ -57,6 +62,69 @@ pub async fn doctor(cfg: &Config, target_only: bool) -> Examination {
     found
 }
 
+async fn doctor_mysql(cfg: &Config, target_only: bool) -> Examination {
+    let mut found = Examination::default();
+    let examined = match super::mysql::examine(cfg).await {
+        Ok(examined) => {
+            found.server = Some(examined.server.described());
+            if !target_only {
+                found.findings.extend(examined.findings.iter().cloned());
+            }
+            Some(examined)
+        }
+        Err(error) => {
+            found.findings.push(Finding::of_error(&error, "connect", Verdict::Stops));
+            None
+        }
+    };
+    if let model::SinkTarget::Delta { .. } = &cfg.sink.target {
+        match super::delta(cfg) {
+            Ok(sink) => {
+                let tables = examined.iter().flat_map(|e| e.catalog.tables.iter().map(|t| &*t.schema));
+                found.findings.extend(sink.examine(&tables.collect::<Vec<_>>()).await);
+                if let Some(examined) = &examined {
+                    found.findings.extend(position_mysql(cfg, &sink, examined).await);
+                }
+            }
+            Err(error) => found.findings.push(Finding::of_error(&error, "target_write", Verdict::Stops)),
+        }
+    }
+    found
+}
+
+async fn position_mysql(cfg: &Config, sink: &DeltaSink, examined: &MyExamined) -> Vec<Finding> {
+    let check = "position";
+    let record = match sink.peek().await {
+        Ok(Some(record)) => record,
+        Ok(None) => return Vec::new(),
+        Err(error) => return vec![Finding::of_error(&error, check, Verdict::Stops)],
+    };
+    let mut findings = stopped(&record);
+    // A running process moves on while we look: its own checks are the better ones.
+    if examined.is_read {
+        return findings;
+    }
+    let found = match (record.lineage, record.cut) {
+        (Some(lineage), Some(cut)) => {
+            let recorded = Recorded { lineage, position: cut.position, marks: cut.marks };
+            super::mysql::position(cfg, examined, &recorded).await
+        }
+        _ => Ok(Finding::good(codes::MY040, check, "nothing is recorded yet")),
+    };
+    findings.push(found.unwrap_or_else(|error| Finding::of_error(&error, check, Verdict::Stops)));
+    findings
+}
+
+fn stopped(record: &PipelineRecord) -> Vec<Finding> {
+    let finding = |stopped: &StoppedTable| {
+        let found = format!("table \"{}\" is stopped: {}", stopped.name, stopped.message);
+        Finding::new(stopped.code, "stopped", Verdict::StopsTable, found)
+            .advise(format!("strandline resync {} --yes", stopped.name))
+            .of_table(&stopped.name)
+    };
+    record.stopped.values().map(finding).collect()
+}
+
 async fn source_of(cfg: &Config) -> Result<Examined> {
     let settings = pg_settings(cfg).await?;
     let sql = Sql::connect(&settings.options).await?;
@@ -78,16 +146,7 @@ async fn position(sink: &DeltaSink, examined: &Examined) -> Vec<Finding> {
         Ok(None) => return Vec::new(),
         Err(error) => return vec![Finding::of_error(&error, check, Verdict::Stops)],
     };
-    let mut findings = Vec::new();
-    for stopped in record.stopped.values() {
-        let found = format!("table \"{}\" is stopped: {}", stopped.name, stopped.message);
-        let advice = format!("strandline resync {} --yes", stopped.name);
-        findings.push(
-            Finding::new(stopped.code, "stopped", Verdict::StopsTable, found)
-                .advise(advice)
-                .of_table(&stopped.name),
-        );
-    }
+    let mut findings = stopped(&record);
     let Some(point) = &examined.point else { return findings };
     // A running process moves slot and cut while we look: its own checks are the better ones.
     if examined.slot.as_ref().is_some_and(|slot| slot.active_pid.is_some()) {
@@ -221,6 +280,19 @@ impl Known {
             refused: catalog.rejected.iter().map(|r| (r.name.clone(), r.error.to_string())).collect(),
         }
     }
+
+    fn of_mysql(catalog: &MyCatalog) -> Self {
+        let table = |t: &MyTable| KnownTable {
+            name: t.schema.name.clone(),
+            rows: t.estimated_rows,
+            bytes: t.bytes,
+            has_changes: true,
+        };
+        Known {
+            tables: catalog.tables.iter().map(table).collect(),
+            refused: catalog.refused.iter().map(|(_, name, e)| (name.clone(), e.to_string())).collect(),
+        }
+    }
 }
 
 /// The source's tables.
@@ -228,6 +300,9 @@ impl Known {
 /// # Errors
 /// Those of the connection.
 pub async fn tables(cfg: &Config) -> Result<Known> {
+    if cfg.source.kind == model::SourceKind::MySql {
+        return Ok(Known::of_mysql(&super::mysql::examine(cfg).await?.catalog));
+    }
     let settings = pg_settings(cfg).await?;
     let sql = Sql::connect(&settings.options).await?;
     let catalog = catalog::load(&sql, &settings.selection, &settings.policies).await?;
@@ -250,6 +325,14 @@ pub struct Introduced {
 /// # Errors
 /// Those of the connection.
 pub async fn introduce(cfg: &Config) -> Result<Introduced> {
+    if cfg.source.kind == model::SourceKind::MySql {
+        let examined = super::mysql::examine(cfg).await?;
+        return Ok(Introduced {
+            server: examined.server.described(),
+            known: Known::of_mysql(&examined.catalog),
+            findings: examined.findings,
+        });
+    }
     let examined = source_of(cfg).await?;
     Ok(Introduced {
         server: format!("PostgreSQL {} ({})", examined.version, examined.provider),

@@ -3,12 +3,14 @@
 use super::{CONNECT_TIMEOUT, answered};
 use crate::binlog::{Policies, WideDecimal, ZeroDates};
 use crate::config::{self as model, Config};
+use crate::error::finding::Finding;
 use crate::error::{Error, Result, codes};
 use crate::schema::TableName;
 use crate::sink::delta::DeltaSink;
 use crate::sink::{Request, Sink};
 use crate::source::mysql::adapter::{MySettings, MySource};
 use crate::source::mysql::catalog::{self, Known, View};
+use crate::source::mysql::doctor::{self, Examined, Recorded};
 use crate::source::mysql::lock::Lock;
 use crate::source::mysql::options::{MyOptions, TlsMode};
 use crate::source::mysql::server::Server;
@@ -92,6 +94,28 @@ fn policies(cfg: &Config) -> Policies {
     }
 }
 
+/// Looks at the server, for an administrator.
+pub(super) async fn examine(cfg: &Config) -> Result<Examined> {
+    doctor::examine(&options(cfg).await?, &selection(cfg)?, view(cfg)).await
+}
+
+/// Whether the server still holds what comes after what is recorded.
+pub(super) async fn position(cfg: &Config, examined: &Examined, recorded: &Recorded) -> Result<Finding> {
+    doctor::position(&options(cfg).await?, &examined.server, recorded).await
+}
+
+/// Whether a process of this pipeline reads.
+pub(super) async fn is_read(cfg: &Config) -> Result<bool> {
+    let mut sql = Sql::connect(&options(cfg).await?).await?;
+    let holder = Lock::holder(&mut sql, &cfg.name).await?;
+    sql.close().await;
+    Ok(holder.is_some())
+}
+
+fn view(cfg: &Config) -> View {
+    View { policies: policies(cfg), full_before: super::writes_events(cfg) }
+}
+
 /// What `setup` would run: the grants. It is for an administrator to run them.
 pub(super) async fn setup(cfg: &Config, print: bool) -> Result<()> {
     let user = &cfg.source.address.user;
@@ -114,8 +138,7 @@ pub(super) async fn setup(cfg: &Config, print: bool) -> Result<()> {
 pub(super) async fn is_answered(cfg: &Config, names: &BTreeSet<TableName>) -> Result<bool> {
     let settings = options(cfg).await?;
     let mut sql = Sql::connect(&settings).await?;
-    let view = View { policies: policies(cfg), full_before: false };
-    let found = catalog::load(&mut sql, &selection(cfg)?, view, Known::default()).await?;
+    let found = catalog::load(&mut sql, &selection(cfg)?, view(cfg), Known::default()).await?;
     for name in names {
         if let Some((_, _, error)) = found.refused.iter().find(|(_, refused, _)| refused == name) {
             return Err(

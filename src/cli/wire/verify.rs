@@ -1,21 +1,21 @@
 //! Compares tables with their source, online, at one position.
 //!
-//! The source is read under a temporary slot's snapshot, through the decoders of every copy. It holds exactly the
-//! transactions up to the slot's consistent point, P.
+//! The source is read under a snapshot of its own (of a temporary slot, on PostgreSQL), through the decoders of every
+//! copy. It holds exactly the transactions up to a position, P.
 //!
 //! **Without a running process** the pipeline is run up to P here, and stops there: every table stands at P.
 //!
-//! **With one**, nothing of it is touched. Two versions of a table enclose P: the last one from before the slot was
-//! made, and the first one once a cut at or beyond P is committed. A key that is touched by no commit between them has at P the value
+//! **With one**, nothing of it is touched. Two versions of a table enclose P: the last one from before the snapshot was
+//! taken, and the first one once a cut at or beyond P is committed. A key that is touched by no commit between them has at P the value
 //! that it has in both: it must equal the source's, and where it does not, that is a fault. A key that was touched in
 //! between can differ because its change came after P: only such keys are compared again, in a new round with a new
 //! snapshot, until none is left. After some rounds those that change too often to be judged are counted, not hidden.
 //!
-//! A death at any point leaves nothing: the slot goes with its connection, and only `--repair` writes, as `resync` does.
+//! A death at any point leaves nothing: the snapshot goes with its connection, and only `--repair` writes, as `resync` does.
 
 use super::{DeltaSink, Result, pg_settings};
 use crate::cli::RunOptions;
-use crate::config::Config;
+use crate::config::{Config, SourceKind};
 use crate::error::{Error, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter};
 use crate::position::CommitLsn;
@@ -23,7 +23,7 @@ use crate::runtime::compare::{Digests, Fault, Hasher, KeyHash, Remainder, RowHas
 use crate::schema::{TableName, TableSchema};
 use crate::sink::Sink;
 use crate::sink::delta::view::{Part, TableView};
-use crate::source::postgres::adapter::{PgCopy, PgSource};
+use crate::source::postgres::adapter::PgSource;
 use crate::source::postgres::slot;
 use crate::source::postgres::sql::Sql;
 use crate::source::{CopySession, Source};
@@ -110,10 +110,51 @@ impl Verified {
 /// What keeps everything from being compared; what concerns one table is in its result.
 pub async fn verify(cfg: &Config, wanted: &BTreeSet<TableName>) -> Result<Vec<Verified>> {
     let sink = super::delta(cfg)?;
+    if cfg.source.kind == SourceKind::MySql {
+        let lineage = sink.peek().await?.and_then(|record| record.lineage);
+        let shift = lineage.map_or(0, |lineage| lineage.timeline);
+        let source = super::mysql::source(cfg).await?.counted_on(shift);
+        return verify_by(cfg, wanted, sink, source, Watch::MySql).await;
+    }
     let settings = pg_settings(cfg).await?;
     let sql = Sql::connect(&settings.options).await?;
     let slot_name = settings.options.slot.clone();
-    let source = PgSource::new(settings);
+    verify_by(cfg, wanted, sink, PgSource::new(settings), Watch::Postgres { sql, slot_name }).await
+}
+
+/// Who tells whether a process of the pipeline runs.
+enum Watch {
+    Postgres { sql: Sql, slot_name: String },
+    MySql,
+}
+
+impl Watch {
+    async fn is_running(&self, cfg: &Config) -> Result<bool> {
+        match self {
+            Watch::Postgres { sql, slot_name } => {
+                let state = slot::inspect(sql, slot_name).await?;
+                Ok(state.is_some_and(|slot| slot.active_pid.is_some()))
+            }
+            Watch::MySql => super::mysql::is_read(cfg).await,
+        }
+    }
+
+    /// Moves an idle pipeline on. That of a binary log moves by itself.
+    async fn nudge(&self) -> Result<()> {
+        match self {
+            Watch::Postgres { sql, .. } => slot::heartbeat(sql).await,
+            Watch::MySql => Ok(()),
+        }
+    }
+}
+
+async fn verify_by<S: Source>(
+    cfg: &Config,
+    wanted: &BTreeSet<TableName>,
+    sink: DeltaSink,
+    source: S,
+    watch: Watch,
+) -> Result<Vec<Verified>> {
     let view = source.inspect().await?;
     let record = sink.peek().await?.ok_or_else(|| {
         Error::new(codes::CF005, format!("there is no pipeline \"{}\" in {}", cfg.name, cfg.sink.target))
@@ -138,10 +179,13 @@ pub async fn verify(cfg: &Config, wanted: &BTreeSet<TableName>) -> Result<Vec<Ve
     let known: BTreeSet<&TableName> =
         schemas.iter().map(|s| &s.name).chain(results.iter().map(|r| &r.name)).collect();
     if let Some(unknown) = wanted.iter().find(|name| !known.contains(name)) {
-        return Err(Error::new(codes::PG009, format!("the source has no table \"{unknown}\" to replicate"))
-            .with_try("strandline tables   names them"));
+        return Err(Error::new(
+            S::CODES.no_table,
+            format!("the source has no table \"{unknown}\" to replicate"),
+        )
+        .with_try("strandline tables   names them"));
     }
-    let compared = Compared { cfg, sink, source, sql, slot_name };
+    let compared = Compared { cfg, sink, source, watch };
     for schema in schemas {
         let began = Instant::now();
         let mut result = match compared.table(&schema).await {
@@ -158,27 +202,25 @@ pub async fn verify(cfg: &Config, wanted: &BTreeSet<TableName>) -> Result<Vec<Ve
     Ok(results)
 }
 
-struct Compared<'a> {
+struct Compared<'a, S> {
     cfg: &'a Config,
     sink: DeltaSink,
-    source: PgSource,
-    sql: Sql,
-    slot_name: String,
+    source: S,
+    watch: Watch,
 }
 
 /// One round: the source at a position, and the versions that enclose it.
-struct Round {
-    session: PgCopy,
-    /// The version from before the slot.
+struct Round<C> {
+    session: C,
+    /// The version from before the snapshot.
     before: TableView,
     /// The version from after the position.
     after: TableView,
 }
 
-impl Compared<'_> {
+impl<S: Source> Compared<'_, S> {
     async fn is_running(&self) -> Result<bool> {
-        let state = slot::inspect(&self.sql, &self.slot_name).await?;
-        Ok(state.is_some_and(|slot| slot.active_pid.is_some()))
+        self.watch.is_running(self.cfg).await
     }
 
     async fn view(&self, schema: &TableSchema) -> Result<TableView> {
@@ -189,7 +231,7 @@ impl Compared<'_> {
     }
 
     /// The snapshot, and the versions of the table around it.
-    async fn round(&self, schema: &TableSchema) -> Result<Round> {
+    async fn round(&self, schema: &TableSchema) -> Result<Round<S::Copy>> {
         let before = self.view(schema).await?;
         let session = self.source.snapshot().await?;
         let point = session.position();
@@ -237,10 +279,10 @@ impl Compared<'_> {
                     .with_try("strandline status; verify again when it has caught up"));
             }
             // An idle pipeline moves with the next transaction.
-            slot::heartbeat(&self.sql).await?;
+            self.watch.nudge().await?;
             tokio::time::sleep(POLL).await;
             if !self.is_running().await? {
-                return Err(Error::new(codes::PG011, "the process that was running has ended meanwhile")
+                return Err(Error::new(S::CODES.busy, "the process that was running has ended meanwhile")
                     .with_try("verify again"));
             }
         }
@@ -249,7 +291,7 @@ impl Compared<'_> {
     async fn table(&self, schema: &Arc<TableSchema>) -> Result<Verified> {
         if !schema.has_key() {
             let what = "it has no key: its target is a log of changes, which cannot be compared row by row";
-            return Err(crate::sink::table_error(&schema.name, codes::PG008, what)
+            return Err(crate::sink::table_error(&schema.name, S::CODES.partial, what)
                 .with_try(format!("ALTER TABLE {} ADD PRIMARY KEY (…);", schema.name)));
         }
         let mut result = Verified::new(&schema.name);
@@ -274,7 +316,7 @@ impl Compared<'_> {
     async fn compare(
         &self,
         schema: &Arc<TableSchema>,
-        round: &mut Round,
+        round: &mut Round<S::Copy>,
         suspects: Option<&HashSet<KeyHash>>,
         result: &mut Verified,
     ) -> Result<HashSet<KeyHash>> {
@@ -327,7 +369,7 @@ impl Compared<'_> {
     async fn list(
         &self,
         schema: &Arc<TableSchema>,
-        round: &mut Round,
+        round: &mut Round<S::Copy>,
         wanted: &Arc<Option<HashSet<KeyHash>>>,
         slices: Slices,
         result: &mut Verified,
@@ -387,7 +429,7 @@ impl Compared<'_> {
     async fn name_keys(
         &self,
         schema: &Arc<TableSchema>,
-        round: &mut Round,
+        round: &mut Round<S::Copy>,
         faults: BTreeMap<KeyHash, (Fault, Option<String>)>,
         result: &mut Verified,
     ) -> Result<()> {
@@ -437,9 +479,9 @@ impl Compared<'_> {
 }
 
 /// Which of these keys some commit touched between the two versions.
-async fn touched(
+async fn touched<C>(
     schema: &Arc<TableSchema>,
-    round: &Round,
+    round: &Round<C>,
     keys: &HashSet<KeyHash>,
 ) -> Result<HashSet<KeyHash>> {
     let (came, went) = round.after.changed_since(&round.before);
@@ -463,7 +505,7 @@ async fn touched(
 
 /// Reads the source's table under the snapshot; each worker folds its rows into a value of its own.
 async fn fold_source<T: Default + Send + 'static>(
-    session: &mut PgCopy,
+    session: &mut impl CopySession,
     schema: &Arc<TableSchema>,
     workers: usize,
     fold: impl Fn(&mut T, RowHash) + Clone + Send + 'static,

@@ -1,11 +1,13 @@
 //! Copies beside the stream: what an operator asked for, new tables, and tables that changed in a way that
 //! cannot be followed in place; up to the table's return into the stream.
 
+use super::super::Copies;
 use super::super::copying::{Copied, Copying, Snapshotter};
 use super::super::recorder::Entry;
 use super::super::worker::Worker;
 use super::{COPY_LATER, Driver};
 use crate::error::{Disposition, Error, Result, codes};
+use crate::event::Chunks;
 use crate::replication::Input;
 use crate::schema::{TableForm, TableId, TableName, TableSchema};
 use crate::sink::{OpenFor, Request, Sink, WriterLease};
@@ -142,7 +144,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
             Arc::clone(&self.sink),
             self.lease.clone(),
             found,
-            self.options.copy_workers,
+            self.options.copies,
             self.board.clone(),
             self.meters.metrics.clone(),
         );
@@ -241,12 +243,13 @@ async fn copy_beside<S: Source, K: Sink>(
     sink: Arc<K>,
     lease: WriterLease,
     found: SourceTable,
-    workers: usize,
+    copies: Copies,
     board: StatusBoard,
     metrics: Metrics,
 ) -> Result<Copied<K::Table>> {
     let schema = found.schema;
     let (table, record) = sink.open_table(&lease, Arc::clone(&schema), OpenFor::Replace, None).await?;
-    let copying = Copying { schema, table, record, estimate: found.estimated_rows };
-    Snapshotter::new(source, None, metrics).copy::<K>(copying, (true, true), workers, &board).await
+    let copying =
+        Copying { schema, table, record, estimate: found.estimated_rows, chunks: Chunks::default() };
+    Snapshotter::new(source, None, metrics, copies).copy::<K>(copying, (true, true), &board).await
 }

@@ -9,7 +9,7 @@ use crate::error::{Disposition, Error, Result, codes};
 use crate::position::CommitLsn;
 use crate::replication::Input;
 use crate::schema::change::{Change, Outline, Remedy, changes, told};
-use crate::schema::{TableId, TableSchema};
+use crate::schema::{TableId, TableName, TableSchema};
 use crate::sink::{Sink, change_refused};
 use crate::source::{ChangeStream, Source, SourceView, Standing};
 use crate::telemetry::status::TableState;
@@ -163,6 +163,13 @@ impl<S: Source, K: Sink> Driver<S, K> {
     /// Takes a table out of the stream: for a new copy, or stopped. What is returned tells the coordinator.
     pub(super) fn leave(&mut self, table: TableId, lost: Lost) -> Input {
         match lost {
+            // Nothing that a new copy could hold is wanted any more.
+            Lost::Copy(why) if self.has_reached_end => {
+                let name = self.names.get(&table).cloned().unwrap_or_else(|| TableName::new("", ""));
+                let error = crate::sink::table_error(&name, S::CODES.changed, why);
+                let advice = format!("strandline resync \"{name}\" --yes");
+                self.forget_stopped(table, &error.with_try(advice))
+            }
             Lost::Stop(error) => self.forget_stopped(table, &error),
             Lost::Copy(why) => {
                 if let Some(name) = self.names.get(&table).cloned() {

@@ -343,6 +343,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 self.tell(Entry::Cut(Cut { position, marks, witness, tables }))
             }
             Action::RecordStop { table, code, message, position } => {
+                let code = S::CODES.own(code);
                 let name =
                     self.names.get(&table).cloned().unwrap_or_else(|| TableName::new("", table.to_string()));
                 tracing::error!(table = %name, code = %code, lsn = %position, "table stopped: {message}");

@@ -1,11 +1,10 @@
 //! Change logs: of tables without a key, and where it is wanted. Each change is a row ([`super::layout`]).
 
 use super::commit::{Core, PutEnd};
-use super::encode::FileWriter;
 use super::log::{self, Action};
 use super::table::{DataFile, now_ms};
-use super::unit::TARGET_FILE_BYTES;
 use super::upsert::added;
+use super::writers::{Layout, Open, Writers};
 use crate::error::Result;
 use crate::event::ChangeBatch;
 use crate::position::Interval;
@@ -16,7 +15,7 @@ use roaring::RoaringBitmap;
 /// The open unit of a change log.
 #[derive(Default)]
 pub(super) struct AppendUnit {
-    writer: Option<FileWriter>,
+    writers: Option<Writers>,
     finished: Vec<super::encode::FinishedFile>,
 }
 
@@ -26,24 +25,25 @@ impl AppendUnit {
     /// # Errors
     /// `TG001` to `TG003`, `RT001`.
     pub(super) async fn stage(&mut self, core: &Core, batch: &ChangeBatch) -> Result<()> {
-        let rows = &batch.after;
-        if self.writer.as_ref().is_some_and(|w| w.size() >= TARGET_FILE_BYTES || !w.takes(rows)) {
-            self.close().await?;
+        let writers = self
+            .writers
+            .get_or_insert_with(|| Writers::new(Layout::data(&core.form.layout.partition_by, Vec::new())));
+        tokio::task::block_in_place(|| writers.write(&core.files, &batch.after))?;
+        let full = writers.full();
+        self.finish(full).await
+    }
+
+    async fn finish(&mut self, files: Vec<Open>) -> Result<()> {
+        for open in files {
+            let (_, finished) = open.finish().await?;
+            self.finished.push(finished);
         }
-        let mut writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => FileWriter::create(&core.files, rows.schema(), &[], rows)?,
-        };
-        tokio::task::block_in_place(|| writer.write(rows))?;
-        self.writer = Some(writer);
         Ok(())
     }
 
     async fn close(&mut self) -> Result<()> {
-        if let Some(writer) = self.writer.take() {
-            self.finished.push(writer.finish().await?);
-        }
-        Ok(())
+        let open = self.writers.as_mut().map(Writers::all).unwrap_or_default();
+        self.finish(open).await
     }
 
     /// Commits what was staged.

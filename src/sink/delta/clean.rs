@@ -19,6 +19,7 @@ use super::log;
 use super::storage::{Listed, TableFiles};
 use super::table::{data_name, is_temporary};
 use crate::error::{Error, Result, codes};
+use crate::sink::write::interval_ms;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -66,28 +67,6 @@ impl Retention {
         let log_ms = read("delta.logRetentionDuration", usual.log_ms)?.max(files_ms);
         Some(Retention { files_ms, log_ms })
     }
-}
-
-/// `interval 1 week`, `7 days`, `interval 1 day 12 hours`.
-fn interval_ms(text: &str) -> Option<i64> {
-    let lower = text.to_lowercase();
-    let mut words = lower.split_whitespace().peekable();
-    words.next_if_eq(&"interval");
-    let mut total: Option<i64> = None;
-    while let Some(number) = words.next() {
-        let number: i64 = number.parse().ok()?;
-        let unit = match words.next()?.trim_end_matches('s') {
-            "week" => 7 * DAY_MS,
-            "day" => DAY_MS,
-            "hour" => HOUR_MS,
-            "minute" => 60_000,
-            "second" => 1000,
-            "millisecond" => 1,
-            _ => return None,
-        };
-        total = Some(total.unwrap_or(0).checked_add(number.checked_mul(unit)?)?);
-    }
-    total.filter(|&ms| ms >= 0)
 }
 
 /// What was deleted.

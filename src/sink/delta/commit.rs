@@ -23,11 +23,11 @@ use super::state::{self, TableState};
 use super::storage::{Put, TableFiles};
 use super::table::{self, DataFile, Loaded};
 use crate::error::{Disposition, Error, Result, codes};
-use crate::event::CopyPart;
+use crate::event::{Chunks, CopyPart};
 use crate::position::landing::{Found, Landing, Planned, judge};
 use crate::position::{CommitLsn, Epoch, Marks};
 use crate::schema::TableSchema;
-use crate::sink::table_error;
+use crate::sink::{OpenFor, table_error};
 use bytes::Bytes;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -334,6 +334,37 @@ impl Core {
         delta.load_version(u64::try_from(version).unwrap_or_default()).await.map_err(failed)?;
         let metadata = table::metadata_of(&delta)?;
         Ok(Live::of(table::data_files(&self.files, &delta).await?.iter(), &metadata))
+    }
+
+    /// Which parts are copied: to go on with, or to replay for.
+    pub(super) fn chunks_to_go_on(&self, purpose: OpenFor, is_outdated: bool) -> Chunks {
+        let copied = &self.state.copied;
+        let goes_on = copied.is_whole() || self.state.can_go_on(&self.schema, &self.form);
+        match purpose {
+            OpenFor::Continue(_) if goes_on && !is_outdated => copied.clone(),
+            OpenFor::Continue(_) | OpenFor::Replace => Chunks::default(),
+        }
+    }
+
+    /// A unit that ends at `to` is about to be planned: where it brings all parts to one moment, its commit says so.
+    ///
+    /// # Errors
+    /// `RT001`.
+    pub(super) fn ripen(&mut self, to: CommitLsn) -> Result<()> {
+        if self.state.copied.newest().is_none_or(|newest| newest > to) {
+            return Ok(());
+        }
+        let pending = self.pending.take();
+        let (state, metadata, protocol) = match pending {
+            Some(Pending { state, metadata, protocol }) => (state, metadata, protocol),
+            None => (self.state.clone(), self.metadata.clone(), None),
+        };
+        let first_live_version = Some(self.version + 1);
+        let state = TableState { copied: Chunks::default(), first_live_version, ..state };
+        let mut metadata = metadata;
+        metadata.configuration.insert(state::KEY.into(), state.encode()?);
+        self.pending = Some(Pending { state, metadata, protocol });
+        Ok(())
     }
 
     /// The head of every commit of ours: who, epoch, position.

@@ -29,12 +29,14 @@ use super::dv::VectorFile;
 use super::encode::{FileWriter, FinishedFile, keep};
 use super::log::{self, Action, MetaData};
 use super::moves::{Moved, locate};
+use super::partition::Values;
 use super::slots::Slots;
 use super::state::Mode;
 use super::storage::TableFiles;
-use super::table::{DataFile, columns_of, now_ms, read_columns};
+use super::table::{DataFile, Stored, columns_of, now_ms, read_columns};
 use super::unit::TARGET_FILE_BYTES;
 use super::upsert::{added, start_of};
+use super::writers::Layout;
 use crate::error::{Error, Result, codes};
 use crate::position::landing::Planned;
 use crate::position::{Epoch, Interval};
@@ -43,6 +45,7 @@ use arrow::array::{RecordBatch, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use roaring::RoaringBitmap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -108,27 +111,47 @@ impl Policy {
         class
     }
 
-    fn weigh(&self, slots: &Slots) -> Vec<Weight> {
-        let weight = |(number, file): (u32, &DataFile)| {
-            let gone = file.deleted.as_ref()?.len();
+    /// By partition.
+    fn weigh(&self, slots: &Slots) -> Vec<Vec<Weight>> {
+        let mut found: BTreeMap<&Values, Vec<Weight>> = BTreeMap::new();
+        for (number, file) in slots.iter() {
+            let Some(gone) = file.deleted.as_ref().map(RoaringBitmap::len) else { continue };
             let rows = u64::from(file.rows).max(1);
             let size = u64::try_from(file.add.size).unwrap_or(0);
-            let live_bytes =
-                u64::try_from(u128::from(size) * u128::from(rows - gone.min(rows)) / u128::from(rows))
-                    .ok()?;
-            Some(Weight {
+            let live = u128::from(size) * u128::from(rows - gone.min(rows)) / u128::from(rows);
+            let Ok(live_bytes) = u64::try_from(live) else { continue };
+            found.entry(&file.add.partition_values).or_default().push(Weight {
                 number,
                 live_bytes,
                 dead_percent: gone * 100 / rows,
                 class: self.class(live_bytes),
-            })
-        };
-        slots.iter().filter_map(weight).collect()
+            });
+        }
+        found.into_values().collect()
     }
 
     /// The files of the next job. Empty: nothing to do.
     fn choose(&self, slots: &Slots) -> Vec<u32> {
-        let weights = self.weigh(slots);
+        let mut jobs: Vec<Vec<Weight>> =
+            self.weigh(slots).into_iter().map(|weights| self.choose_of(weights)).collect();
+        jobs.retain(|job| !job.is_empty());
+        // The most crowded partition first; as many more as fit.
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.len()));
+        let mut bytes = 0;
+        let mut numbers = Vec::new();
+        for job in jobs {
+            bytes += job.iter().map(|weight| weight.live_bytes).sum::<u64>();
+            if !numbers.is_empty() && bytes > self.job_bytes {
+                break;
+            }
+            numbers.extend(job.iter().map(|weight| weight.number));
+        }
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// Of the files of one partition.
+    fn choose_of(&self, weights: Vec<Weight>) -> Vec<Weight> {
         let mut first_class = CLASSES + 1;
         let mut merged = 0u64;
         for class in (1..=CLASSES).rev() {
@@ -143,33 +166,30 @@ impl Policy {
         let dead_bytes: u64 = weights.iter().filter(dead).map(|w| w.live_bytes).sum();
         let take_dead = dead_bytes >= self.small_bytes
             || weights.iter().any(|w| w.dead_percent >= self.very_dead_percent);
-        let mut chosen: Vec<&Weight> =
-            weights.iter().filter(|w| w.class >= first_class || (take_dead && dead(w))).collect();
+        let wanted = |w: &Weight| w.class >= first_class || (take_dead && dead(&w));
+        let mut chosen: Vec<Weight> = weights.into_iter().filter(wanted).collect();
         // The deadest and smallest first: that frees most for what it costs.
         chosen.sort_by_key(|w| (std::cmp::Reverse(w.dead_percent >= self.dead_percent), w.live_bytes));
         let mut bytes = 0;
-        let mut numbers = Vec::new();
-        for weight in chosen {
-            bytes += weight.live_bytes;
-            if !numbers.is_empty() && bytes > self.job_bytes {
-                break;
-            }
-            numbers.push(weight.number);
-        }
-        numbers.sort_unstable();
-        numbers
+        let fits = |weight: &Weight| {
+            let is_first = bytes == 0;
+            bytes += weight.live_bytes.max(1);
+            is_first || bytes <= self.job_bytes
+        };
+        chosen.into_iter().take_while(fits).collect()
     }
 
     /// How many of these files are small.
     pub(super) fn small_among(&self, files: Vec<DataFile>) -> usize {
         let mut slots = Slots::default();
         slots.replace(files);
-        self.small_files(&slots)
+        self.weigh(&slots).into_iter().flatten().filter(|w| w.class > 0).count()
     }
 
-    /// How many small files there are.
+    /// How many small files there are in the most crowded partition.
     pub(super) fn small_files(&self, slots: &Slots) -> usize {
-        self.weigh(slots).iter().filter(|w| w.class > 0).count()
+        let small = |of: Vec<Weight>| of.iter().filter(|w| w.class > 0).count();
+        self.weigh(slots).into_iter().map(small).max().unwrap_or(0)
     }
 }
 
@@ -177,8 +197,8 @@ impl Policy {
 pub(super) struct Input {
     /// What it is called in the outcome.
     pub number: u32,
-    /// Name on storage.
-    pub name: String,
+    /// What is read.
+    pub stored: Stored,
     /// Rows, gone ones included.
     pub rows: u32,
     /// Bytes.
@@ -194,8 +214,10 @@ pub(super) struct Job {
     schema: SchemaRef,
     /// Names of the key columns.
     key: Vec<String>,
-    /// All columns of the table, those that the source has no more included.
+    /// All columns of the table's files, those that the source has no more included.
     columns: Vec<String>,
+    /// Columns that the table is partitioned by.
+    by: Vec<String>,
     generation: u64,
     inputs: Vec<Input>,
     policy: Policy,
@@ -247,7 +269,7 @@ impl Job {
                 let file = core.slots.get(number)?;
                 Some(Input {
                     number,
-                    name: file.name(),
+                    stored: file.stored(),
                     rows: file.rows,
                     bytes: u64::try_from(file.add.size).unwrap_or(0),
                     gone: file.deleted.clone()?,
@@ -264,16 +286,26 @@ impl Job {
     ///
     /// # Errors
     /// `TG020` when the table's schema cannot be read.
-    pub(super) fn of(core: &Core, inputs: Vec<Input>, policy: Policy, hurry: Arc<AtomicBool>) -> Result<Job> {
+    pub(super) fn of(
+        core: &Core,
+        mut inputs: Vec<Input>,
+        policy: Policy,
+        hurry: Arc<AtomicBool>,
+    ) -> Result<Job> {
+        // One partition after the other.
+        inputs.sort_by(|a, b| a.stored.values.cmp(&b.stored.values));
         // What the next commit brings may have more columns.
         let metadata = core.pending.as_ref().map_or(&core.metadata, |pending| &pending.metadata);
-        let columns = column_names(metadata)
+        let by = metadata.partition_columns.clone();
+        let mut columns = column_names(metadata)
             .ok_or_else(|| table_error(&core.schema.name, codes::TG020, "its Delta schema cannot be read"))?;
+        columns.retain(|name| !by.contains(name));
         Ok(Job {
             files: core.files.clone(),
             schema: Arc::clone(&core.schema.arrow),
             key: core.schema.key.iter().map(|&i| core.schema.columns[i].name.clone()).collect(),
             columns,
+            by,
             generation: core.slots.generation(),
             inputs,
             policy,
@@ -292,6 +324,7 @@ impl Job {
             schema,
             pace: Pace { began: Instant::now(), bytes: 0 },
             job: &self,
+            values: Arc::default(),
             writer: None,
             rows: 0,
             finished: Vec::new(),
@@ -324,7 +357,7 @@ impl Job {
     async fn output_schema(&self) -> Result<SchemaRef> {
         let mut fields: Vec<Option<FieldRef>> = vec![None; self.columns.len()];
         for input in &self.inputs {
-            let found = columns_of(&self.files, &input.name).await?;
+            let found = columns_of(&self.files, &input.stored).await?;
             for (field, name) in fields.iter_mut().zip(&self.columns) {
                 if field.is_none()
                     && let Ok(theirs) = found.field_with_name(name)
@@ -352,6 +385,8 @@ struct Output<'a> {
     schema: SchemaRef,
     key: Vec<usize>,
     pace: Pace,
+    /// What the rows of the open file share.
+    values: Arc<Values>,
     writer: Option<FileWriter>,
     /// Rows in all files.
     rows: u64,
@@ -360,7 +395,11 @@ struct Output<'a> {
 
 impl Output<'_> {
     async fn copy(&mut self, input: &Input) -> Result<()> {
-        let found = columns_of(&self.job.files, &input.name).await?;
+        if self.values != input.stored.values {
+            self.close().await?;
+            self.values = Arc::clone(&input.stored.values);
+        }
+        let found = columns_of(&self.job.files, &input.stored).await?;
         let names: Vec<String> = self
             .schema
             .fields()
@@ -370,7 +409,7 @@ impl Output<'_> {
             .collect();
         let mut gone = input.gone.iter().peekable();
         let mut row = 0u32;
-        let mut batches = read_columns(&self.job.files, &input.name, &names, None).await?;
+        let mut batches = read_columns(&self.job.files, &input.stored, &names, None).await?;
         loop {
             let began = Instant::now();
             let Some(batch) = tokio::task::block_in_place(|| batches.next()) else { break };
@@ -389,8 +428,10 @@ impl Output<'_> {
             self.pace.rest(self.job, began.elapsed(), input.bytes * batch.num_rows() as u64 / share).await;
         }
         if row != input.rows {
-            let what =
-                format!("the data file \"{}\" has {row} rows, the log says {}", input.name, input.rows);
+            let what = format!(
+                "the data file \"{}\" has {row} rows, the log says {}",
+                input.stored.name, input.rows
+            );
             return Err(Error::new(codes::TG020, what));
         }
         Ok(())
@@ -402,7 +443,11 @@ impl Output<'_> {
         }
         let mut writer = match self.writer.take() {
             Some(writer) => writer,
-            None => FileWriter::create(&self.job.files, Arc::clone(&self.schema), &self.key, rows)?,
+            None => {
+                let path = Layout::data(&self.job.by, Vec::new()).path(&self.values)?;
+                let (files, schema) = (&self.job.files, Arc::clone(&self.schema));
+                FileWriter::create_as(files, path, &self.values, schema, &self.key, rows)?
+            }
         };
         tokio::task::block_in_place(|| writer.write(rows))?;
         self.rows += rows.num_rows() as u64;
@@ -594,7 +639,7 @@ mod tests {
         DataFile {
             add: Add {
                 path: "x".into(),
-                partition_values: std::collections::BTreeMap::new(),
+                partition_values: BTreeMap::new(),
                 size: bytes,
                 modification_time: 0,
                 data_change: true,
@@ -604,6 +649,22 @@ mod tests {
             rows,
             deleted: Some((0..gone).collect()),
         }
+    }
+
+    #[test]
+    fn partitions_are_weighed_apart() {
+        let of = |partition: &str, n: usize| -> Vec<DataFile> {
+            let mut one = file(MB, 100, 0);
+            one.add.partition_values = [("p".to_owned(), Some(partition.to_owned()))].into();
+            vec![one; n]
+        };
+        let mut files = of("a", 7);
+        files.extend(of("b", 7));
+        assert!(chosen(files.clone()).is_empty());
+        files.extend(of("b", 1));
+        assert_eq!(chosen(files.clone()), (7..15).collect::<Vec<_>>());
+        files.extend(of("a", 2));
+        assert_eq!(chosen(files).len(), 17, "both in one job");
     }
 
     fn chosen(files: Vec<DataFile>) -> Vec<u32> {
@@ -643,7 +704,13 @@ mod tests {
 
     #[test]
     fn deletes_since_the_read_are_mapped() {
-        let finished = |rows| FinishedFile { path: String::new(), size: 1, rows, stats: String::new() };
+        let finished = |rows| FinishedFile {
+            path: String::new(),
+            size: 1,
+            rows,
+            stats: String::new(),
+            values: Arc::default(),
+        };
         let rewritten = |number, rows, gone: &[u32], first| Rewritten {
             number,
             rows,

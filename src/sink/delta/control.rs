@@ -534,7 +534,7 @@ async fn read_at(files: &TableFiles, ids: &AppIds, version: Option<i64>) -> Resu
     let mut rows = Vec::new();
     for file in loaded.files {
         let mut of_cuts = false;
-        for batch in table::read_columns(files, &file.name(), &names, None).await? {
+        for batch in table::read_columns(files, &file.stored(), &names, None).await? {
             let read = from_batch(&batch?)?;
             of_cuts |= read.iter().any(|row| row.kind.starts_with("cut"));
             rows.extend(read);

@@ -1,16 +1,16 @@
 //! A copy of a whole table: several workers write files, one commit replaces the content.
 
 use super::commit::{Core, PutEnd, part_files};
-use super::encode::{FileWriter, FinishedFile};
+use super::encode::FinishedFile;
 use super::layout::Form;
 use super::log::{self, Action};
 use super::state::{Mode, TableState};
 use super::storage::TableFiles;
 use super::table::{self, DataFile, now_ms};
-use super::unit::TARGET_FILE_BYTES;
 use super::upsert::{added, start_of};
+use super::writers::{Layout, Open, Writers};
 use crate::error::Result;
-use crate::event::{ChangeBatch, CopyPart, CopyWriter};
+use crate::event::{ChangeBatch, Chunks, CopyPart, CopyWriter};
 use crate::position::landing::Planned;
 use crate::position::{CommitLsn, Interval};
 use crate::schema::TableSchema;
@@ -26,30 +26,23 @@ pub(super) struct DeltaCopyWriter {
     schema: Arc<TableSchema>,
     form: Form,
     runtime: Handle,
-    writer: Option<FileWriter>,
+    writers: Writers,
     finished: Vec<FinishedFile>,
-    file_bytes: usize,
 }
 
 impl DeltaCopyWriter {
     /// For one worker. Must be made inside the runtime.
     pub(super) fn new(files: TableFiles, schema: Arc<TableSchema>, form: Form) -> Self {
-        DeltaCopyWriter {
-            files,
-            schema,
-            form,
-            runtime: Handle::current(),
-            writer: None,
-            finished: Vec::new(),
-            file_bytes: TARGET_FILE_BYTES,
-        }
+        let key = schema.key.iter().map(|&i| schema.columns[i].name.clone()).collect();
+        let writers = Writers::new(Layout::data(&form.layout.partition_by, key));
+        DeltaCopyWriter { files, schema, form, runtime: Handle::current(), writers, finished: Vec::new() }
     }
 
-    fn close(&mut self) -> Result<()> {
-        if let Some(writer) = self.writer.take() {
+    fn close(&mut self, files: Vec<Open>) -> Result<()> {
+        for open in files {
             // The worker that calls is itself inside a `block_on`: that context is left for the time being.
-            let finished = tokio::task::block_in_place(|| self.runtime.block_on(writer.finish()));
-            self.finished.push(finished?);
+            let finished = tokio::task::block_in_place(|| self.runtime.block_on(open.finish()));
+            self.finished.push(finished?.1);
         }
         Ok(())
     }
@@ -61,20 +54,14 @@ impl CopyWriter for DeltaCopyWriter {
             return Ok(());
         }
         let rows = self.form.rows(batch, &self.schema, now_ms() * 1000)?.after;
-        if self.writer.as_ref().is_some_and(|w| w.size() >= self.file_bytes) {
-            self.close()?;
-        }
-        let mut writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => FileWriter::create(&self.files, rows.schema(), &self.schema.key, &rows)?,
-        };
-        writer.write(&rows)?;
-        self.writer = Some(writer);
-        Ok(())
+        self.writers.write(&self.files, &rows)?;
+        let full = self.writers.full();
+        self.close(full)
     }
 
     fn finish(mut self: Box<Self>) -> Result<CopyPart> {
-        self.close()?;
+        let all = self.writers.all();
+        self.close(all)?;
         Ok(CopyPart(Box::new(std::mem::take(&mut self.finished))))
     }
 }
@@ -128,6 +115,75 @@ pub(super) async fn commit_copy(
         match core.put(planned, log::encode(&actions)?.into()).await? {
             PutEnd::Landed => {
                 core.slots.replace(files);
+                (core.state, core.metadata, core.protocol) = (state, metadata, protocol);
+                core.advance(position);
+                return Ok(CommitOutcome::Committed { version: core.version });
+            }
+            PutEnd::Fenced { by } => return Ok(CommitOutcome::Fenced { by }),
+            PutEnd::PlanAgain => {
+                if let Some(by) = core.reload().await? {
+                    return Ok(CommitOutcome::Fenced { by });
+                }
+            }
+        }
+    }
+}
+
+/// Adds a chunk of a copy, in one commit with what is copied now. The first one replaces the table's content.
+/// The interleavings stand in [`crate::event::Chunks`]'s module.
+///
+/// # Errors
+/// As [`Core::put`].
+pub(super) async fn commit_chunk(
+    core: &mut Core,
+    chunks: &Chunks,
+    is_first: bool,
+    parts: Vec<CopyPart>,
+) -> Result<CommitOutcome> {
+    let mut finished = Vec::new();
+    for part in parts {
+        finished.extend(part_files(part)?);
+    }
+    core.files.sync_names()?;
+    core.pending = None;
+    let position = chunks.oldest().unwrap_or_default();
+    loop {
+        let interval = Interval { from: start_of(core.position), to: position };
+        let planned = Planned { version: core.version, epoch: core.epoch, interval };
+        let now = now_ms();
+        let mut state = match is_first {
+            true => TableState::new(&core.state.pipeline, &core.schema, &core.form),
+            false => core.state.clone(),
+        };
+        let is_live = chunks.is_whole() && !chunks.is_mixed();
+        state.first_live_version = is_live.then_some(core.version + 1);
+        state.copied = if is_live { Chunks::default() } else { chunks.clone() };
+        state.complete = chunks.is_whole();
+        state.copied_at = position.to_stored();
+        let metadata = table::metadata_for(&core.schema, &state, Some(&core.metadata), now)?;
+        let mut actions = core.head("COPY CHUNK", planned, now)?;
+        let protocol = wider(&core.protocol, &table::protocol_for(&core.schema, core.form.mode));
+        if protocol != core.protocol {
+            actions.push(Action::Protocol(protocol.clone()));
+        }
+        actions.push(Action::MetaData(metadata.clone()));
+        if is_first {
+            actions.extend(core.live_files().map(|(_, file)| Action::Remove(file.remove(now, true))));
+        }
+        let files: Vec<DataFile> = finished
+            .iter()
+            .map(|f| DataFile { add: added(f, now), rows: f.rows, deleted: Some(RoaringBitmap::new()) })
+            .collect();
+        actions.extend(files.iter().map(|f| Action::Add(f.add.clone())));
+        match core.put(planned, log::encode(&actions)?.into()).await? {
+            PutEnd::Landed => {
+                if is_first {
+                    core.slots.replace(files);
+                } else {
+                    for file in files {
+                        core.slots.push(Some(file));
+                    }
+                }
                 (core.state, core.metadata, core.protocol) = (state, metadata, protocol);
                 core.advance(position);
                 return Ok(CommitOutcome::Committed { version: core.version });

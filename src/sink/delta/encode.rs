@@ -5,7 +5,9 @@
 //! decimal statistics go through `f64` and hide rows. A bound that cannot be given exactly is left out,
 //! or widened and said to be wide (`tightBounds: false`), never guessed.
 
+use super::partition::Values;
 use super::storage::{NewFile, TableFiles};
+use super::table::Stored;
 use crate::error::{Error, Result, codes};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::filter_record_batch;
@@ -43,6 +45,15 @@ pub(super) struct FinishedFile {
     pub rows: u32,
     /// Delta statistics.
     pub stats: String,
+    /// What its rows share.
+    pub values: Arc<Values>,
+}
+
+impl FinishedFile {
+    /// To be read.
+    pub(super) fn stored(&self) -> Stored {
+        Stored { name: self.path.clone(), values: Arc::clone(&self.values) }
+    }
 }
 
 /// The file under an [`ArrowWriter`], reachable after the writer is gone.
@@ -78,6 +89,7 @@ pub(super) struct FileWriter {
     stats_columns: Vec<usize>,
     has_nan: Vec<bool>,
     rows: u32,
+    values: Arc<Values>,
 }
 
 impl FileWriter {
@@ -93,6 +105,21 @@ impl FileWriter {
         first: &RecordBatch,
     ) -> Result<Self> {
         let name = format!("part-{}.parquet", uuid::Uuid::new_v4().hyphenated());
+        Self::create_as(files, name, &Arc::default(), schema, key, first)
+    }
+
+    /// The same under a name, for rows that share values which are not written.
+    ///
+    /// # Errors
+    /// As [`FileWriter::create`].
+    pub(super) fn create_as(
+        files: &TableFiles,
+        name: String,
+        values: &Arc<Values>,
+        schema: SchemaRef,
+        key: &[usize],
+        first: &RecordBatch,
+    ) -> Result<Self> {
         let file = SharedFile(Arc::new(Mutex::new(Some(files.create(&name)?))));
         let mut stats_columns: Vec<usize> = key.to_vec();
         stats_columns.extend((0..schema.fields().len().min(STATS_COLUMNS)).filter(|i| !key.contains(i)));
@@ -117,7 +144,8 @@ impl FileWriter {
         let writer = ArrowWriter::try_new(file.clone(), Arc::clone(&schema), Some(properties.build()))
             .map_err(encode_error)?;
         let has_nan = vec![false; schema.fields().len()];
-        Ok(FileWriter { writer, file, schema, stats_columns, has_nan, rows: 0 })
+        let values = Arc::clone(values);
+        Ok(FileWriter { writer, file, schema, stats_columns, has_nan, rows: 0, values })
     }
 
     /// Whether these rows have the file's columns.
@@ -136,9 +164,22 @@ impl FileWriter {
         self.writer.write(batch).map_err(|e| self.failed(e))?;
         self.rows += u32::try_from(batch.num_rows()).unwrap_or(u32::MAX);
         if self.writer.in_progress_size() >= ROW_GROUP_BYTES {
-            self.writer.flush().map_err(|e| self.failed(e))?;
+            self.flush()?;
         }
         Ok(())
+    }
+
+    /// Bytes that the encoder holds back, about.
+    pub(super) fn held(&self) -> usize {
+        self.writer.in_progress_size()
+    }
+
+    /// Ends the row group: what the encoder held back goes to the file.
+    ///
+    /// # Errors
+    /// As [`FileWriter::write`].
+    pub(super) fn flush(&mut self) -> Result<()> {
+        self.writer.flush().map_err(|e| self.failed(e))
     }
 
     /// Rows so far.
@@ -167,7 +208,7 @@ impl FileWriter {
     /// As [`FileWriter::write`].
     pub(super) fn finish_apart(mut self) -> Result<(FinishedFile, NewFile)> {
         let metadata = self.writer.finish().map_err(|e| self.failed(e))?;
-        let FileWriter { writer, file, schema, stats_columns, has_nan, rows } = self;
+        let FileWriter { writer, file, schema, stats_columns, has_nan, rows, values } = self;
         // Its buffer was flushed by `finish`; what is left holds only the handle.
         drop(writer);
         let file = file.take().ok_or_else(|| Error::new(codes::RT001, "a data file was closed twice"))?;
@@ -176,6 +217,7 @@ impl FileWriter {
             size: file.written(),
             rows,
             stats: statistics(&metadata, &schema, &stats_columns, &has_nan, rows),
+            values,
         };
         Ok((finished, file))
     }
@@ -380,7 +422,7 @@ fn fold<T: PartialOrd>(
 }
 
 /// ISO date of the years that every reader can parse; none beyond.
-fn date_text(days: i32) -> Option<String> {
+pub(super) fn date_text(days: i32) -> Option<String> {
     let date = chrono::DateTime::from_timestamp(i64::from(days) * 86_400, 0)?.date_naive();
     in_common_range(&date).then(|| date.format("%Y-%m-%d").to_string())
 }

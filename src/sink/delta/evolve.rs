@@ -98,6 +98,9 @@ fn in_place(core: &Core, schema: &TableSchema, changes: &[Change]) -> Result<Fol
     if state == core.state {
         return Ok(Follow::Same);
     }
+    if !core.state.copied.is_empty() {
+        return Ok(Follow::Copy("it changed while an interrupted copy was made whole".to_owned()));
+    }
     let document = serde_json::to_string(&state)
         .map_err(|e| Error::new(codes::RT001, "cannot encode a table's state").with_source(e))?;
     let mut metadata = core.metadata.clone();

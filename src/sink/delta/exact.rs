@@ -72,7 +72,7 @@ pub(super) async fn rewrite(
             .ok_or_else(|| Error::new(codes::RT001, "the index points at a file that is not in the table"))?;
         left.push(number);
         let bytes = u64::try_from(file.add.size).unwrap_or(0);
-        inputs.push(Input { number, name: file.name(), rows: file.rows, bytes, gone });
+        inputs.push(Input { number, stored: file.stored(), rows: file.rows, bytes, gone });
     }
     let any = !inputs.is_empty();
     for (i, file) in (0u32..).zip(unit) {
@@ -82,7 +82,7 @@ pub(super) async fn rewrite(
             own.push(i);
             inputs.push(Input {
                 number: OWN | i,
-                name: finished.path.clone(),
+                stored: finished.stored(),
                 rows: finished.rows,
                 bytes: finished.size,
                 gone: file.masked.clone(),

@@ -6,7 +6,7 @@
 
 use super::index::Place;
 use super::storage::TableFiles;
-use super::table::read_columns;
+use super::table::{Stored, read_columns};
 use crate::error::{Error, Result, codes};
 use crate::event::ChangeBatch;
 use arrow::array::{Array, ArrayRef};
@@ -41,10 +41,10 @@ pub(super) fn root(mut origin: Origin, origins: &HashMap<u32, Origin>) -> Origin
 pub(super) struct Fetch<'a> {
     /// The table's directory.
     pub files: &'a TableFiles,
-    /// Names of the table's files.
-    pub table_names: &'a (dyn Fn(u32) -> Option<String> + Sync),
-    /// Names of the unit's closed files.
-    pub unit_names: &'a (dyn Fn(u32) -> Option<String> + Sync),
+    /// The table's files.
+    pub of_table: &'a (dyn Fn(u32) -> Option<Stored> + Sync),
+    /// The unit's closed files.
+    pub of_unit: &'a (dyn Fn(u32) -> Option<Stored> + Sync),
 }
 
 impl Fetch<'_> {
@@ -101,26 +101,28 @@ impl Fetch<'_> {
         column: &String,
         like: &ArrayRef,
     ) -> Result<(ArrayRef, HashMap<Origin, usize>)> {
-        let mut by_file: BTreeMap<String, Vec<(u32, Origin)>> = BTreeMap::new();
+        let mut by_file: BTreeMap<String, (Stored, Vec<(u32, Origin)>)> = BTreeMap::new();
         for origin in wanted {
-            let (name, place) = match origin {
-                Origin::Table(place) => ((self.table_names)(place.file), place),
-                Origin::Unit(place) => ((self.unit_names)(place.file), place),
+            let (stored, place) = match origin {
+                Origin::Table(place) => ((self.of_table)(place.file), place),
+                Origin::Unit(place) => ((self.of_unit)(place.file), place),
                 Origin::Slice(_) => continue,
             };
-            let name = name.ok_or_else(|| Error::new(codes::RT001, "an old row's file is not known"))?;
-            by_file.entry(name).or_default().push((place.row, *origin));
+            let stored = stored.ok_or_else(|| Error::new(codes::RT001, "an old row's file is not known"))?;
+            let of_file = by_file.entry(stored.name.clone()).or_insert_with(|| (stored, Vec::new()));
+            of_file.1.push((place.row, *origin));
         }
         let mut parts: Vec<ArrayRef> = Vec::new();
         let mut slots = HashMap::new();
-        for (name, mut rows) in by_file {
+        for (name, (stored, mut rows)) in by_file {
             rows.sort_unstable();
             for (_, origin) in &rows {
                 slots.insert(*origin, slots.len());
             }
             let numbers: Vec<u32> = rows.iter().map(|(row, _)| *row).collect();
             let mut read = 0;
-            for batch in read_columns(self.files, &name, std::slice::from_ref(column), Some(&numbers)).await?
+            for batch in
+                read_columns(self.files, &stored, std::slice::from_ref(column), Some(&numbers)).await?
             {
                 let batch = batch?;
                 read += batch.num_rows();

@@ -40,6 +40,9 @@ pub(super) struct Layout {
     pub images: Images,
     /// A change log of a table with a key: the log does not always give whole rows.
     pub keyed_log: bool,
+    /// Columns that it is partitioned by.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub partition_by: Vec<String>,
     /// It stands beside a table.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub beside: bool,
@@ -106,10 +109,11 @@ impl Form {
             WriteMode::CopyOnWrite if keyed => Mode::CopyOnWrite,
             _ => Mode::Append,
         };
+        let plain = Layout { partition_by: options.partition_by.clone(), ..Layout::default() };
         let layout = match mode {
-            Mode::Append => Layout { images: options.images, keyed_log: keyed, ..Layout::default() },
+            Mode::Append => Layout { images: options.images, keyed_log: keyed, ..plain },
             Mode::Upsert | Mode::CopyOnWrite => {
-                Layout { deletes: options.deletes, meta: options.meta, ..Layout::default() }
+                Layout { deletes: options.deletes, meta: options.meta, ..plain }
             }
         };
         Form { mode, layout, truncates: options.truncates }

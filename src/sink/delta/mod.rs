@@ -32,6 +32,7 @@ mod log;
 mod look;
 mod moves;
 mod pair;
+mod partition;
 mod probe;
 mod remote;
 mod saved;
@@ -45,9 +46,10 @@ mod unit;
 mod upkeep;
 mod upsert;
 pub mod view;
+mod writers;
 
 use crate::error::{Result, codes};
-use crate::event::{ChangeBatch, CopyPart, Txn};
+use crate::event::{ChangeBatch, Chunks, CopyPart, Txn};
 use crate::position::{CommitLsn, Epoch, Interval, Marks};
 use crate::schema::{TableName, TableSchema};
 use crate::sink::write::{Maintenance, OnForeignChange, WriteChoices};
@@ -189,10 +191,12 @@ impl DeltaSink {
         {
             core.examine_since(cut.version).await?;
         }
+        let is_copied = core.state.first_live_version.is_some() || core.state.copied.is_whole();
         let record = TableRecord {
             target_id: core.metadata.id.clone(),
             version: core.version,
-            position: core.position.filter(|_| core.state.first_live_version.is_some()),
+            position: core.position.filter(|_| is_copied),
+            chunks: core.chunks_to_go_on(purpose, outdated.is_some()),
             marks: core.held_marks(),
             copied_at: core.state.copied_at.and_then(CommitLsn::from_stored),
             past: core.pending.as_ref().map_or(&core.state, |pending| &pending.state).past.clone(),
@@ -343,6 +347,7 @@ async fn create(
     schema: &TableSchema,
     form: &Form,
 ) -> Result<()> {
+    partition::check(schema, &form.layout.partition_by)?;
     files.create_dirs()?;
     let now = table::now_ms();
     let state = TableState::new(pipeline, schema, form);
@@ -378,13 +383,16 @@ async fn fence(core: &mut Core) -> Result<bool> {
 /// The target must still be the table of this source table, or follow it, unless it is to be replaced.
 fn follow(core: &Core, purpose: OpenFor) -> Result<evolve::Follow> {
     match purpose {
-        OpenFor::Continue(policy) if core.state.first_live_version.is_some() => {
+        OpenFor::Continue(policy)
+            if core.state.first_live_version.is_some() || core.state.copied.is_whole() =>
+        {
             if core.state.source_table != core.schema.id {
                 return Ok(evolve::Follow::Copy("in the source it was dropped and made again".to_owned()));
             }
             evolve::follow(core, &core.schema, policy)
         }
         OpenFor::Continue(_) | OpenFor::Replace => {
+            partition::check(&core.schema, &core.form.layout.partition_by)?;
             copy::check_replaceable(core).map(|()| evolve::Follow::Same)
         }
     }
@@ -587,6 +595,25 @@ impl DeltaTable {
             Applied::Log(_) => {}
         }
         let outcome = copy::commit_copy(&mut self.core, position, parts, base).await?;
+        self.core.marked();
+        Ok(outcome)
+    }
+
+    async fn commit_chunk_one(
+        &mut self,
+        chunks: Chunks,
+        is_first: bool,
+        parts: Vec<CopyPart>,
+    ) -> Result<CommitOutcome> {
+        self.discard_one();
+        self.core.next_marks = Some(self.marks.take().unwrap_or_default());
+        self.upkeep.abandon();
+        match &mut self.applied {
+            Applied::Narrow(upsert) => upsert.forget_index(),
+            Applied::Wide(upsert) => upsert.forget_index(),
+            Applied::Log(_) => {}
+        }
+        let outcome = copy::commit_chunk(&mut self.core, &chunks, is_first, parts).await?;
         self.core.marked();
         Ok(outcome)
     }

@@ -13,9 +13,10 @@
 
 use super::commit::Core;
 use super::layout::Form;
+use super::state::Mode;
 use super::{DeltaTable, copy};
 use crate::error::{Error, Result, codes};
-use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint};
+use crate::event::{ChangeBatch, Chunks, CopyPart, CopyWriter, SnapshotPoint};
 use crate::position::{CommitLsn, Epoch, Interval, Marks};
 use crate::schema::{TableName, TableSchema};
 use crate::sink::write::{WriteMode, WriteOptions};
@@ -184,6 +185,25 @@ impl TableSink for DeltaTable {
             None => Box::new(self.writer()),
             Some(log) => Box::new(PairWriter { main: self.writer(), log: log.writer() }),
         })
+    }
+
+    fn takes_chunks(&self) -> bool {
+        let form = &self.core.form;
+        // Readers keep the old content of a live table until the new is whole.
+        self.beside.is_none()
+            && form.mode != Mode::Append
+            && !form.is_soft()
+            && self.core.state.first_live_version.is_none()
+            && self.core.schema.has_key()
+    }
+
+    async fn commit_chunk(
+        &mut self,
+        chunks: Chunks,
+        is_first: bool,
+        parts: Vec<CopyPart>,
+    ) -> Result<CommitOutcome> {
+        self.commit_chunk_one(chunks, is_first, parts).await
     }
 
     async fn commit_copy(

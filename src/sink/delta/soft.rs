@@ -6,9 +6,10 @@
 
 use super::commit::Core;
 use super::compact::conform;
+use super::encode::FinishedFile;
 use super::encode::keep;
 use super::keys::Key;
-use super::table::{columns_of, read_columns};
+use super::table::{Stored, columns_of, read_columns};
 use super::unit::Onto;
 use super::upsert::Upsert;
 use crate::error::{Error, Result, codes};
@@ -19,9 +20,9 @@ use arrow::datatypes::DataType;
 use roaring::RoaringBitmap;
 use std::sync::Arc;
 
-/// Rows of a data file that do not count, and its name.
+/// A data file, and its rows that do not count.
 struct Source {
-    name: String,
+    stored: Stored,
     gone: RoaringBitmap,
 }
 
@@ -44,13 +45,13 @@ impl<K: Key> Upsert<K> {
 
     async fn mark_all(&mut self, core: &mut Core, truncate: &ChangeBatch) -> Result<()> {
         self.build_index(core).await?;
-        self.unit.close_file().await?;
+        self.unit.close_files().await?;
         let mut sources: Vec<Source> = self
             .unit
             .files
             .iter()
             .filter_map(|file| Some((file.finished.as_ref()?, &file.masked)))
-            .map(|(finished, masked)| Source { name: finished.path.clone(), gone: masked.clone() })
+            .map(|(finished, masked)| Source { stored: FinishedFile::stored(finished), gone: masked.clone() })
             .collect();
         if !self.unit.truncated {
             let touched = self.unit.touched();
@@ -59,7 +60,7 @@ impl<K: Key> Upsert<K> {
                 if let Some(rows) = touched.get(&number) {
                     gone |= rows;
                 }
-                sources.push(Source { name: file.name(), gone });
+                sources.push(Source { stored: file.stored(), gone });
             }
         }
         for source in sources {
@@ -70,13 +71,13 @@ impl<K: Key> Upsert<K> {
 
     async fn mark_file(&mut self, core: &Core, source: &Source, truncate: &ChangeBatch) -> Result<()> {
         let schema = &truncate.schema;
-        let found = columns_of(&core.files, &source.name).await?;
+        let found = columns_of(&core.files, &source.stored).await?;
         let wanted =
             schema.columns.iter().map(|c| c.name.clone()).filter(|name| found.index_of(name).is_ok());
         let names: Vec<String> = wanted.collect();
         let mark = core.form.mark().unwrap_or_default();
         let mut first = 0u32;
-        let mut batches = read_columns(&core.files, &source.name, &names, None).await?;
+        let mut batches = read_columns(&core.files, &source.stored, &names, None).await?;
         while let Some(read) = tokio::task::block_in_place(|| batches.next()) {
             let rows = conform(&read?, &schema.arrow)?;
             let marked = marks(&rows, mark);
@@ -99,9 +100,11 @@ impl<K: Key> Upsert<K> {
         let Some(index) = &self.index else {
             return Err(Error::new(codes::RT001, "the index was not built"));
         };
-        let names = |file: u32| core.slots.get(file).map(super::table::DataFile::name);
+        let stored = |file: u32| core.slots.get(file).map(super::table::DataFile::stored);
         let (strict, soft) = (core.is_strict(), core.form.is_soft());
-        let onto = Onto { files: &core.files, names: &names, index, strict, soft };
+        let chunks = Some(&core.state.copied).filter(|chunks| chunks.is_mixed());
+        let by = &core.form.layout.partition_by;
+        let onto = Onto { files: &core.files, stored: &stored, by, index, strict, soft, chunks };
         let staged = self.unit.stage(batch, &onto).await;
         // An index that failed may have said anything.
         index.check()?;

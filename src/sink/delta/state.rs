@@ -5,6 +5,7 @@
 
 use super::layout::{Form, Layout, is_ours};
 use crate::error::{Error, Result, codes};
+use crate::event::Chunks;
 use crate::schema::change::{Change, Outline, OutlineColumn, changes};
 use crate::schema::{Past, TableForm, TableId, TableSchema};
 use crate::sink::table_error;
@@ -13,7 +14,9 @@ use serde::{Deserialize, Serialize};
 /// The configuration key.
 pub(super) const KEY: &str = "strandline.state";
 /// The newest format that this program writes.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
+/// The format of tables without partitions.
+const WHOLE_FORMAT: u32 = 2;
 /// The format of tables that have nothing of what came later.
 const FIRST_FORMAT: u32 = 1;
 
@@ -83,6 +86,9 @@ pub(super) struct TableState {
     /// not finished.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_live_version: Option<i64>,
+    /// Which parts are copied, while the copy goes on, and until all parts are at one moment.
+    #[serde(default, skip_serializing_if = "Chunks::is_empty")]
+    pub copied: Chunks,
     /// The position of the last copy: the consistent point of its snapshot, which ends no transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copied_at: Option<i64>,
@@ -100,7 +106,11 @@ impl TableState {
     pub(super) fn new(pipeline: &str, schema: &TableSchema, form: &Form) -> Self {
         let is_first = form.mode != Mode::CopyOnWrite && is_plain(&form.layout);
         TableState {
-            format: if is_first { FIRST_FORMAT } else { FORMAT },
+            format: match (is_first, form.layout.partition_by.is_empty()) {
+                (true, _) => FIRST_FORMAT,
+                (false, true) => WHOLE_FORMAT,
+                (false, false) => FORMAT,
+            },
             pipeline: pipeline.to_owned(),
             source_table: schema.id,
             schema: schema.name.schema.clone(),
@@ -112,6 +122,7 @@ impl TableState {
             form: Some(schema.form),
             past: Past::default(),
             first_live_version: None,
+            copied: Chunks::default(),
             copied_at: None,
             marks: Vec::new(),
             complete: false,
@@ -175,6 +186,14 @@ impl TableState {
             found.push(Change::Partitions);
         }
         found
+    }
+
+    /// Whether a copy that was interrupted can go on: the source's table is what it was.
+    pub(super) fn can_go_on(&self, schema: &TableSchema, form: &Form) -> bool {
+        self.source_table == schema.id
+            && self.form == Some(schema.form)
+            && (self.mode, &self.layout) == (form.mode, &form.layout)
+            && self.changes(schema).is_empty()
     }
 
     /// The state once these changes are followed in place.

@@ -22,6 +22,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use url::Url;
 
+/// The folder of change data, below a table.
+pub(super) const CHANGE_DATA: &str = "_change_data";
+
 /// What a put-if-absent did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Put {
@@ -277,8 +280,11 @@ impl TableFiles {
         self.step()?;
         let target = match &self.place {
             Place::Local(root) => {
-                let file = File::create_new(root.join(name)).map_err(|e| self.io("create", name, &e))?;
-                Target::Local(file)
+                let path = root.join(name);
+                if let (true, Some(folder)) = (name.contains('/'), path.parent()) {
+                    fs::create_dir_all(folder).map_err(|e| self.io("create", name, &e))?;
+                }
+                Target::Local(File::create_new(path).map_err(|e| self.io("create", name, &e))?)
             }
             Place::Remote { store, prefix } => Target::Remote(Upload::new(store, child(prefix, name))),
         };
@@ -394,6 +400,15 @@ impl TableFiles {
         sync_dir(root).map_err(|e| self.io("sync", "the directory", &e))
     }
 
+    /// Syncs the folders between the table's directory and a file: a partition may be new.
+    fn sync_folders(&self, name: &str) -> io::Result<()> {
+        let Place::Local(root) = &self.place else { return Ok(()) };
+        for (at, _) in name.match_indices('/') {
+            sync_dir(&root.join(&name[..at]))?;
+        }
+        Ok(())
+    }
+
     /// Takes away the directory of a probe, and what was made on the way to it, where nothing is in it.
     pub(super) fn remove_probe(&self) {
         if let Place::Local(root) = &self.place {
@@ -424,7 +439,7 @@ impl TableFiles {
         Ok(found)
     }
 
-    /// The files outside the log and other places whose name begins with `_` or `.`.
+    /// The files outside the log and other places whose name begins with `_` or `.`, but those of change data.
     ///
     /// # Errors
     /// `TG001`, `TG003`.
@@ -435,6 +450,8 @@ impl TableFiles {
             Place::Local(root) => {
                 tokio::task::block_in_place(|| list_dir(root, "", true, &mut found))
                     .map_err(|e| self.io("list", "the directory", &e))?;
+                tokio::task::block_in_place(|| list_dir(root, CHANGE_DATA, true, &mut found))
+                    .map_err(|e| self.io("list", "the directory", &e))?;
             }
             Place::Remote { store, prefix } => self.list_remote(store, prefix, "", &mut found).await?,
         }
@@ -442,7 +459,7 @@ impl TableFiles {
         let others: std::collections::BTreeSet<String> =
             found.iter().filter_map(|f| Some(format!("{}/", f.name.split_once("/_delta_log/")?.0))).collect();
         found.retain(|file| {
-            !file.name.split('/').any(|part| part.starts_with(['_', '.']))
+            !file.name.split('/').any(|part| is_hidden(part) && part != CHANGE_DATA)
                 && !others.iter().any(|other| file.name.starts_with(other))
         });
         Ok(found)
@@ -547,8 +564,16 @@ impl TableFiles {
     }
 }
 
+/// The name of a file is its key, as it is: folders of partitions hold a `%`.
 fn child(prefix: &ObjectPath, name: &str) -> ObjectPath {
-    name.split('/').fold(prefix.clone(), |path, part| path.join(part))
+    let raw = if prefix.as_ref().is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
+    ObjectPath::parse(raw)
+        .unwrap_or_else(|_| name.split('/').fold(prefix.clone(), |path, part| path.join(part)))
+}
+
+/// Folders of partitions are not.
+fn is_hidden(part: &str) -> bool {
+    part.starts_with(['_', '.']) && !part.contains('=')
 }
 
 fn is_log_name(name: &str) -> bool {
@@ -570,7 +595,7 @@ fn list_dir(root: &Path, under: &str, deep: bool, found: &mut Vec<Listed>) -> io
         let Ok(meta) = entry.metadata() else { continue };
         if meta.is_dir() {
             let is_other = root.join(&name).join("_delta_log").exists();
-            if deep && !is_other && !last.starts_with(['_', '.']) {
+            if deep && !is_other && !is_hidden(&last) {
                 list_dir(root, &name, deep, found)?;
             }
             continue;
@@ -643,8 +668,11 @@ impl NewFile {
         self.files.tally.files.fetch_add(1, Ordering::Relaxed);
         self.files.tally.bytes.fetch_add(self.written, Ordering::Relaxed);
         match self.target {
-            Target::Local(file) => tokio::task::block_in_place(|| file.sync_data())
-                .map_err(|e| self.files.io("sync", &self.name, &e)),
+            Target::Local(file) => tokio::task::block_in_place(|| {
+                file.sync_data()?;
+                self.files.sync_folders(&self.name)
+            })
+            .map_err(|e| self.files.io("sync", &self.name, &e)),
             Target::Remote(upload) => {
                 upload.finish().await.map_err(|e| self.files.refused("write", &self.name, e))
             }

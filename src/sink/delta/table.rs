@@ -7,6 +7,7 @@
 use super::dv::{Descriptor, Location};
 use super::layout::is_ours;
 use super::log::{Action, Add, AppIds, Format, MetaData, Protocol, Remove};
+use super::partition::{self, Values};
 use super::remote::RemoteFile;
 use super::state::{self, TableState};
 use super::storage::TableFiles;
@@ -55,10 +56,24 @@ pub(super) struct DataFile {
     pub deleted: Option<RoaringBitmap>,
 }
 
+/// Rows on storage: the name of their file, and what they share and the file does not hold.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    /// Name below the table.
+    pub name: String,
+    /// What all of its rows share.
+    pub values: Arc<Values>,
+}
+
 impl DataFile {
     /// The name on storage.
     pub(super) fn name(&self) -> String {
         data_name(&self.add.path)
+    }
+
+    /// To be read.
+    pub(super) fn stored(&self) -> Stored {
+        Stored { name: self.name(), values: Arc::new(self.add.partition_values.clone()) }
     }
 
     /// The action that takes it out of the table.
@@ -313,7 +328,7 @@ pub(super) fn metadata_for(
         description: None,
         format: Format { provider: "parquet".into(), options: BTreeMap::new() },
         schema_string: json!({"type": "struct", "fields": fields}).to_string(),
-        partition_columns: Vec::new(),
+        partition_columns: state.layout.partition_by.clone(),
         configuration,
         created_time: old.and_then(|m| m.created_time).or(Some(now_ms)),
     })
@@ -410,32 +425,43 @@ pub(super) async fn rows_of(files: &TableFiles, name: &str) -> Result<u32> {
         .map_err(|_| Error::new(codes::TG014, format!("\"{name}\" has over 2^32 rows")))
 }
 
-/// Columns of a data file.
+/// Columns of a data file, those that its rows share included, as texts.
 ///
 /// # Errors
 /// `TG020`, `TG001`.
-pub(super) async fn columns_of(files: &TableFiles, name: &str) -> Result<arrow::datatypes::SchemaRef> {
-    Ok(Arc::clone(parquet_metadata(files, name).await?.schema()))
+pub(super) async fn columns_of(files: &TableFiles, file: &Stored) -> Result<arrow::datatypes::SchemaRef> {
+    let found = parquet_metadata(files, &file.name).await?;
+    Ok(partition::with_shared(found.schema(), &file.values))
 }
 
-/// Reads columns of a data file, all rows or a selection, in batches.
+/// Reads columns of a data file, all rows or a selection, in batches. What the rows share comes as texts.
 ///
 /// # Errors
 /// `TG020`, `TG001`.
 pub(super) async fn read_columns(
     files: &TableFiles,
-    name: &str,
+    file: &Stored,
     columns: &[String],
     rows: Option<&[u32]>,
-) -> Result<Box<dyn Iterator<Item = Result<arrow::record_batch::RecordBatch>> + Send>> {
-    match open_data(files, name).await? {
-        Readable::Local(file) => reader(file, name, columns, rows, Arc::default()),
+) -> Result<Batches> {
+    let Stored { name, values } = file;
+    let held: Vec<String> = columns.iter().filter(|name| !values.contains_key(*name)).cloned().collect();
+    let batches: Batches = match open_data(files, name).await? {
+        Readable::Local(file) => reader(file, name, &held, rows, Arc::default())?,
         Readable::Remote(file) => {
             let failed = file.failed();
-            reader(file, name, columns, rows, failed)
+            reader(file, name, &held, rows, failed)?
         }
+    };
+    if held.len() == columns.len() {
+        return Ok(batches);
     }
+    let (columns, values) = (columns.to_vec(), Arc::clone(values));
+    Ok(Box::new(batches.map(move |batch| partition::share(&batch?, &columns, &values))))
 }
+
+/// Rows as they are read.
+pub(super) type Batches = Box<dyn Iterator<Item = Result<arrow::record_batch::RecordBatch>> + Send>;
 
 fn reader<T: parquet::file::reader::ChunkReader + 'static>(
     source: T,
@@ -443,7 +469,7 @@ fn reader<T: parquet::file::reader::ChunkReader + 'static>(
     columns: &[String],
     rows: Option<&[u32]>,
     failed: Arc<AtomicBool>,
-) -> Result<Box<dyn Iterator<Item = Result<arrow::record_batch::RecordBatch>> + Send>> {
+) -> Result<Batches> {
     use parquet::arrow::ProjectionMask;
     use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
     let name = name.to_owned();
@@ -518,7 +544,7 @@ pub(super) async fn read_vectors<'a>(
 }
 
 /// Paths stand URL-encoded in the log.
-fn percent_encode(path: &str) -> String {
+pub(super) fn percent_encode(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for byte in path.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~/=!$&'()*+,;:@".contains(&byte) {

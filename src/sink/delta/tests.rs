@@ -13,6 +13,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::Int64Type;
 use std::collections::BTreeMap;
 
+mod chunks;
 mod keep;
 mod model;
 mod stores;
@@ -128,7 +129,7 @@ async fn marked_rows(
         let mut number = 0;
         let mut columns = ["id", "name", "big"].map(String::from).to_vec();
         columns.extend(mark.map(String::from));
-        for batch in read_columns(files, &file.name(), &columns, None).await.unwrap() {
+        for batch in read_columns(files, &file.stored(), &columns, None).await.unwrap() {
             let batch = batch.unwrap();
             let text = |c: usize, i: usize| {
                 let column = batch.column(c).as_string::<i32>();

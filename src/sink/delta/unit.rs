@@ -12,21 +12,23 @@
 //! A column may come *unchanged*: a TOASTed value that the log does not repeat. It is taken from the row's
 //! previous version: earlier in the slice, in a file of this unit, or in the table, found by the index.
 
-use super::encode::{FileWriter, FinishedFile, keep};
+use super::encode::{FinishedFile, keep};
 use super::exact::Led;
 use super::fetch::{self, Fetch, Origin};
 use super::index::{KeyMap, Place};
 use super::keys::{self, Key};
 use super::storage::{NewFile, TableFiles};
+use super::table::Stored;
+use super::writers::{Layout, Open, Writers};
 use crate::error::{Error, Result, codes};
-use crate::event::{Before, ChangeBatch, Op};
+use crate::event::{Before, ChangeBatch, ChunkKey, Chunks, Op};
+use crate::position::CommitLsn;
 use crate::schema::TableSchema;
 use crate::sink::table_error;
 use arrow::record_batch::RecordBatch;
 use hashbrown::HashTable;
 use roaring::RoaringBitmap;
 use std::collections::HashMap;
-use std::sync::Arc;
 
 /// A data file is closed when it reaches this size.
 pub(super) const TARGET_FILE_BYTES: usize = 128 << 20;
@@ -68,8 +70,8 @@ pub(super) struct UnitFile {
 pub(super) struct Unit<K> {
     by_key: HashTable<u32>,
     entries: Vec<Entry<K>>,
-    writer: Option<FileWriter>,
-    /// Files of the unit, in order; the last may still be open.
+    writers: Option<Writers>,
+    /// Files of the unit, in the order in which they were begun; some may still be open.
     pub files: Vec<UnitFile>,
     /// Everything that the table held before the unit is gone.
     pub truncated: bool,
@@ -80,7 +82,7 @@ impl<K: Key> Default for Unit<K> {
         Unit {
             by_key: HashTable::new(),
             entries: Vec::new(),
-            writer: None,
+            writers: None,
             files: Vec::new(),
             truncated: false,
         }
@@ -91,14 +93,18 @@ impl<K: Key> Default for Unit<K> {
 pub(super) struct Onto<'a, K> {
     /// The table's directory.
     pub files: &'a TableFiles,
-    /// Name on storage of each file of the table.
-    pub names: &'a (dyn Fn(u32) -> Option<String> + Sync),
+    /// Each file of the table, by number.
+    pub stored: &'a (dyn Fn(u32) -> Option<Stored> + Sync),
+    /// Columns that the table is partitioned by.
+    pub by: &'a [String],
     /// The table's index.
     pub index: &'a KeyMap<K>,
     /// The table began with a copy: a change must fit its rows.
     pub strict: bool,
     /// Deleted rows stay: a row may be created over one, and one that moves to another key leaves the old one.
     pub soft: bool,
+    /// Its parts are at different moments: a key takes only what lies beyond its chunk's.
+    pub chunks: Option<&'a Chunks>,
 }
 
 /// One slice while it is applied.
@@ -145,9 +151,9 @@ impl<K: Key> Unit<K> {
         };
         let rows = keep(&after, &slice.live)?;
         if rows.num_rows() > 0 {
-            self.write(&rows, schema, onto.files).await?;
+            let places = self.write(&rows, schema, onto).await?;
+            self.place_rows(&slice, &places);
         }
-        self.place_rows(&slice, rows.num_rows())?;
         Ok(after.get_array_memory_size())
     }
 
@@ -167,9 +173,12 @@ impl<K: Key> Unit<K> {
         let masks: Vec<_> = batch.unchanged.iter().flatten().collect();
         let has_unchanged = |row: usize| masks.iter().any(|mask| mask.value(row));
         let rows = batch.len();
+        let held = Held::of(batch, onto.chunks);
         let mut slice = Slice { live: vec![false; rows], entry: vec![0; rows], origins: HashMap::new() };
         for (row, &op) in batch.ops.iter().enumerate() {
             match op {
+                Op::Create | Op::Read if held.of_new(row) => {}
+                Op::Delete if held.of_old(row) => {}
                 Op::Create | Op::Read => {
                     let entry = self.touch(new_keys[row], onto);
                     if onto.strict && !onto.soft && self.is_live(entry) {
@@ -180,6 +189,10 @@ impl<K: Key> Unit<K> {
                 Op::Update => {
                     let key = new_keys[row];
                     let old = old_key(row).unwrap_or(key);
+                    if held.of_new(row) || held.of_old(row) {
+                        self.update_in_part(row, (old, key), &held, &mut slice, onto, batch)?;
+                        continue;
+                    }
                     let from = self.touch(old, onto);
                     if onto.strict && !self.is_live(from) {
                         return Err(misfit(schema, "a row was updated that the table does not hold"));
@@ -210,10 +223,46 @@ impl<K: Key> Unit<K> {
                     }
                     self.kill(entry, &mut slice);
                 }
+                // Its file would be another one now, and the copy would have begun again.
+                Op::Truncate if onto.chunks.is_some() => return Err(in_no_chunk(schema)),
                 Op::Truncate => self.truncate(&mut slice),
             }
         }
         Ok(slice)
+    }
+
+    /// An update of a row whose old or new key is in a chunk that knows of it already.
+    fn update_in_part(
+        &mut self,
+        row: usize,
+        (old, new): (K, K),
+        held: &Held,
+        slice: &mut Slice,
+        onto: &Onto<'_, K>,
+        batch: &ChangeBatch,
+    ) -> Result<()> {
+        let schema = &batch.schema;
+        if old == new {
+            return Ok(());
+        }
+        if !held.of_old(row) {
+            let from = self.touch(old, onto);
+            if onto.strict && !self.is_live(from) {
+                return Err(misfit(schema, "a row was updated that the table does not hold"));
+            }
+            self.kill(from, slice);
+        }
+        if !held.of_new(row) {
+            if batch.unchanged.iter().flatten().any(|mask| mask.value(row)) {
+                return Err(in_no_chunk(schema));
+            }
+            let to = self.touch(new, onto);
+            if onto.strict && self.is_live(to) {
+                return Err(misfit(schema, "a row moved to a key that the table already holds"));
+            }
+            self.put(to, row, slice);
+        }
+        Ok(())
     }
 
     /// The key's entry, made from the index on first touch.
@@ -279,7 +328,7 @@ impl<K: Key> Unit<K> {
         slice.live.fill(false);
         slice.origins.clear();
         // What the unit wrote so far is void; the files are not named in the commit.
-        self.writer = None;
+        self.writers = None;
         self.files.clear();
         self.truncated = true;
     }
@@ -294,77 +343,92 @@ impl<K: Key> Unit<K> {
             slice.live[row as usize] && matches!(fetch::root(*origin, &slice.origins), Origin::Unit(_))
         });
         if needs_own_file {
-            self.close_file().await?;
+            self.close_files().await?;
         }
-        let own: Vec<Option<String>> =
-            self.files.iter().map(|f| f.finished.as_ref().map(|f| f.path.clone())).collect();
+        let own: Vec<Option<Stored>> =
+            self.files.iter().map(|f| f.finished.as_ref().map(FinishedFile::stored)).collect();
         let fetch = Fetch {
             files: onto.files,
-            table_names: onto.names,
-            unit_names: &|file| own.get(file as usize).cloned().flatten(),
+            of_table: onto.stored,
+            of_unit: &|file| own.get(file as usize).cloned().flatten(),
         };
         fetch.fill(batch, &slice.live, &slice.origins).await
     }
 
-    async fn write(&mut self, rows: &RecordBatch, schema: &TableSchema, files: &TableFiles) -> Result<()> {
-        // A file holds the columns of its time: another schema, another file.
-        if self.writer.as_ref().is_some_and(|w| w.size() >= TARGET_FILE_BYTES || !w.takes(rows)) {
-            self.close_file().await?;
-        }
-        let mut writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => {
-                self.files.push(UnitFile::default());
-                FileWriter::create(files, Arc::clone(&schema.arrow), &schema.key, rows)?
+    /// Where each row went.
+    async fn write(
+        &mut self,
+        rows: &RecordBatch,
+        schema: &TableSchema,
+        onto: &Onto<'_, K>,
+    ) -> Result<Vec<Place>> {
+        let writers = self.writers.get_or_insert_with(|| {
+            let key = schema.key.iter().map(|&i| schema.columns[i].name.clone()).collect();
+            Writers::new(Layout::data(onto.by, key))
+        });
+        let written = tokio::task::block_in_place(|| writers.write(onto.files, rows))?;
+        let (begun, full) = (writers.begun(), writers.full());
+        self.files.resize_with(begun as usize, UnitFile::default);
+        self.finish(full).await?;
+        let mut places = vec![Place { file: u32::MAX, row: 0 }; rows.num_rows()];
+        for part in written {
+            match &part.rows {
+                None => {
+                    for (row, place) in (part.first..).zip(&mut places) {
+                        *place = Place { file: part.number, row };
+                    }
+                }
+                Some(members) => {
+                    for (row, at) in (part.first..).zip(members.values()) {
+                        places[*at as usize] = Place { file: part.number, row };
+                    }
+                }
             }
-        };
-        tokio::task::block_in_place(|| writer.write(rows))?;
-        self.writer = Some(writer);
-        Ok(())
+        }
+        Ok(places)
     }
 
     /// Rows of the slice that were written get their places.
-    fn place_rows(&mut self, slice: &Slice, written: usize) -> Result<()> {
-        if written == 0 {
-            return Ok(());
-        }
-        let end = self.writer.as_ref().map_or(0, FileWriter::rows);
-        let file = row_number(self.files.len()).wrapping_sub(1);
-        let first = end
-            .checked_sub(row_number(written))
-            .ok_or_else(|| Error::new(codes::RT001, "rows were written that nobody counted"))?;
+    fn place_rows(&mut self, slice: &Slice, places: &[Place]) {
         let live = slice.live.iter().zip(&slice.entry).filter(|(live, _)| **live);
-        for (row, (_, &entry)) in (first..).zip(live) {
-            self.entries[entry as usize].now = Now::Row(Place { file, row });
+        for (place, (_, &entry)) in places.iter().zip(live) {
+            self.entries[entry as usize].now = Now::Row(*place);
         }
-        Ok(())
     }
 
-    /// Closes the open file, if there is one.
-    ///
-    /// # Errors
-    /// `TG001` to `TG003`.
-    pub(super) async fn close_file(&mut self) -> Result<()> {
-        if let Some(writer) = self.writer.take() {
-            let finished = writer.finish().await?;
-            if let Some(last) = self.files.last_mut() {
-                last.finished = Some(finished);
+    async fn finish(&mut self, files: Vec<Open>) -> Result<()> {
+        for open in files {
+            let (number, finished) = open.finish().await?;
+            if let Some(file) = self.files.get_mut(number as usize) {
+                file.finished = Some(finished);
             }
         }
         Ok(())
     }
 
-    /// Closes the open file, if there is one. It is whole once what is returned is finished.
+    /// Closes the open files, if there are any.
     ///
     /// # Errors
     /// `TG001` to `TG003`.
-    pub(super) fn close_file_apart(&mut self) -> Result<Option<NewFile>> {
-        let Some(writer) = self.writer.take() else { return Ok(None) };
-        let (finished, file) = tokio::task::block_in_place(|| writer.finish_apart())?;
-        if let Some(last) = self.files.last_mut() {
-            last.finished = Some(finished);
+    pub(super) async fn close_files(&mut self) -> Result<()> {
+        let open = self.writers.as_mut().map(Writers::all).unwrap_or_default();
+        self.finish(open).await
+    }
+
+    /// Closes the open files, if there are any. They are whole once what is returned is finished.
+    ///
+    /// # Errors
+    /// `TG001` to `TG003`.
+    pub(super) fn close_files_apart(&mut self) -> Result<Vec<NewFile>> {
+        let mut apart = Vec::new();
+        for open in self.writers.as_mut().map(Writers::all).unwrap_or_default() {
+            let (number, finished, file) = tokio::task::block_in_place(|| open.finish_apart())?;
+            if let Some(slot) = self.files.get_mut(number as usize) {
+                slot.finished = Some(finished);
+            }
+            apart.push(file);
         }
-        Ok(Some(file))
+        Ok(apart)
     }
 
     /// Looks every base up again: the index was rebuilt under the unit.
@@ -415,12 +479,58 @@ impl<K: Key> Unit<K> {
     }
 }
 
+/// Which keys of a batch are in chunks that know of the change already. Nothing, when the table is at one moment.
+#[derive(Default)]
+struct Held {
+    new: Vec<bool>,
+    old: Vec<bool>,
+}
+
+impl Held {
+    fn of(batch: &ChangeBatch, chunks: Option<&Chunks>) -> Self {
+        let Some((chunks, &first)) = chunks.zip(batch.schema.key.first()) else { return Held::default() };
+        let (mut new, mut old) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        let before = batch.before.as_ref();
+        for row in 0..batch.len() {
+            let txn = batch.txn_of(row);
+            let is_held = |key: Option<ChunkKey>| {
+                let at = key.map_or(CommitLsn::ZERO, |key| chunks.position_of(&key));
+                txn.is_some_and(|txn| txn.held_at(at))
+            };
+            let of_new = is_held(ChunkKey::of(batch.after.column(first), row));
+            let old_at = before.map_or(Before::NONE, |before| before.index[row]);
+            let of_old = match before.filter(|_| old_at != Before::NONE) {
+                Some(before) => is_held(ChunkKey::of(before.rows.column(first), old_at as usize)),
+                None => of_new,
+            };
+            new.push(of_new);
+            old.push(of_old);
+        }
+        Held { new, old }
+    }
+
+    fn of_new(&self, row: usize) -> bool {
+        self.new.get(row).copied().unwrap_or(false)
+    }
+
+    fn of_old(&self, row: usize) -> bool {
+        self.old.get(row).copied().unwrap_or(false)
+    }
+}
+
 fn row_number(row: usize) -> u32 {
     u32::try_from(row).unwrap_or(u32::MAX)
 }
 
 fn misfit(schema: &TableSchema, what: &str) -> Error {
     table_error(&schema.name, codes::TG015, what)
+        .with_try(format!("strandline resync \"{}\" --yes", schema.name))
+}
+
+/// The driver copies such a table again.
+fn in_no_chunk(schema: &TableSchema) -> Error {
+    let what = "a row moved between parts of an interrupted copy, and a large value of it is in neither part";
+    table_error(&schema.name, codes::PG022, what)
         .with_try(format!("strandline resync \"{}\" --yes", schema.name))
 }
 

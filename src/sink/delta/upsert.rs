@@ -4,6 +4,7 @@
 //! and one log entry. What it costs is what changed, not what the table holds.
 
 use super::commit::{Core, PutEnd, loosened};
+use super::compact::conform;
 use super::dv::VectorFile;
 use super::exact::{self, Rewritten};
 use super::index::{Builder, KeyMap, Place};
@@ -12,7 +13,8 @@ use super::log::{self, Action, Add};
 use super::moves::Moved;
 use super::saved;
 use super::state::Mode;
-use super::table::{DataFile, now_ms, read_columns, read_vectors};
+use super::storage::NewFile;
+use super::table::{DataFile, now_ms, percent_encode, read_columns, read_vectors};
 use super::unit::Unit;
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, Op};
@@ -20,8 +22,11 @@ use crate::position::landing::Planned;
 use crate::position::{CommitLsn, Interval};
 use crate::sink::write::Truncates;
 use crate::sink::{CommitOutcome, table_error};
+use arrow::datatypes::Schema;
+use arrow::record_batch::RecordBatch;
 use roaring::RoaringBitmap;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
@@ -76,13 +81,14 @@ impl<K: Key> Upsert<K> {
     /// As [`Core::put`].
     pub(super) async fn commit(&mut self, core: &mut Core, interval: Interval) -> Result<CommitOutcome> {
         // The data file is synced while the deletion vectors are written.
-        let mut syncing = self.unit.close_file_apart()?.map(|file| tokio::spawn(file.finish()));
+        let mut syncing = Some(tokio::spawn(finish(self.unit.close_files_apart()?)));
         if cfg!(test) {
             // There the steps are counted.
             whole(syncing.take()).await?;
         }
         self.build_index(core).await?;
         loop {
+            core.ripen(interval.to)?;
             let planned = Planned { version: core.version, epoch: core.epoch, interval };
             if let Some(index) = &self.index {
                 index.check()?;
@@ -286,7 +292,15 @@ impl<K: Key> Upsert<K> {
     }
 }
 
-/// Waits until a file is whole.
+/// Syncs files, or sends them.
+async fn finish(files: Vec<NewFile>) -> Result<()> {
+    for file in files {
+        file.finish().await?;
+    }
+    Ok(())
+}
+
+/// Waits until the files are whole.
 async fn whole(syncing: Option<JoinHandle<Result<()>>>) -> Result<()> {
     match syncing {
         None => Ok(()),
@@ -341,9 +355,9 @@ async fn read_keys<K: Key>(
         let mut row = 0u32;
         let none = RoaringBitmap::new();
         let deleted = file.deleted.as_ref().unwrap_or(&none);
-        let mut batches = read_columns(&core.files, &file.name(), &columns, None).await?;
+        let mut batches = read_columns(&core.files, &file.stored(), &columns, None).await?;
         while let Some(batch) = tokio::task::block_in_place(|| batches.next()) {
-            let batch = batch?;
+            let batch = typed(batch?, core)?;
             // The reader gives columns in the file's order; find each key column by its name.
             let at = key_positions(&batch, &columns, core)?;
             let end = row + u32::try_from(batch.num_rows()).unwrap_or(u32::MAX);
@@ -362,11 +376,21 @@ async fn read_keys<K: Key>(
     Ok(read)
 }
 
-fn key_positions(
-    batch: &arrow::record_batch::RecordBatch,
-    names: &[String],
-    core: &Core,
-) -> Result<Vec<usize>> {
+/// What the rows of a partition share comes as texts.
+fn typed(batch: RecordBatch, core: &Core) -> Result<RecordBatch> {
+    if core.metadata.partition_columns.is_empty() {
+        return Ok(batch);
+    }
+    let schema = &core.schema.arrow;
+    let fields = batch.schema();
+    let fields = fields.fields().iter().map(|field| schema.field_with_name(field.name()).cloned());
+    let fields = fields.collect::<std::result::Result<Vec<_>, _>>().map_err(|e| {
+        table_error(&core.schema.name, codes::TG020, "a key column is not known").with_source(e)
+    })?;
+    conform(&batch, &Arc::new(Schema::new(fields)))
+}
+
+fn key_positions(batch: &RecordBatch, names: &[String], core: &Core) -> Result<Vec<usize>> {
     names
         .iter()
         .map(|name| {
@@ -425,8 +449,8 @@ fn new_file(
 /// The action that brings a finished file.
 pub(super) fn added(finished: &super::encode::FinishedFile, now: i64) -> Add {
     Add {
-        path: finished.path.clone(),
-        partition_values: std::collections::BTreeMap::new(),
+        path: percent_encode(&finished.path),
+        partition_values: finished.values.as_ref().clone(),
         size: i64::try_from(finished.size).unwrap_or(i64::MAX),
         modification_time: now,
         data_change: true,

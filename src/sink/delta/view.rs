@@ -7,7 +7,7 @@
 use super::layout::{Form, Layout};
 use super::state::Mode;
 use super::storage::TableFiles;
-use super::table::{self, DataFile};
+use super::table::{self, DataFile, Stored};
 use super::{DeltaSink, encode, log, state};
 use crate::error::{Error, Result, codes};
 use crate::position::CommitLsn;
@@ -38,12 +38,15 @@ pub struct TableView {
 /// Rows of one data file.
 #[derive(Clone, Debug)]
 pub struct Part {
-    name: String,
+    stored: Stored,
     /// Rows in the file.
     rows: u32,
     /// Those that are wanted.
     wanted: RoaringBitmap,
 }
+
+/// File → it, its rows, those of them that are live.
+type Rows = BTreeMap<String, (Stored, u32, RoaringBitmap)>;
 
 impl DeltaSink {
     /// The table as it is now. `None`: there is none, or its first copy has not finished.
@@ -106,23 +109,22 @@ fn live(file: &DataFile) -> RoaringBitmap {
 impl TableView {
     /// All of its rows, file by file.
     pub fn parts(&self) -> Vec<Part> {
-        let part = |file: &DataFile| Part { name: file.name(), rows: file.rows, wanted: live(file) };
+        let part = |file: &DataFile| Part { stored: file.stored(), rows: file.rows, wanted: live(file) };
         self.data.iter().map(part).filter(|part| !part.wanted.is_empty()).collect()
     }
 
     /// Rows of this version that the older one has not (first), and rows of the older one that this one has not.
     /// Compaction moves rows that did not change: then there are more of both than need be.
     pub fn changed_since(&self, older: &TableView) -> (Vec<Part>, Vec<Part>) {
-        let of = |view: &TableView| -> BTreeMap<String, (u32, RoaringBitmap)> {
-            view.data.iter().map(|file| (file.name(), (file.rows, live(file)))).collect()
+        let of = |view: &TableView| -> Rows {
+            view.data.iter().map(|file| (file.name(), (file.stored(), file.rows, live(file)))).collect()
         };
         let (now, then) = (of(self), of(older));
-        let minus = |a: &BTreeMap<String, (u32, RoaringBitmap)>,
-                     b: &BTreeMap<String, (u32, RoaringBitmap)>| {
+        let minus = |a: &Rows, b: &Rows| {
             a.iter()
-                .map(|(name, (rows, live))| {
-                    let wanted = b.get(name).map_or_else(|| live.clone(), |(_, other)| live - other);
-                    Part { name: name.clone(), rows: *rows, wanted }
+                .map(|(name, (stored, rows, live))| {
+                    let wanted = b.get(name).map_or_else(|| live.clone(), |(_, _, other)| live - other);
+                    Part { stored: stored.clone(), rows: *rows, wanted }
                 })
                 .filter(|part| !part.wanted.is_empty())
                 .collect::<Vec<_>>()
@@ -146,7 +148,7 @@ impl TableView {
         schema: &SchemaRef,
         mut take: impl FnMut(&RecordBatch) -> Result<()>,
     ) -> Result<()> {
-        let in_file = table::columns_of(&self.files, &part.name).await?;
+        let in_file = table::columns_of(&self.files, &part.stored).await?;
         let names = schema.fields().iter().map(|field| field.name().as_str());
         let there: Vec<String> = names
             .chain(self.mark)
@@ -154,11 +156,11 @@ impl TableView {
             .map(str::to_owned)
             .collect();
         if there.is_empty() {
-            let what = format!("the data file \"{}\" has none of the table's columns", part.name);
+            let what = format!("the data file \"{}\" has none of the table's columns", part.stored.name);
             return Err(Error::new(codes::TG020, what));
         }
         let mut first = 0_u32;
-        for batch in table::read_columns(&self.files, &part.name, &there, None).await? {
+        for batch in table::read_columns(&self.files, &part.stored, &there, None).await? {
             let batch = batch?;
             let rows = u32::try_from(batch.num_rows()).unwrap_or(u32::MAX);
             let mut wanted: Vec<bool> =
@@ -168,11 +170,13 @@ impl TableView {
             if !wanted.contains(&true) {
                 continue;
             }
-            take(&conform(&encode::keep(&batch, &wanted)?, schema, &part.name)?)?;
+            take(&conform(&encode::keep(&batch, &wanted)?, schema, &part.stored.name)?)?;
         }
         if first != part.rows {
-            let what =
-                format!("the data file \"{}\" has {first} rows, the log says {}", part.name, part.rows);
+            let what = format!(
+                "the data file \"{}\" has {first} rows, the log says {}",
+                part.stored.name, part.rows
+            );
             return Err(Error::new(codes::TG020, what));
         }
         Ok(())

@@ -1,10 +1,10 @@
 //! Measurements: the floor that a broker sets, and what a consumer sees. For `make bench`, not for operators.
 
-use super::client::settle;
+use super::client::{Pace, settle};
 use crate::error::{Error, Result, codes};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::Message;
+use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::time::{Duration, Instant};
@@ -36,6 +36,74 @@ pub fn floor(brokers: &str, topic: &str, transactions: usize) -> Result<Vec<f64>
         took.push(began.elapsed().as_secs_f64() * 1000.0);
     }
     Ok(took)
+}
+
+/// What is to be produced.
+#[derive(Debug)]
+pub struct Load {
+    /// Brokers.
+    pub brokers: String,
+    /// The topic.
+    pub topic: String,
+    /// Records.
+    pub records: usize,
+    /// Bytes of each value.
+    pub size: usize,
+    /// Whether each has the four headers of Debezium's events.
+    pub has_headers: bool,
+    /// Records of a transaction; `None`: there is none.
+    pub transaction: Option<usize>,
+    /// librdkafka's properties over the sink's.
+    pub properties: Vec<(String, String)>,
+}
+
+/// The client's own cost of a record: the sink's producer without anything else of ours. Seconds.
+///
+/// # Errors
+/// `KF001`, `KF004`.
+pub fn produce(load: &Load) -> Result<f64> {
+    let mut properties = vec![("bootstrap.servers".to_owned(), load.brokers.clone())];
+    properties.extend(load.properties.iter().cloned());
+    let id = load.transaction.map(|_| "strandline-bench-produce");
+    let sender = super::client::producer_of("bench-produce", &properties, id)?;
+    if id.is_some() {
+        sender.init_transactions(WAIT).map_err(broken)?;
+    }
+    let value = vec![b'x'; load.size];
+    let names = ["connectorLogicalName", "taskId", "connectorName", "runId"];
+    let values = ["app", "0", "postgresql", "0a0b0c0d-0a0b-0c0d-0a0b-0a0b0c0d0e0f"];
+    let names = names.map(|name| format!("__debezium.context.{name}"));
+    let headers_bytes: usize =
+        names.iter().zip(values).map(|(name, value)| name.len() + value.len() + 4).sum();
+    let pace = Pace::default();
+    let began = Instant::now();
+    for at in 0..load.records {
+        if let Some(size) = load.transaction
+            && at % size == 0
+        {
+            if at > 0 {
+                settle(&sender);
+                sender.commit_transaction(WAIT).map_err(broken)?;
+            }
+            sender.begin_transaction().map_err(broken)?;
+        }
+        let key = format!("{{\"id\":{at}}}");
+        let headers = load.has_headers.then(|| {
+            names.iter().zip(values).fold(OwnedHeaders::new_with_capacity(4), |all, (key, value)| {
+                all.insert(Header { key, value: Some(value) })
+            })
+        });
+        let bytes = key.len() + value.len() + if load.has_headers { headers_bytes } else { 0 };
+        pace.admit(&sender, bytes);
+        let mut record = BaseRecord::to(&load.topic).key(key.as_bytes()).payload(&value[..]);
+        record.headers = headers;
+        super::writer::enqueue(&sender, record).map_err(broken)?;
+    }
+    settle(&sender);
+    if id.is_some() {
+        sender.commit_transaction(WAIT).map_err(broken)?;
+    }
+    Ok(began.elapsed().as_secs_f64())
 }
 
 /// What a consumer saw.

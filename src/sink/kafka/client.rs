@@ -8,6 +8,7 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
+use std::cell::Cell;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,10 @@ pub(super) const ASK: Duration = Duration::from_secs(10);
 /// While messages are under way they are looked at this often.
 const FIRST_NAP: Duration = Duration::from_micros(100);
 const LONGEST_NAP: Duration = Duration::from_millis(2);
+
+/// What is produced waits so long for more to go with. It costs transactions next to nothing: a partition's first
+/// records wait longer for the partition to be added to the transaction (the client begins that after 1 ms).
+const LINGER_MS: &str = "1";
 
 /// What librdkafka says beside the calls.
 #[derive(Debug, Default)]
@@ -63,18 +68,22 @@ impl ProducerContext for Watch {
 pub(super) type Sender = BaseProducer<Watch>;
 
 /// What every client has; the operator's properties come over it.
-fn config(options: &KafkaOptions) -> ClientConfig {
+fn config(pipeline: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
-        .set("client.id", format!("strandline-{}", options.pipeline))
+        .set("client.id", format!("strandline-{pipeline}"))
         .set("reconnect.backoff.max.ms", "2000")
         .set("socket.keepalive.enable", "true")
         .set("topic.metadata.refresh.interval.ms", "60000");
     config
 }
 
-fn with_properties(mut config: ClientConfig, options: &KafkaOptions, is_producer: bool) -> ClientConfig {
-    for (key, value) in &options.properties {
+fn with_properties(
+    mut config: ClientConfig,
+    properties: &[(String, String)],
+    is_producer: bool,
+) -> ClientConfig {
+    for (key, value) in properties {
         if is_producer || !PRODUCER_ONLY.contains(&key.as_str()) {
             config.set(key, value);
         }
@@ -107,15 +116,27 @@ const PRODUCER_ONLY: [&str; 16] = [
 /// # Errors
 /// `KF004`.
 pub(super) fn producer(options: &KafkaOptions, transactional_id: Option<&str>) -> Result<Sender> {
-    let mut config = config(options);
+    producer_of(&options.pipeline, &options.properties, transactional_id)
+}
+
+/// The same, of these properties.
+///
+/// # Errors
+/// `KF004`.
+pub(super) fn producer_of(
+    pipeline: &str,
+    properties: &[(String, String)],
+    transactional_id: Option<&str>,
+) -> Result<Sender> {
+    let mut config = config(pipeline);
     config
-        .set("linger.ms", "0")
+        .set("linger.ms", LINGER_MS)
         .set("partitioner", "murmur2_random")
         .set("queue.buffering.max.kbytes", "32768")
         .set("queue.buffering.max.messages", "100000")
         .set("transaction.timeout.ms", "300000")
         .set("retry.backoff.ms", "50");
-    let mut config = with_properties(config, options, true);
+    let mut config = with_properties(config, properties, true);
     config.set("enable.idempotence", "true").set("delivery.report.only.error", "true");
     match transactional_id {
         Some(id) => config.set("transactional.id", id),
@@ -129,7 +150,7 @@ pub(super) fn producer(options: &KafkaOptions, transactional_id: Option<&str>) -
 /// # Errors
 /// `KF004`.
 pub(super) fn consumer(options: &KafkaOptions, is_committed: bool) -> Result<BaseConsumer<Watch>> {
-    let mut config = with_properties(config(options), options, false);
+    let mut config = with_properties(config(&options.pipeline), &options.properties, false);
     config
         .set("group.id", options.transactional_id())
         .set("enable.auto.commit", "false")
@@ -141,7 +162,33 @@ pub(super) fn consumer(options: &KafkaOptions, is_committed: bool) -> Result<Bas
 
 /// A configuration for the administrative client.
 pub(super) fn admin_config(options: &KafkaOptions) -> ClientConfig {
-    with_properties(config(options), options, false)
+    with_properties(config(&options.pipeline), &options.properties, false)
+}
+
+/// So many bytes are under way at most. It is less than a batch, which is 1 MB at most for brokers and client.
+const UNDER_WAY: usize = 768 << 10;
+/// What the client writes beside key, value and headers of a record.
+const FRAMING: usize = 24;
+
+/// Holds records back, because the client would spin over them: it sends one batch at a time to a partition, and
+/// while that is under way and more is due, its thread asks for the time in a loop, which takes a core.
+/// So what it gets is sent as one batch, or one for each partition, and awaited before there is more.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    bytes: Cell<usize>,
+}
+
+impl Pace {
+    /// Before a record of so many bytes is handed over.
+    pub(super) fn admit(&self, sender: &Sender, bytes: usize) {
+        let (before, bytes) = (self.bytes.get(), bytes + FRAMING);
+        if before > 0 && before + bytes > UNDER_WAY {
+            settle(sender);
+            self.bytes.set(bytes);
+        } else {
+            self.bytes.set(before + bytes);
+        }
+    }
 }
 
 /// Waits until nothing is under way. The client's own `flush` waits in steps of 100 ms.

@@ -7,7 +7,7 @@
 //!
 //! The last row of a table is marked, so each worker keeps its last row back until all are done.
 
-use super::client::{self, Sender, code_of, explain, explain_code, settle};
+use super::client::{self, Pace, Sender, code_of, explain, explain_code, settle};
 use super::options::KafkaOptions;
 use super::read::{self, Until};
 use super::table::{check_sizes, ends, now_ns};
@@ -30,6 +30,7 @@ const AGE: Duration = Duration::from_secs(1);
 /// The producer of copies.
 pub(super) struct Lane {
     sender: Sender,
+    pace: Pace,
     is_transactional: bool,
     open: Option<(Instant, usize)>,
     /// A transaction was lost: rows of several copies may have been in it.
@@ -51,7 +52,8 @@ impl Lane {
             fence(&sender)?;
         }
         let (is_transactional, options) = (options.exactly_once, Arc::clone(options));
-        Ok(Lane { sender, is_transactional, open: None, is_broken: false, options, epoch: Epoch::default() })
+        let (pace, epoch) = (Pace::default(), Epoch::default());
+        Ok(Lane { sender, pace, is_transactional, open: None, is_broken: false, options, epoch })
     }
 
     fn send(&mut self, topic: &str, records: &Records, counters: &Counters) -> Result<()> {
@@ -69,7 +71,7 @@ impl Lane {
         }
         let (since, bytes) = self.open.unwrap_or_else(|| (Instant::now(), 0));
         for record in records.iter() {
-            send(&self.sender, topic, record, counters).map_err(|e| self.explained(e))?;
+            send(&self.sender, &self.pace, topic, record, counters).map_err(|e| self.explained(e))?;
         }
         let bytes = bytes + records.bytes();
         self.open = Some((since, bytes));

@@ -243,6 +243,7 @@ impl Sink for KafkaSink {
             state,
             partition,
             counters: Arc::clone(&self.counters),
+            pace: Default::default(),
         };
         std::thread::Builder::new()
             .name("kafka-writer".into())
@@ -317,6 +318,7 @@ impl Sink for KafkaSink {
             marks: Marks::default(),
             copied_at,
             past,
+            chunks: Default::default(),
             outdated,
         };
         Ok((KafkaTable::new(live, schema, Arc::clone(&self.events), encoder), record))

@@ -24,7 +24,7 @@
 //! session begins again with a takeover, and the checkpoint says what became of it. A transaction that was too
 //! long is ended by the broker with the same error as a fence, so the checkpoint's epoch tells them apart.
 
-use super::client::{self, ASK, Sender, code_of, explain, explain_code, settle};
+use super::client::{self, ASK, Pace, Sender, code_of, explain, explain_code, settle};
 use super::options::{CHECKPOINTS, KafkaOptions};
 use super::order::in_order;
 use super::read::{self, Until};
@@ -92,6 +92,7 @@ pub(super) struct Writer {
     /// Where the checkpoint goes.
     pub partition: i32,
     pub counters: Arc<Counters>,
+    pub pace: Pace,
 }
 
 /// Why a transaction did not happen.
@@ -340,7 +341,7 @@ impl Writer {
     }
 
     fn send(&self, topic: &str, record: Record<'_>) -> std::result::Result<(), Failure> {
-        send(&self.sender, topic, record, &self.counters).map_err(|e| self.judge_send(e))
+        send(&self.sender, &self.pace, topic, record, &self.counters).map_err(|e| self.judge_send(e))
     }
 
     fn enqueue(&self, record: BaseRecord<'_, [u8], [u8]>) -> std::result::Result<(), Failure> {
@@ -356,6 +357,7 @@ impl Writer {
 /// Produces one record; waits while the client's queue is full.
 pub(super) fn send(
     sender: &Sender,
+    pace: &Pace,
     topic: &str,
     record: Record<'_>,
     counters: &Counters,
@@ -363,18 +365,23 @@ pub(super) fn send(
     let mut base: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
     base.key = record.key();
     base.payload = record.value();
-    let mut headers: Option<OwnedHeaders> = None;
+    let bytes = base.key.map_or(0, <[u8]>::len) + base.payload.map_or(0, <[u8]>::len);
+    let (mut headers, mut header_bytes): (Option<OwnedHeaders>, usize) = (None, 0);
     for (key, value) in record.headers() {
         headers = Some(headers.unwrap_or_default().insert(Header { key, value: Some(value) }));
+        header_bytes += key.len() + value.len() + 4;
     }
     base.headers = headers;
-    let bytes = base.key.map_or(0, <[u8]>::len) + base.payload.map_or(0, <[u8]>::len);
+    pace.admit(sender, bytes + header_bytes);
     counters.records.fetch_add(1, Ordering::Relaxed);
     counters.bytes.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
     enqueue(sender, base)
 }
 
-fn enqueue(sender: &Sender, mut record: BaseRecord<'_, [u8], [u8]>) -> std::result::Result<(), KafkaError> {
+pub(super) fn enqueue(
+    sender: &Sender,
+    mut record: BaseRecord<'_, [u8], [u8]>,
+) -> std::result::Result<(), KafkaError> {
     loop {
         match sender.send(record) {
             Ok(()) => return Ok(()),

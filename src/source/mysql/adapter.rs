@@ -10,7 +10,8 @@ use super::server::{Server, too_large};
 use super::snapshot::{self, Exact, MySnapshot};
 use super::sql::Sql;
 use super::stream::{MyChanges, lineage, place_of_ours};
-use crate::binlog::{CatalogColumn, Flavor, Policies};
+use crate::binlog::{CatalogColumn, Policies};
+use crate::error::finding::Verdict;
 use crate::error::{Error, Result, codes};
 use crate::position::{CommitLsn, Lsn, Marks, ServerPoint};
 use crate::schema::{TableId, TableSchema};
@@ -138,6 +139,13 @@ impl MySource {
         MySource { shared: Arc::new(shared), server: Mutex::new(None) }
     }
 
+    /// With positions of the server that this pipeline has come to: its file numbers are counted on.
+    #[must_use]
+    pub fn counted_on(self, shift: u32) -> Self {
+        self.shared.set_shift(shift);
+        self
+    }
+
     async fn connect(&self) -> Result<(Sql, Server)> {
         let mut sql = Sql::connect(&self.shared.settings.options).await?;
         let server = Server::identify(&mut sql).await?;
@@ -151,14 +159,13 @@ impl MySource {
 
     async fn preflight(&self, sql: &mut Sql, server: &Server) -> Result<()> {
         for finding in preflight::inspect(sql, server).await? {
-            if finding.stops {
-                return Err(finding.error);
+            if finding.is_error() {
+                return Err(finding.into_error());
             }
             // Each once: the source is looked at again and again.
-            let told = finding.error.cause_line();
-            if self.shared.state().told.insert(told.clone()) {
-                let advice = finding.error.advice().unwrap_or_default().to_owned();
-                tracing::warn!(code = %finding.error.code(), "{told}; {advice}");
+            if finding.verdict == Verdict::Warning && self.shared.state().told.insert(finding.found.clone()) {
+                let advice = finding.advice.unwrap_or_default();
+                tracing::warn!(code = %finding.code, "{}; {advice}", finding.found);
             }
         }
         Ok(())
@@ -181,8 +188,15 @@ impl MySource {
 impl Source for MySource {
     type Stream = MyChanges;
     type Copy = MySnapshot;
-    const CODES: SourceCodes =
-        SourceCodes { no_table: codes::MY010, gone: codes::MY037, changed: codes::MY022 };
+    const CODES: SourceCodes = SourceCodes {
+        no_table: codes::MY010,
+        gone: codes::MY037,
+        changed: codes::MY022,
+        value: codes::MY021,
+        unknown: codes::MY023,
+        partial: codes::MY026,
+        busy: codes::MY031,
+    };
 
     async fn inspect(&self) -> Result<SourceView> {
         let (mut sql, server) = self.connect().await?;
@@ -207,10 +221,7 @@ impl Source for MySource {
         let flushed = end.point.position(shift).map_err(too_large)?.lsn();
         Ok(SourceView {
             point: ServerPoint { lineage: lineage(&server, shift), flushed },
-            server: match server.flavor {
-                Flavor::MySql => format!("MySQL {}", server.version),
-                Flavor::MariaDb => server.version,
-            },
+            server: server.described(),
             slot: Some(place_of_ours()),
             tables,
             refused,

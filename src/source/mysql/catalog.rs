@@ -46,6 +46,8 @@ pub struct MyTable {
     pub columns: Vec<CatalogColumn>,
     /// Rows, by the server's estimate.
     pub estimated_rows: Option<u64>,
+    /// Bytes of its rows, likewise.
+    pub bytes: u64,
     definition: Definition,
 }
 
@@ -161,6 +163,7 @@ struct Definition {
 struct Listed {
     definition: Definition,
     estimated_rows: Option<u64>,
+    bytes: u64,
 }
 
 /// What the catalogue answered.
@@ -170,7 +173,7 @@ impl Reading {
     async fn take(sql: &mut Sql, wanted: &str, is_wanted: impl Fn(&TableName) -> bool) -> Result<Reading> {
         let tables = sql
             .rows(&format!(
-                "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, TABLE_ROWS FROM information_schema.TABLES \
+                "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, TABLE_ROWS, DATA_LENGTH FROM information_schema.TABLES \
                  WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND {wanted}"
             ))
             .await?;
@@ -180,7 +183,8 @@ impl Reading {
             if is_wanted(&name) {
                 let estimated_rows = row.get(3).cloned().flatten().and_then(|rows| rows.parse().ok());
                 let definition = Definition { engine: cell(&row, 2), ..Definition::default() };
-                all.insert(name, Listed { definition, estimated_rows });
+                let bytes = row.get(4).cloned().flatten().and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+                all.insert(name, Listed { definition, estimated_rows, bytes });
             }
         }
         describe(sql, wanted, &mut all).await?;
@@ -255,13 +259,14 @@ async fn load_where(
     let mut ids = BTreeMap::new();
     for (name, listed) in reading.0 {
         let id = table_id(&name);
-        let Listed { definition, estimated_rows } = listed;
+        let Listed { definition, estimated_rows, bytes } = listed;
         let table = check(&name, &definition.engine, ids.insert(id, name.clone()))
             .and_then(|()| build(&name, id, &definition, view))
             .map(|schema| MyTable {
                 schema: Arc::new(schema),
                 columns: definition.columns.clone(),
                 estimated_rows,
+                bytes,
                 definition,
             });
         match table {

@@ -3,6 +3,7 @@
 //! ```text
 //!  options ─ sql ─┬─ server     who it is, where its log ends, which files it has
 //!                 ├─ preflight  what must hold before anything is read
+//!                 ├─ doctor     what an administrator should see
 //!                 ├─ catalog    tables, columns and keys as they are now
 //!                 ├─ lock       one process per pipeline: GET_LOCK('strandline/NAME')
 //!                 ├─ snapshot   copies at one exact place of the log
@@ -17,6 +18,7 @@
 pub mod adapter;
 mod assemble;
 pub mod catalog;
+pub mod doctor;
 mod dump;
 mod fault;
 mod gtids;

@@ -3,29 +3,12 @@
 use super::server::Server;
 use super::sql::Sql;
 use crate::binlog::Flavor;
-use crate::error::{Code, Error, Result, codes};
+use crate::error::finding::{Finding, Verdict};
+use crate::error::{Code, Result, codes};
 use std::collections::BTreeMap;
 
 /// Logs should be kept at least this long.
 const RETENTION_SECONDS: u64 = 3 * 24 * 3600;
-
-/// A finding: it stops everything, or people should know of it.
-pub(super) struct Finding {
-    /// What it is about, what was found, what to do.
-    pub(super) error: Error,
-    /// It stops everything.
-    pub(super) stops: bool,
-}
-
-impl Finding {
-    fn stops(code: Code, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Finding { error: Error::new(code, found).with_try(remedy), stops: true }
-    }
-
-    fn warns(code: Code, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Finding { stops: false, ..Finding::stops(code, found, remedy) }
-    }
-}
 
 /// Looks at everything.
 ///
@@ -47,7 +30,7 @@ pub(super) async fn inspect(sql: &mut Sql, server: &Server) -> Result<Vec<Findin
         })
         .collect();
     let mut found = judge(&settings, server);
-    found.extend(grants(sql).await?);
+    found.push(grants(sql).await?);
     Ok(found)
 }
 
@@ -56,55 +39,85 @@ fn judge(settings: &BTreeMap<String, String>, server: &Server) -> Vec<Finding> {
     let get = |name: &str| settings.get(name).map(|value| value.to_ascii_uppercase()).unwrap_or_default();
     let set = |name: &str, value: &str| match server.flavor {
         Flavor::MySql => format!("SET PERSIST {name} = {value};"),
-        Flavor::MariaDb => {
-            format!("SET GLOBAL {name} = {value};   and the same in the server's configuration")
-        }
+        Flavor::MariaDb => format!("SET GLOBAL {name} = {value};"),
     };
     let mut found = Vec::new();
-    if !matches!(get("log_bin").as_str(), "ON" | "1") {
-        found.push(Finding::stops(
-            codes::MY001,
-            "log_bin is OFF: the server writes no binary log",
-            "put log_bin = binlog and a server_id into the server's configuration and restart it (RDS: switch automated backups on)",
-        ));
+    found.push(match get("log_bin").as_str() {
+        "ON" | "1" => Finding::good(codes::MY001, "log_bin", "log_bin is ON"),
+        _ => Finding::new(codes::MY001, "log_bin", Verdict::Stops, "log_bin is OFF: the server writes no binary log")
+            .advise("put log_bin = binlog and a server_id into the server's configuration and restart it (RDS: switch automated backups on)"),
+    });
+    for (code, name, wanted, why) in [
+        (codes::MY002, "binlog_format", "ROW", "changes would be logged as statements"),
+        (codes::MY003, "binlog_row_image", "FULL", "rows are not logged whole"),
+        (codes::MY009, "binlog_row_metadata", "FULL", "the log does not name columns"),
+    ] {
+        found.push(must_be(code, name, &get(name), wanted, why, set(name, &format!("'{wanted}'")), server));
     }
-    let format = get("binlog_format");
-    if !format.is_empty() && format != "ROW" {
-        let what = format!("binlog_format is {format}: changes would be logged as statements");
-        found.push(Finding::stops(codes::MY002, what, set("binlog_format", "'ROW'")));
-    }
-    let image = get("binlog_row_image");
-    if !image.is_empty() && image != "FULL" {
-        let what = format!("binlog_row_image is {image}: rows are not logged whole");
-        found.push(Finding::stops(codes::MY003, what, set("binlog_row_image", "'FULL'")));
-    }
-    if get("binlog_row_value_options").contains("PARTIAL_JSON") {
+    let options = get("binlog_row_value_options");
+    found.push(if options.contains("PARTIAL_JSON") {
         let what = "binlog_row_value_options has PARTIAL_JSON: JSON values are logged in part";
-        found.push(Finding::warns(codes::MY004, what, set("binlog_row_value_options", "''")));
-    }
-    let metadata = get("binlog_row_metadata");
-    if metadata != "FULL" {
-        let what = format!("binlog_row_metadata is {metadata}: the log does not name columns");
-        found.push(Finding::stops(codes::MY009, what, set("binlog_row_metadata", "'FULL'")));
-    }
-    let seconds = get("binlog_expire_logs_seconds").parse::<u64>().unwrap_or(0);
-    let days = get("expire_logs_days").parse::<f64>().unwrap_or(0.0);
-    let kept = if seconds > 0 { Some(seconds as f64) } else { Some(days * 86_400.0).filter(|_| days > 0.0) };
-    if let Some(kept) = kept.filter(|&kept| kept < RETENTION_SECONDS as f64) {
-        let what = format!("binary logs are kept for {:.1} hours only", kept / 3600.0);
-        let remedy = set("binlog_expire_logs_seconds", &RETENTION_SECONDS.to_string())
-            + "   (RDS: CALL mysql.rds_set_configuration('binlog retention hours', 72);)";
-        found.push(Finding::warns(codes::MY006, what, remedy));
-    }
-    if !server.is_tested() {
+        Finding::new(codes::MY004, "partial_json", Verdict::Warning, what)
+            .run_sql([set("binlog_row_value_options", "''")])
+    } else {
+        Finding::good(codes::MY004, "partial_json", "JSON values are logged whole")
+    });
+    found.push(retention(&get("binlog_expire_logs_seconds"), &get("expire_logs_days"), &set));
+    found.push(if server.is_tested() {
+        Finding::good(codes::MY035, "server_version", format!("{} is supported", server.version))
+    } else {
         let what = format!("{} was not tested; it is expected to work", server.version);
-        found.push(Finding::warns(codes::MY035, what, "report what does not"));
-    }
+        Finding::new(codes::MY035, "server_version", Verdict::Warning, what).advise("report what does not")
+    });
     found
 }
 
+/// A setting with one right value. One that the server does not have is as it must be, but the naming of columns.
+fn must_be(
+    code: Code,
+    name: &'static str,
+    value: &str,
+    wanted: &str,
+    why: &str,
+    remedy: String,
+    server: &Server,
+) -> Finding {
+    if value == wanted || value.is_empty() && code != codes::MY009 {
+        return Finding::good(code, name, format!("{name} is {wanted}"));
+    }
+    let finding = Finding::new(code, name, Verdict::Stops, format!("{name} is {value}: {why}"))
+        .run_sql([remedy.clone()]);
+    match server.flavor {
+        Flavor::MySql => finding,
+        Flavor::MariaDb => finding.advise(format!("{remedy}   and the same in the server's configuration")),
+    }
+}
+
+fn retention(seconds: &str, days: &str, set: &dyn Fn(&str, &str) -> String) -> Finding {
+    let check = "binlog_retention";
+    let seconds = seconds.parse::<u64>().unwrap_or(0);
+    let days = days.parse::<f64>().unwrap_or(0.0);
+    let kept = if seconds > 0 { Some(seconds as f64) } else { Some(days * 86_400.0).filter(|_| days > 0.0) };
+    match kept {
+        Some(kept) if kept < RETENTION_SECONDS as f64 => {
+            let what = format!("binary logs are kept for {:.1} hours only", kept / 3600.0);
+            let sql = set("binlog_expire_logs_seconds", &RETENTION_SECONDS.to_string());
+            let advice =
+                format!("{sql}   (RDS: CALL mysql.rds_set_configuration('binlog retention hours', 72);)");
+            Finding::new(codes::MY006, check, Verdict::Warning, what).run_sql([sql]).advise(advice)
+        }
+        Some(kept) => Finding::good(
+            codes::MY006,
+            check,
+            format!("binary logs are kept for {:.1} days", kept / 86_400.0),
+        ),
+        None => Finding::good(codes::MY006, check, "binary logs are kept until they are purged"),
+    }
+}
+
 /// What the user may do: `SHOW GRANTS` is the only way to ask that needs no privilege.
-async fn grants(sql: &mut Sql) -> Result<Vec<Finding>> {
+async fn grants(sql: &mut Sql) -> Result<Finding> {
+    let check = "privileges";
     let grants: Vec<String> = sql
         .rows("SHOW GRANTS")
         .await?
@@ -125,17 +138,14 @@ async fn grants(sql: &mut Sql) -> Result<Vec<Finding>> {
     if !has(&["REPLICATION CLIENT", "BINLOG MONITOR"]) {
         missing.push("REPLICATION CLIENT");
     }
-    if missing.is_empty() || has_roles {
-        return Ok(Vec::new());
-    }
     let user = sql.row("SELECT CURRENT_USER()").await?.into_iter().next().flatten().unwrap_or_default();
+    if missing.is_empty() || has_roles {
+        return Ok(Finding::good(codes::MY007, check, format!("user \"{user}\" may read the log")));
+    }
     let (name, host) = user.rsplit_once('@').unwrap_or((user.as_str(), "%"));
     let what = format!("user \"{user}\" lacks {}", missing.join(" and "));
-    Ok(vec![Finding::stops(
-        codes::MY007,
-        what,
-        format!("GRANT {} ON *.* TO '{name}'@'{host}';", missing.join(", ")),
-    )])
+    Ok(Finding::new(codes::MY007, check, Verdict::Stops, what)
+        .run_sql([format!("GRANT {} ON *.* TO '{name}'@'{host}';", missing.join(", "))]))
 }
 
 #[cfg(test)]
@@ -150,7 +160,11 @@ mod tests {
             has_gtids: true,
         };
         let settings = settings.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
-        judge(&settings, &server).into_iter().map(|f| (f.error.code().id.to_owned(), f.stops)).collect()
+        judge(&settings, &server)
+            .into_iter()
+            .filter(|f| f.verdict != Verdict::Good)
+            .map(|f| (f.code.id.to_owned(), f.is_error()))
+            .collect()
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! PostgreSQL behind the traits of [`crate::source`]: puts the parts of this folder together.
 
 use super::catalog::{self, SourceTable as CatalogTable};
+use super::chunk::{self, Cuts};
 use super::fault::table_error;
 use super::forms;
 use super::health;
@@ -14,7 +15,7 @@ use super::spill::Spill;
 use super::sql::{Sql, field};
 use super::stream::{OriginFilter, PgStream, StreamStart};
 use crate::error::{Error, Result, codes};
-use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint, Txn};
+use crate::event::{ChangeBatch, ChunkKey, CopyPart, CopyWriter, KeyRange, SnapshotPoint, Txn};
 use crate::pgoutput::Policies;
 use crate::position::{CommitLsn, Lsn};
 use crate::schema::{TableId, TableName, TableSchema};
@@ -58,6 +59,8 @@ pub struct PgSource {
     settings: PgSettings,
     sql: Mutex<Option<Arc<Sql>>>,
     tables: Mutex<BTreeMap<TableId, CatalogTable>>,
+    /// How tables are cut that are being copied.
+    cuts: Arc<Mutex<BTreeMap<TableId, Cuts>>>,
     /// As the catalogue was last found.
     text_stream: Arc<AtomicBool>,
     /// The server could not send a value in binary form: so for good, since a table that is published and not
@@ -76,6 +79,7 @@ impl PgSource {
             settings,
             sql: Mutex::new(None),
             tables: Mutex::default(),
+            cuts: Arc::default(),
             text_stream: Arc::default(),
             text_forced: Arc::default(),
             silences: Arc::default(),
@@ -123,6 +127,7 @@ impl PgSource {
             options: self.settings.options.clone(),
             policies: self.settings.policies,
             tables: self.tables.lock().await.clone(),
+            cuts: Arc::clone(&self.cuts),
         })
     }
 }
@@ -130,8 +135,15 @@ impl PgSource {
 impl Source for PgSource {
     type Stream = PgChanges;
     type Copy = PgCopy;
-    const CODES: SourceCodes =
-        SourceCodes { no_table: codes::PG009, gone: codes::PG025, changed: codes::PG022 };
+    const CODES: SourceCodes = SourceCodes {
+        no_table: codes::PG009,
+        gone: codes::PG025,
+        changed: codes::PG022,
+        value: codes::PG021,
+        unknown: codes::PG023,
+        partial: codes::PG008,
+        busy: codes::PG011,
+    };
 
     async fn inspect(&self) -> Result<SourceView> {
         let PgSettings { options, selection, policies, .. } = &self.settings;
@@ -459,6 +471,7 @@ pub struct PgCopy {
     options: PgOptions,
     policies: Policies,
     tables: BTreeMap<TableId, CatalogTable>,
+    cuts: Arc<Mutex<BTreeMap<TableId, Cuts>>>,
 }
 
 /// A worker's share, counted.
@@ -491,20 +504,64 @@ impl CopySession for PgCopy {
         writers: Vec<Box<dyn CopyWriter>>,
         progress: Arc<AtomicU64>,
     ) -> Result<Vec<CopyPart>> {
-        let table = self.tables.get(&schema.id).ok_or_else(|| {
+        self.copy_keys(&schema, None, writers, progress).await
+    }
+
+    async fn chunks(
+        &mut self,
+        schema: &TableSchema,
+        from: Option<&ChunkKey>,
+        rows: u64,
+    ) -> Result<Option<Vec<ChunkKey>>> {
+        let table = self.table(schema)?;
+        let Some((ends, cuts)) = chunk::plan(&self.sql, table, from, rows).await? else { return Ok(None) };
+        self.cuts.lock().await.insert(schema.id, cuts);
+        Ok(Some(ends))
+    }
+
+    async fn copy_range(
+        &mut self,
+        schema: Arc<TableSchema>,
+        range: KeyRange,
+        writers: Vec<Box<dyn CopyWriter>>,
+        progress: Arc<AtomicU64>,
+    ) -> Result<Vec<CopyPart>> {
+        let cuts = self.cuts.lock().await.get(&schema.id).cloned();
+        let cuts = cuts.ok_or_else(|| Error::new(codes::RT001, "a chunk of a table that was not cut"))?;
+        self.copy_keys(&schema, Some((range, cuts)), writers, progress).await
+    }
+
+    async fn release(self) -> Result<()> {
+        self.slot.release().await
+    }
+}
+
+impl PgCopy {
+    fn table(&self, schema: &TableSchema) -> Result<&CatalogTable> {
+        self.tables.get(&schema.id).ok_or_else(|| {
             Error::new(
                 codes::RT001,
                 format!("table \"{}\" is copied without having been looked at", schema.name),
             )
-        })?;
+        })
+    }
+
+    async fn copy_keys(
+        &mut self,
+        schema: &TableSchema,
+        keys: Option<(KeyRange, Cuts)>,
+        writers: Vec<Box<dyn CopyWriter>>,
+        progress: Arc<AtomicU64>,
+    ) -> Result<Vec<CopyPart>> {
         let job = CopyJob {
             options: &self.options,
             sql: &self.sql,
             snapshot: &self.slot.snapshot,
-            table,
+            table: self.table(schema)?,
             policies: self.policies,
             workers: writers.len(),
             progress: Arc::new(CopyProgress::default()),
+            keys,
         };
         let mut writers: Vec<_> = writers.into_iter().map(Some).collect();
         let sinks = copy_table(&job, |worker| {
@@ -518,9 +575,5 @@ impl CopySession for PgCopy {
             sinks.into_iter().map(|sink| sink.writer.finish()).collect::<Result<Vec<_>>>()
         });
         parts.await.map_err(|e| Error::new(codes::RT001, "a copy's writer panicked").with_source(e))?
-    }
-
-    async fn release(self) -> Result<()> {
-        self.slot.release().await
     }
 }

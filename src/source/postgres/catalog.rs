@@ -94,22 +94,28 @@ pub struct Catalog {
 ///
 /// Errors: those of the connection. No table at all is not an error here.
 pub async fn load(sql: &Sql, selection: &Selection, policies: &Policies) -> Result<Catalog> {
-    let rows = sql.rows(TABLES).await?;
-    let mut found = Vec::new();
-    for row in &rows {
-        let table = RawTable::read(row)?;
-        if selection.matches(&table.name) {
-            found.push(table);
-        }
-    }
-    describe(sql, found, policies).await
+    load_where(sql, policies, |table| selection.matches(&table.name)).await
 }
 
 /// Reads single tables again, by identity; one that is gone is in neither list.
 pub async fn load_by_id(sql: &Sql, ids: &[TableId], policies: &Policies) -> Result<Catalog> {
+    load_where(sql, policies, |table| ids.contains(&table.id)).await
+}
+
+/// At one moment: a table whose columns are of before somebody's change and whose key is of after it, is none.
+async fn load_where(
+    sql: &Sql,
+    policies: &Policies,
+    is_wanted: impl Fn(&RawTable) -> bool,
+) -> Result<Catalog> {
+    let moment = sql.at_one_moment().await?;
+    let sql = moment.sql();
     let rows = sql.rows(TABLES).await?;
-    let all = rows.iter().map(RawTable::read).collect::<Result<Vec<_>>>()?;
-    describe(sql, all.into_iter().filter(|t| ids.contains(&t.id)).collect(), policies).await
+    let mut found = rows.iter().map(RawTable::read).collect::<Result<Vec<_>>>()?;
+    found.retain(is_wanted);
+    let catalog = describe(sql, found, policies).await?;
+    moment.end().await?;
+    Ok(catalog)
 }
 
 async fn describe(sql: &Sql, found: Vec<RawTable>, policies: &Policies) -> Result<Catalog> {

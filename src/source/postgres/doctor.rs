@@ -158,7 +158,8 @@ async fn standby(sql: &Sql) -> Result<Finding> {
 /// Whether the slot is there after a failover.
 async fn failover(sql: &Sql, options: &PgOptions) -> Result<Finding> {
     let (code, check) = (codes::PG032, "failover");
-    let query = "SELECT count(*) FROM pg_catalog.pg_stat_replication r WHERE NOT EXISTS \
+    // Who only asks by the replication protocol, as we do, or copies the cluster, streams nothing.
+    let query = "SELECT count(*) FROM pg_catalog.pg_stat_replication r WHERE r.state IN ('streaming', 'catchup') AND NOT EXISTS \
          (SELECT FROM pg_catalog.pg_replication_slots s WHERE s.active_pid = r.pid AND s.slot_type = 'logical')";
     let standbys: i64 = field(&sql.row(query).await?, 0)?;
     if standbys == 0 {

@@ -5,6 +5,7 @@ mod announced;
 pub mod assemble;
 pub mod auth;
 pub mod catalog;
+mod chunk;
 pub mod doctor;
 pub mod fault;
 pub mod feedback;

@@ -13,13 +13,14 @@
 //! a new transaction on the same snapshot after some partitions.
 
 use super::catalog::{SourceTable, columns_still_match};
+use super::chunk::{self, Cuts};
 use super::fault::{protocol, table_error};
 use super::options::PgOptions;
 use super::quote;
 use super::sql::{Sql, field, text, truth};
 use super::wire::{CopyNext, Purpose, Wire};
 use crate::error::{Error, Result, codes};
-use crate::event::ChangeBatch;
+use crate::event::{ChangeBatch, KeyRange};
 use crate::pgoutput::{BatchBuilder, CopyDecoder, Policies};
 use crate::schema::{Column, ColumnKind, TableName};
 use std::collections::VecDeque;
@@ -73,6 +74,8 @@ pub struct CopyJob<'a> {
     pub workers: usize,
     /// Counts while it goes on.
     pub progress: Arc<CopyProgress>,
+    /// Only these keys; `None`: all rows.
+    pub keys: Option<(KeyRange, Cuts)>,
 }
 
 /// Copies the table. `make_sink` is asked once per worker; all sinks come back when all rows are in them.
@@ -89,7 +92,7 @@ pub async fn copy_table<S: CopySink>(
         return Err(table_error(name, codes::PG022, "its columns changed while its copy was being prepared")
             .with_try("the copy is tried again by itself on the next start or resync"));
     }
-    let ranges = plan(&mut lead, job.table, job.workers).await?;
+    let ranges = ranges(&mut lead, job).await?;
     job.progress.ranges.store(ranges.len() as u64, Ordering::Relaxed);
     let count = job.workers.min(ranges.len()).max(1);
     let mut wires = vec![lead];
@@ -99,7 +102,7 @@ pub async fn copy_table<S: CopySink>(
     let shared = Arc::new(Shared {
         queue: Mutex::new(ranges.into()),
         stop: AtomicBool::new(false),
-        begin: begin(job.snapshot),
+        begin: begin(job),
         table: job.table.clone(),
         policies: job.policies,
         progress: Arc::clone(&job.progress),
@@ -160,13 +163,15 @@ struct Range {
     relation: String,
     /// No pages: the whole relation without a predicate.
     pages: Option<(u64, Option<u64>)>,
+    /// A condition on keys, with `AND` in front of each part.
+    keys: String,
 }
 
 /// A connection in a transaction on the snapshot, with the table locked and found unchanged.
 async fn reader(job: &CopyJob<'_>) -> Result<Wire> {
     let mut wire = Wire::connect(job.options, Purpose::Query).await?;
     let name = job.table.name();
-    wire.simple_query(&begin(job.snapshot)).await?;
+    wire.simple_query(&begin(job)).await?;
     let lock = format!("LOCK TABLE ONLY {} IN ACCESS SHARE MODE", quote::table(name));
     wire.simple_query(&lock).await.map_err(|e| changed_since(name, e))?;
     // The row of pg_class is seen as of the snapshot, the function looks at the present.
@@ -181,11 +186,14 @@ async fn reader(job: &CopyJob<'_>) -> Result<Wire> {
     if rewritten > 0 { Err(rewritten_since(name)) } else { Ok(wire) }
 }
 
-fn begin(snapshot: &str) -> String {
+fn begin(job: &CopyJob<'_>) -> String {
+    // Ranges of a table in the order of its key are read through the index.
+    let by_index = job.keys.as_ref().is_some_and(|(_, cuts)| cuts.in_order);
     format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}; \
-         SET LOCAL max_parallel_workers_per_gather = 0",
-        quote::literal(snapshot)
+         SET LOCAL max_parallel_workers_per_gather = 0{}",
+        quote::literal(job.snapshot),
+        if by_index { "; SET LOCAL enable_seqscan = off" } else { "" }
     )
 }
 
@@ -248,6 +256,25 @@ fn changed_since(name: &TableName, error: Error) -> Error {
     }
 }
 
+/// What the workers take from the queue.
+async fn ranges(wire: &mut Wire, job: &CopyJob<'_>) -> Result<Vec<Range>> {
+    let Some((range, cuts)) = &job.keys else { return plan(wire, job.table, job.workers).await };
+    if !cuts.in_order {
+        let keys = chunk::condition(job.table, range);
+        let all = plan(wire, job.table, job.workers).await?;
+        return Ok(all.into_iter().map(|piece| Range { keys: keys.clone(), ..piece }).collect());
+    }
+    let relation = format!("ONLY {}", quote::table(job.table.name()));
+    let pieces = cuts.pieces(range).into_iter();
+    Ok(pieces
+        .map(|piece| Range {
+            relation: relation.clone(),
+            pages: None,
+            keys: chunk::condition(job.table, &piece),
+        })
+        .collect())
+}
+
 async fn plan(wire: &mut Wire, table: &SourceTable, workers: usize) -> Result<Vec<Range>> {
     let root = quote::table(table.name());
     let id = table.id();
@@ -271,7 +298,7 @@ async fn plan(wire: &mut Wire, table: &SourceTable, workers: usize) -> Result<Ve
     let rows = wire.simple_query(&query).await?;
     // Without SELECT on a leaf it can be read through its root only, in one piece.
     if rows.iter().any(|row| !truth(row, 5)) {
-        return Ok(vec![Range { relation: root, pages: None }]);
+        return Ok(vec![Range { relation: root, pages: None, keys: String::new() }]);
     }
     let sizes = rows.iter().map(|row| field::<u64>(row, 2)).collect::<Result<Vec<_>>>()?;
     let step = range_bytes(sizes.iter().sum(), workers);
@@ -283,7 +310,7 @@ async fn plan(wire: &mut Wire, table: &SourceTable, workers: usize) -> Result<Ve
         if truth(row, 4) {
             ranges.extend(cut(&relation, bytes.div_ceil(block.max(1)), (step / block.max(1)).max(1)));
         } else {
-            ranges.push(Range { relation, pages: None });
+            ranges.push(Range { relation, pages: None, keys: String::new() });
         }
     }
     Ok(ranges)
@@ -299,7 +326,7 @@ fn cut(relation: &str, pages: u64, step: u64) -> Vec<Range> {
         .map(|from| {
             let to = from + step;
             let to = (to < pages).then_some(to);
-            Range { relation: relation.to_owned(), pages: Some((from, to)) }
+            Range { relation: relation.to_owned(), pages: Some((from, to)), keys: String::new() }
         })
         .collect()
 }
@@ -309,13 +336,15 @@ impl Range {
         let columns: Vec<String> = table.schema.columns.iter().map(selected).collect();
         let columns = columns.join(", ");
         let relation = &self.relation;
-        let predicate = match self.pages {
+        let pages = match self.pages {
             None => String::new(),
-            Some((from, None)) => format!(" WHERE ctid >= '({from},0)'::pg_catalog.tid"),
+            Some((from, None)) => format!(" AND ctid >= '({from},0)'::pg_catalog.tid"),
             Some((from, Some(to))) => {
-                format!(" WHERE ctid >= '({from},0)'::pg_catalog.tid AND ctid < '({to},0)'::pg_catalog.tid")
+                format!(" AND ctid >= '({from},0)'::pg_catalog.tid AND ctid < '({to},0)'::pg_catalog.tid")
             }
         };
+        let all = pages + &self.keys;
+        let predicate = all.strip_prefix(" AND").map(|all| format!(" WHERE{all}")).unwrap_or_default();
         format!("COPY (SELECT {columns} FROM {relation}{predicate}) TO STDOUT (FORMAT binary)")
     }
 }

@@ -14,7 +14,7 @@ use crate::error::{Result, codes};
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 /// Longer than any lock that a statement here may wait for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
@@ -64,6 +64,17 @@ impl Sql {
         result
     }
 
+    /// Begins to look at one moment of the database: what other transactions do meanwhile is not seen. Others who
+    /// ask by this connection wait.
+    ///
+    /// Errors: as [`Sql::rows`].
+    pub async fn at_one_moment(&self) -> Result<Moment<'_>> {
+        let mut place = self.wire.lock().await;
+        let inner = Sql { options: self.options.clone(), wire: Mutex::new(place.take()), major: self.major };
+        inner.rows("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        Ok(Moment { place, inner })
+    }
+
     /// Whether the server is a standby.
     pub async fn in_recovery(&self) -> Result<bool> {
         Ok(truth(&self.row("SELECT pg_catalog.pg_is_in_recovery()").await?, 0))
@@ -83,6 +94,28 @@ impl Sql {
         if let Some(wire) = self.wire.into_inner() {
             wire.close().await;
         }
+    }
+}
+
+/// One moment of the database, until [`Moment::end`]. Dropped before, its connection is closed.
+pub struct Moment<'a> {
+    place: MutexGuard<'a, Option<Wire>>,
+    inner: Sql,
+}
+
+impl Moment<'_> {
+    /// To ask by.
+    pub fn sql(&self) -> &Sql {
+        &self.inner
+    }
+
+    /// The connection goes back.
+    ///
+    /// Errors: as [`Sql::rows`].
+    pub async fn end(mut self) -> Result<()> {
+        self.inner.rows("COMMIT").await?;
+        *self.place = self.inner.wire.into_inner();
+        Ok(())
     }
 }
 

@@ -162,7 +162,7 @@ async fn a_change_log_is_compacted() {
     let mut found = Vec::new();
     let columns = ["_strandline_lsn", "_strandline_op", "id"].map(String::from);
     for file in &loaded.files {
-        for batch in read_columns(&lake.files, &file.name(), &columns, None).await.unwrap() {
+        for batch in read_columns(&lake.files, &file.stored(), &columns, None).await.unwrap() {
             let batch = batch.unwrap();
             let id = batch.column_by_name("id").unwrap().as_primitive::<Int64Type>().clone();
             let op = batch.column_by_name("_strandline_op").unwrap().as_string::<i32>().clone();
@@ -203,7 +203,7 @@ async fn files_of_several_schemas_are_compacted_together() {
     let mut found = BTreeMap::new();
     for file in &loaded.files {
         let names = ["id", "big", "extra"].map(String::from);
-        for batch in read_columns(&lake.files, &file.name(), &names, None).await.unwrap() {
+        for batch in read_columns(&lake.files, &file.stored(), &names, None).await.unwrap() {
             let batch = batch.unwrap();
             let text = |name: &str, i: usize| {
                 let column = batch.column_by_name(name).unwrap().as_string::<i32>();

@@ -9,6 +9,7 @@ use super::super::clean::{self, Retention};
 use super::super::compact::{Compacted, Job, Policy};
 use super::super::encode::FileWriter;
 use super::super::faults::Faults;
+use super::super::partition::Values;
 use super::super::table::{DataFile, data_files, now_ms};
 use super::super::upsert::added;
 use super::*;
@@ -61,7 +62,7 @@ async fn replayed(log: &TableFiles, ids: &log::AppIds) -> BTreeMap<i64, Row> {
         [&names[..], &["_strandline_image"]].concat().iter().map(ToString::to_string).collect::<Vec<_>>();
     let mut changes = BTreeMap::new();
     for file in &data {
-        for batch in read_columns(log, &file.name(), &columns, None).await.unwrap() {
+        for batch in read_columns(log, &file.stored(), &columns, None).await.unwrap() {
             let batch = batch.unwrap();
             for row in 0..batch.num_rows() {
                 let text = |name: &str| {
@@ -106,15 +107,43 @@ async fn replayed(log: &TableFiles, ids: &log::AppIds) -> BTreeMap<i64, Row> {
     rows
 }
 
+/// Names that a partition may have.
+const PARTITIONS: [Option<&str>; 4] = [Some("a"), Some("../b=%/\"c\""), Some("日 本"), None];
+
+/// The same change with a name of a few.
+fn coarse(change: Change, next: &mut BTreeMap<i64, Row>) -> Change {
+    let few = |name: Option<String>| {
+        let at = name.map_or(3, |name| name.len() + usize::from(name.as_bytes()[name.len() - 1]));
+        PARTITIONS[at % 4].map(String::from)
+    };
+    match change {
+        Change::Insert(id, (name, big)) => {
+            let name = few(name);
+            next.get_mut(&id).unwrap().0.clone_from(&name);
+            Change::Insert(id, (name, big))
+        }
+        Change::Update(from, to, name, big) => {
+            let name = few(name);
+            next.get_mut(&to).unwrap().0.clone_from(&name);
+            Change::Update(from, to, name, big)
+        }
+        other => other,
+    }
+}
+
 /// Each way to write a table has its seeds.
 fn options(seed: u64) -> WriteOptions {
     let plain = WriteOptions::default();
     let (exact, soft) = (WriteMode::CopyOnWrite, Deletes::Soft);
-    match seed % 6 {
+    let by_name = WriteOptions { partition_by: vec!["name".into()], ..plain.clone() };
+    match seed % 9 {
         2 => WriteOptions { write: exact, meta: MetaColumns::Fivetran, ..plain },
         3 => WriteOptions { deletes: soft, truncates: Truncates::Soft, meta: MetaColumns::Debezium, ..plain },
         4 => WriteOptions { write: exact, deletes: soft, meta: MetaColumns::Strandline, ..plain },
         5 => WriteOptions { write: WriteMode::Both, images: Images::Both, ..plain },
+        6 => by_name,
+        7 => WriteOptions { write: exact, ..by_name },
+        8 => WriteOptions { write: WriteMode::Both, images: Images::Both, deletes: soft, ..by_name },
         _ => plain,
     }
 }
@@ -261,7 +290,10 @@ impl World {
         let mut changes = Vec::new();
         for _ in 0..=self.random.below(40) {
             let before = next.clone();
-            let change = change(&mut self.random, next);
+            let mut change = change(&mut self.random, next);
+            if !self.form.layout.partition_by.is_empty() {
+                change = coarse(change, next);
+            }
             if matches!(change, Change::Truncate) && self.form.truncates == Truncates::Apply {
                 dead.clear();
             } else if self.form.is_soft() {
@@ -390,25 +422,29 @@ impl World {
 async fn optimize(files: &TableFiles, schema: &Arc<TableSchema>, mut read: Vec<DataFile>) -> Vec<u8> {
     read_vectors(files, read.iter_mut()).await.unwrap();
     let names: Vec<String> = schema.columns.iter().map(|column| column.name.clone()).collect();
-    let mut writer: Option<FileWriter> = None;
+    let mut writers: BTreeMap<Values, FileWriter> = BTreeMap::new();
     for file in &read {
         let gone = file.deleted.as_ref().unwrap();
+        let values = file.add.partition_values.clone();
+        let kept_names: Vec<String> = names.iter().filter(|n| !values.contains_key(*n)).cloned().collect();
         let mut row = 0;
-        for batch in read_columns(files, &file.name(), &names, None).await.unwrap() {
+        for batch in read_columns(files, &file.stored(), &kept_names, None).await.unwrap() {
             let batch = batch.unwrap();
             let live: Vec<bool> = (row..row + batch.num_rows() as u32).map(|r| !gone.contains(r)).collect();
             row += batch.num_rows() as u32;
             let kept = encode::keep(&batch, &live).unwrap();
-            let kept = RecordBatch::try_new(schema.arrow.clone(), kept.columns().to_vec()).unwrap();
-            if writer.is_none() {
-                writer = Some(FileWriter::create(files, schema.arrow.clone(), &[0], &kept).unwrap());
+            if !writers.contains_key(&values) {
+                let path = format!("theirs {}.parquet", uuid::Uuid::new_v4());
+                let shared = Arc::new(values.clone());
+                let writer = FileWriter::create_as(files, path, &shared, kept.schema(), &[0], &kept).unwrap();
+                writers.insert(values.clone(), writer);
             }
-            writer.as_mut().unwrap().write(&kept).unwrap();
+            writers.get_mut(&values).unwrap().write(&kept).unwrap();
         }
     }
     let mut actions = vec![table::commit_info("OPTIMIZE", 0, serde_json::json!({}))];
     actions.extend(read.iter().map(|f| log::Action::Remove(f.remove(1, false))));
-    if let Some(writer) = writer {
+    for (_, writer) in writers {
         let mut add = added(&writer.finish().await.unwrap(), 1);
         add.data_change = false;
         actions.push(log::Action::Add(add));
