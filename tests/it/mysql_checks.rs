@@ -1,5 +1,6 @@
 //! What must hold on a MySQL before anything is read: each miss is refused with its code and the exact remedy.
 
+use crate::harness::LONG;
 use crate::harness::mysql::Brand;
 use crate::harness::mysql_scene::MyScene;
 
@@ -47,6 +48,71 @@ fn each_setting_that_is_wrong_is_refused_with_its_remedy() {
     scene.config.url = scene.server.url("strandline", "shop");
     scene.config.include = vec!["shop.nothing".into()];
     scene.run(&["--until-caught-up"]).expect_code(3).expect_error("MY010");
+}
+
+/// `doctor` names what a run would refuse, with a script that mends it; nothing of PostgreSQL is asked.
+#[test]
+fn doctor_judges_a_mysql_by_its_own_rules() {
+    let Some(mut scene) = MyScene::new("my-doctor", Brand::MySql9) else { return };
+    let mut sql = scene.sql();
+    sql.exec("create table t (id int primary key)");
+    sql.exec("create table keyless (v int)");
+    let config = scene.write_config();
+    let checks = |scene: &MyScene| {
+        let outcome = scene.start(&["doctor", "-c", &config, "-o", "json"]).wait(LONG);
+        let value: serde_json::Value = serde_json::from_str(&outcome.stdout)
+            .unwrap_or_else(|e| panic!("{e}:\n{}\n{}", outcome.stdout, outcome.stderr));
+        assert!(value["server"].as_str().unwrap_or("MySQL").contains("MySQL"), "{value}");
+        (value["checks"].as_array().unwrap().clone(), outcome.code)
+    };
+    let verdict = |checks: &[serde_json::Value], code: &str| {
+        let of = checks.iter().filter(|check| check["code"] == code);
+        of.map(|check| check["verdict"].as_str().unwrap().to_owned()).max().unwrap_or("absent".into())
+    };
+    let (found, code) = checks(&scene);
+    assert_eq!(code, Some(0), "{found:#?}");
+    assert!(found.iter().all(|check| !check["code"].as_str().unwrap().starts_with("PG")), "{found:#?}");
+    assert_eq!(verdict(&found, "MY026"), "warning");
+    for (wrong, right, code, verdict_then) in [
+        ("set global binlog_row_metadata = minimal", "set global binlog_row_metadata = full", "MY009", "stops"),
+        ("set global binlog_row_image = minimal", "set global binlog_row_image = full", "MY003", "stops"),
+        ("set global binlog_format = mixed", "set global binlog_format = row", "MY002", "stops"),
+        (
+            "set global binlog_expire_logs_seconds = 3600",
+            "set global binlog_expire_logs_seconds = 2592000",
+            "MY006",
+            "warning",
+        ),
+        (
+            "set global binlog_row_value_options = 'PARTIAL_JSON'",
+            "set global binlog_row_value_options = ''",
+            "MY004",
+            "warning",
+        ),
+    ] {
+        sql.exec(wrong);
+        let (found, exit) = checks(&scene);
+        assert_eq!(verdict(&found, code), verdict_then, "{code}: {found:#?}");
+        assert_eq!(exit, Some(if verdict_then == "stops" { 3 } else { 0 }));
+        let fix = scene.start(&["doctor", "-c", &config, "--fix-sql", "--check", code]).wait(LONG);
+        assert!(fix.stdout.contains("SET PERSIST"), "{code}: {}", fix.stdout);
+        sql.exec(right);
+        assert_eq!(verdict(&checks(&scene).0, code), "ok", "{code}");
+    }
+    scene.config.url = scene.server.url("reader", "shop");
+    let _written = scene.write_config();
+    let (found, exit) = checks(&scene);
+    assert_eq!((verdict(&found, "MY007").as_str(), exit), ("stops", Some(3)), "{found:#?}");
+    // What works is shown as it is.
+    let shown = scene.start(&["config", "show", "-c", &config, "-o", "json"]).wait(LONG);
+    let shown: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert_eq!(shown["source"]["type"], "mysql");
+    assert!(shown["source"]["slot"].is_null());
+    scene.config.url = scene.server.url("strandline", "shop");
+    let _written = scene.write_config();
+    let diff = scene.start(&["config", "diff", "-c", &config]).wait(LONG);
+    diff.expect_code(0);
+    assert!(diff.stdout.contains("shop.t"), "{}", diff.stdout);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{DeltaSink, KafkaSink, Result, Sink, Sql, model, pg_settings};
 use crate::config::Config;
-use crate::error::codes;
+use crate::error::{Error, codes};
 use crate::error::finding::{Finding, Verdict};
 use crate::position::{CommitLsn, ServerPoint};
 use crate::schema::{TableName, TableSchema};
@@ -11,7 +11,10 @@ use crate::source::SlotState;
 use crate::source::postgres::catalog::{self, Catalog, SourceTable as CatalogTable};
 use crate::source::postgres::doctor::{Examined, Given, LONG_TRANSACTION, examine};
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// A cluster that elects a leader may take some seconds.
+const BROKERS_WITHIN: Duration = Duration::from_secs(20);
 
 /// What was found everywhere.
 #[derive(Debug, Default)]
@@ -27,7 +30,16 @@ pub async fn doctor(cfg: &Config, target_only: bool) -> Examination {
     let mut found = Examination::default();
     let mut source = None;
     let began = Instant::now();
-    match source_of(cfg).await {
+    if cfg.source.kind == model::SourceKind::MySql {
+        match super::mysql::examine(cfg).await {
+            Ok(examined) => {
+                found.server = Some(examined.server);
+                found.findings.extend(examined.findings.into_iter().filter(|_| !target_only));
+            }
+            Err(error) => found.findings.push(Finding::of_error(&error, "connect", Verdict::Stops)),
+        }
+    } else {
+        match source_of(cfg).await {
         Ok(examined) => {
             let took = began.elapsed().as_millis();
             found.server = Some(format!("PostgreSQL {} ({})", examined.version, examined.provider));
@@ -35,6 +47,7 @@ pub async fn doctor(cfg: &Config, target_only: bool) -> Examination {
             source = Some(examined);
         }
         Err(error) => found.findings.push(Finding::of_error(&error, "connect", Verdict::Stops)),
+        }
     }
     if let (Some(examined), false) = (&source, target_only) {
         found.findings.extend(examined.findings.iter().cloned());
@@ -54,7 +67,29 @@ pub async fn doctor(cfg: &Config, target_only: bool) -> Examination {
             Err(error) => found.findings.push(Finding::of_error(&error, "target_write", Verdict::Stops)),
         }
     }
+    if let model::SinkTarget::Kafka(target) = &cfg.sink.target {
+        found.findings.push(brokers(cfg, target).await);
+    }
     found
+}
+
+/// Whether the brokers answer and let the pipeline's record be read: name, port, TLS, login, topic.
+async fn brokers(cfg: &Config, target: &model::KafkaTarget) -> Finding {
+    let check = "brokers";
+    let asked = async {
+        let sink = KafkaSink::new(super::kafka_options(cfg, target).await?)?;
+        tokio::time::timeout(BROKERS_WITHIN, sink.peek()).await.unwrap_or_else(|_| {
+            let what = format!("{target} does not answer within {} s", BROKERS_WITHIN.as_secs());
+            Err(Error::new(codes::KF001, what).with_try("check sink.brokers, the network, and sink.tls"))
+        })
+    };
+    match asked.await {
+        Ok(Some(record)) if record.cut.is_some() => {
+            Finding::good(codes::KF001, check, "the brokers answer; the pipeline's record is there")
+        }
+        Ok(_) => Finding::good(codes::KF001, check, "the brokers answer; nothing is recorded yet"),
+        Err(error) => Finding::of_error(&error, check, Verdict::Stops),
+    }
 }
 
 async fn source_of(cfg: &Config) -> Result<Examined> {
@@ -228,6 +263,9 @@ impl Known {
 /// # Errors
 /// Those of the connection.
 pub async fn tables(cfg: &Config) -> Result<Known> {
+    if cfg.source.kind == model::SourceKind::MySql {
+        return super::mysql::known_tables(cfg).await;
+    }
     let settings = pg_settings(cfg).await?;
     let sql = Sql::connect(&settings.options).await?;
     let catalog = catalog::load(&sql, &settings.selection, &settings.policies).await?;

@@ -22,6 +22,7 @@ mod fault;
 mod gtids;
 pub mod lock;
 pub mod options;
+pub mod doctor;
 mod preflight;
 pub mod server;
 mod snapshot;
