@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod bank;
+mod canary;
 mod ddl;
 mod doctor;
 mod every_type;

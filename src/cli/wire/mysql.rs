@@ -73,6 +73,25 @@ async fn options(cfg: &Config) -> Result<MyOptions> {
     })
 }
 
+/// The server's tables as the configuration selects them. How many bytes they have is not asked.
+pub(super) async fn known_tables(cfg: &Config) -> Result<super::inspect::Known> {
+    use super::inspect::{Known as Found, KnownTable};
+    let mut sql = Sql::connect(&options(cfg).await?).await?;
+    let view = View { policies: policies(cfg), full_before: false };
+    let found = catalog::load(&mut sql, &selection(cfg)?, view, Known::default()).await?;
+    sql.close().await;
+    let tables = found.tables.iter().map(|table| KnownTable {
+        name: table.schema.name.clone(),
+        rows: table.estimated_rows,
+        bytes: 0,
+        has_changes: true,
+    });
+    Ok(Found {
+        tables: tables.collect(),
+        refused: found.refused.iter().map(|(_, name, error)| (name.clone(), error.to_string())).collect(),
+    })
+}
+
 /// The choices that PostgreSQL's `numeric` and `infinity` have, for what is like them.
 fn policies(cfg: &Config) -> Policies {
     if super::writes_events(cfg) {
