@@ -1,7 +1,7 @@
 //! The face of a running process, on a thread of its own: it must answer, and say what is wrong, while the core loop
 //! cannot run. Nothing here may wait for the pipeline.
 
-use super::{notify, socket};
+use super::{notify, socket, wire};
 use crate::config::Config;
 use crate::error::{Error, Result, codes};
 use crate::http::{Face, Server, SocketServer};
@@ -62,6 +62,7 @@ fn serve(config: &Config, face: &Face, told: oneshot::Sender<Result<()>>, ended:
         let _watching = health::watch(face.board.clone(), config.health);
         let _sampled = sample(face);
         let _notifier = notify::start(&face.board, config.health.wedged);
+        let _signals = Sampled(tokio::spawn(wire::signals::follow(config.clone(), face.clone())));
         let _socket = listen_on_socket(config, face).await;
         let _server = match listen(config, face).await {
             Ok(server) => server,

@@ -56,6 +56,7 @@ pub fn effective(config: &Config) -> Value {
             "stall": format_duration(config.health.stall),
             "wedged": format_duration(config.health.wedged),
         },
+        "signals": {"table": config.signals.as_ref().map(ToString::to_string)},
         "metrics": {
             "debezium_compat": config.metrics.debezium_compat,
             "max_table_labels": config.metrics.max_table_labels,

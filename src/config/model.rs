@@ -57,6 +57,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// The HTTP server; `None`: off.
     pub http: Option<HttpConfig>,
+    /// The table of the source in which signals are written. `None`: there is none.
+    pub signals: Option<TableName>,
     /// Which metrics are shown.
     pub metrics: MetricsConfig,
     /// When the state says that it stands still.

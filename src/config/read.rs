@@ -82,6 +82,7 @@ pub(super) fn read_config(
     let http = operate::read_http(reader, top);
     let health = operate::read_health(reader, top);
     let metrics = operate::read_metrics(reader, top);
+    let signals = operate::read_signals(reader, top);
     let log = read_log(reader, top);
     Some(Config {
         origin,
@@ -96,6 +97,7 @@ pub(super) fn read_config(
         http: http?,
         health: health?,
         metrics: metrics?,
+        signals: signals?,
         log: log?,
     })
 }

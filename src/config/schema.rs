@@ -87,6 +87,7 @@ fn leaf(path: &str) -> Value {
         "health.grace" => time("a temporary error that lasts longer makes the state stalled"),
         "health.stall" => time("no progress for longer although something waits makes the state stalled"),
         "health.wedged" => time("no sign of life of the core loop for longer makes /livez fail"),
+        "signals.table" => text("schema.table in which signals are written"),
         "metrics.debezium_compat" => flag("also show debezium_metrics_*"),
         "metrics.max_table_labels" => whole("tables with a label of their own"),
         "log.level" => one_of(&["error", "warn", "info", "debug", "trace"], "from this level up"),

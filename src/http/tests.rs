@@ -135,6 +135,24 @@ impl Control for Recorded {
         self.held.lock().unwrap().push(hold);
     }
 
+    fn leave(&self, table: TableName) {
+        self.copied.lock().unwrap().push(format!("-{table}"));
+    }
+
+    fn hold_copies(&self, hold: bool) {
+        self.copied.lock().unwrap().push(format!("hold {hold}"));
+    }
+
+    fn cancel_copy(&self, table: TableName) {
+        self.copied.lock().unwrap().push(format!("x{table}"));
+    }
+
+    fn tap(&self, table: TableName) -> tokio::sync::mpsc::Receiver<String> {
+        let (to, lines) = tokio::sync::mpsc::channel(1);
+        to.try_send(format!("{{\"table\":\"{table}\"}}\n")).unwrap();
+        lines
+    }
+
     fn resync(&self, table: TableName) -> std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send + '_>> {
         self.copied.lock().unwrap().push(table.to_string());
         Box::pin(std::future::ready(Ok(())))
@@ -185,6 +203,25 @@ async fn who_may_changes_something_and_nobody_else() {
     assert_eq!(request(address, &signals, &signal("unknown", "{}")).await.0, 400);
     assert_eq!(request(address, &signals, &signal("log", "{\"message\": \"x\"}")).await.0, 202);
     assert_eq!(*control.copied.lock().unwrap(), ["public.orders", "public.orders"]);
+    control.copied.lock().unwrap().clear();
+    for (path, status) in [
+        ("tables/public.orders/pause", 202),
+        ("tables/public.orders/resume", 202),
+        ("tables/public.orders/cancel", 409),
+        ("tables/public.nothing/pause", 404),
+        ("snapshot/pause", 202),
+        ("pipeline/reload", 503),
+    ] {
+        let head = format!("POST /api/v1/{path} HTTP/1.1{allowed}");
+        assert_eq!(request(address, &head, "").await.0, status, "{path}");
+    }
+    assert_eq!(request(address, &signals, &signal("resume-snapshot", "{}")).await.0, 202);
+    let heard = ["-public.orders", "public.orders", "hold true", "hold false"];
+    assert_eq!(*control.copied.lock().unwrap(), heard);
+    let tap = format!("GET /api/v1/tables/public.orders/tap HTTP/1.1{allowed}");
+    assert!(request(address, &tap, "").await.1.contains("{\"table\":\"public.orders\"}"));
+    let unasked = "GET /api/v1/tables/public.orders/tap HTTP/1.1";
+    assert_eq!(request(address, unasked, "").await.0, 403, "rows are for who may");
     assert_eq!(request(address, &signals, &"x".repeat(BODY_LIMIT + 1)).await.0, 413);
     assert_eq!(it.json("/api/v1/abilities").await.1, serde_json::json!({"act": true, "token": true}));
 }

@@ -450,13 +450,17 @@ impl Status {
         }
         for table in self.tables.iter().filter(|table| table.state == TableState::Stopped) {
             let code = table.code.clone().unwrap_or_default();
+            let is_wanted = code == crate::error::codes::RT015.id;
             let before = old.iter().find(|r| r.table.as_ref() == Some(&table.name) && r.code == code);
             self.reasons.push(Reason {
                 code,
-                severity: Severity::Error,
+                severity: if is_wanted { Severity::Info } else { Severity::Error },
                 since: before.map_or_else(Timestamp::now, |reason| reason.since),
                 text: table.message.clone().unwrap_or_else(|| "the table is stopped".to_owned()),
-                fix: Some(format!("strandline resync {} --yes", table.name)),
+                fix: Some(match is_wanted {
+                    true => format!("strandline resume {}", table.name),
+                    false => format!("strandline resync {} --yes", table.name),
+                }),
                 table: Some(table.name.clone()),
                 stall: false,
             });

@@ -36,6 +36,8 @@ mod mysql_types;
 mod mysql_workload;
 mod object_store;
 mod odd;
+mod operate;
+mod page;
 mod partitions;
 mod pg_cases;
 mod readers;

@@ -194,6 +194,45 @@ pub(super) async fn is_answered(cfg: &Config, names: &BTreeSet<TableName>) -> Re
     }
 }
 
+/// The binary log, for people.
+///
+/// # Errors
+/// `CF003` for another source; those of the connection.
+pub async fn binlog(cfg: &Config) -> Result<BinlogShown> {
+    if cfg.source.kind != model::SourceKind::MySql {
+        let what = "the source is a PostgreSQL, which has no binary log";
+        return Err(Error::new(codes::CF003, what).with_try("strandline slot show"));
+    }
+    let mut sql = Sql::connect(&options(cfg).await?).await?;
+    let server = Server::identify(&mut sql).await?;
+    let end = server.log_end(&mut sql).await?;
+    let files = server.files(&mut sql).await?;
+    sql.close().await;
+    let record = super::inspect::record(cfg).await?;
+    let named = |file: u32| format!("{}.{file:06}", end.base);
+    Ok(BinlogShown {
+        server: server.version.clone(),
+        end: format!("{}:{}", named(end.point.file), end.point.offset),
+        executed: end.executed.replace('\n', ""),
+        files: files.iter().map(|file| (named(file.file), file.offset)).collect(),
+        position: record.and_then(|record| record.cut).map(|cut| cut.position.to_string()),
+    })
+}
+
+/// See [`binlog`].
+pub struct BinlogShown {
+    /// The server's version.
+    pub server: String,
+    /// File and offset.
+    pub end: String,
+    /// GTIDs that are committed.
+    pub executed: String,
+    /// Files, oldest first, with their bytes.
+    pub files: Vec<(String, u64)>,
+    /// Of the last cut.
+    pub position: Option<String>,
+}
+
 /// What the server says, without the process.
 pub(super) async fn show_source(cfg: &Config, status: &mut OfflineStatus) -> Result<()> {
     let mut sql = Sql::connect(&options(cfg).await?).await?;

@@ -6,6 +6,7 @@
 //! of one.
 
 mod copies;
+mod desk;
 mod link;
 
 use super::copying::{self, Copied};
@@ -25,6 +26,7 @@ use crate::source::{Budget, Burst, ChangeStream, Source, SourceView};
 use crate::telemetry::status::{PipelineState, PositionText, TableState, Timestamp};
 use crate::telemetry::{CommitResult, Stage, StatusBoard};
 use copies::{CopyEnd, LastCopy};
+use desk::Taps;
 use link::Lost;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -101,6 +103,8 @@ pub(super) struct Driver<S: Source, K: Sink> {
     copied: BTreeMap<TableName, LastCopy>,
     /// Tables that are known and do not follow the stream: stopped, or refused from the start.
     stopped: BTreeMap<TableId, TableName>,
+    /// Who looks at changes.
+    taps: Taps,
     /// A look at the source's tables that is under way.
     look: Option<JoinHandle<Result<SourceView>>>,
     start: Option<(CommitLsn, Option<Lsn>, Vec<String>)>,
@@ -168,6 +172,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
             wanted: BTreeMap::new(),
             copied: BTreeMap::new(),
             stopped: start.stopped,
+            taps: Taps::default(),
             look: None,
             start: Some((start.from, start.target, start.answered)),
             end: start.end,
@@ -259,6 +264,11 @@ impl<S: Source, K: Sink> Driver<S, K> {
                     continue;
                 }
                 _ = beat.tick(), if has_heartbeat => Next::Beat,
+                wish = self.options.desk.next() => {
+                    self.grant(wish).await?;
+                    self.show(true);
+                    continue;
+                }
                 () = self.options.hold.changed() => {
                     self.show(true);
                     continue;
@@ -490,6 +500,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
         if let Some(name) = self.names.get(&table) {
             self.meters.staged(table, name, &batch);
         }
+        self.taps.show(&batch);
         let kib = u32::try_from(batch.wire_bytes / KIB).unwrap_or(u32::MAX).clamp(1, self.budget_kib);
         if self.budget.available_permits() < kib as usize {
             self.board.set_owed(true);
