@@ -112,7 +112,7 @@ fn values_and_secrets_are_said_nowhere() {
         &["target", "inspect"],
     ] {
         let said = loud(&scene, &[command, &["-c", &config]].concat());
-        assert!(said.len() > 20, "{command:?}: {said}");
+        assert!(!said.trim().is_empty(), "{command:?} says nothing");
         clean(&command.join(" "), &said);
     }
     // A source that goes away, and a wrong secret.
