@@ -138,7 +138,7 @@ fn filter(settings: &LogSettings) -> EnvFilter {
 enum Output {
     StandardError,
     #[cfg(test)]
-    Buffer(std::sync::Arc<std::sync::Mutex<String>>),
+    Buffer(std::sync::Arc<Mutex<String>>),
 }
 
 enum Form {
@@ -253,7 +253,7 @@ impl Output {
             }
             #[cfg(test)]
             Output::Buffer(buffer) => {
-                buffer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push_str(line);
+                buffer.lock().unwrap_or_else(PoisonError::into_inner).push_str(line);
             }
         }
     }

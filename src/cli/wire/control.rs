@@ -1,6 +1,6 @@
 //! What can be asked of a pipeline that runs here, and how it is handed to it.
 
-use super::{Config, Request, Result, Sink as _, TableName, delta, events, model, runtime};
+use super::{Config, Request, Result, TableName, delta, events, model, runtime};
 use crate::debezium::{Encoder, Options as Events};
 use crate::event::ChangeBatch;
 use crate::http::Control;
