@@ -397,7 +397,8 @@ mod tests {
     fn what_is_shown_is_accepted_and_means_the_same() {
         let text = "version: 1\nname: shop\nsource: {host: db, database: shop, user: u, password: {file: /run/x}, \
                     tls: {mode: verify-full, ca: /ca.pem}}\ntables: {include: [\"a.*\"], exclude: [\"a.b\"], \
-                    overrides: {\"a.c\": {write: append, target: {partition_by: [d]}}}}\nsink: \
+                    overrides: {\"a.c\": {write: append, target: {partition_by: [d], properties: {\"delta.enableChangeDataFeed\": \"true\", \
+                    note: \"a: b\"}}}}}\nsink: \
                     {uri: \"file:///lake\", numeric_unbounded: \"decimal(20,4)\", schema_changes: {widen: quarantine}}\n\
                     limits: {memory: 512MiB}\nhttp: {listen: \"127.0.0.1:9187\"}\n";
         let load = |text: &str| {

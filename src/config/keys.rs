@@ -55,8 +55,8 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     },
     SectionKeys {
         path: "tables.overrides.*.target",
-        built: &["partition_by"],
-        later: &["name", "properties"],
+        built: &["partition_by", "properties"],
+        later: &["name"],
     },
     SectionKeys {
         path: "snapshot",

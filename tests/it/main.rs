@@ -14,6 +14,7 @@ mod doctor;
 mod every_type;
 mod face;
 mod failover;
+mod feed;
 mod foreign;
 mod golden;
 mod harness;

@@ -15,6 +15,7 @@ Requests, one JSON object a line; each is answered by one line {"ok": true, ...}
   {"op": "sql",    "path": DIR, "version": N or null, "sql": "select .. from t"}   DuckDB; the table is called t
   {"op": "make_foreign", "path": DIR}       writes a table of three rows
   {"op": "foreign", "path": DIR, "kind": K} changes a table with delta-rs
+  {"op": "cdf", "path": DIR, "version": N, "columns": [..]}   rows of delta-rs' change data feed from version N on
   {"op": "to_pyarrow_table", "path": DIR}   reads by a call that refuses deletion vectors
 """
 
@@ -150,6 +151,8 @@ def foreign(path, kind):
         table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
     elif kind == "property":
         table.alter.set_table_properties({"foreign.note": "x"}, raise_if_not_exists=False)
+    elif kind == "feed":
+        table.alter.set_table_properties({"delta.enableChangeDataFeed": "true"})
     elif kind == "append":
         row = {"id": pa.array([5_000_000], pa.int64()), "v": pa.array(["theirs"]), "big": pa.array(["theirs"])}
         deltalake.write_deltalake(path, pa.table(row), mode="append")
@@ -178,6 +181,12 @@ def answer(request):
 
         deltalake.DeltaTable(path).to_pyarrow_table()
         return {}
+    if op == "cdf":
+        import deltalake
+
+        read = pa.table(deltalake.DeltaTable(path).load_cdf(starting_version=version).read_all())
+        wanted = request["columns"] + ["_change_type", "_commit_version"]
+        return {"rows": list(zip(*(spell_column(read.column(name)) for name in wanted)))}
     if op == "sql":
         connection().execute(f"create or replace temp view t as select * from {scan(path, version)}")
         table = connection().execute(request["sql"]).to_arrow_table()

@@ -1,5 +1,6 @@
 //! A copy of a whole table: several workers write files, one commit replaces the content.
 
+use super::cdc;
 use super::commit::{Core, PutEnd, part_files};
 use super::encode::FinishedFile;
 use super::layout::Form;
@@ -99,9 +100,11 @@ pub(super) async fn commit_copy(
                 .filter(|n| !core.state.marks.contains(n))
                 .cloned(),
         );
-        let metadata = table::metadata_for(&core.schema, &state, Some(&core.metadata), now)?;
+        let metadata = table::metadata_for(&core.schema, &state, Some(&core.metadata), &core.form, now)?;
         let mut actions = core.head("OVERWRITE", planned, now)?;
-        let protocol = wider(&core.protocol, &table::protocol_for(&core.schema, core.form.mode));
+        actions.extend(cdc::of_copy(core, &finished).await?);
+        let wanted = table::protocol_for(&core.schema, core.form.mode, &metadata.configuration);
+        let protocol = wider(&core.protocol, &wanted);
         if protocol != core.protocol {
             actions.push(Action::Protocol(protocol.clone()));
         }
@@ -160,9 +163,13 @@ pub(super) async fn commit_chunk(
         state.copied = if is_live { Chunks::default() } else { chunks.clone() };
         state.complete = chunks.is_whole();
         state.copied_at = position.to_stored();
-        let metadata = table::metadata_for(&core.schema, &state, Some(&core.metadata), now)?;
+        let metadata = table::metadata_for(&core.schema, &state, Some(&core.metadata), &core.form, now)?;
         let mut actions = core.head("COPY CHUNK", planned, now)?;
-        let protocol = wider(&core.protocol, &table::protocol_for(&core.schema, core.form.mode));
+        if is_first {
+            actions.extend(cdc::of_copy(core, &finished).await?);
+        }
+        let wanted = table::protocol_for(&core.schema, core.form.mode, &metadata.configuration);
+        let protocol = wider(&core.protocol, &wanted);
         if protocol != core.protocol {
             actions.push(Action::Protocol(protocol.clone()));
         }

@@ -106,12 +106,34 @@ fn in_place(core: &Core, schema: &TableSchema, changes: &[Change]) -> Result<Fol
     let mut metadata = core.metadata.clone();
     metadata.schema_string = delta.to_string();
     metadata.configuration.insert(state::KEY.into(), document);
-    let protocol = super::copy::wider(&core.protocol, &table::protocol_for(schema, core.form.mode));
-    let protocol = Some(protocol).filter(|protocol| *protocol != core.protocol);
+    let protocol = protocol_of(core, schema, &metadata);
     Ok(Follow::InPlace(Box::new(Pending { state, metadata, protocol })))
 }
 
+/// The protocol that these metadata need, where it is another one.
+fn protocol_of(core: &Core, schema: &TableSchema, metadata: &MetaData) -> Option<Protocol> {
+    let needed = table::protocol_for(schema, core.form.mode, &metadata.configuration);
+    let protocol = super::copy::wider(&core.protocol, &needed);
+    Some(protocol).filter(|protocol| *protocol != core.protocol)
+}
+
 impl Core {
+    /// The table's properties become what the operator wants, with the next commit.
+    pub(super) fn set_properties(&mut self) {
+        let (state, metadata) = match &self.pending {
+            Some(pending) => (&pending.state, &pending.metadata),
+            None => (&self.state, &self.metadata),
+        };
+        let differs = |(key, value): (&String, &String)| metadata.configuration.get(key) != Some(value);
+        if !self.form.properties.iter().any(differs) {
+            return;
+        }
+        let (state, mut metadata) = (state.clone(), metadata.clone());
+        metadata.configuration.extend(self.form.properties.clone());
+        let protocol = protocol_of(self, &self.schema, &metadata);
+        self.pending = Some(Pending { state, metadata, protocol });
+    }
+
     /// Follows the source's schema in place, with the next commit.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray,
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::interleave;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Columns of ours have attribute numbers from here downwards: no source has such.
@@ -57,6 +58,8 @@ pub(super) struct Form {
     pub layout: Layout,
     /// What a TRUNCATE does.
     pub truncates: Truncates,
+    /// Properties that the table has.
+    pub properties: BTreeMap<String, String>,
 }
 
 /// What a column of ours holds.
@@ -116,12 +119,17 @@ impl Form {
                 Layout { deletes: options.deletes, meta: options.meta, ..plain }
             }
         };
-        Form { mode, layout, truncates: options.truncates }
+        Form { mode, layout, truncates: options.truncates, properties: options.properties.clone() }
     }
 
     /// By key, with deletion vectors, and nothing else.
     pub(super) fn upsert() -> Self {
-        Form { mode: Mode::Upsert, layout: Layout::default(), truncates: Truncates::Apply }
+        Form {
+            mode: Mode::Upsert,
+            layout: Layout::default(),
+            truncates: Truncates::Apply,
+            properties: BTreeMap::new(),
+        }
     }
 
     /// Deleted rows stay.

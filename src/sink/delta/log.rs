@@ -58,6 +58,21 @@ pub(super) struct Remove {
     pub deletion_vector: Option<Descriptor>,
 }
 
+/// A file of changes.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Cdc {
+    /// Path below the table, URL-encoded.
+    pub path: String,
+    /// Partition column values.
+    #[serde(default)]
+    pub partition_values: BTreeMap<String, Option<String>>,
+    /// Bytes.
+    pub size: i64,
+    /// Always false: it is no part of the table.
+    pub data_change: bool,
+}
+
 /// An application's progress. Survives log checkpoints: the authority for positions.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -140,6 +155,8 @@ pub(super) enum Action {
     Remove(Remove),
     /// A file enters.
     Add(Add),
+    /// What changed, for who follows changes.
+    Cdc(Cdc),
 }
 
 /// A commit as bytes.

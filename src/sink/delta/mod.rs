@@ -12,6 +12,7 @@
 
 mod append;
 pub mod bench;
+mod cdc;
 mod clean;
 mod commit;
 mod compact;
@@ -328,6 +329,7 @@ async fn open_core(
         if let Ok(evolve::Follow::InPlace(pending)) = &follow {
             core.pending = Some(evolve::Pending::clone(pending));
         }
+        core.set_properties();
         // The fence stands whatever is found.
         if already_fenced || fence(&mut core).await? {
             return Ok(match follow? {
@@ -353,8 +355,8 @@ async fn create(
     let state = TableState::new(pipeline, schema, form);
     let mut actions = vec![
         table::commit_info("CREATE TABLE", now, serde_json::json!({"pipeline": pipeline})),
-        log::Action::Protocol(table::protocol_for(schema, form.mode)),
-        log::Action::MetaData(table::metadata_for(schema, &state, None, now)?),
+        log::Action::Protocol(table::protocol_for(schema, form.mode, &form.properties)),
+        log::Action::MetaData(table::metadata_for(schema, &state, None, form, now)?),
     ];
     actions.extend(ids.actions(epoch, None, now)?);
     match files.put_if_absent(&log::commit_name(0), log::encode(&actions)?.into()).await? {

@@ -4,8 +4,9 @@
 //! the only thing that changes it, and a commit must cost what the change costs, not what the table's
 //! file list costs. When somebody else's commit is met, it is opened again.
 
+use super::cdc;
 use super::dv::{Descriptor, Location};
-use super::layout::is_ours;
+use super::layout::{Form, is_ours};
 use super::log::{Action, Add, AppIds, Format, MetaData, Protocol, Remove};
 use super::partition::{self, Values};
 use super::remote::RemoteFile;
@@ -258,7 +259,8 @@ pub(super) fn check_supported(protocol: &Protocol, metadata: &MetaData) -> Resul
             return refuse(format!("the table has the feature \"{feature}\""));
         }
     }
-    if protocol.writer_features.is_empty() && protocol.min_writer_version > 2 {
+    // Version 4 is what a change data feed asks for; what else it stands for would show in the metadata.
+    if protocol.writer_features.is_empty() && protocol.min_writer_version > 4 {
         return refuse(format!("the table has writer version {}", protocol.min_writer_version));
     }
     for (key, harm) in [
@@ -272,14 +274,24 @@ pub(super) fn check_supported(protocol: &Protocol, metadata: &MetaData) -> Resul
     if metadata.configuration.get("delta.appendOnly").is_some_and(|v| v == "true") {
         return refuse("the table has the property \"delta.appendOnly\"".into());
     }
-    if metadata.configuration.get("delta.enableChangeDataFeed").is_some_and(|v| v == "true") {
-        return refuse("the table has a change data feed".into());
+    if let Some(key) = metadata.configuration.keys().find(|key| key.starts_with("delta.constraints.")) {
+        return refuse(format!("the table has the property \"{key}\": rows would have to be checked"));
+    }
+    for mark in ["delta.generationExpression", "delta.invariants", "delta.identity."] {
+        if metadata.schema_string.contains(mark) {
+            return refuse(format!("a column of the table has \"{mark}\""));
+        }
     }
     Ok(())
 }
 
 /// The protocol of a table with this schema.
-pub(super) fn protocol_for(schema: &TableSchema, mode: state::Mode) -> Protocol {
+pub(super) fn protocol_for(
+    schema: &TableSchema,
+    mode: state::Mode,
+    configuration: &BTreeMap<String, String>,
+) -> Protocol {
+    let has_feed = cdc::is_wanted(configuration);
     let mut features = Vec::new();
     if mode == state::Mode::Upsert {
         features.push("deletionVectors".to_owned());
@@ -290,17 +302,16 @@ pub(super) fn protocol_for(schema: &TableSchema, mode: state::Mode) -> Protocol 
     if features.is_empty() {
         return Protocol {
             min_reader_version: 1,
-            min_writer_version: 2,
+            min_writer_version: if has_feed { 4 } else { 2 },
             reader_features: Vec::new(),
             writer_features: Vec::new(),
         };
     }
-    Protocol {
-        min_reader_version: 3,
-        min_writer_version: 7,
-        reader_features: features.clone(),
-        writer_features: features,
+    let mut writer_features = features.clone();
+    if has_feed {
+        writer_features.push("changeDataFeed".to_owned());
     }
+    Protocol { min_reader_version: 3, min_writer_version: 7, reader_features: features, writer_features }
 }
 
 /// The metadata of a table with this schema and state. `old` gives identity and foreign properties.
@@ -311,6 +322,7 @@ pub(super) fn metadata_for(
     schema: &TableSchema,
     state: &TableState,
     old: Option<&MetaData>,
+    form: &Form,
     now_ms: i64,
 ) -> Result<MetaData> {
     let fields: Vec<_> = schema.columns.iter().map(field).collect();
@@ -318,6 +330,7 @@ pub(super) fn metadata_for(
     if state.mode == state::Mode::Upsert {
         configuration.insert("delta.enableDeletionVectors".into(), "true".into());
     }
+    configuration.extend(form.properties.clone());
     configuration.entry("delta.checkpointInterval".into()).or_insert_with(|| "100".into());
     let document = serde_json::to_string(state)
         .map_err(|e| Error::new(codes::RT001, "cannot encode a table's state").with_source(e))?;
@@ -484,7 +497,8 @@ fn reader<T: parquet::file::reader::ChunkReader + 'static>(
         wanted.push(at);
     }
     let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
-    let batch_rows = rows.map_or_else(|| rows_at_once(builder.metadata()), <[u32]>::len).clamp(1, 65_536);
+    let most = rows.map_or(usize::MAX, <[u32]>::len);
+    let batch_rows = rows_at_once(builder.metadata()).min(most).clamp(1, 65_536);
     let mut builder = builder.with_projection(mask).with_batch_size(batch_rows);
     if let Some(rows) = rows {
         let mut selectors = Vec::with_capacity(rows.len() * 2);

@@ -14,6 +14,7 @@ use arrow::datatypes::Int64Type;
 use std::collections::BTreeMap;
 
 mod chunks;
+mod feed;
 mod keep;
 mod model;
 mod stores;
@@ -397,8 +398,8 @@ async fn a_foreign_table_is_left_alone() {
     lake.files.create_dirs().unwrap();
     let schema = schema(&[0]);
     let state = TableState::new("other", &schema, &Form::upsert());
-    let mut metadata = table::metadata_for(&schema, &state, None, 0).unwrap();
-    let protocol = log::Action::Protocol(table::protocol_for(&schema, Mode::Upsert));
+    let mut metadata = table::metadata_for(&schema, &state, None, &Form::upsert(), 0).unwrap();
+    let protocol = log::Action::Protocol(table::protocol_for(&schema, Mode::Upsert, &BTreeMap::new()));
     let commit = |metadata: &log::MetaData| {
         String::from_utf8(log::encode(&[protocol.clone(), log::Action::MetaData(metadata.clone())]).unwrap())
             .unwrap()

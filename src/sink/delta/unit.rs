@@ -12,6 +12,7 @@
 //! A column may come *unchanged*: a TOASTed value that the log does not repeat. It is taken from the row's
 //! previous version: earlier in the slice, in a file of this unit, or in the table, found by the index.
 
+use super::cdc::Kind;
 use super::encode::{FinishedFile, keep};
 use super::exact::Led;
 use super::fetch::{self, Fetch, Origin};
@@ -28,7 +29,7 @@ use crate::sink::table_error;
 use arrow::record_batch::RecordBatch;
 use hashbrown::HashTable;
 use roaring::RoaringBitmap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// A data file is closed when it reaches this size.
 pub(super) const TARGET_FILE_BYTES: usize = 128 << 20;
@@ -453,6 +454,35 @@ impl<K: Key> Unit<K> {
                 (file, rows.into_iter().collect())
             })
             .collect()
+    }
+
+    /// The same rows one by one, in order, and what became of them.
+    pub(super) fn replaced(&self) -> BTreeMap<u32, BTreeMap<u32, Kind>> {
+        let mut by_file: BTreeMap<u32, BTreeMap<u32, Kind>> = BTreeMap::new();
+        for entry in &self.entries {
+            let kind = match entry.now {
+                Now::AsBefore => continue,
+                Now::Gone => Kind::Delete,
+                Now::Row(_) | Now::Slice(_) => Kind::Before,
+            };
+            if let Some(base) = entry.base {
+                by_file.entry(base.file).or_default().insert(base.row, kind);
+            }
+        }
+        by_file
+    }
+
+    /// Of each file of the unit, the rows that replace one of the table.
+    pub(super) fn updated(&self) -> Vec<RoaringBitmap> {
+        let mut by_file = vec![RoaringBitmap::new(); self.files.len()];
+        for entry in &self.entries {
+            if let (Some(_), Now::Row(place)) = (entry.base, entry.now)
+                && let Some(rows) = by_file.get_mut(place.file as usize)
+            {
+                rows.insert(place.row);
+            }
+        }
+        by_file
     }
 
     /// Brings the index up to the committed unit. `numbers` gives the table's number of each unit file; rows of

@@ -3,6 +3,7 @@
 //! A commit writes the unit's new row versions, one file of deletion vectors for everything they replace,
 //! and one log entry. What it costs is what changed, not what the table holds.
 
+use super::cdc::{self, Net};
 use super::commit::{Core, PutEnd, loosened};
 use super::compact::conform;
 use super::dv::VectorFile;
@@ -93,8 +94,12 @@ impl<K: Key> Upsert<K> {
             if let Some(index) = &self.index {
                 index.check()?;
             }
-            let plan = if core.form.mode == Mode::CopyOnWrite {
+            let exact = core.form.mode == Mode::CopyOnWrite;
+            if exact || cdc::is_on(core) {
+                // What is whole can be read.
                 whole(syncing.take()).await?;
+            }
+            let plan = if exact {
                 self.plan_exact(core, planned).await?
             } else {
                 let plan = self.plan(core, planned).await;
@@ -164,6 +169,9 @@ impl<K: Key> Upsert<K> {
     async fn plan(&mut self, core: &Core, planned: Planned) -> Result<Plan> {
         let now = now_ms();
         let mut actions = core.head("MERGE", planned, now)?;
+        if let Some(net) = Net::of(core, &self.unit)? {
+            actions.extend(net.tell(core).await?);
+        }
         let mut vectors = VectorFile::new();
         let mut changed = Vec::new();
         if self.unit.truncated {
@@ -206,6 +214,9 @@ impl<K: Key> Upsert<K> {
     async fn plan_exact(&mut self, core: &Core, planned: Planned) -> Result<Plan> {
         let now = now_ms();
         let mut actions = core.head("MERGE", planned, now)?;
+        if let Some(net) = Net::of(core, &self.unit)? {
+            actions.extend(net.tell(core).await?);
+        }
         let touched = if self.unit.truncated { HashMap::new() } else { self.unit.touched() };
         let rewritten = exact::rewrite(core, touched, &self.unit.files).await?;
         let mut changed = Vec::new();

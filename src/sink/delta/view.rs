@@ -13,7 +13,6 @@ use crate::error::{Error, Result, codes};
 use crate::position::CommitLsn;
 use crate::schema::{TableName, TableSchema};
 use crate::sink::table_error;
-use crate::sink::write::Truncates;
 use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -90,7 +89,7 @@ impl DeltaSink {
         Ok(Some(TableView {
             files,
             data: loaded.files,
-            mark: Form { mode: stored.mode, layout: stored.layout, truncates: Truncates::default() }.mark(),
+            mark: Form { mode: stored.mode, layout: stored.layout, ..Form::upsert() }.mark(),
             version: loaded.version,
             position: loaded.position,
         }))

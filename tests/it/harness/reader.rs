@@ -102,6 +102,13 @@ impl Readers {
         to_rows(&reply)
     }
 
+    /// delta-rs' change data feed from a version on: the columns, the kind of change, the version.
+    #[track_caller]
+    pub(crate) fn feed(&mut self, table: &Path, from: i64, columns: &[&str]) -> Vec<Row> {
+        let reply = self.ask(&json!({ "op": "cdf", "path": table, "version": from, "columns": columns }));
+        to_rows(&reply.expect("the feed can be read")).expect("rows")
+    }
+
     /// Writes a small Delta table of somebody else's: three rows.
     #[track_caller]
     pub(crate) fn make_foreign_table(&mut self, table: &Path) {

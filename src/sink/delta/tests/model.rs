@@ -48,6 +48,8 @@ struct World {
     /// Rows that are marked as deleted.
     dead: BTreeMap<i64, Row>,
     position: u64,
+    /// What its change data feed makes of it, and up to which version.
+    feed: Option<(i64, BTreeMap<i64, Row>)>,
     /// What stood in some versions.
     history: VecDeque<(i64, BTreeMap<i64, Row>)>,
     landed: usize,
@@ -163,7 +165,11 @@ impl World {
         sink = sink.with_cache(dir.path().join("cache"), if seed.is_multiple_of(4) { 0 } else { usize::MAX });
         let files = Storage::open(&uri, &StoreOptions::default()).unwrap().table(&["public", "t"]).unwrap();
         let schema = schema(&[0]);
-        let options = options(seed);
+        let mut options = options(seed);
+        let has_feed = seed / 9 % 2 == 1;
+        if has_feed {
+            options = feed::fed(options);
+        }
         let form = Form::of(&options, &schema);
         let log = pair::log_of(&options, &schema).map(|(name, _)| {
             Storage::open(&uri, &StoreOptions::default())
@@ -194,6 +200,7 @@ impl World {
             model: BTreeMap::new(),
             dead: BTreeMap::new(),
             position: 10,
+            feed: has_feed.then(|| (-1, BTreeMap::new())),
             history: VecDeque::new(),
             landed: 0,
             deaths: 0,
@@ -237,6 +244,13 @@ impl World {
         if self.form.mode == Mode::CopyOnWrite {
             assert!(loaded.files.iter().all(|file| file.add.deletion_vector.is_none()), "after {what}");
             assert_eq!(loaded.protocol.min_reader_version, 1);
+        }
+        if let Some((version, feed)) = &mut self.feed {
+            feed::follow(&self.lake.files, *version, loaded.version, feed).await;
+            *version = loaded.version;
+            let mut all = self.model.clone();
+            all.extend(self.dead.clone());
+            assert_eq!(*feed, all, "the feed after {what}");
         }
         let (found, dead) = marked_rows(&self.lake.files, loaded.files, self.form.mark()).await;
         assert_eq!(found, self.model, "after {what}");
