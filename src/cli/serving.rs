@@ -50,7 +50,13 @@ fn no_thread() -> Error {
 }
 
 fn serve(config: &Config, face: &Face, told: oneshot::Sender<Result<()>>, ended: oneshot::Receiver<()>) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    // Of several threads, one of them its own: who writes to a target blocks in place.
+    let built = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("face-work")
+        .enable_all()
+        .build();
+    let runtime = match built {
         Ok(runtime) => runtime,
         Err(cause) => {
             // Who asked has gone when this fails.

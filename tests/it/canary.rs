@@ -61,7 +61,7 @@ fn values_and_secrets_are_said_nowhere() {
         "create table people (id int primary key, name text, born date, big text);
          insert into people select i, '{VALUE}', '2000-01-01', repeat('{VALUE}', 500) from generate_series(1, 50) i;
          create table loud (id int primary key, at date); insert into loud values (1, '2000-01-01');
-         create table \"log\" (what text); insert into \"log\" values ('{VALUE}')"
+         create table \"log\" (id serial primary key, what text); insert into \"log\" (what) values ('{VALUE}')"
     ));
     let config = scene.write_config();
     let log = scene.dir().join("loud.log");
@@ -72,7 +72,7 @@ fn values_and_secrets_are_said_nowhere() {
     let mut sql = scene.sql();
     sql.exec(&format!(
         "update people set name = '{VALUE}-2' where id < 10; delete from people where id > 40;
-         insert into \"log\" values ('{VALUE}'); alter table people add more text default '{VALUE}'"
+         insert into \"log\" (what) values ('{VALUE}'); alter table people add more text default '{VALUE}'"
     ));
     // One table stops at a value that its target cannot hold.
     sql.exec("update loud set at = 'infinity'");
