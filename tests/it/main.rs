@@ -35,6 +35,7 @@ mod mysql_loss;
 mod mysql_selftest;
 mod mysql_types;
 mod mysql_workload;
+mod mysql_xa;
 mod object_store;
 mod odd;
 mod operate;

@@ -8,6 +8,7 @@
 //!                 ├─ lock       one process per pipeline: GET_LOCK('strandline/NAME')
 //!                 ├─ snapshot   copies at one exact place of the log
 //!                 └─ dump ─ assemble ─ stream   events to rows, transactions, positions
+//!                     └─ recall               rows of a two-phase transaction, a second time
 //!  adapter: all of it behind the traits of [`crate::source`]
 //! ```
 //!
@@ -25,6 +26,7 @@ mod gtids;
 pub mod lock;
 pub mod options;
 mod preflight;
+mod recall;
 pub mod server;
 mod snapshot;
 pub mod sql;

@@ -54,4 +54,10 @@ impl MyOptions {
         const FIRST: u32 = 0x5300_0000;
         FIRST | crc32fast::hash(self.pipeline.as_bytes()) & 0x00FF_FFFF
     }
+
+    /// The id of a second reader beside the first.
+    pub fn second_server_id(&self) -> u32 {
+        const SECOND: u32 = 0x5400_0000;
+        SECOND | self.server_id() & 0x00FF_FFFF
+    }
 }

@@ -19,6 +19,7 @@ use super::dump::{Dump, Received};
 use super::fault::event_error;
 use super::gtids;
 use super::lock::Lock;
+use super::recall::{self, Reader};
 use super::server::{Gtids, LogEnd, Server, too_large};
 use super::snapshot::{self, Exact};
 use super::sql::Sql;
@@ -52,6 +53,8 @@ struct Live {
     held_back: Option<Received>,
     /// Events that the driver unpacked as well, still to come.
     unpacked: usize,
+    /// Rows that were prepared before, from where they stand in the log.
+    recall: Option<Reader>,
     /// Ends of transactions that tables hold: each must be met.
     ahead: BTreeSet<CommitLsn>,
     /// What positions of another server are by GTIDs.
@@ -236,8 +239,12 @@ impl MyChanges {
                 continue;
             }
             let raw = event.raw().map_err(|error| event_error(beginning.at, error))?;
-            if let Progress::Unpacked(count) = reader.on_event(raw)? {
-                skip = count;
+            match reader.on_event(raw)? {
+                Progress::Unpacked(count) => skip = count,
+                Progress::Recall => {
+                    reader.pass_over()?;
+                }
+                _ => {}
             }
             match reader.last() {
                 Some(last) if last == witness => {
@@ -275,7 +282,14 @@ fn start_of(witness: Witness, shift: u32) -> Option<LogPoint> {
 
 impl ChangeStream for MyChanges {
     async fn next(&mut self, budget: Budget) -> Result<Burst> {
+        let (options, server) = (self.shared.settings.options.clone(), self.server.clone());
         let live = self.live()?;
+        if live.recall.is_none()
+            && let Some(wanted) = live.assembler.recall().cloned()
+        {
+            live.assembler.forget_recalled();
+            live.recall = Some(recall::open(&options, &server, &wanted).await?);
+        }
         let mut burst = live.read(budget).await?;
         let marks = live.assembler.take_marks();
         if live.has_marks {
@@ -355,7 +369,16 @@ impl ChangeStream for MyChanges {
             assembler.set_stop_before(bound);
         }
         let ahead = bookmark.ahead.iter().copied().filter(|_| sets.is_empty()).collect();
-        self.live = Some(Live { dump, assembler, held_back: None, unpacked: 0, ahead, sets, has_marks });
+        self.live = Some(Live {
+            dump,
+            assembler,
+            held_back: None,
+            unpacked: 0,
+            recall: None,
+            ahead,
+            sets,
+            has_marks,
+        });
         let lineage = self.lineage(shift);
         let slot = SlotState { confirmed_flush: from, ..place_of_ours() };
         Ok(Some(Place { slot, point: ServerPoint { lineage, flushed } }))
@@ -432,6 +455,9 @@ pub(super) fn place_of_ours() -> SlotState {
 
 impl Live {
     async fn read(&mut self, budget: Budget) -> Result<Burst> {
+        if self.recall.is_some() && !self.read_again(budget).await? {
+            return self.assembler.take_burst();
+        }
         let mut waited = false;
         loop {
             let event = match self.held_back.take() {
@@ -459,7 +485,8 @@ impl Live {
                     break;
                 }
                 Progress::Unpacked(count) => self.unpacked = count,
-                Progress::Stopped => break,
+                // The caller looks for what is to be read first.
+                Progress::Stopped | Progress::Recall => break,
                 Progress::Within | Progress::Boundary => {}
             }
             self.check_ahead()?;
@@ -474,6 +501,35 @@ impl Live {
             }
         }
         self.assembler.take_burst()
+    }
+
+    /// Takes rows from where they were prepared. False: there is something to do before the stream goes on.
+    async fn read_again(&mut self, budget: Budget) -> Result<bool> {
+        while let Some(reader) = &mut self.recall {
+            let event = reader.next().await?;
+            let progress = {
+                let raw = event.raw().map_err(|error| event_error("its place", error))?;
+                self.assembler.recalled(raw)?
+            };
+            match progress {
+                Progress::Announced => {
+                    reader.hold_back(event);
+                    return Ok(false);
+                }
+                Progress::Boundary => {
+                    if let Some(reader) = self.recall.take() {
+                        reader.close().await;
+                    }
+                    self.check_ahead()?;
+                    return Ok(true);
+                }
+                _ => {}
+            }
+            if self.assembler.bytes() as u64 >= budget.bytes {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// A table that is ahead of the others carries the end of its last transaction: one must end there.

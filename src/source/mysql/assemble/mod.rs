@@ -8,6 +8,7 @@
 //!  GTID ─ BEGIN ─ (TABLE_MAP ─ rows)* ─ XID | COMMIT        a transaction
 //!  GTID ─ statement                                         definitions, one statement each
 //!  GTID ─ payload[BEGIN ─ … ─ XID]                          a compressed transaction
+//!  GTID ─ rows ─ XA_PREPARE   …   GTID ─ XA COMMIT          a two-phase transaction ([`xa`])
 //! ```
 //!
 //! One table's trouble stops that table and lets the others go on; anything that makes the stream itself doubtful is an
@@ -17,6 +18,7 @@ mod open;
 mod statements;
 #[cfg(test)]
 mod tests;
+mod xa;
 
 use super::fault::event_error;
 use super::gtids;
@@ -33,6 +35,9 @@ use crate::source::Burst;
 use hashbrown::HashMap;
 use open::{Id, Open};
 use std::sync::Arc;
+use xa::{Branch, Branches};
+
+pub(super) use xa::Recall;
 
 /// A compressed transaction may be this large unpacked.
 const PAYLOAD_LIMIT: u64 = 2 << 30;
@@ -54,6 +59,8 @@ pub(super) enum Progress {
     Unpacked(usize),
     /// The bound.
     Stopped,
+    /// A two-phase transaction commits whose rows are elsewhere in the log: see [`Assembler::recall`].
+    Recall,
 }
 
 struct Table {
@@ -91,6 +98,8 @@ pub(super) struct Assembler {
     /// Of the open statement: table numbers, and the table if it is followed.
     maps: HashMap<u64, Option<TableId>>,
     open: Option<Open>,
+    /// Two-phase transactions that are prepared.
+    xa: Branches,
     gtids: Gtids,
     /// Held by some tables, and to be met before anything is told: the stream began before it, on another server.
     pending: Option<Gtids>,
@@ -126,6 +135,7 @@ impl Assembler {
             names: HashMap::new(),
             maps: HashMap::new(),
             open: None,
+            xa: Branches::default(),
             gtids,
             pending: None,
             last_end: CommitLsn::ZERO,
@@ -267,7 +277,7 @@ impl Assembler {
         let mut decoder = self.decoder.clone();
         let event = decoder.decode(raw).map_err(|error| event_error(self.at, error))?;
         let before = self.at;
-        let progress = self.dispatch(raw.header, event)?;
+        let progress = self.dispatch(raw, event)?;
         if progress == Progress::Announced {
             self.at = before;
         } else {
@@ -307,7 +317,8 @@ impl Assembler {
         self.at.offset = offset;
     }
 
-    fn dispatch(&mut self, header: EventHeader, event: Event<'_>) -> Result<Progress> {
+    fn dispatch(&mut self, raw: RawEvent<'_>, event: Event<'_>) -> Result<Progress> {
+        let header = raw.header;
         if let Event::Heartbeat { .. } = event {
             return Ok(Progress::Within);
         }
@@ -336,18 +347,17 @@ impl Assembler {
                 Ok(progress)
             }
             Event::MariaGtid(event) => {
-                if event.prepares_xa() || event.completes_xa() {
-                    return Err(self.xa());
-                }
                 let (is_standalone, thread) = (event.is_standalone(), event.thread_id);
+                let prepares = event.prepares_xa();
                 let progress = self.begin(start, header, None, Id::MariaDb(event.gtid))?;
                 if let Some(open) = &mut self.open {
                     open.has_begun = !is_standalone;
                     open.thread = thread;
+                    open.branch = prepares.then(Branch::default);
                 }
                 Ok(progress)
             }
-            other => self.within(start, header, other),
+            other => self.within(start, raw, other),
         }
     }
 
@@ -387,6 +397,7 @@ impl Assembler {
             made: 0,
             thread: None,
             origin: None,
+            branch: None,
             ordinal: 0,
             rows: 0,
             bytes: 0,
@@ -397,7 +408,13 @@ impl Assembler {
     }
 
     /// `start`: where the event begins; of those in a compressed transaction, where that begins.
-    fn within(&mut self, start: LogPoint, header: EventHeader, event: Event<'_>) -> Result<Progress> {
+    fn within(&mut self, start: LogPoint, raw: RawEvent<'_>, event: Event<'_>) -> Result<Progress> {
+        let header = raw.header;
+        if let Event::TableMap(_) | Event::Rows(_) = event
+            && self.is_set_aside(raw)
+        {
+            return Ok(Progress::Within);
+        }
         match event {
             Event::TableMap(map) => self.table_map(map),
             Event::Rows(rows) => self.rows(&rows, start, header),
@@ -407,8 +424,7 @@ impl Assembler {
                 let bytes = payload.unpack(PAYLOAD_LIMIT).map_err(|error| event_error(self.at, error))?;
                 self.unpacked(start, &bytes)
             }
-            Event::XaPrepare(prepare) if prepare.one_phase => self.end(),
-            Event::XaPrepare(_) => Err(self.xa()),
+            Event::XaPrepare(prepare) => self.prepared(&prepare),
             Event::Incident { number, message } => {
                 let what = format!(
                     "at {}: the server says that its log lacks events (incident {number}: {})",
@@ -456,7 +472,11 @@ impl Assembler {
         let count = events.len();
         for raw in events {
             let event = self.decoder.decode(raw).map_err(|error| event_error(self.at, error))?;
-            self.within(start, raw.header, event)?;
+            if self.within(start, raw, event)? == Progress::Recall {
+                let what = format!("at {}: a large two-phase transaction that is compressed", self.at);
+                return Err(Error::new(codes::MY028, what)
+                    .with_try("SET PERSIST binlog_transaction_compression = OFF; then resync every table"));
+            }
         }
         Ok(Progress::Unpacked(count))
     }
@@ -607,12 +627,6 @@ impl Assembler {
         burst.rows += open.rows;
         burst.bytes += open.bytes;
         Ok(Progress::Boundary)
-    }
-
-    fn xa(&self) -> Error {
-        Error::new(codes::MY028, format!("at {}: an XA transaction", self.at)).with_try(
-            "do not use XA on this server, then: strandline resync TABLE --yes  (every table is copied)",
-        )
     }
 }
 

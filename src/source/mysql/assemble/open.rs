@@ -1,6 +1,7 @@
 //! The transaction that is half received.
 
 use super::super::server::Gtids;
+use super::xa::Branch;
 use crate::binlog::EventHeader;
 use crate::event::{Origin, OriginRun, Txn};
 use crate::position::LogPoint;
@@ -49,6 +50,8 @@ pub(super) struct Open {
     pub(super) thread: Option<u32>,
     /// What is told of it, once it has rows.
     pub(super) origin: Option<Arc<Origin>>,
+    /// Its rows are those of a two-phase transaction.
+    pub(super) branch: Option<Branch>,
     pub(super) ordinal: u64,
     pub(super) rows: u64,
     pub(super) bytes: u64,

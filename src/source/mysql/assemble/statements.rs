@@ -44,7 +44,18 @@ impl Assembler {
                 }
                 return if statement == Statement::Rollback { self.end() } else { Ok(Progress::Within) };
             }
-            Statement::XaBegin | Statement::XaEnd => return Err(self.xa()),
+            Statement::XaStart => {
+                self.begin_branch();
+                if let Some(open) = &mut self.open
+                    && let Id::MySql(_) | Id::None = open.gtid
+                {
+                    open.thread = Some(query.thread_id);
+                }
+                return Ok(Progress::Within);
+            }
+            Statement::XaEnd => return Ok(Progress::Within),
+            Statement::XaCommit(xid) => return self.commit_branch(xid),
+            Statement::XaRollback(xid) => return self.drop_branch(xid),
             Statement::Dml(table) => self.dml(query.database, table)?,
             Statement::Truncate(table) => self.truncate(query, &table, (start, header))?,
             Statement::Ddl(tables) => {

@@ -157,3 +157,77 @@ fn rows_tell_which_event_they_are_of() {
         assert_eq!(event.time % 1_000_000, 0, "the log knows seconds only");
     }
 }
+
+/// What became of the rows: operation and key.
+fn changes(run: &Run) -> Vec<(Op, Option<i32>)> {
+    run.rows.iter().map(|(op, key, ..)| (*op, *key)).collect()
+}
+
+#[test]
+fn a_two_phase_transaction_is_of_its_commit() {
+    for (name, prepared, commit, after) in [
+        ("events_mysql97", ":20", ":21", ":22"),
+        ("events_mariadb118", "0-1-12", "0-1-13", "0-1-14"),
+        ("events_mariadb1011", "0-1-12", "0-1-13", "0-1-14"),
+    ] {
+        let alone = run(name, transactions(name, prepared, commit), true);
+        assert_eq!((changes(&alone), &alone.stopped[..], alone.ends.len()), (vec![], &[][..], 1), "{name}");
+        let whole = run(name, transactions(name, prepared, after), true);
+        assert_eq!(changes(&whole), [(Op::Create, Some(7))], "{name}");
+        assert_eq!((whole.stopped.len(), whole.ends.len()), (0, 2), "{name}");
+        let (_, _, batch, row) = &whole.rows[0];
+        let txn = batch.txn_of(*row).unwrap();
+        assert!(txn.held_at(whole.ends[1].end) && !txn.held_at(whole.ends[0].end), "{name}");
+        assert_eq!(txn.after, whole.ends[0].end, "{name}");
+        let gtid = &batch.origin_of(*row).unwrap().0.origin.gtid;
+        assert!(gtid.as_ref().unwrap().ends_with(commit), "{name}: {gtid:?}");
+        // Begun behind the preparation, it asks for it.
+        let behind = run(name, transactions(name, commit, after), true);
+        let wanted = behind.assembler.recall().cloned().unwrap();
+        assert_eq!((wanted.xid.to_string(), wanted.start), ("X'7831',X'62',7".to_owned(), None), "{name}");
+        assert!(behind.assembler.open_txn().is_some() && behind.ends.is_empty());
+    }
+}
+
+#[test]
+fn a_two_phase_transaction_that_is_rolled_back_never_was() {
+    for (name, prepared, rollback, after) in
+        [("events_mysql97", ":22", ":23", ":24"), ("events_mariadb118", "0-1-14", "0-1-15", "0-1-16")]
+    {
+        let whole = run(name, transactions(name, prepared, after), false);
+        assert_eq!((changes(&whole), whole.stopped.len(), whole.ends.len()), (vec![], 0, 2), "{name}");
+        let behind = run(name, transactions(name, rollback, after), false);
+        assert_eq!((changes(&behind), behind.assembler.recall(), behind.ends.len()), (vec![], None, 1));
+    }
+}
+
+#[test]
+fn one_phase_is_a_transaction_like_others() {
+    let name = "events_mysql97";
+    let whole = run(name, transactions(name, ":24", ":25"), false);
+    assert_eq!((changes(&whole), whole.ends.len()), (vec![(Op::Create, Some(9))], 1));
+}
+
+/// Rows that were not kept, and those that were prepared before the stream began, are handed in from the log again.
+#[test]
+fn what_was_not_kept_is_taken_from_the_log() {
+    for (name, prepared, commit, after) in
+        [("events_mysql97", ":20", ":21", ":22"), ("events_mariadb1011", "0-1-12", "0-1-13", "0-1-14")]
+    {
+        let mut behind = run(name, transactions(name, commit, after), false);
+        let id = described(name, "t", false).id;
+        let all = events(name);
+        let mut ended = false;
+        for bytes in std::iter::once(&all[0]).chain(&all[transactions(name, prepared, commit)]) {
+            assert!(!ended, "{name}: it goes on behind the end");
+            let raw = RawEvent::parse(bytes, Checksum::Crc32).unwrap();
+            ended = behind.assembler.recalled(raw).unwrap() == Progress::Boundary;
+        }
+        assert!(ended && behind.assembler.recall().is_none(), "{name}");
+        let batch = behind.assembler.take(id).unwrap().unwrap();
+        assert_eq!((batch.len(), batch.runs.len()), (1, 1), "{name}");
+        let txn = batch.txn_of(0).unwrap();
+        assert!(txn.held_at(behind.assembler.last().unwrap().end), "{name}");
+        assert!(behind.assembler.open_txn().is_none());
+    }
+}
