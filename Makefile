@@ -5,9 +5,9 @@ KILLS ?= 1000
 SEEDS ?= 2000
 TARGET ?= message
 
-.PHONY: help demo test check bench fault sim fuzz doc
+.PHONY: help demo test check bench fault sim fuzz doc deb page-test
 help:            ## this list
-	@grep -hE '^[a-z]+: .*##|^[a-z]+:  +##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+: .*##|^[a-z]+:  +##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
 
 demo:            ## throw-away PostgreSQL, 100,000 rows, a workload, kill -9, proof of equality
 	@scripts/demo.sh
@@ -29,6 +29,12 @@ sim:             ## the coordinator under a seeded simulator: make sim SEEDS=200
 
 fuzz:            ## fuzz one decoder: make fuzz TARGET=message
 	@scripts/fuzz.sh $(TARGET)
+
+deb:             ## a Debian package of the release build
+	@cargo build --release --locked --bin strandline && scripts/deb.sh
+
+page-test:       ## the page in a headless Chromium (apt-get install chromium); pictures in target/page
+	@scripts/install.sh test && cargo test --locked --test it -- --ignored page:: --nocapture
 
 doc:             ## the library's documentation
 	@cargo doc --locked --no-deps --document-private-items

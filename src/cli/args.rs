@@ -96,10 +96,20 @@ pub(super) enum Command {
     Checkpoint(CheckpointArgs),
     /// The configuration: as it works, its schema, what it would change
     Config(ConfigArgs),
-    /// Read nothing more from the source until told to; what is in flight is finished
-    Pause,
-    /// Go on reading after a pause
-    Resume,
+    /// Read nothing more from the source until told to; or take tables out of the stream
+    Pause(TablesArgs),
+    /// Go on after a pause; a table that was paused is copied again
+    Resume(TablesArgs),
+    /// Look at the copies that run, hold them up, end them
+    Snapshot(SnapshotArgs),
+    /// Read the configuration again and apply what can be applied
+    Reload,
+    /// Show changes as they come, as lines of JSON
+    Tap(TapArgs),
+    /// Show the status again and again
+    Top(TopArgs),
+    /// Show the binary log of a MySQL or MariaDB
+    Binlog(BinlogArgs),
     /// Compare tables with their source, row by row, at one position
     Verify(VerifyArgs),
     /// Copy tables again from the source
@@ -175,9 +185,70 @@ pub(super) struct ResyncArgs {
     /// Tables, as schema.table
     #[arg(required = true, value_name = "TABLE")]
     pub(super) tables: Vec<String>,
+    /// Print what would be read, and how much of it
+    #[arg(long, conflicts_with = "yes")]
+    pub(super) plan: bool,
     /// Do it; without this the plan is printed
     #[arg(long)]
     pub(super) yes: bool,
+}
+
+#[derive(Args)]
+pub(super) struct TablesArgs {
+    /// Tables, as schema.table; the whole pipeline without them
+    #[arg(value_name = "TABLE")]
+    pub(super) tables: Vec<String>,
+}
+
+#[derive(Args)]
+pub(super) struct SnapshotArgs {
+    #[command(subcommand)]
+    pub(super) command: SnapshotCommand,
+}
+
+#[derive(Subcommand)]
+pub(super) enum SnapshotCommand {
+    /// Say how far the copies are
+    Status,
+    /// Hold copies up; the stream goes on
+    Pause,
+    /// Let them go on
+    Resume,
+    /// End the copies of these tables; strandline resume TABLE begins another one
+    Cancel {
+        /// Tables, as schema.table
+        #[arg(required = true, value_name = "TABLE")]
+        tables: Vec<String>,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct TapArgs {
+    /// Tables, as schema.table
+    #[arg(required = true, value_name = "TABLE")]
+    pub(super) tables: Vec<String>,
+    /// End after so many answers, each one or more lines
+    #[arg(long, value_name = "N")]
+    pub(super) limit: Option<u64>,
+}
+
+#[derive(Args)]
+pub(super) struct TopArgs {
+    /// Once, also on a terminal
+    #[arg(long)]
+    pub(super) once: bool,
+}
+
+#[derive(Args)]
+pub(super) struct BinlogArgs {
+    #[command(subcommand)]
+    pub(super) command: BinlogCommand,
+}
+
+#[derive(Subcommand)]
+pub(super) enum BinlogCommand {
+    /// Its files, where it ends, and what of it the target holds
+    Show,
 }
 
 #[derive(Args)]

@@ -20,7 +20,7 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
 }
 
 /// What the container allows, else what the machine has; in bytes.
-fn memory_limit() -> Option<u64> {
+pub(super) fn memory_limit() -> Option<u64> {
     let cgroup = std::fs::read_to_string("/sys/fs/cgroup/memory.max")
         .or_else(|_| std::fs::read_to_string("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
     let limit: Option<u64> = cgroup.ok().and_then(|text| text.trim().parse().ok());

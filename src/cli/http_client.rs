@@ -36,11 +36,24 @@ fn reachable(ip: IpAddr) -> IpAddr {
 ///
 /// Errors: as [`http_get`].
 pub(super) async fn over_socket(socket: &Path, method: &str, path: &str) -> Result<(u16, String), String> {
+    send_over_socket(socket, method, path, "").await
+}
+
+/// The same with a body in JSON.
+pub(super) async fn send_over_socket(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Result<(u16, String), String> {
     let shown = socket.display();
     let asked = async {
         let stream = UnixStream::connect(socket).await?;
-        converse(stream, &format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"))
-            .await
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        converse(stream, &head).await
     };
     match tokio::time::timeout(TIME_LIMIT, asked).await {
         Ok(Ok(answer)) => parse(&answer).ok_or_else(|| format!("{shown} did not answer with HTTP")),

@@ -4,6 +4,7 @@
 //! (`docs/CLI.md`).
 
 mod args;
+mod binlog;
 mod checkpoint;
 mod config_command;
 mod doctor;
@@ -18,6 +19,8 @@ mod lag;
 mod notify;
 mod options;
 mod output;
+mod progress;
+mod reload;
 mod resync;
 mod run;
 mod serving;
@@ -26,8 +29,10 @@ mod slot;
 mod socket;
 mod status;
 mod tables;
+mod tap;
 mod target;
 mod teardown;
+mod top;
 mod validate;
 mod verify;
 pub mod wire;
@@ -84,8 +89,13 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Lag(args) => lag::command(&global, &args),
         Command::Checkpoint(args) => checkpoint::command(&global, &args),
         Command::Config(args) => config_command::command(&global, &args),
-        Command::Pause => hold::command(&global, true),
-        Command::Resume => hold::command(&global, false),
+        Command::Pause(args) => hold::command(&global, &args.tables, true),
+        Command::Resume(args) => hold::command(&global, &args.tables, false),
+        Command::Snapshot(args) => hold::snapshot(&global, &args.command),
+        Command::Reload => reload::command(&global),
+        Command::Tap(args) => tap::command(&global, &args),
+        Command::Top(args) => top::command(&global, &args),
+        Command::Binlog(args) => binlog::command(&global, &args),
         Command::Verify(args) => verify::command(&global, &args),
         Command::Resync(args) => resync::command(&global, args),
         Command::Slot(args) => slot::command(&global, &args),

@@ -2,6 +2,7 @@
 
 use super::args::{Global, Output, ResyncArgs};
 use super::output::{Failure, err, out, out_json};
+use super::wire::inspect::KnownTable;
 use super::{Outcome, exit, load_quietly, runtime, wire};
 use crate::config::{Config, TablePattern};
 use crate::error::{Error, codes};
@@ -25,8 +26,12 @@ pub(super) fn command(global: &Global, args: ResyncArgs) -> Outcome {
     }
     let tables: Vec<String> = names.iter().map(ToString::to_string).collect();
     if !args.yes {
-        plan(global.output, &config, &tables);
-        return Ok(ExitCode::from(exit::USAGE));
+        let known = match args.plan {
+            true => runtime()?.block_on(wire::inspect::tables(&config))?.tables,
+            false => Vec::new(),
+        };
+        plan(global.output, &config, &tables, &known, args.plan);
+        return Ok(ExitCode::from(if args.plan { exit::OK } else { exit::USAGE }));
     }
     runtime()?.block_on(wire::resync(config, tables.clone()))?;
     match global.output {
@@ -48,21 +53,41 @@ pub(super) fn parse(text: &str) -> Result<TableName, Failure> {
     }
 }
 
-fn plan(output: Output, config: &Config, tables: &[String]) {
+fn plan(output: Output, config: &Config, tables: &[String], known: &[KnownTable], is_asked: bool) {
+    let size = |name: &String| known.iter().find(|table| table.name.to_string() == *name);
     match output {
         Output::Text => {
+            let line = |name: &String| match size(name) {
+                Some(KnownTable { rows: Some(rows), bytes, .. }) if *bytes > 0 => {
+                    format!("{name}  ~{rows} rows, {} MiB", bytes >> 20)
+                }
+                Some(KnownTable { rows: Some(rows), .. }) => format!("{name}  ~{rows} rows"),
+                Some(_) | None => name.clone(),
+            };
             out(&format!(
                 "Will copy again, from {} to {}:\n  {}\n\nEach table is read whole from the source while the \
                  others go on. Readers see its old rows until\nthe new copy replaces them in one commit; rows \
-                 that are gone from the source are gone then too.",
+                 that are gone from the source are gone then too.{}",
                 config.source.address,
                 config.sink.target,
-                tables.join("\n  ")
+                tables.iter().map(line).collect::<Vec<_>>().join("\n  "),
+                if is_asked {
+                    format!("\nConnections on the source meanwhile: {} more.", config.snapshot.workers + 1)
+                } else {
+                    String::new()
+                },
             ));
-            err("nothing was done: add --yes to do it");
+            if !is_asked {
+                err("nothing was done: add --yes to do it");
+            }
         }
         Output::Json => out_json(&json!({
             "tables": tables,
+            "estimates": tables.iter().map(|name| json!({
+                "table": name,
+                "rows": size(name).and_then(|table| table.rows),
+                "bytes": size(name).map(|table| table.bytes).filter(|bytes| *bytes > 0),
+            })).collect::<Vec<_>>(),
             "source": config.source.address.to_string(),
             "sink": config.sink.target.to_string(),
             "requested": false,

@@ -2,14 +2,16 @@
 
 use super::args::{Global, RunArgs};
 use super::options::{RunOptions, Snapshot, StopSignal, Until};
-use super::{Outcome, exit, init_logging, load, runtime, serving, signals, wire};
-use crate::config::{Config, Overrides};
+use super::reload::Reloader;
+use super::{Outcome, exit, init_logging, load, progress, runtime, serving, signals, wire};
+use crate::config::{Config, Overrides, SourceKind};
 use crate::error::Result;
 use crate::http::{Control, Face, Guard};
 use crate::telemetry::status::PipelineState;
-use crate::telemetry::{Metrics, StatusBoard};
+use crate::telemetry::{Metrics, MetricsOptions, StatusBoard};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, RwLock};
+use tokio::sync::mpsc;
 
 pub(super) fn command(global: &Global, args: RunArgs) -> Outcome {
     let options = options(&args);
@@ -35,7 +37,16 @@ pub(super) fn command(global: &Global, args: RunArgs) -> Outcome {
         tracing::debug!(path = %found.path.display(), why = %found.wanted, "configuration file");
     }
     tracing::debug!(config = ?config, "effective configuration");
-    runtime()?.block_on(run(config, options))?;
+    let (apply, fresh) = mpsc::unbounded_channel();
+    let reloader = Reloader {
+        path: found.map(|found| found.path),
+        overrides,
+        current: Mutex::new(config.clone()),
+        shown: Arc::new(RwLock::new(crate::config::effective(&config))),
+        apply,
+        has_level: global.quiet || global.verbose > 0 || crate::config::environment("RUST_LOG").is_some(),
+    };
+    runtime()?.block_on(run(config, options, Arc::new(reloader), fresh, global.quiet))?;
     Ok(ExitCode::from(exit::OK))
 }
 
@@ -53,21 +64,56 @@ fn options(args: &RunArgs) -> RunOptions {
     RunOptions { until, snapshot }
 }
 
-async fn run(config: Config, options: RunOptions) -> Result<()> {
+async fn run(
+    mut config: Config,
+    options: RunOptions,
+    reloader: Arc<Reloader>,
+    mut fresh: mpsc::UnboundedReceiver<Config>,
+    quiet: bool,
+) -> Result<()> {
+    wire::signals::check(&config)?;
     let board = StatusBoard::new(&config.name);
     board.update(|status| {
         status.source.address = Some(config.source.address.to_string());
         status.source.slot = Some(config.source.slot.clone());
         status.source.publication = Some(config.source.publication.clone());
     });
-    let metrics = Metrics::new(&board);
+    let metrics = Metrics::with(&board, shown(&config));
     let (sender, stop) = StopSignal::pair();
     let stopping = board.clone();
     signals::listen(sender, move || stopping.set_phase(PipelineState::Stopping))?;
-    let (control, hold) = wire::control(&config);
-    let face = face(&config, &board, &metrics, control).await?;
+    let (control, ears) = wire::control(&config);
+    let mut face = face(&config, &board, &metrics, control).await?;
+    face.config = Arc::clone(&reloader.shown);
+    let again = Arc::clone(&reloader);
+    face.reload = Some(Arc::new(move || reloader.reload()));
+    signals::on_hangup(move || {
+        if let Err(error) = again.reload() {
+            tracing::error!(code = %error.code(), "the configuration stays as it was: {}", error.cause_line());
+        }
+    })?;
     let _served = serving::start(&config, face).await?;
-    let result = wire::run(config, options, board.clone(), metrics.clone(), stop, hold).await;
+    let _progress = progress::start(&board, quiet);
+    let result = loop {
+        let (end, ended) = StopSignal::pair();
+        let ears = ears.clone();
+        let run = wire::run(config.clone(), options, board.clone(), metrics.clone(), ended, ears);
+        let mut run = Box::pin(run);
+        let next = tokio::select! {
+            result = &mut run => break result,
+            () = stop.stopped() => {
+                end.stop();
+                break run.await;
+            }
+            Some(next) = fresh.recv() => next,
+        };
+        end.stop();
+        if let Err(error) = run.await {
+            break Err(error);
+        }
+        board.set_phase(PipelineState::Starting);
+        config = next;
+    };
     match &result {
         Ok(()) => tracing::info!("strandline ends"),
         Err(error) => {
@@ -76,6 +122,18 @@ async fn run(config: Config, options: RunOptions) -> Result<()> {
         }
     }
     result
+}
+
+fn shown(config: &Config) -> MetricsOptions {
+    let plugin = match config.source.kind {
+        SourceKind::Postgres => "postgres",
+        SourceKind::MySql => "mysql",
+    };
+    MetricsOptions {
+        debezium: config.metrics.debezium_compat.then_some(plugin),
+        table_limit: config.metrics.max_table_labels,
+        memory_limit: config.limits.memory.or_else(super::host::memory_limit),
+    }
 }
 
 async fn face(
@@ -92,7 +150,6 @@ async fn face(
     Ok(Face {
         control: Some(control),
         guard: Guard { read_only: http.is_some_and(|http| http.read_only), token, is_trusted: false },
-        config: Arc::new(crate::config::effective(config)),
         has_page: http.is_none_or(|http| http.ui),
         live_silence: config.health.wedged,
         ..Face::new(board.clone(), metrics.clone())

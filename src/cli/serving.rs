@@ -1,7 +1,7 @@
 //! The face of a running process, on a thread of its own: it must answer, and say what is wrong, while the core loop
 //! cannot run. Nothing here may wait for the pipeline.
 
-use super::{notify, socket};
+use super::{notify, socket, wire};
 use crate::config::Config;
 use crate::error::{Error, Result, codes};
 use crate::http::{Face, Server, SocketServer};
@@ -50,7 +50,13 @@ fn no_thread() -> Error {
 }
 
 fn serve(config: &Config, face: &Face, told: oneshot::Sender<Result<()>>, ended: oneshot::Receiver<()>) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    // Of several threads, one of them its own: who writes to a target blocks in place.
+    let built = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("face-work")
+        .enable_all()
+        .build();
+    let runtime = match built {
         Ok(runtime) => runtime,
         Err(cause) => {
             // Who asked has gone when this fails.
@@ -62,6 +68,7 @@ fn serve(config: &Config, face: &Face, told: oneshot::Sender<Result<()>>, ended:
         let _watching = health::watch(face.board.clone(), config.health);
         let _sampled = sample(face);
         let _notifier = notify::start(&face.board, config.health.wedged);
+        let _signals = Sampled(tokio::spawn(wire::signals::follow(config.clone(), face.clone())));
         let _socket = listen_on_socket(config, face).await;
         let _server = match listen(config, face).await {
             Ok(server) => server,

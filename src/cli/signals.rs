@@ -41,6 +41,18 @@ pub(super) fn listen(sender: StopSender, on_stop: impl FnOnce() + Send + 'static
     Ok(())
 }
 
+/// Does this at each SIGHUP, which without it would end the process.
+pub(super) fn on_hangup(act: impl Fn() + Send + 'static) -> Result<()> {
+    let unusable = |cause| Error::new(codes::RT001, "signals cannot be received").with_source(cause);
+    let mut hangup = signal(SignalKind::hangup()).map_err(unusable)?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            act();
+        }
+    });
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::options::StopSignal;

@@ -69,7 +69,7 @@ fn understood(body: &str, name: &str, listen: &str) -> Result<Status, String> {
 }
 
 /// For people. Written to the end, never a line that says more than is known.
-fn text(status: &Status) -> String {
+pub(super) fn text(status: &Status) -> String {
     let mut text = format!("{}  {}", status.name, status.state.as_str().to_uppercase());
     if status.state != status.phase {
         let _ok = write!(text, " ({})", status.phase);

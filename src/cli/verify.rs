@@ -2,9 +2,11 @@
 //! key. It ends with 4 when something differs or could not be compared.
 
 use super::args::{Global, Output, VerifyArgs};
+use super::http_client::send_over_socket;
 use super::output::{Paint, err, out, out_json, printable};
 use super::wire::verify::Verified;
-use super::{Outcome, exit, load_quietly, resync, runtime, wire};
+use super::{Outcome, exit, load_quietly, resync, runtime, socket, wire};
+use crate::config::Config;
 use crate::error::codes;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -18,6 +20,7 @@ pub(super) fn command(global: &Global, args: &VerifyArgs) -> Outcome {
     let differing: Vec<String> =
         results.iter().filter(|r| r.different > 0).map(|r| r.name.to_string()).collect();
     let is_equal = results.iter().all(Verified::is_equal);
+    runtime.block_on(note(&config, &results, is_equal));
     match global.output {
         Output::Json => {
             let tables: Vec<Value> = results.iter().map(as_json).collect();
@@ -40,6 +43,20 @@ pub(super) fn command(global: &Global, args: &VerifyArgs) -> Outcome {
         err(&format!("  try: strandline verify {} --repair", printable(&differing.join(" "))));
     }
     Ok(ExitCode::from(if is_equal { exit::OK } else { exit::CONDITION }))
+}
+
+/// Tells the process that runs here, for its metrics; without one there is nobody to tell.
+async fn note(config: &Config, results: &[Verified], is_equal: bool) {
+    let compared = results.iter().filter(|result| result.skipped.is_none());
+    let tables: Vec<Value> = compared
+        .map(|result| json!({"table": result.name.to_string(), "different": result.different}))
+        .collect();
+    let body = json!({"equal": is_equal, "tables": tables}).to_string();
+    match send_over_socket(&socket::path(config), "POST", "/api/v1/verified", &body).await {
+        Ok((202, _)) => {}
+        Ok((status, _)) => tracing::warn!(status, "the running process did not take the outcome"),
+        Err(why) => tracing::debug!(%why, "no process of this pipeline on this machine"),
+    }
 }
 
 fn text(result: &Verified, paint: Paint) -> String {

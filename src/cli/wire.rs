@@ -1,6 +1,11 @@
 //! The one place that names concrete adapters: PostgreSQL, MySQL, Delta, Kafka, standard output, discard.
 
+mod control;
 mod mysql;
+pub mod signals;
+
+pub use control::control;
+pub use mysql::binlog;
 
 pub mod inspect;
 pub mod verify;
@@ -10,11 +15,11 @@ use super::wire_kafka::kafka_options;
 use crate::config::{self as model, Config};
 use crate::debezium::{DecimalMode, Options as Events};
 use crate::error::{Error, Result, codes};
-use crate::http::Control;
 use crate::pgoutput::{Infinity, NumericUnbounded, Policies, UnknownTypes};
 use crate::position::CommitLsn;
 use crate::replication::{Limits, Millis};
 use crate::runtime;
+use crate::runtime::desk::Desk;
 use crate::schema::TableName;
 use crate::sink::Sink;
 use crate::sink::delta::{DeltaSink, StoreOptions, bench};
@@ -39,9 +44,7 @@ use crate::source::postgres::{setup as pg_setup, slot, slot_admin};
 use crate::telemetry::status::{OfflineStatus, PositionText, TableState, TableStatus};
 use crate::telemetry::{Metrics, Status, StatusBoard};
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,34 +74,10 @@ pub async fn run(
     board: StatusBoard,
     metrics: Metrics,
     stop: StopSignal,
-    hold: runtime::Hold,
+    (hold, desk): (runtime::Hold, Desk),
 ) -> Result<()> {
-    let options = runtime::Options { hold, ..runtime_options(&cfg, opts) };
+    let options = runtime::Options { hold, desk, ..runtime_options(&cfg, opts) };
     start(cfg, options, board, metrics, stop).await
-}
-
-/// What can be asked of a pipeline that runs here, and what it hears.
-pub fn control(cfg: &Config) -> (Arc<dyn Control>, runtime::Hold) {
-    let (set, hold) = runtime::Hold::new();
-    (Arc::new(Running { set, cfg: cfg.clone() }), hold)
-}
-
-struct Running {
-    set: tokio::sync::watch::Sender<bool>,
-    cfg: Config,
-}
-
-impl Control for Running {
-    fn hold(&self, hold: bool) {
-        self.set.send_replace(hold);
-    }
-
-    fn resync(&self, table: TableName) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>> {
-        Box::pin(async move {
-            let id = uuid::Uuid::new_v4().simple().to_string();
-            delta(&self.cfg)?.request(&Request { id, table }).await
-        })
-    }
 }
 
 async fn start(
@@ -232,6 +211,7 @@ fn runtime_options(cfg: &Config, opts: RunOptions) -> runtime::Options {
             Until::Lsn(lsn) => runtime::Until::Lsn(lsn),
         },
         hold: runtime::Hold::never(),
+        desk: Desk::nobody(),
         changes: cfg.sink.schema_changes,
         new_tables: cfg.tables.on_new_table == model::NewTable::Snapshot,
         resync: BTreeSet::new(),

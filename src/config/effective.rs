@@ -2,14 +2,15 @@
 
 use super::kafka::{Acks, KafkaTarget};
 use super::model::{
-    BadRow, Config, LoadSessions, NewTable, NumericUnbounded, OriginChoice, PositionLost, SinkTarget,
-    SnapshotHold,
+    BadRow, BudgetAction, Config, InfinityPolicy, LoadSessions, NewTable, NumericUnbounded, OriginChoice,
+    PositionLost, SinkTarget, SnapshotHold, SourceKind, UnknownTypesPolicy,
 };
-use super::model::{InfinityPolicy, UnknownTypesPolicy};
 use super::secret::{MASK, SecretSource};
 use super::units::{format_duration, format_size};
 use crate::schema::change::{ChangePolicy, Choice};
-use crate::sink::write::{Deletes, Images, MetaColumns, Truncates, WriteMode, WriteOptions};
+use crate::sink::write::{
+    Deletes, Images, MetaColumns, OnForeignChange, Truncates, Vacuum, WriteMode, WriteOptions,
+};
 use crate::telemetry::logging::LogFormat;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -62,6 +63,11 @@ pub fn effective(config: &Config) -> Value {
             "stall": format_duration(config.health.stall),
             "wedged": format_duration(config.health.wedged),
         },
+        "signals": {"table": config.signals.as_ref().map(ToString::to_string)},
+        "metrics": {
+            "debezium_compat": config.metrics.debezium_compat,
+            "max_table_labels": config.metrics.max_table_labels,
+        },
         "log": {
             "level": config.log.level.as_str(),
             "format": match config.log.format {
@@ -75,8 +81,14 @@ pub fn effective(config: &Config) -> Value {
 
 fn source(config: &Config) -> Value {
     let source = &config.source;
-    json!({
-        "type": "postgres",
+    let (is_postgres, kind) = match source.kind {
+        SourceKind::Postgres => (true, "postgres"),
+        SourceKind::MySql => (false, "mysql"),
+    };
+    let path = |path: &std::path::PathBuf| path.display().to_string();
+    let identity = source.tls.identity.as_ref();
+    let mut shown = json!({
+        "type": kind,
         "host": source.address.host,
         "port": source.address.port,
         "database": source.address.database,
@@ -84,21 +96,44 @@ fn source(config: &Config) -> Value {
         "password": password(&source.password),
         "tls": {
             "mode": source.tls.mode.as_str(),
-            "ca": source.tls.ca.as_ref().map(|ca| ca.display().to_string()),
+            "ca": source.tls.ca.as_ref().map(path),
+            "cert": identity.map(|(cert, _)| path(cert)),
+            "key": identity.map(|(_, key)| path(key)),
         },
-        "slot": source.slot,
-        "publication": source.publication,
-        "create_if_missing": source.create_if_missing,
         "on_position_lost": match source.on_position_lost {
             PositionLost::Stop => "stop",
             PositionLost::Resync => "resync",
         },
         "heartbeat": source.heartbeat.map_or("0s".to_owned(), format_duration),
+    });
+    if let (true, Value::Object(map)) = (is_postgres, &mut shown) {
+        map.extend(of_postgres(config));
+    }
+    shown
+}
+
+/// What only a slot has.
+fn of_postgres(config: &Config) -> Map<String, Value> {
+    let source = &config.source;
+    let map = json!({
+        "slot": source.slot,
+        "publication": source.publication,
+        "create_if_missing": source.create_if_missing,
+        "failover_slot": source.failover_slot,
+        "wal_budget": source.wal_budget.map(format_size),
+        "on_wal_budget": match source.on_wal_budget {
+            BudgetAction::Warn => "warn",
+            BudgetAction::DropSlot => "drop_slot",
+        },
         "origin": match source.origin {
             OriginChoice::Any => "any",
             OriginChoice::None => "none",
         },
-    })
+    });
+    match map {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
 }
 
 /// Where a secret is, never what it is. The arguments of a command may hold one.
@@ -122,6 +157,7 @@ fn sink(config: &Config) -> Value {
         SinkTarget::Delta { uri } => {
             map.insert("type".into(), json!("delta"));
             map.insert("uri".into(), json!(super::redact(uri.as_str())));
+            map.extend(of_delta(config));
         }
         SinkTarget::Kafka(target) => map.extend(kafka(target)),
         SinkTarget::Stdout => {
@@ -161,6 +197,39 @@ fn sink(config: &Config) -> Value {
     };
     map.insert("unknown_types".into(), json!(unknown));
     Value::Object(map)
+}
+
+/// How the lake is reached and kept. An address may hold credentials.
+fn of_delta(config: &Config) -> Map<String, Value> {
+    let sink = &config.sink;
+    let store = &sink.store;
+    let map = json!({
+        "credentials": store.credentials.as_ref().map_or(json!("ambient"), |file| {
+            json!({"file": file.display().to_string()})
+        }),
+        "storage": {
+            "endpoint": store.endpoint.as_ref().map(|url| super::redact(url.as_str())),
+            "region": store.region,
+            "path_style": store.path_style,
+            "ca": store.ca.as_ref().map(|ca| ca.display().to_string()),
+        },
+        "on_foreign_change": match sink.on_foreign_change {
+            OnForeignChange::Stop => "stop",
+            OnForeignChange::Accept => "accept",
+        },
+        "maintenance": {
+            "optimize": if sink.maintenance.optimize { "auto" } else { "off" },
+            "vacuum": match sink.maintenance.vacuum {
+                Vacuum::AsTables => None,
+                Vacuum::After(time) => Some(format_duration(time)),
+                Vacuum::Off => Some("off".to_owned()),
+            },
+        },
+    });
+    match map {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
 }
 
 /// A Kafka target. The values of librdkafka's own properties may be passwords.
@@ -287,6 +356,11 @@ fn changes(policy: ChangePolicy) -> Value {
         "rename_column": word(policy.rename_column, "apply"),
         "widen": word(policy.widen, "apply"),
         "other": word(policy.other, "resync"),
+        "partitions": match policy.partitions {
+            Some(Choice::Apply) => "resync",
+            Some(Choice::Quarantine) => "quarantine",
+            None => "keep",
+        },
     })
 }
 
@@ -341,6 +415,57 @@ mod tests {
         let first = load(text);
         let shown = yaml(&effective(&first));
         assert_eq!(format!("{:?}", load(&shown)), format!("{first:?}"), "{shown}");
+        let mysql = "version: 1\nname: shop\nsource: {type: mysql, host: db, database: shop, user: u, password: {env: P}, \
+                     tls: {mode: require}}\nsink: {uri: \"s3://lake/app\", credentials: {file: /k}, storage: {endpoint: \
+                     \"https://minio:9000\", region: r, path_style: true}, on_foreign_change: accept, maintenance: {vacuum: 2d, \
+                     optimize: off}}\n";
+        let first = load(mysql);
+        let shown = yaml(&effective(&first));
+        assert_eq!(format!("{:?}", load(&shown)), format!("{first:?}"), "{shown}");
+        let budget = "version: 1\nsource: {url: \"postgres://u@h/d\", password: {env: P}, wal_budget: 5GiB, on_wal_budget: drop_slot, \
+                      failover_slot: true}\nsink: {uri: \"file:///lake\"}\nmetrics: {debezium_compat: true}\nhealth: {grace: 5s}\n";
+        let first = load(budget);
+        let shown = yaml(&effective(&first));
+        assert_eq!(format!("{:?}", load(&shown)), format!("{first:?}"), "{shown}");
+    }
+
+    /// A key that works and is not shown would be lost to whoever copies what is shown.
+    #[test]
+    fn every_key_that_works_is_shown() {
+        let text = "version: 1\nsource: {url: \"postgres://u@h/d\"}\nsink: {uri: \"file:///lake\"}\nhttp: {listen: \"127.0.0.1:1\"}\n";
+        let delta = load_text(text, Origin::File("f".into()), &Overrides::default(), &|_| None).unwrap();
+        let text = "version: 1\nsource: {url: \"postgres://u@h/d\"}\nsink: {type: kafka, brokers: [b], tls: {verify: true}, \
+                    sasl: {mechanism: PLAIN, user: u, password: {env: P}}}\n";
+        let kafka = load_text(text, Origin::File("f".into()), &Overrides::default(), &|_| None)
+            .unwrap_or_else(|e| panic!("{}", e.report()));
+        let shown = [effective(&delta), effective(&kafka)];
+        // Another form of the same, secrets, and choices that are shown where they are not as usual.
+        let otherwise = |path: &str| {
+            [
+                "source.url",
+                "sink.brokers",
+                "sink.deletes",
+                "sink.truncates",
+                "sink.meta_columns",
+                "sink.images",
+            ]
+            .contains(&path)
+                || path.contains("password.")
+                || path.contains("token.")
+                || path.contains('*')
+                || path == "sink.credentials.file"
+                || path.starts_with("format")
+        };
+        for section in super::super::keys::SECTIONS {
+            for key in section.built {
+                let path = super::super::keys::join(section.path, key);
+                let is_there = |value: &Value| {
+                    let found = path.split('.').try_fold(value, |value, part| value.get(part));
+                    found.is_some()
+                };
+                assert!(otherwise(&path) || shown.iter().any(is_there), "{path} is not shown");
+            }
+        }
     }
 
     #[test]

@@ -18,9 +18,9 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
         path: "",
         built: &[
             "version", "name", "source", "tables", "snapshot", "sink", "format", "errors", "limits", "http",
-            "health", "log",
+            "health", "metrics", "signals", "log",
         ],
-        later: &["signals", "metrics", "lineage"],
+        later: &["lineage"],
     },
     SectionKeys {
         path: "source",
@@ -161,6 +161,8 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     SectionKeys { path: "http", built: &["listen", "token", "read_only", "ui"], later: &[] },
     SectionKeys { path: "http.token", built: &["file", "env", "command"], later: &[] },
     SectionKeys { path: "health", built: &["grace", "stall", "wedged"], later: &[] },
+    SectionKeys { path: "signals", built: &["table"], later: &[] },
+    SectionKeys { path: "metrics", built: &["debezium_compat", "max_table_labels"], later: &[] },
     SectionKeys { path: "log", built: &["level", "format"], later: &[] },
 ];
 

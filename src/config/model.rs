@@ -57,6 +57,10 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// The HTTP server; `None`: off.
     pub http: Option<HttpConfig>,
+    /// The table of the source in which signals are written. `None`: there is none.
+    pub signals: Option<TableName>,
+    /// Which metrics are shown.
+    pub metrics: MetricsConfig,
     /// When the state says that it stands still.
     pub health: crate::telemetry::health::Patience,
     /// Logging.
@@ -412,6 +416,15 @@ pub struct HttpConfig {
     pub read_only: bool,
     /// Whether the page is served.
     pub ui: bool,
+}
+
+/// Which metrics are shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MetricsConfig {
+    /// Also those that Debezium's users know.
+    pub debezium_compat: bool,
+    /// Tables with a label of their own.
+    pub max_table_labels: usize,
 }
 
 /// Logging.

@@ -1,10 +1,12 @@
 //! What an operator meets: the HTTP server, and when the state says that the pipeline stands still.
 
-use super::model::HttpConfig;
+use super::model::{HttpConfig, MetricsConfig};
+use super::pattern::TablePattern;
 use super::problem::{Refusal, Show};
 use super::read::or_default;
 use super::reader::{Reader, Repeat, Section};
 use crate::error::codes;
+use crate::schema::TableName;
 use crate::telemetry::health::Patience;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -51,4 +53,29 @@ pub(super) fn read_health(reader: &mut Reader<'_>, top: Section<'_>) -> Option<P
     let (grace, stall) = (read("grace", usual.grace), read("stall", usual.stall));
     let wedged = read("wedged", usual.wedged);
     Some(Patience { grace: grace?, stall: stall?, wedged: wedged? })
+}
+
+pub(super) fn read_metrics(reader: &mut Reader<'_>, top: Section<'_>) -> Option<MetricsConfig> {
+    let section = reader.section(top.entry("metrics").map(|e| &e.value), "metrics");
+    let debezium_compat = or_default(reader, section, "debezium_compat", false, |reader, section, key| {
+        reader.boolean(section, key)
+    });
+    let usual = crate::telemetry::names::TABLE_LIMIT;
+    let max_table_labels = or_default(reader, section, "max_table_labels", usual, |reader, section, key| {
+        reader.number(section, key, 0..=100_000).and_then(|n| usize::try_from(n).ok())
+    });
+    Some(MetricsConfig { debezium_compat: debezium_compat?, max_table_labels: max_table_labels? })
+}
+
+/// `signals.table`: one table, by its name.
+pub(super) fn read_signals(reader: &mut Reader<'_>, top: Section<'_>) -> Option<Option<TableName>> {
+    let section = reader.section(top.entry("signals").map(|e| &e.value), "signals");
+    if section.entry("table").is_none() {
+        return Some(None);
+    }
+    let table = reader.parsed(section, "table", Repeat::Value, |text| {
+        let name = TablePattern::parse(text)?.exact();
+        name.ok_or_else(|| Refusal::new("is not one table", "write \"public.strandline_signal\""))
+    })?;
+    Some(Some(table))
 }

@@ -81,6 +81,8 @@ pub(super) fn read_config(
     let limits = read_limits(reader, top);
     let http = operate::read_http(reader, top);
     let health = operate::read_health(reader, top);
+    let metrics = operate::read_metrics(reader, top);
+    let signals = operate::read_signals(reader, top);
     let log = read_log(reader, top);
     Some(Config {
         origin,
@@ -94,6 +96,8 @@ pub(super) fn read_config(
         limits: limits?,
         http: http?,
         health: health?,
+        metrics: metrics?,
+        signals: signals?,
         log: log?,
     })
 }

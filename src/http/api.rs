@@ -104,5 +104,6 @@ pub(super) async fn abilities(State(face): State<Face>) -> Response {
 
 /// The configuration as it works.
 pub(super) async fn config(State(face): State<Face>) -> Response {
-    axum::Json((*face.config).clone()).into_response()
+    let config = face.config.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    axum::Json(config).into_response()
 }

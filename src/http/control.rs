@@ -8,6 +8,7 @@ use super::Face;
 use super::problem::Problem;
 use crate::error::{Error, Result};
 use crate::schema::TableName;
+use crate::telemetry::status::TableState;
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -25,6 +26,18 @@ pub const CONFIRM: &str = "x-strandline-confirm";
 pub trait Control: Send + Sync {
     /// Reads nothing more from the source (true), or goes on (false).
     fn hold(&self, hold: bool);
+
+    /// Takes a table out of the stream; it comes back by [`Control::resync`].
+    fn leave(&self, table: TableName);
+
+    /// Copies wait (true), or go on.
+    fn hold_copies(&self, hold: bool);
+
+    /// Ends the copy of a table; it comes back by [`Control::resync`].
+    fn cancel_copy(&self, table: TableName);
+
+    /// Its changes as they are handed to the target, as lines of JSON, while somebody reads them.
+    fn tap(&self, table: TableName) -> tokio::sync::mpsc::Receiver<String>;
 
     /// Copies a table again.
     fn resync(&self, table: TableName) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>>;
@@ -118,6 +131,95 @@ fn held(face: &Face, hold: bool) -> Response {
     }
 }
 
+/// Takes a table out of the stream.
+pub(super) async fn pause_table(State(face): State<Face>, Path(name): Path<String>) -> Response {
+    match known(&face, &name).and_then(|table| Ok((table, control(&face)?))) {
+        Ok((table, control)) => {
+            tracing::info!(table = name, "an operator asked: the table is paused");
+            control.leave(table);
+            accepted(format!("{name} leaves the stream; strandline resume {name} copies it again"))
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Ends a table's copy.
+pub(super) async fn cancel(State(face): State<Face>, Path(name): Path<String>) -> Response {
+    match known(&face, &name).and_then(|table| Ok((table, control(&face)?))) {
+        Ok((table, control)) => {
+            let copies = face.board.read(|status| {
+                status.tables.iter().any(|t| t.name == name && t.state == TableState::Snapshotting)
+            });
+            if !copies {
+                let what = format!("{name} is not being copied");
+                return Problem::new(StatusCode::CONFLICT, what).into_response();
+            }
+            tracing::info!(table = name, "an operator asked: its copy ends");
+            control.cancel_copy(table);
+            accepted(format!("the copy of {name} ends; strandline resume {name} begins another one"))
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Copies wait.
+pub(super) async fn pause_copies(State(face): State<Face>) -> Response {
+    hold_copies(&face, true)
+}
+
+/// Copies go on.
+pub(super) async fn resume_copies(State(face): State<Face>) -> Response {
+    hold_copies(&face, false)
+}
+
+fn hold_copies(face: &Face, hold: bool) -> Response {
+    match control(face) {
+        Ok(control) => {
+            control.hold_copies(hold);
+            let text = if hold { "copies wait; the stream goes on" } else { "copies go on" };
+            tracing::info!(hold, "an operator asked: {text}");
+            accepted(text)
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Reads the configuration again.
+pub(super) async fn reload(State(face): State<Face>) -> Response {
+    let Some(reload) = &face.reload else {
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "there is nothing to read again")
+            .into_response();
+    };
+    match reload() {
+        Ok(text) => accepted(text),
+        Err(error) => of_error(&error).into_response(),
+    }
+}
+
+/// A table's changes, while they are read.
+pub(super) async fn tap(State(face): State<Face>, Path(name): Path<String>) -> Response {
+    match known(&face, &name).and_then(|table| Ok((table, control(&face)?))) {
+        Ok((table, control)) => {
+            let lines = futures_util::stream::unfold(control.tap(table), |mut lines| async move {
+                let line = lines.recv().await?;
+                Some((Ok::<_, std::convert::Infallible>(line), lines))
+            });
+            let kind = [(header::CONTENT_TYPE, "application/jsonl")];
+            (kind, axum::body::Body::from_stream(lines)).into_response()
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn known(face: &Face, name: &str) -> Result<TableName, Problem> {
+    let is_known = face.board.read(|status| status.tables.iter().any(|table| table.name == name));
+    let split = name.split_once('.').filter(|_| is_known);
+    split.map(|(schema, table)| TableName::new(schema, table)).ok_or_else(|| Problem {
+        fix: Some("GET /api/v1/tables names all tables".to_owned()),
+        ..Problem::new(StatusCode::NOT_FOUND, format!("this pipeline has no table \"{name}\""))
+    })
+}
+
 /// Copies a table again.
 pub(super) async fn resync(State(face): State<Face>, Path(name): Path<String>) -> Response {
     match resync_one(&face, &name).await {
@@ -127,16 +229,9 @@ pub(super) async fn resync(State(face): State<Face>, Path(name): Path<String>) -
 }
 
 async fn resync_one(face: &Face, name: &str) -> Result<(), Problem> {
-    let known = face.board.read(|status| status.tables.iter().any(|table| table.name == name));
-    let split = name.split_once('.').filter(|_| known);
-    let Some((schema, table)) = split else {
-        return Err(Problem {
-            fix: Some("GET /api/v1/tables names all tables".to_owned()),
-            ..Problem::new(StatusCode::NOT_FOUND, format!("this pipeline has no table \"{name}\""))
-        });
-    };
+    let table = known(face, name)?;
     tracing::info!(table = name, "an operator asked for a new copy");
-    control(face)?.resync(TableName::new(schema, table)).await.map_err(|error| of_error(&error))
+    control(face)?.resync(table).await.map_err(|error| of_error(&error))
 }
 
 fn of_error(error: &Error) -> Problem {
@@ -145,6 +240,32 @@ fn of_error(error: &Error) -> Problem {
         fix: error.advice().map(str::to_owned),
         ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.cause_line())
     }
+}
+
+/// What a comparison found.
+#[derive(Deserialize)]
+pub(super) struct Verified {
+    equal: bool,
+    tables: Vec<VerifiedTable>,
+}
+
+#[derive(Deserialize)]
+struct VerifiedTable {
+    table: String,
+    different: u64,
+}
+
+/// Puts it into the metrics. Only tables of this pipeline count: a label is for ever.
+pub(super) async fn verified(State(face): State<Face>, Json(found): Json<Verified>) -> Response {
+    for one in &found.tables {
+        if face.board.read(|status| status.tables.iter().any(|table| table.name == one.table)) {
+            face.metrics.flow().verified(&one.table, one.different);
+        }
+    }
+    if found.equal {
+        face.metrics.flow().all_equal(crate::telemetry::status::Timestamp::now());
+    }
+    accepted("noted")
 }
 
 /// A signal as Debezium Server takes it.
@@ -158,12 +279,28 @@ pub(super) struct Signal {
     data: Value,
 }
 
+/// Does what a signal asks that came by another way, and says what, or why not.
+///
+/// # Errors
+/// Text for people.
+pub async fn signal_of(face: &Face, id: String, kind: String, data: &str) -> Result<String, String> {
+    let data = match data.trim() {
+        "" => Value::Null,
+        text => serde_json::from_str(text).map_err(|_| "its data is no JSON".to_owned())?,
+    };
+    perform(face, &Signal { id, kind, data }).await.map_err(|problem| problem.detail)
+}
+
 /// `POST /api/signals`: `execute-snapshot`, `pause-snapshot` and `resume-snapshot` of Debezium, and `log`.
 pub(super) async fn signal(State(face): State<Face>, Json(signal): Json<Signal>) -> Response {
     match perform(&face, &signal).await {
         Ok(text) => accepted(text),
         Err(problem) => problem.into_response(),
     }
+}
+
+fn names_in(signal: &Signal) -> Vec<&str> {
+    signal.data["data-collections"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
 async fn perform(face: &Face, signal: &Signal) -> Result<String, Problem> {
@@ -183,12 +320,7 @@ async fn perform(face: &Face, signal: &Signal) -> Result<String, Problem> {
                     "leave them out: whole tables are copied",
                 ));
             }
-            let wanted: Vec<&str> = signal.data["data-collections"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_str)
-                .collect();
+            let wanted = names_in(signal);
             if wanted.is_empty() {
                 let fix =
                     "{\"type\": \"execute-snapshot\", \"data\": {\"data-collections\": [\"public.orders\"]}}";
@@ -199,6 +331,25 @@ async fn perform(face: &Face, signal: &Signal) -> Result<String, Problem> {
             }
             Ok(format!("{} tables are copied again (signal \"{}\")", wanted.len(), signal.id))
         }
+        "pause-snapshot" | "resume-snapshot" => {
+            let hold = signal.kind == "pause-snapshot";
+            control(face)?.hold_copies(hold);
+            Ok(if hold { "copies wait" } else { "copies go on" }.to_owned())
+        }
+        "stop-snapshot" => {
+            let wanted: Vec<&str> = names_in(signal);
+            let running: Vec<String> = face.board.read(|status| {
+                let copied = status.tables.iter().filter(|t| t.state == TableState::Snapshotting);
+                copied.map(|t| t.name.clone()).collect()
+            });
+            let ended = running.iter().filter(|name| wanted.is_empty() || wanted.contains(&name.as_str()));
+            let mut count = 0;
+            for name in ended {
+                control(face)?.cancel_copy(known(face, name)?);
+                count += 1;
+            }
+            Ok(format!("{count} copies end (signal \"{}\")", signal.id.escape_debug()))
+        }
         "log" => {
             // Whoever may signal may write a line; control characters cannot forge another one.
             let text: String =
@@ -208,7 +359,7 @@ async fn perform(face: &Face, signal: &Signal) -> Result<String, Problem> {
         }
         other => Err(bad(
             format!("the signal \"{}\" is not known", other.escape_debug()),
-            "known: execute-snapshot, log",
+            "known: execute-snapshot, pause-snapshot, resume-snapshot, stop-snapshot, log",
         )),
     }
 }

@@ -10,7 +10,7 @@ mod openapi;
 mod page;
 mod problem;
 
-pub use control::{CONFIRM, Control, Guard};
+pub use control::{CONFIRM, Control, Guard, signal_of};
 
 #[cfg(test)]
 mod tests;
@@ -57,9 +57,24 @@ pub const ROUTES: &[(&str, &str, &str)] = &[
     ("get", "/api/v1/config", "the configuration as it works, secrets masked"),
     ("post", "/api/v1/pipeline/pause", "read nothing more from the source; what is in flight is finished"),
     ("post", "/api/v1/pipeline/resume", "go on reading"),
+    ("post", "/api/v1/pipeline/reload", "read the configuration again, and apply what can be applied"),
+    ("post", "/api/v1/snapshot/pause", "copies wait; the stream goes on"),
+    ("post", "/api/v1/snapshot/resume", "copies go on"),
+    ("post", "/api/v1/tables/{name}/cancel", "end a table's copy"),
+    ("post", "/api/v1/tables/{name}/pause", "take a table out of the stream"),
+    ("post", "/api/v1/tables/{name}/resume", "copy a table again and let it follow the stream"),
+    ("get", "/api/v1/tables/{name}/tap", "its changes as lines of JSON, as they come"),
     ("post", "/api/v1/tables/{name}/resync", "copy a table again"),
-    ("post", "/api/signals", "a signal as Debezium Server takes it: execute-snapshot, log"),
+    ("post", "/api/v1/verified", "what strandline verify found, for the metrics"),
+    (
+        "post",
+        "/api/signals",
+        "a signal as Debezium Server takes it: execute-snapshot, pause-snapshot, resume-snapshot, stop-snapshot, log",
+    ),
 ];
+
+/// Reads the configuration again; says what became of it.
+pub type Reload = Arc<dyn Fn() -> Result<String> + Send + Sync>;
 
 /// What the handlers look at.
 #[derive(Clone)]
@@ -76,10 +91,12 @@ pub struct Face {
     pub history: History,
     /// What can be asked of the pipeline.
     pub control: Option<Arc<dyn Control>>,
+    /// Reads the configuration again.
+    pub reload: Option<Reload>,
     /// Who may ask.
     pub guard: Guard,
     /// The configuration, for `/api/v1/config`.
-    pub config: Arc<serde_json::Value>,
+    pub config: Arc<std::sync::RwLock<serde_json::Value>>,
     /// Whether the page is served.
     pub has_page: bool,
 }
@@ -94,6 +111,7 @@ impl Face {
             ready_grace: READY_GRACE,
             history: History::default(),
             control: None,
+            reload: None,
             guard: Guard::default(),
             config: Arc::default(),
             has_page: true,
@@ -196,7 +214,15 @@ pub fn router(face: Face) -> Router {
     let acting = Router::new()
         .route("/api/v1/pipeline/pause", post(control::pause))
         .route("/api/v1/pipeline/resume", post(control::resume))
+        .route("/api/v1/pipeline/reload", post(control::reload))
+        .route("/api/v1/snapshot/pause", post(control::pause_copies))
+        .route("/api/v1/snapshot/resume", post(control::resume_copies))
+        .route("/api/v1/tables/{name}/cancel", post(control::cancel))
+        .route("/api/v1/tables/{name}/pause", post(control::pause_table))
+        .route("/api/v1/tables/{name}/resume", post(control::resync))
+        .route("/api/v1/tables/{name}/tap", get(control::tap))
         .route("/api/v1/tables/{name}/resync", post(control::resync))
+        .route("/api/v1/verified", post(control::verified))
         .route("/api/signals", post(control::signal))
         .layer(axum::middleware::from_fn_with_state(face.clone(), control::guard));
     let mut router = Router::new()

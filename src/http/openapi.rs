@@ -24,7 +24,7 @@ pub(super) fn openapi() -> Value {
         if *path == "/api/signals" {
             operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": {
                 "type": "object", "required": ["type"], "properties": {
-                    "id": {"type": "string"}, "type": {"enum": ["execute-snapshot", "log"]}, "data": {"type": "object"},
+                    "id": {"type": "string"}, "type": {"enum": ["execute-snapshot", "pause-snapshot", "resume-snapshot", "stop-snapshot", "log"]}, "data": {"type": "object"},
                 },
             }}}});
         }
@@ -68,6 +68,7 @@ fn responses(method: &str, path: &str) -> Value {
         "/metrics" => "application/openmetrics-text",
         "/livez" | "/startupz" => "text/plain",
         "/api/v1/events" => "text/event-stream",
+        "/api/v1/tables/{name}/tap" => "application/jsonl",
         _ => "application/json",
     };
     json!({"200": {"description": "as said", "content": {content: {}}}, "404": problem, "503": problem})

@@ -135,6 +135,24 @@ impl Control for Recorded {
         self.held.lock().unwrap().push(hold);
     }
 
+    fn leave(&self, table: TableName) {
+        self.copied.lock().unwrap().push(format!("-{table}"));
+    }
+
+    fn hold_copies(&self, hold: bool) {
+        self.copied.lock().unwrap().push(format!("hold {hold}"));
+    }
+
+    fn cancel_copy(&self, table: TableName) {
+        self.copied.lock().unwrap().push(format!("x{table}"));
+    }
+
+    fn tap(&self, table: TableName) -> tokio::sync::mpsc::Receiver<String> {
+        let (to, lines) = tokio::sync::mpsc::channel(1);
+        to.try_send(format!("{{\"table\":\"{table}\"}}\n")).unwrap();
+        lines
+    }
+
     fn resync(&self, table: TableName) -> std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send + '_>> {
         self.copied.lock().unwrap().push(table.to_string());
         Box::pin(std::future::ready(Ok(())))
@@ -185,6 +203,25 @@ async fn who_may_changes_something_and_nobody_else() {
     assert_eq!(request(address, &signals, &signal("unknown", "{}")).await.0, 400);
     assert_eq!(request(address, &signals, &signal("log", "{\"message\": \"x\"}")).await.0, 202);
     assert_eq!(*control.copied.lock().unwrap(), ["public.orders", "public.orders"]);
+    control.copied.lock().unwrap().clear();
+    for (path, status) in [
+        ("tables/public.orders/pause", 202),
+        ("tables/public.orders/resume", 202),
+        ("tables/public.orders/cancel", 409),
+        ("tables/public.nothing/pause", 404),
+        ("snapshot/pause", 202),
+        ("pipeline/reload", 503),
+    ] {
+        let head = format!("POST /api/v1/{path} HTTP/1.1{allowed}");
+        assert_eq!(request(address, &head, "").await.0, status, "{path}");
+    }
+    assert_eq!(request(address, &signals, &signal("resume-snapshot", "{}")).await.0, 202);
+    let heard = ["-public.orders", "public.orders", "hold true", "hold false"];
+    assert_eq!(*control.copied.lock().unwrap(), heard);
+    let tap = format!("GET /api/v1/tables/public.orders/tap HTTP/1.1{allowed}");
+    assert!(request(address, &tap, "").await.1.contains("{\"table\":\"public.orders\"}"));
+    let unasked = "GET /api/v1/tables/public.orders/tap HTTP/1.1";
+    assert_eq!(request(address, unasked, "").await.0, 403, "rows are for who may");
     assert_eq!(request(address, &signals, &"x".repeat(BODY_LIMIT + 1)).await.0, 413);
     assert_eq!(it.json("/api/v1/abilities").await.1, serde_json::json!({"act": true, "token": true}));
 }
@@ -242,22 +279,64 @@ async fn the_socket_belongs_to_its_owner_and_replaces_a_dead_one() {
     assert!(!path.exists());
 }
 
+/// Every name of a metric in a text exists; how many were found.
+fn names_exist(text: &str) -> usize {
+    let names = include_str!("../telemetry/names.rs");
+    let mut found = 0;
+    for word in text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+        let Some(name) = word.strip_prefix("strandline_") else { continue };
+        let name = ["_total", "_info", "_bucket"].iter().fold(name, |name, end| name.trim_end_matches(end));
+        assert!(names.contains(&format!("= \"{name}\";")), "there is no metric {word}");
+        found += 1;
+    }
+    found
+}
+
 /// Alerts name metrics that exist, and each has its section in the runbook.
 #[test]
 fn every_alert_has_its_metric_and_its_page() {
     let rules = include_str!("../../contrib/prometheus/rules.yaml");
     let runbook = include_str!("../../docs/operate/runbook.md");
-    let names = include_str!("../telemetry/names.rs");
-    let mut found = 0;
-    for word in rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
-        let Some(name) = word.strip_prefix("strandline_") else { continue };
-        let name = name.trim_end_matches("_total").trim_end_matches("_info");
-        assert!(names.contains(&format!("= \"{name}\";")), "there is no metric {word}");
-        found += 1;
-    }
-    assert!(found >= 7, "{found} metrics in the rules");
+    assert!(names_exist(rules) >= 7);
     for line in rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
         assert!(runbook.contains(&format!("## {line}\n")), "the runbook has no section {line}");
         assert!(rules.contains(&format!("runbook.md#{}", line.to_lowercase())), "{line} names no section");
+    }
+}
+
+#[test]
+fn the_dashboard_shows_metrics_that_exist() {
+    let text = include_str!("../../contrib/grafana/strandline.json");
+    let dashboard: Value = serde_json::from_str(text).unwrap();
+    assert!(names_exist(text) >= 30);
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut ids: Vec<u64> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+    ids.dedup();
+    assert_eq!(ids.len(), panels.len());
+}
+
+/// A metric without a line in the documentation is none, and the reverse.
+#[test]
+fn every_metric_is_documented_and_every_documented_one_exists() {
+    let names = include_str!("../telemetry/names.rs");
+    let page = include_str!("../../docs/STATUS.md");
+    let section = page.split("## Metrics").nth(1).unwrap();
+    let documented: Vec<&str> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split(" |").next())
+        .flat_map(|cell| cell.split('`'))
+        .filter(|word| word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !word.is_empty())
+        .map(|word| word.trim_end_matches("_total").trim_end_matches("_info"))
+        .collect();
+    let inner = ["PREFIX", "OTHER_TABLES", "DEBEZIUM_PREFIX"];
+    let mut known = Vec::new();
+    for line in names.lines().filter_map(|line| line.strip_prefix("pub const ")) {
+        let (constant, rest) = line.split_once(':').unwrap();
+        let Some(name) = rest.split('"').nth(1).filter(|_| !inner.contains(&constant)) else { continue };
+        assert!(documented.contains(&name), "docs/STATUS.md has no line for {name}");
+        known.push(name);
+    }
+    for name in documented {
+        assert!(known.contains(&name), "docs/STATUS.md documents {name}, which is none");
     }
 }

@@ -1,6 +1,7 @@
 //! Copies of whole tables: the first one, and those that an operator asks for.
 
 use super::Copies;
+use super::desk::{CopyGate, Passage};
 use crate::error::{Error, Result, codes};
 use crate::event::{Chunks, CopyPart, KeyRange, SnapshotPoint};
 use crate::position::{CommitLsn, Epoch, Lsn, Marks};
@@ -8,7 +9,7 @@ use crate::replication::TableProgress;
 use crate::schema::TableSchema;
 use crate::sink::{Base, CommitOutcome, Sink, TableRecord, TableSink};
 use crate::source::{CopySession, Source, Standing};
-use crate::telemetry::status::TableState;
+use crate::telemetry::status::{TableState, Timestamp};
 use crate::telemetry::{Metrics, StatusBoard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,12 +63,19 @@ pub(super) struct Snapshotter<S: Source> {
     current: Option<(S::Copy, Instant)>,
     metrics: Metrics,
     copies: Copies,
+    gate: CopyGate,
 }
 
 impl<S: Source> Snapshotter<S> {
     /// `first`: the snapshot of a slot that was just made.
-    pub(super) fn new(source: Arc<S>, first: Option<S::Copy>, metrics: Metrics, copies: Copies) -> Self {
-        Snapshotter { source, current: first.map(|first| (first, Instant::now())), metrics, copies }
+    pub(super) fn new(
+        source: Arc<S>,
+        first: Option<S::Copy>,
+        metrics: Metrics,
+        copies: Copies,
+        gate: CopyGate,
+    ) -> Self {
+        Snapshotter { source, current: first.map(|first| (first, Instant::now())), metrics, copies, gate }
     }
 
     /// A snapshot that is not too old to begin a table under.
@@ -108,8 +116,10 @@ impl<S: Source> Snapshotter<S> {
             t.state = TableState::Snapshotting;
             t.rows_copied = Some(copying.chunks.rows());
             t.rows_estimate = copying.estimate;
+            t.copy_began = Some(Timestamp::now());
             (t.code, t.message) = (None, None);
         });
+        self.gate.admit(&name);
         let began = Instant::now();
         let rows = Arc::new(AtomicU64::new(copying.chunks.rows()));
         let (position, whole_from, version) = match self.in_chunks::<K>(&mut copying, &rows, board).await? {
@@ -262,12 +272,21 @@ impl<S: Source> Snapshotter<S> {
     ) -> Result<(CommitLsn, Marks, Vec<CopyPart>)> {
         let schema = &copying.schema;
         let counters = self.metrics.table(&schema.name.to_string());
+        let all_read = self.metrics.op_totals()[0].clone();
+        let gate = self.gate.clone();
         let workers = self.copies.workers.max(1);
         let mut counted = rows.load(Ordering::Relaxed);
         let session = self.session()?;
         let marks = session.marks();
         let point = SnapshotPoint { is_first, is_last, ..session.point() };
-        let writers = (0..workers).map(|_| copying.table.copy_writer(&point)).collect::<Result<_>>()?;
+        // Shares that wait at the gate end when this call does, dropped or not.
+        let passage = Passage::default();
+        let writers = (0..workers)
+            .map(|_| {
+                let writer = copying.table.copy_writer(&point)?;
+                Ok(gate.through(&schema.name, &passage, writer))
+            })
+            .collect::<Result<_>>()?;
         let copy = async {
             match range {
                 None => session.copy(Arc::clone(schema), writers, Arc::clone(&rows)).await,
@@ -286,11 +305,16 @@ impl<S: Source> Snapshotter<S> {
             let now = rows.load(Ordering::Relaxed);
             counters.read.inc_by(now - counted);
             counters.snapshot_rows.inc_by(now - counted);
+            all_read.inc_by(now - counted);
             if now > counted {
                 board.advance();
             }
             counted = now;
             board.update_table(&schema.name, |t| t.rows_copied = Some(now));
+            if gate.is_shut() {
+                // Somebody wants it so.
+                board.advance();
+            }
             if let Some(parts) = done {
                 return Ok((point.position, marks, parts?));
             }

@@ -139,6 +139,11 @@ impl Watch {
             status.source.retained_bytes = Some(health.retained);
             status.source.safe_wal_bytes = health.safe;
             status.source.seconds_to_loss = seconds;
+            if let Some(slot) = health.slot {
+                status.source.slot_active = Some(slot.active);
+                status.source.wal_status = Some(slot.wal.as_str().to_owned());
+                status.source.unacknowledged_bytes = Some(slot.unacknowledged);
+            }
             status.source.server_flushed = status.source.server_flushed.max(Some(PositionText(health.end)));
             let severity = match level {
                 Level::Fine => return status.clear_reason(codes::PG047),
@@ -253,7 +258,7 @@ mod tests {
         retained: u64,
         safe: Option<u64>,
     ) -> Option<Error> {
-        let health = SourceHealth { retained: retained * MIB, safe, end: Lsn::new(at * MIB) };
+        let health = SourceHealth { retained: retained * MIB, safe, end: Lsn::new(at * MIB), slot: None };
         watch.see(health, Instant::now() + Duration::from_secs(at), board)
     }
 

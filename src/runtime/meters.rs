@@ -1,11 +1,15 @@
 //! What the driver counts. Nothing per row: operations are counted once per batch, by their letters.
 
 use crate::event::{ChangeBatch, Op};
+use crate::position::CommitLsn;
+use crate::schema::change::Change;
 use crate::schema::{TableId, TableName};
 use crate::sink::Written;
 use crate::source::Burst;
-use crate::telemetry::{Metrics, TableMetrics};
-use std::collections::BTreeMap;
+use crate::telemetry::status::Timestamp;
+use crate::telemetry::{Metrics, Stage, TableMetrics};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
 
 /// Changes of a batch or a unit, by what they do to the target.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -57,15 +61,26 @@ pub(super) struct Meters {
     tables: BTreeMap<TableId, TableMetrics>,
     /// What the sink had written when it was last looked at.
     seen: Written,
+    /// Transactions that are not in a cut yet: where they end, and when they committed. The first and the last of a burst stand for it.
+    on_the_way: VecDeque<(CommitLsn, i64)>,
+    /// Since when reading waits for commits.
+    paused: Option<Instant>,
 }
+
+/// So many are remembered; of more only some are looked at.
+const ON_THE_WAY: usize = 4096;
 
 impl Meters {
     pub(super) fn new(metrics: Metrics, seen: Written) -> Self {
-        Meters { metrics, tables: BTreeMap::new(), seen }
+        Meters { metrics, tables: BTreeMap::new(), seen, on_the_way: VecDeque::new(), paused: None }
     }
 
     /// Counts transactions, and what those take that have not committed.
-    pub(super) fn transactions(&self, burst: &Burst) {
+    pub(super) fn transactions(&mut self, burst: &Burst) {
+        self.metrics.flow().heard(burst.rows > 0, burst.bytes);
+        if let Some(witness) = burst.witness.filter(|_| self.on_the_way.len() < ON_THE_WAY) {
+            self.on_the_way.push_back((witness.end, witness.commit_time));
+        }
         self.metrics.transactions().inc_by(burst.transactions);
         self.metrics.open_bytes().set(i64::try_from(burst.open_bytes).unwrap_or(i64::MAX));
         self.metrics.spilled_bytes().inc_by(burst.spilled_bytes);
@@ -75,8 +90,10 @@ impl Meters {
     pub(super) fn staged(&mut self, id: TableId, name: &TableName, batch: &ChangeBatch) {
         let table = self.tables.entry(id).or_insert_with(|| self.metrics.table(&name.to_string()));
         let counters = [&table.read, &table.create, &table.update, &table.delete, &table.truncate];
-        for (counter, count) in counters.into_iter().zip(by_op(batch)) {
+        let totals = self.metrics.op_totals();
+        for ((counter, total), count) in counters.into_iter().zip(totals).zip(by_op(batch)) {
             counter.inc_by(count);
+            total.inc_by(count);
         }
     }
 
@@ -84,6 +101,47 @@ impl Meters {
     pub(super) fn written(&mut self, now: Written) {
         self.metrics.files().inc_by(now.files.saturating_sub(self.seen.files));
         self.metrics.bytes().inc_by(now.bytes.saturating_sub(self.seen.bytes));
+        self.metrics.flow().target(
+            now.conflicts.saturating_sub(self.seen.conflicts),
+            now.rewritten.saturating_sub(self.seen.rewritten),
+        );
         self.seen = now;
     }
+
+    /// Everything up to here is visible.
+    pub(super) fn visible(&mut self, cut: CommitLsn, now: Timestamp) {
+        while let Some((_, committed)) = self.on_the_way.pop_front_if(|(end, _)| *end <= cut) {
+            if let Some(latency) = age(committed, now) {
+                self.metrics.flow().visible_after(latency);
+            }
+        }
+    }
+
+    /// The stream begins again: what had come and is not in a cut comes again.
+    pub(super) fn forget(&mut self) {
+        self.on_the_way.clear();
+    }
+
+    /// Reading waits for commits, or goes on.
+    pub(super) fn pause(&mut self, is_paused: bool) {
+        let now = Instant::now();
+        if let Some(since) = self.paused.take() {
+            self.metrics.flow().waited(Stage::Commit, now.saturating_duration_since(since));
+        }
+        self.paused = is_paused.then_some(now);
+    }
+
+    /// Counts changes of a table's columns.
+    pub(super) fn changed(&self, changes: &[Change], action: &str) {
+        for change in changes {
+            self.metrics.flow().schema_change(change.kind(), action);
+        }
+    }
+}
+
+/// How long ago a transaction committed; commit times count microseconds from the year 2000.
+pub(super) fn age(commit_time: i64, now: Timestamp) -> Option<Duration> {
+    let epoch = chrono::DateTime::from_timestamp(946_684_800, 0)?;
+    let committed = epoch.checked_add_signed(chrono::Duration::microseconds(commit_time))?;
+    Some((now.utc() - committed).to_std().unwrap_or(Duration::ZERO))
 }

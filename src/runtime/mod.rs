@@ -15,6 +15,7 @@
 
 pub mod compare;
 mod copying;
+pub mod desk;
 mod driver;
 mod health;
 mod meters;
@@ -105,6 +106,8 @@ pub struct Copies {
 pub struct Options {
     /// The operator's wish to read nothing more.
     pub hold: Hold,
+    /// What else an operator may ask for.
+    pub desk: desk::Desk,
     /// Bounds of commit units.
     pub limits: Limits,
     /// Bytes of change batches that may wait for the sink.

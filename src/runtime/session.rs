@@ -467,8 +467,13 @@ impl<S: Source, K: Sink> Session<S, K> {
         if !to_copy.is_empty() {
             self.board.set_phase(PipelineState::Snapshotting);
         }
-        let mut snapshots =
-            Snapshotter::new(Arc::clone(&self.source), fresh, self.metrics.clone(), self.options.copies);
+        let mut snapshots = Snapshotter::new(
+            Arc::clone(&self.source),
+            fresh,
+            self.metrics.clone(),
+            self.options.copies,
+            self.options.desk.gate.clone(),
+        );
         let last = to_copy.len().saturating_sub(1);
         for (at, copying) in to_copy.into_iter().enumerate() {
             let schema = Arc::clone(&copying.schema);

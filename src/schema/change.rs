@@ -104,6 +104,23 @@ pub enum Change {
     Partitions,
 }
 
+impl Change {
+    /// What kind of change it is, in one word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Change::Added { .. } => "added",
+            Change::Dropped { .. } => "dropped",
+            Change::Renamed { .. } => "renamed",
+            Change::Widened { .. } => "widened",
+            Change::Retyped { .. } => "retyped",
+            Change::Replaced { .. } => "replaced",
+            Change::Key => "key",
+            Change::Rewritten => "rewritten",
+            Change::Partitions => "partitions",
+        }
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -204,6 +204,10 @@ pub struct Written {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Commits that found their version taken.
+    pub conflicts: u64,
+    /// Files that upkeep wrote anew into others.
+    pub rewritten: u64,
 }
 
 /// A change to the pipeline's record.

@@ -260,6 +260,20 @@ fn in_order(staged: &[Staged]) -> Vec<(&Staged, Record<'_>)> {
     all
 }
 
+/// A batch as lines, for who looks at changes.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn event_lines(encoder: &Encoder, batch: &ChangeBatch) -> Result<String> {
+    let mut records = Records::new();
+    encoder.encode(batch, &Occasion { now_ns: now_ns(), snapshot: None }, &mut records)?;
+    let mut text = Vec::new();
+    for record in records.iter() {
+        line(encoder.topic(), record.key(), record.value(), &headers(&record), &mut text);
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
 fn control_line(topic: &str, record: &ControlRecord, text: &mut Vec<u8>) {
     line(topic, Some(&record.key), Some(&record.value), &[], text);
 }
@@ -344,7 +358,7 @@ impl Sink for StdoutSink {
     }
 
     fn written(&self) -> Written {
-        Written { files: 0, bytes: self.shared.bytes.load(Ordering::Relaxed) }
+        Written { bytes: self.shared.bytes.load(Ordering::Relaxed), ..Written::default() }
     }
 
     async fn poll_requests(&self, _lease: &WriterLease) -> Result<Vec<Request>> {

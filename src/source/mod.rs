@@ -84,6 +84,48 @@ pub struct SourceHealth {
     pub safe: Option<u64>,
     /// End of the log.
     pub end: Lsn,
+    /// The slot, where the source has one.
+    pub slot: Option<SlotHealth>,
+}
+
+/// A slot as the server shows it, for people.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlotHealth {
+    /// Whether the log that it needs is safe.
+    pub wal: WalStatus,
+    /// Whether somebody streams from it.
+    pub active: bool,
+    /// Bytes of log that are not acknowledged.
+    pub unacknowledged: u64,
+}
+
+/// `wal_status` of a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WalStatus {
+    /// Within `max_wal_size`.
+    Reserved,
+    /// Beyond it, and kept.
+    Extended,
+    /// The next checkpoint may remove some of it.
+    Unreserved,
+    /// Some of it is gone.
+    Lost,
+}
+
+impl WalStatus {
+    /// All of them.
+    pub const ALL: [WalStatus; 4] =
+        [WalStatus::Reserved, WalStatus::Extended, WalStatus::Unreserved, WalStatus::Lost];
+
+    /// As the server writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WalStatus::Reserved => "reserved",
+            WalStatus::Extended => "extended",
+            WalStatus::Unreserved => "unreserved",
+            WalStatus::Lost => "lost",
+        }
+    }
 }
 
 /// How much to take in before returning.

@@ -8,15 +8,16 @@
 use super::status::Timestamp;
 use serde_json::{Map, Value};
 use std::fmt::{self, Write as _};
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 /// Levels of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
@@ -86,8 +87,38 @@ pub fn init(settings: &LogSettings) {
     let color = settings.color.unwrap_or(terminal && !no_color);
     let layer =
         LineLayer { form: if json { Form::Json } else { Form::Text { color } }, out: Output::StandardError };
-    let layer = layer.with_filter(filter(settings));
-    let _already = tracing_subscriber::registry().with(layer).try_init();
+    let (filter, handle) = reload::Layer::new(filter(settings));
+    let is_first = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().is_ok();
+    if is_first && settings.filter.is_none() {
+        let _first = HANDLE.set(handle);
+    }
+}
+
+static HANDLE: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// Logs from this level up from now on, where `RUST_LOG` does not decide.
+pub fn set_level(level: LogLevel) {
+    let wanted = LogSettings { level, filter: None, format: LogFormat::Auto, color: None };
+    if let Some(handle) = HANDLE.get() {
+        // The log has ended with the process when this fails.
+        let _ended = handle.reload(filter(&wanted));
+    }
+}
+
+/// What is drawn below the log.
+static DRAWN: Mutex<String> = Mutex::new(String::new());
+
+/// Takes the line below the log away.
+const CLEAR: &str = "\r\x1b[2K";
+
+/// Draws this line below the log, in the place of the one before; an empty one takes it away. For terminals only.
+pub fn draw(line: &str) {
+    let mut drawn = DRAWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if drawn.is_empty() && line.is_empty() {
+        return;
+    }
+    let _gone = std::io::stderr().lock().write_all(format!("{CLEAR}{line}").as_bytes());
+    line.clone_into(&mut drawn);
 }
 
 fn filter(settings: &LogSettings) -> EnvFilter {
@@ -107,7 +138,7 @@ fn filter(settings: &LogSettings) -> EnvFilter {
 enum Output {
     StandardError,
     #[cfg(test)]
-    Buffer(std::sync::Arc<std::sync::Mutex<String>>),
+    Buffer(std::sync::Arc<Mutex<String>>),
 }
 
 enum Form {
@@ -214,14 +245,15 @@ impl Output {
     fn write(&self, line: &str) {
         match self {
             Output::StandardError => {
-                use std::io::Write as _;
+                let drawn = DRAWN.lock().unwrap_or_else(PoisonError::into_inner);
+                let below = if drawn.is_empty() { line.to_owned() } else { format!("{CLEAR}{line}{drawn}") };
                 // One call per line, so that lines of several threads do not mix. When standard error is
                 // gone there is nobody to tell.
-                let _result = std::io::stderr().lock().write_all(line.as_bytes());
+                let _result = std::io::stderr().lock().write_all(below.as_bytes());
             }
             #[cfg(test)]
             Output::Buffer(buffer) => {
-                buffer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push_str(line);
+                buffer.lock().unwrap_or_else(PoisonError::into_inner).push_str(line);
             }
         }
     }

@@ -4,15 +4,20 @@
 //! kept by the caller; nothing is looked up per row. Gauges that say how things are (state, lag, tables) are
 //! computed from the board at the moment of the scrape, so that metrics and status cannot disagree.
 
+mod board;
+mod debezium;
+mod flow;
+
 use super::names;
-use super::process;
-use super::status::{PipelineState, Status, StatusBoard, TableState};
+use super::status::StatusBoard;
 use crate::error::{Code, Error, Result, codes};
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text::encode};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use board::BoardCollector;
+use debezium::Debezium;
+pub use flow::{Flow, Stage};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
@@ -31,6 +36,23 @@ pub enum CommitResult {
     Fenced,
     /// Failed; it is tried again or the table stops.
     Error,
+}
+
+/// What is shown, and how much of it.
+#[derive(Clone, Debug)]
+pub struct MetricsOptions {
+    /// Also show what Debezium's users know, as of this kind of connector.
+    pub debezium: Option<&'static str>,
+    /// Tables with their own label.
+    pub table_limit: usize,
+    /// What the process may take.
+    pub memory_limit: Option<u64>,
+}
+
+impl Default for MetricsOptions {
+    fn default() -> Self {
+        MetricsOptions { debezium: None, table_limit: names::TABLE_LIMIT, memory_limit: None }
+    }
 }
 
 /// The metrics of this process. Clones are the same metrics.
@@ -55,6 +77,8 @@ struct Inner {
     bytes: Counter,
     buffer_bytes: Gauge,
     errors: Family<Labels, Counter>,
+    flow: Flow,
+    table_limit: usize,
 }
 
 /// Counters of rows given to the target.
@@ -90,7 +114,14 @@ pub struct TableMetrics {
 impl Metrics {
     /// Fresh metrics that also show what the board says.
     pub fn new(board: &StatusBoard) -> Self {
-        let mut registry = Registry::with_prefix(names::PREFIX);
+        Metrics::with(board, MetricsOptions::default())
+    }
+
+    /// The same, as an operator wants them.
+    pub fn with(board: &StatusBoard, options: MetricsOptions) -> Self {
+        let mut whole = Registry::default();
+        let flow = Flow::register(whole.sub_registry_with_prefix(names::PREFIX));
+        let registry = whole.sub_registry_with_prefix(names::PREFIX);
         let events = Family::default();
         registry.register(names::EVENTS, "Row events received, by table and operation", events.clone());
         let snapshot_rows = Family::default();
@@ -119,12 +150,27 @@ impl Metrics {
         registry.register(names::BUFFER_BYTES, "Bytes held in buffers", buffer_bytes.clone());
         let errors = Family::default();
         registry.register(names::ERRORS, "Errors, by code", errors.clone());
-        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        let commit = option_env!("STRANDLINE_COMMIT").unwrap_or("unknown");
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION")), ("commit", commit)]);
         registry.register(names::BUILD, "Version of strandline", build);
-        registry.register_collector(Box::new(BoardCollector { board: board.clone() }));
+        registry.register_collector(Box::new(BoardCollector {
+            board: board.clone(),
+            ages: flow.ages.clone(),
+            table_limit: options.table_limit,
+            memory_limit: options.memory_limit,
+        }));
         let one = |family: &Family<Labels, Counter>, key, value: &str| {
             family.get_or_create_owned(&vec![(key, value.to_owned())])
         };
+        if let Some(plugin) = options.debezium {
+            whole.register_collector(Box::new(Debezium {
+                plugin,
+                board: board.clone(),
+                flow: flow.clone(),
+                transactions: transactions.clone(),
+                buffer_bytes: buffer_bytes.clone(),
+            }));
+        }
         Metrics(Arc::new(Inner {
             commit_ok: one(&commits, "result", "ok"),
             commit_fenced: one(&commits, "result", "fenced"),
@@ -134,7 +180,7 @@ impl Metrics {
                 delete: one(&rows, "op", "delete"),
                 copy: one(&rows, "op", "copy"),
             },
-            registry,
+            registry: whole,
             events,
             snapshot_rows,
             named_tables: Mutex::default(),
@@ -146,6 +192,8 @@ impl Metrics {
             bytes,
             buffer_bytes,
             errors,
+            flow,
+            table_limit: options.table_limit,
         }))
     }
 
@@ -154,7 +202,7 @@ impl Metrics {
     pub fn table(&self, name: &str) -> TableMetrics {
         let table = {
             let mut named = self.0.named_tables.lock().unwrap_or_else(PoisonError::into_inner);
-            if named.contains(name) || named.len() < names::TABLE_LIMIT {
+            if named.contains(name) || named.len() < self.0.table_limit {
                 named.insert(name.to_owned());
                 name.to_owned()
             } else {
@@ -173,6 +221,16 @@ impl Metrics {
             message: op("m"),
             snapshot_rows: self.0.snapshot_rows.get_or_create_owned(&vec![("table", table.clone())]),
         }
+    }
+
+    /// What goes through: bytes, latencies, waiting, losses, changes of columns.
+    pub fn flow(&self) -> &Flow {
+        &self.0.flow
+    }
+
+    /// Events by operation, over all tables: `r`, `c`, `u`, `d`, `t`.
+    pub fn op_totals(&self) -> &[Counter; 5] {
+        &self.0.flow.op_totals
     }
 
     /// Transactions received whole.
@@ -251,89 +309,9 @@ impl Metrics {
 const COMMIT_SECONDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 
-#[derive(Debug)]
-struct BoardCollector {
-    board: StatusBoard,
-}
-
-impl Collector for BoardCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let status = self.board.status();
-        encode_states(&mut encoder, &status)?;
-        let connected = if status.source.connected { 1.0 } else { 0.0 };
-        #[expect(clippy::cast_precision_loss, reason = "OpenMetrics gauges are floats; 2^53 bytes are 9 PB")]
-        let optional = [
-            (names::SOURCE_CONNECTED, "Whether the replication stream is open", Some(connected)),
-            (
-                names::SOURCE_LAG_BYTES,
-                "Bytes of log that the target does not hold yet",
-                status.lag_bytes.map(|n| n as f64),
-            ),
-            (names::SOURCE_LAG_SECONDS, "Seconds that the target is behind the source", status.lag_seconds),
-            (
-                names::PG_SLOT_RETAINED_BYTES,
-                "Bytes of WAL that the slot keeps on the server",
-                status.source.retained_bytes.map(|n| n as f64),
-            ),
-            (
-                names::PG_SLOT_SAFE_WAL_BYTES,
-                "Bytes of WAL that may still be written before the slot loses some",
-                status.source.safe_wal_bytes.map(|n| n as f64),
-            ),
-            (
-                names::PG_SLOT_SECONDS_TO_LOSS,
-                "Seconds until the nearer limit of retained WAL is reached",
-                status.source.seconds_to_loss.map(|n| n as f64),
-            ),
-            (
-                names::LAST_COMMIT_AGE_SECONDS,
-                "Seconds since the last commit to the target",
-                status.last_commit.map(super::status::Timestamp::age_seconds),
-            ),
-            (
-                names::MEMORY_RESIDENT_BYTES,
-                "Resident memory of the process",
-                process::resident_bytes().map(|n| n as f64),
-            ),
-        ];
-        for (name, help, value) in optional {
-            // What is not known is absent: a zero would be read as "all is well".
-            let Some(value) = value else { continue };
-            let gauge = ConstGauge::new(value);
-            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
-        }
-        if let Some(seconds) = process::cpu_seconds() {
-            let counter = ConstCounter::new(seconds);
-            let help = "Processor time of the process, user and system";
-            counter.encode(encoder.encode_descriptor(
-                names::CPU_SECONDS,
-                help,
-                None,
-                counter.metric_type(),
-            )?)?;
-        }
-        Ok(())
-    }
-}
-
-fn encode_states(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> Result<(), std::fmt::Error> {
-    let kind = ConstGauge::new(0_i64).metric_type();
-    let mut family = encoder.encode_descriptor(names::UP_STATE, "The pipeline's state", None, kind)?;
-    for state in PipelineState::ALL {
-        let value = i64::from(*state == status.state);
-        ConstGauge::new(value).encode(family.encode_family(&[("state", state.as_str())])?)?;
-    }
-    let mut family = encoder.encode_descriptor(names::TABLES, "Tables, by state", None, kind)?;
-    for state in TableState::ALL {
-        let count = status.tables.iter().filter(|table| table.state == *state).count();
-        let value = i64::try_from(count).unwrap_or(i64::MAX);
-        ConstGauge::new(value).encode(family.encode_family(&[("state", state.as_str())])?)?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::status::TableState;
     use super::*;
     use crate::schema::TableName;
 
@@ -367,7 +345,11 @@ mod tests {
             "strandline_up_state{state=\"streaming\"} 0",
             "strandline_tables{state=\"live\"} 0",
             "strandline_source_connected 0.0",
-            concat!("strandline_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+            concat!(
+                "strandline_build_info{version=\"",
+                env!("CARGO_PKG_VERSION"),
+                "\",commit=\"unknown\"} 1"
+            ),
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }

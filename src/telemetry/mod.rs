@@ -13,6 +13,6 @@ mod process;
 pub mod status;
 
 pub use history::History;
-pub use metrics::{CommitResult, Metrics, TableMetrics};
+pub use metrics::{CommitResult, Metrics, MetricsOptions, Stage, TableMetrics};
 pub(crate) use process::cpu_seconds;
 pub use status::{Status, StatusBoard};

@@ -10,7 +10,7 @@ pub const TABLE_LIMIT: usize = 500;
 /// The label of tables beyond [`TABLE_LIMIT`].
 pub const OTHER_TABLES: &str = "__other__";
 
-/// Gauge, always 1: `version`.
+/// Gauge, always 1: `version`, `commit`.
 pub const BUILD: &str = "build";
 /// Gauge, 0 or 1: `state`.
 pub const UP_STATE: &str = "up_state";
@@ -58,3 +58,49 @@ pub const ERRORS: &str = "errors";
 pub const MEMORY_RESIDENT_BYTES: &str = "memory_resident_bytes";
 /// Counter: processor time of the process, user and system.
 pub const CPU_SECONDS: &str = "cpu_seconds";
+/// Counter: `reason` (a code); how often the replication connection was lost.
+pub const SOURCE_RECONNECTS: &str = "source_reconnects";
+/// Histogram: from the commit at the source to the cut that makes it visible in the target.
+pub const END_TO_END_LATENCY_SECONDS: &str = "end_to_end_latency_seconds";
+/// Gauge: `status` (reserved, extended, unreserved, lost), 1 for the current one. Absent when unknown.
+pub const PG_SLOT_WAL_STATUS: &str = "pg_slot_wal_status";
+/// Gauge, 0 or 1: whether somebody streams from the slot. Absent when unknown.
+pub const PG_SLOT_ACTIVE: &str = "pg_slot_active";
+/// Gauge, bytes of log that are not acknowledged. Absent when unknown.
+pub const PG_CONFIRMED_FLUSH_LAG_BYTES: &str = "pg_confirmed_flush_lag_bytes";
+/// Gauge, seconds since the last change came. Absent before the first one.
+pub const LAST_EVENT_AGE_SECONDS: &str = "last_event_age_seconds";
+/// Gauge, seconds since the source said anything, a keepalive too. Absent before the first word.
+pub const HEARTBEAT_AGE_SECONDS: &str = "heartbeat_age_seconds";
+/// Counter: bytes of row events received.
+pub const EVENTS_BYTES: &str = "events_bytes";
+/// Gauge: bytes that buffers may hold.
+pub const BUFFER_LIMIT_BYTES: &str = "buffer_limit_bytes";
+/// Counter: `stage`; seconds for which reading waited.
+pub const BACKPRESSURE_SECONDS: &str = "backpressure_seconds";
+/// Gauge, always 1: `table`, `state` (running, done, stopped) of its copy.
+pub const SNAPSHOT_STATE: &str = "snapshot_state";
+/// Gauge: `table`; rows to copy, by the source's estimate.
+pub const SNAPSHOT_ROWS_ESTIMATED: &str = "snapshot_rows_estimated";
+/// Gauge: how long the oldest running copy has run. Absent when none does.
+pub const SNAPSHOT_ELAPSED_SECONDS: &str = "snapshot_elapsed_seconds";
+/// Counter: commits of the target that found their version taken.
+pub const SINK_CONFLICTS: &str = "sink_conflicts";
+/// Gauge: `table`; the target table's version.
+pub const SINK_TABLE_VERSION: &str = "sink_table_version";
+/// Counter: files that upkeep wrote anew into others.
+pub const MERGE_FILES_REWRITTEN: &str = "merge_files_rewritten";
+/// Counter: `kind` (added, dropped, renamed, widened, retyped, …), `action` (in_place, resync, stop).
+pub const SCHEMA_CHANGES: &str = "schema_changes";
+/// Gauge: `table`; rows that the last `strandline verify` found to differ.
+pub const VERIFY_MISMATCHED_ROWS: &str = "verify_mismatched_rows";
+/// Gauge: when `strandline verify` last found everything that it compared equal.
+pub const VERIFY_LAST_SUCCESS_TIMESTAMP_SECONDS: &str = "verify_last_success_timestamp_seconds";
+/// Gauge: what the process may take: `limits.memory`, else the cgroup's limit. Absent without one.
+pub const MEMORY_LIMIT_BYTES: &str = "memory_limit_bytes";
+/// Gauge: open file descriptors.
+pub const PROCESS_OPEN_FDS: &str = "process_open_fds";
+/// Gauge: when the process began, Unix time.
+pub const PROCESS_START_TIME_SECONDS: &str = "process_start_time_seconds";
+/// Before the names that Debezium's users know.
+pub const DEBEZIUM_PREFIX: &str = "debezium_metrics";

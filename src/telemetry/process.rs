@@ -14,6 +14,11 @@ pub(crate) fn cpu_seconds() -> Option<f64> {
     parse_cpu(&std::fs::read_to_string("/proc/self/stat").ok()?)
 }
 
+/// Open file descriptors. `None` where the system does not say.
+pub(super) fn open_files() -> Option<u64> {
+    u64::try_from(std::fs::read_dir("/proc/self/fd").ok()?.count()).ok()
+}
+
 fn parse_resident(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

@@ -290,6 +290,12 @@ pub struct SourceStatus {
     /// Seconds until the nearer limit of retained WAL is reached, should nothing be acknowledged meanwhile.
     #[serde(default)]
     pub seconds_to_loss: Option<u64>,
+    /// `wal_status` of the slot.
+    #[serde(default)]
+    pub wal_status: Option<String>,
+    /// Bytes of log that are not acknowledged, as the server says it.
+    #[serde(default)]
+    pub unacknowledged_bytes: Option<u64>,
 }
 
 /// One table.
@@ -311,6 +317,9 @@ pub struct TableStatus {
     pub rows_copied: Option<u64>,
     /// The source's estimate of the rows to copy.
     pub rows_estimate: Option<u64>,
+    /// When its last copy began.
+    #[serde(default)]
+    pub copy_began: Option<Timestamp>,
 }
 
 impl TableStatus {
@@ -325,6 +334,7 @@ impl TableStatus {
             version: None,
             rows_copied: None,
             rows_estimate: None,
+            copy_began: None,
         }
     }
 
@@ -440,13 +450,17 @@ impl Status {
         }
         for table in self.tables.iter().filter(|table| table.state == TableState::Stopped) {
             let code = table.code.clone().unwrap_or_default();
+            let is_wanted = code == crate::error::codes::RT015.id;
             let before = old.iter().find(|r| r.table.as_ref() == Some(&table.name) && r.code == code);
             self.reasons.push(Reason {
                 code,
-                severity: Severity::Error,
+                severity: if is_wanted { Severity::Info } else { Severity::Error },
                 since: before.map_or_else(Timestamp::now, |reason| reason.since),
                 text: table.message.clone().unwrap_or_else(|| "the table is stopped".to_owned()),
-                fix: Some(format!("strandline resync {} --yes", table.name)),
+                fix: Some(match is_wanted {
+                    true => format!("strandline resume {}", table.name),
+                    false => format!("strandline resync {} --yes", table.name),
+                }),
                 table: Some(table.name.clone()),
                 stall: false,
             });

@@ -20,7 +20,8 @@ fn metric(scene: &Scene, name: &str) -> Option<f64> {
 
 #[test]
 fn metrics_count_what_happened() {
-    let scene = Scene::new("face-metrics");
+    let mut scene = Scene::new("face-metrics");
+    scene.config.more = "metrics: {debezium_compat: true}\n".into();
     scene.sql().exec(
         "create table orders (id int primary key, v text); insert into orders select i, 'x' from generate_series(1, 300) i",
     );
@@ -48,6 +49,53 @@ fn metrics_count_what_happened() {
     });
     assert!(metric(&scene, "strandline_transactions_total").unwrap() >= 2.0);
     assert_eq!(metric(&scene, "strandline_source_connected"), Some(1.0));
+
+    // What else must have moved by now.
+    for name in [
+        "strandline_events_bytes_total",
+        "strandline_end_to_end_latency_seconds_count",
+        "strandline_end_to_end_latency_seconds_sum",
+        "strandline_backpressure_seconds_total{stage=\"buffer\"}",
+        "strandline_buffer_limit_bytes",
+        "strandline_memory_limit_bytes",
+        "strandline_memory_resident_bytes",
+        "strandline_process_open_fds",
+        "strandline_process_start_time_seconds",
+        "strandline_sink_table_version{table=\"public.orders\"}",
+        "strandline_snapshot_state{table=\"public.orders\",state=\"done\"}",
+        "strandline_pg_slot_wal_status{status=\"reserved\"}",
+        "strandline_pg_slot_active",
+        "strandline_pg_slot_retained_bytes",
+        "strandline_last_commit_age_seconds",
+        "strandline_last_event_age_seconds",
+        "strandline_heartbeat_age_seconds",
+        "strandline_sink_commit_seconds_count",
+        "strandline_cpu_seconds_total",
+        "debezium_metrics_TotalNumberOfEventsSeen{plugin=\"postgres\",name=\"shop\",context=\"streaming\"}",
+        "debezium_metrics_Connected{plugin=\"postgres\",name=\"shop\",context=\"streaming\"}",
+        "debezium_metrics_SnapshotCompleted{plugin=\"postgres\",name=\"shop\",context=\"snapshot\"}",
+    ] {
+        until(LONG, &format!("{name} is more than nothing"), || {
+            metric(&scene, name).is_some_and(|n| n > 0.0)
+        });
+    }
+    assert!(metric(&scene, "strandline_pg_confirmed_flush_lag_bytes").is_some());
+
+    // Columns change, a table is compared, the connection is lost.
+    scene.sql().exec("alter table orders add w int; insert into orders values (1000, 'w', 1)");
+    let changes = "strandline_schema_changes_total{kind=\"added\",action=\"in_place\"}";
+    wait_for(&mut running, changes, 1.0);
+    let config = scene.write_config();
+    scene.start(&["verify", "-c", &config]).wait(LONG).expect_code(0);
+    assert!(metric(&scene, "strandline_verify_last_success_timestamp_seconds").unwrap() > 1e9);
+    assert_eq!(metric(&scene, "strandline_verify_mismatched_rows{table=\"public.orders\"}"), Some(0.0));
+    scene.sql().exec(
+        "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = 'strandline_shop'",
+    );
+    until(LONG, "the loss is counted", || {
+        let text = get(&scene, "/metrics").unwrap_or_default();
+        text.lines().any(|line| line.starts_with("strandline_source_reconnects_total{reason=\"PG"))
+    });
     running.terminate();
     running.wait(LONG).expect_code(0);
 }

@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod bank;
+mod canary;
 mod ddl;
 mod doctor;
 mod every_type;
@@ -40,7 +41,9 @@ mod mysql_workload;
 mod mysql_xa;
 mod object_store;
 mod odd;
+mod operate;
 mod optimize;
+mod page;
 mod partitions;
 mod pg_cases;
 mod readers;

@@ -45,6 +45,21 @@ fn each_setting_that_is_wrong_is_refused_with_its_remedy() {
     scene.run(&["--until-caught-up"]).expect_code(3).expect_error("MY010");
 }
 
+/// What works is shown as it is, and what a start would change is said; nothing of PostgreSQL is asked.
+#[test]
+fn the_configuration_of_a_mysql_is_shown_and_compared() {
+    let Some(scene) = MyScene::new("my-config", Brand::MySql9) else { return };
+    scene.sql().exec("create table t (id int primary key)");
+    let config = scene.write_config();
+    let shown = scene.start(&["config", "show", "-c", &config, "-o", "json"]).wait(LONG);
+    let shown: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert_eq!(shown["source"]["type"], "mysql");
+    assert!(shown["source"]["slot"].is_null());
+    let diff = scene.start(&["config", "diff", "-c", &config]).wait(LONG);
+    diff.expect_code(0);
+    assert!(diff.stdout.contains("shop.t"), "{}", diff.stdout);
+}
+
 #[test]
 fn without_a_log_and_with_statements_it_stops() {
     let Some(scene) = MyScene::with("my-nolog", Brand::MySql9, &["--skip-log-bin"]) else { return };

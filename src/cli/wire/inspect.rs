@@ -2,8 +2,8 @@
 
 use super::{DeltaSink, KafkaSink, Result, Sink, Sql, model, pg_settings};
 use crate::config::Config;
-use crate::error::codes;
 use crate::error::finding::{Finding, Verdict};
+use crate::error::{Error, codes};
 use crate::position::{CommitLsn, ServerPoint};
 use crate::schema::{TableName, TableSchema};
 use crate::sink::{PipelineRecord, StoppedTable};
@@ -13,7 +13,10 @@ use crate::source::mysql::doctor::{Examined as MyExamined, Recorded};
 use crate::source::postgres::catalog::{self, Catalog, SourceTable as CatalogTable};
 use crate::source::postgres::doctor::{Examined, Given, LONG_TRANSACTION, examine};
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// A cluster that elects a leader may take some seconds.
+const BROKERS_WITHIN: Duration = Duration::from_secs(20);
 
 /// What was found everywhere.
 #[derive(Debug, Default)]
@@ -26,6 +29,33 @@ pub struct Examination {
 
 /// Looks at source and target.
 pub async fn doctor(cfg: &Config, target_only: bool) -> Examination {
+    let mut found = source_and_lake(cfg, target_only).await;
+    if let model::SinkTarget::Kafka(target) = &cfg.sink.target {
+        found.findings.push(brokers(cfg, target).await);
+    }
+    found
+}
+
+/// Whether the brokers answer and let the pipeline's record be read: name, port, TLS, login, topic.
+async fn brokers(cfg: &Config, target: &model::KafkaTarget) -> Finding {
+    let check = "brokers";
+    let asked = async {
+        let sink = KafkaSink::new(super::kafka_options(cfg, target).await?)?;
+        tokio::time::timeout(BROKERS_WITHIN, sink.peek()).await.unwrap_or_else(|_| {
+            let what = format!("{target} does not answer within {} s", BROKERS_WITHIN.as_secs());
+            Err(Error::new(codes::KF001, what).with_try("check sink.brokers, the network, and sink.tls"))
+        })
+    };
+    match asked.await {
+        Ok(Some(record)) if record.cut.is_some() => {
+            Finding::good(codes::KF001, check, "the brokers answer; the pipeline's record is there")
+        }
+        Ok(_) => Finding::good(codes::KF001, check, "the brokers answer; nothing is recorded yet"),
+        Err(error) => Finding::of_error(&error, check, Verdict::Stops),
+    }
+}
+
+async fn source_and_lake(cfg: &Config, target_only: bool) -> Examination {
     if cfg.source.kind == model::SourceKind::MySql {
         return doctor_mysql(cfg, target_only).await;
     }
@@ -300,6 +330,9 @@ impl Known {
 /// # Errors
 /// Those of the connection.
 pub async fn tables(cfg: &Config) -> Result<Known> {
+    if cfg.source.kind == model::SourceKind::MySql {
+        return super::mysql::known_tables(cfg).await;
+    }
     if cfg.source.kind == model::SourceKind::MySql {
         return Ok(Known::of_mysql(&super::mysql::examine(cfg).await?.catalog));
     }

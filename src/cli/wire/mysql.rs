@@ -79,6 +79,25 @@ async fn options(cfg: &Config) -> Result<MyOptions> {
     })
 }
 
+/// The server's tables as the configuration selects them. How many bytes they have is not asked.
+pub(super) async fn known_tables(cfg: &Config) -> Result<super::inspect::Known> {
+    use super::inspect::{Known as Found, KnownTable};
+    let mut sql = Sql::connect(&options(cfg).await?).await?;
+    let view = View { policies: policies(cfg), full_before: false };
+    let found = catalog::load(&mut sql, &selection(cfg)?, view, Known::default()).await?;
+    sql.close().await;
+    let tables = found.tables.iter().map(|table| KnownTable {
+        name: table.schema.name.clone(),
+        rows: table.estimated_rows,
+        bytes: 0,
+        has_changes: true,
+    });
+    Ok(Found {
+        tables: tables.collect(),
+        refused: found.refused.iter().map(|(_, name, error)| (name.clone(), error.to_string())).collect(),
+    })
+}
+
 /// The choices that PostgreSQL's `numeric` and `infinity` have, for what is like them.
 fn policies(cfg: &Config) -> Policies {
     if super::writes_events(cfg) {
@@ -179,6 +198,45 @@ pub(super) async fn is_answered(cfg: &Config, names: &BTreeSet<TableName>) -> Re
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// The binary log, for people.
+///
+/// # Errors
+/// `CF003` for another source; those of the connection.
+pub async fn binlog(cfg: &Config) -> Result<BinlogShown> {
+    if cfg.source.kind != model::SourceKind::MySql {
+        let what = "the source is a PostgreSQL, which has no binary log";
+        return Err(Error::new(codes::CF003, what).with_try("strandline slot show"));
+    }
+    let mut sql = Sql::connect(&options(cfg).await?).await?;
+    let server = Server::identify(&mut sql).await?;
+    let end = server.log_end(&mut sql).await?;
+    let files = server.files(&mut sql).await?;
+    sql.close().await;
+    let record = super::inspect::record(cfg).await?;
+    let named = |file: u32| format!("{}.{file:06}", end.base);
+    Ok(BinlogShown {
+        server: server.version.clone(),
+        end: format!("{}:{}", named(end.point.file), end.point.offset),
+        executed: end.executed.replace('\n', ""),
+        files: files.iter().map(|file| (named(file.file), file.offset)).collect(),
+        position: record.and_then(|record| record.cut).map(|cut| cut.position.to_string()),
+    })
+}
+
+/// See [`binlog`].
+pub struct BinlogShown {
+    /// The server's version.
+    pub server: String,
+    /// File and offset.
+    pub end: String,
+    /// GTIDs that are committed.
+    pub executed: String,
+    /// Files, oldest first, with their bytes.
+    pub files: Vec<(String, u64)>,
+    /// Of the last cut.
+    pub position: Option<String>,
 }
 
 /// What the server says, without the process.

@@ -255,7 +255,16 @@ impl<S: Source> Compared<'_, S> {
         let metrics = super::Metrics::new(&board);
         let mut cfg = self.cfg.clone();
         cfg.tables.on_new_table = crate::config::NewTable::Ignore;
-        match Box::pin(super::run(cfg, options, board, metrics, stop, crate::runtime::Hold::never())).await {
+        match Box::pin(super::run(
+            cfg,
+            options,
+            board,
+            metrics,
+            stop,
+            (crate::runtime::Hold::never(), super::Desk::nobody()),
+        ))
+        .await
+        {
             // A table that stands still is said where it is compared.
             Err(error) if error.code().disposition == crate::error::Disposition::HaltTable => Ok(()),
             other => other,

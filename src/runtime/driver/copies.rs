@@ -3,6 +3,7 @@
 
 use super::super::Copies;
 use super::super::copying::{Copied, Copying, Snapshotter};
+use super::super::desk::CopyGate;
 use super::super::recorder::Entry;
 use super::super::worker::Worker;
 use super::{COPY_LATER, Driver};
@@ -147,6 +148,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
             self.options.copies,
             self.board.clone(),
             self.meters.metrics.clone(),
+            self.options.desk.gate.clone(),
         );
         self.copies.spawn(async move {
             // The old committer finishes first: the copy is planned on what it leaves.
@@ -246,10 +248,11 @@ async fn copy_beside<S: Source, K: Sink>(
     copies: Copies,
     board: StatusBoard,
     metrics: Metrics,
+    gate: CopyGate,
 ) -> Result<Copied<K::Table>> {
     let schema = found.schema;
     let (table, record) = sink.open_table(&lease, Arc::clone(&schema), OpenFor::Replace, None).await?;
     let copying =
         Copying { schema, table, record, estimate: found.estimated_rows, chunks: Chunks::default() };
-    Snapshotter::new(source, None, metrics, copies).copy::<K>(copying, (true, true), &board).await
+    Snapshotter::new(source, None, metrics, copies, gate).copy::<K>(copying, (true, true), &board).await
 }

@@ -35,6 +35,8 @@ impl<S: Source, K: Sink> Driver<S, K> {
         }
         tracing::warn!(code = %error.code(), "the source is lost: {}", error.cause_line());
         self.board.set_retrying(&error);
+        self.meters.metrics.flow().lost(error.code());
+        self.meters.metrics.error(error.code());
         self.feed(Input::SourceLost).await?;
         self.restart().await
     }
@@ -42,6 +44,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
     /// Drops what is staged, connects again, and follows every table from where it stands.
     pub(super) async fn restart(&mut self) -> Result<()> {
         self.carried.clear();
+        self.meters.forget();
         for worker in self.workers.values() {
             // A worker that is gone has nothing staged.
             let (Ok(()) | Err(Gone)) = worker.discard().await;
@@ -206,7 +209,14 @@ impl<S: Source, K: Sink> Driver<S, K> {
         if then.form.parts_differ(&now.parts) {
             changes.push(Change::Partitions);
         }
-        match self.options.changes.remedy(&changes) {
+        let remedy = self.options.changes.remedy(&changes);
+        let action = match remedy {
+            Remedy::Stop => "stop",
+            Remedy::Copy => "resync",
+            Remedy::InPlace => "in_place",
+        };
+        self.meters.changed(&changes, action);
+        match remedy {
             Remedy::Stop => return Ok(Some(Lost::Stop(change_refused(&now.name, &changes)))),
             Remedy::Copy => return Ok(Some(Lost::Copy(told(&changes)))),
             Remedy::InPlace => {}

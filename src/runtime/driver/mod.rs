@@ -6,10 +6,11 @@
 //! of one.
 
 mod copies;
+mod desk;
 mod link;
 
 use super::copying::{self, Copied};
-use super::meters::Meters;
+use super::meters::{Meters, age};
 use super::recorder::{self, Entry, RecordEvent};
 use super::session::{LiveTable, Session, told};
 use super::worker::{Gone, TableEvent, Worker};
@@ -23,8 +24,9 @@ use crate::schema::{TableId, TableName};
 use crate::sink::{Cut, CutTable, Sink, StoppedTable, WriterLease};
 use crate::source::{Budget, Burst, ChangeStream, Source, SourceView};
 use crate::telemetry::status::{PipelineState, PositionText, TableState, Timestamp};
-use crate::telemetry::{CommitResult, StatusBoard};
+use crate::telemetry::{CommitResult, Stage, StatusBoard};
 use copies::{CopyEnd, LastCopy};
+use desk::Taps;
 use link::Lost;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -101,6 +103,8 @@ pub(super) struct Driver<S: Source, K: Sink> {
     copied: BTreeMap<TableName, LastCopy>,
     /// Tables that are known and do not follow the stream: stopped, or refused from the start.
     stopped: BTreeMap<TableId, TableName>,
+    /// Who looks at changes.
+    taps: Taps,
     /// A look at the source's tables that is under way.
     look: Option<JoinHandle<Result<SourceView>>>,
     start: Option<(CommitLsn, Option<Lsn>, Vec<String>)>,
@@ -140,7 +144,10 @@ impl<S: Source, K: Sink> Driver<S, K> {
         let now = Instant::now();
         let mut driver = Driver {
             coordinator: Coordinator::resume(start.resume, options.limits),
-            meters: Meters::new(metrics, sink.written()),
+            meters: {
+                metrics.flow().set_buffer_limit(options.staged_bytes.saturating_add(options.slice_bytes));
+                Meters::new(metrics, sink.written())
+            },
             source,
             sink,
             board,
@@ -165,6 +172,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
             wanted: BTreeMap::new(),
             copied: BTreeMap::new(),
             stopped: start.stopped,
+            taps: Taps::default(),
             look: None,
             start: Some((start.from, start.target, start.answered)),
             end: start.end,
@@ -256,6 +264,11 @@ impl<S: Source, K: Sink> Driver<S, K> {
                     continue;
                 }
                 _ = beat.tick(), if has_heartbeat => Next::Beat,
+                wish = self.options.desk.next() => {
+                    self.grant(wish).await?;
+                    self.show(true);
+                    continue;
+                }
                 () = self.options.hold.changed() => {
                     self.show(true);
                     continue;
@@ -353,10 +366,12 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 Ok(())
             }
             Action::PauseSource => {
+                self.meters.pause(true);
                 self.is_paused = true;
                 Ok(())
             }
             Action::ResumeSource => {
+                self.meters.pause(false);
                 self.is_paused = false;
                 Ok(())
             }
@@ -485,16 +500,19 @@ impl<S: Source, K: Sink> Driver<S, K> {
         if let Some(name) = self.names.get(&table) {
             self.meters.staged(table, name, &batch);
         }
+        self.taps.show(&batch);
         let kib = u32::try_from(batch.wire_bytes / KIB).unwrap_or(u32::MAX).clamp(1, self.budget_kib);
         if self.budget.available_permits() < kib as usize {
             self.board.set_owed(true);
         }
+        let began = Instant::now();
         let permit = Arc::clone(&self.budget)
             .acquire_many_owned(kib)
             .await
             .map_err(|e| Error::new(codes::RT001, "the memory budget is closed").with_source(e))?;
         // A worker that is gone has said why in an event.
         let (Ok(()) | Err(Gone)) = worker.stage(batch, permit).await;
+        self.meters.metrics.flow().waited(Stage::Buffer, began.elapsed());
         Ok(())
     }
 
@@ -570,7 +588,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
         match event {
             RecordEvent::CutCommitted { position } => {
                 self.board.advance();
-                self.board.update(|status| status.last_commit = Some(Timestamp::now()));
+                let now = Timestamp::now();
+                self.meters.visible(position, now);
+                self.board.update(|status| status.last_commit = Some(now));
                 self.feed(Input::CutCommitted { position }).await
             }
             RecordEvent::StopRecorded { table } => self.feed(Input::StopRecorded { table }).await,
@@ -680,10 +700,7 @@ fn behind(view: &View, flushed: Lsn, now: Timestamp) -> Option<f64> {
         return Some(0.0);
     }
     let witness = view.witness?;
-    // Commit times count microseconds from the year 2000.
-    let epoch = chrono::DateTime::from_timestamp(946_684_800, 0)?;
-    let committed = epoch.checked_add_signed(chrono::Duration::microseconds(witness.commit_time))?;
-    (now.utc() - committed).to_std().ok().map(|age| age.as_secs_f64())
+    age(witness.commit_time, now).map(|age| age.as_secs_f64())
 }
 
 async fn finished<T>(task: &mut Option<JoinHandle<T>>) -> std::result::Result<T, tokio::task::JoinError> {

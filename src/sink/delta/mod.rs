@@ -456,6 +456,7 @@ impl DeltaTable {
                     table = %self.core.schema.name, version = self.core.version, files = moved.len(), read,
                     written, ms = took.as_millis(), "compacted"
                 );
+                self.core.files.count_rewritten(moved.len());
                 self.upkeep.tally.jobs += 1;
                 self.upkeep.tally.bytes_read += read;
                 self.upkeep.tally.bytes_written += written;

@@ -114,8 +114,13 @@ impl Storage {
 
     /// What was written below the root, log entries apart.
     pub(super) fn written(&self) -> Written {
-        let Tally { files, bytes } = &*self.root.tally;
-        Written { files: files.load(Ordering::Relaxed), bytes: bytes.load(Ordering::Relaxed) }
+        let Tally { files, bytes, conflicts, rewritten } = &*self.root.tally;
+        Written {
+            files: files.load(Ordering::Relaxed),
+            bytes: bytes.load(Ordering::Relaxed),
+            conflicts: conflicts.load(Ordering::Relaxed),
+            rewritten: rewritten.load(Ordering::Relaxed),
+        }
     }
 
     /// The files of the table at the given path segments below the root. Segments are encoded so that
@@ -188,6 +193,8 @@ pub(super) struct TableFiles {
 struct Tally {
     files: AtomicU64,
     bytes: AtomicU64,
+    conflicts: AtomicU64,
+    rewritten: AtomicU64,
 }
 
 impl TableFiles {
@@ -301,6 +308,9 @@ impl TableFiles {
     pub(super) async fn put_if_absent(&self, name: &str, bytes: Bytes) -> Result<Put> {
         self.step()?;
         let put = self.put_once(name, bytes).await?;
+        if put == Put::Exists {
+            self.tally.conflicts.fetch_add(1, Ordering::Relaxed);
+        }
         // What was done is done, whether or not anybody hears of it.
         self.step()?;
         #[cfg(test)]
@@ -328,6 +338,12 @@ impl TableFiles {
                 }
             }
         }
+    }
+
+    /// Counts files that were written anew into others.
+    pub(super) fn count_rewritten(&self, files: usize) {
+        let files = u64::try_from(files).unwrap_or(u64::MAX);
+        self.tally.rewritten.fetch_add(files, Ordering::Relaxed);
     }
 
     /// Reads a whole file. `None` when it is not there.

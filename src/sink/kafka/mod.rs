@@ -376,7 +376,7 @@ impl Sink for KafkaSink {
     }
 
     fn written(&self) -> Written {
-        Written { files: 0, bytes: self.counters.bytes.load(Ordering::Relaxed) }
+        Written { bytes: self.counters.bytes.load(Ordering::Relaxed), ..Written::default() }
     }
 
     async fn poll_requests(&self, _lease: &WriterLease) -> Result<Vec<Request>> {

@@ -7,9 +7,10 @@
 
 use super::options::PgOptions;
 use super::quote::literal;
-use super::sql::{Sql, field, text};
+use super::sql::{Sql, field, text, truth};
+use super::wire::TextRow;
 use crate::error::{Error, Result, codes};
-use crate::source::SourceHealth;
+use crate::source::{SlotHealth, SourceHealth, WalStatus};
 
 /// Looks. `None`: the slot is not there.
 ///
@@ -17,7 +18,8 @@ use crate::source::SourceHealth;
 pub async fn look(sql: &Sql, options: &PgOptions) -> Result<Option<SourceHealth>> {
     let query = format!(
         "SELECT now.lsn, greatest(pg_catalog.pg_wal_lsn_diff(now.lsn, s.restart_lsn), 0)::int8, s.safe_wal_size, \
-         pg_catalog.current_setting('synchronous_standby_names'), s.slot_name IS NOT NULL \
+         pg_catalog.current_setting('synchronous_standby_names'), s.slot_name IS NOT NULL, \
+         s.wal_status, s.active, greatest(pg_catalog.pg_wal_lsn_diff(now.lsn, s.confirmed_flush_lsn), 0)::int8 \
          FROM (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() \
            ELSE pg_catalog.pg_current_wal_lsn() END AS lsn) now \
          LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = {}",
@@ -25,7 +27,7 @@ pub async fn look(sql: &Sql, options: &PgOptions) -> Result<Option<SourceHealth>
     );
     let row = sql.row(&query).await?;
     not_synchronous(text(&row, 3).unwrap_or_default(), options)?;
-    if !super::sql::truth(&row, 4) || text(&row, 1).is_none() {
+    if !truth(&row, 4) || text(&row, 1).is_none() {
         return Ok(None);
     }
     let safe = text(&row, 2).map(|_| field::<i64>(&row, 2)).transpose()?;
@@ -33,7 +35,18 @@ pub async fn look(sql: &Sql, options: &PgOptions) -> Result<Option<SourceHealth>
         retained: field(&row, 1)?,
         safe: safe.map(|bytes| u64::try_from(bytes).unwrap_or(0)),
         end: field(&row, 0)?,
+        slot: slot(&row)?,
     }))
+}
+
+fn slot(row: &TextRow) -> Result<Option<SlotHealth>> {
+    let Some(word) = text(row, 5) else { return Ok(None) };
+    // A word of a later version is no reason to say anything.
+    let Some(wal) = WalStatus::ALL.into_iter().find(|status| status.as_str() == word) else {
+        return Ok(None);
+    };
+    let unacknowledged = text(row, 7).map(|_| field(row, 7)).transpose()?.unwrap_or(0);
+    Ok(Some(SlotHealth { wal, active: truth(row, 6), unacknowledged }))
 }
 
 /// Errors: PG016 when this value of `synchronous_standby_names` names our connections.
