@@ -4,6 +4,9 @@
 //! `target`, then the event's own fields, of which `code`, `table`, `lsn`, `epoch`, `pipeline` and `error`
 //! always mean the same. Fields of the spans around an event are added, the innermost winning. Never a row's
 //! values, never a secret. ERROR means that a person must act.
+//!
+//! What libraries say below `info` is never written, also when `RUST_LOG` asks for it: the Delta kernel prints the
+//! statistics of data files there, which are values of rows.
 
 use super::status::Timestamp;
 use serde_json::{Map, Value};
@@ -11,9 +14,9 @@ use std::fmt::{self, Write as _};
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -88,10 +91,16 @@ pub fn init(settings: &LogSettings) {
     let layer =
         LineLayer { form: if json { Form::Json } else { Form::Text { color } }, out: Output::StandardError };
     let (filter, handle) = reload::Layer::new(filter(settings));
-    let is_first = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().is_ok();
+    let layer = layer.with_filter(filter.and(filter_fn(may_be_said)));
+    let is_first = tracing_subscriber::registry().with(layer).try_init().is_ok();
     if is_first && settings.filter.is_none() {
         let _first = HANDLE.set(handle);
     }
+}
+
+/// Our own words, and those of libraries that are meant for operators.
+fn may_be_said(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with("strandline") || *metadata.level() <= Level::INFO
 }
 
 static HANDLE: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
