@@ -132,7 +132,7 @@ async fn into_sink<S: Source>(
             runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
         }
         model::SinkTarget::Stdout => {
-            let sink = StdoutSink::new(events(&cfg));
+            let sink = StdoutSink::new(events(cfg));
             runtime::run(source, Arc::new(sink), options, board, metrics, signal).await
         }
         model::SinkTarget::Discard => {

@@ -115,11 +115,14 @@ fn write_rest<O: Out>(out: &mut O) {
     out.end_struct();
 }
 
+/// Transaction, the one before, moment of the commit, marker, our moment.
+type Moment = (Option<u64>, Option<Lsn>, i64, Marker, i64);
+
 /// What the events of a transaction have in common, as JSON: rendered once, then copied around each one's address.
 #[derive(Debug, Default)]
 pub(super) struct Common {
-    /// Of what it is: transaction, the one before, moment of the commit, marker, our moment.
-    of: Option<(Option<u64>, Option<Lsn>, i64, Marker, i64)>,
+    /// Of what it is.
+    of: Option<Moment>,
     /// To the address within the sequence; from there to the address itself; from there to the transaction block.
     parts: [Vec<u8>; 3],
     /// From behind the letter of the operation.

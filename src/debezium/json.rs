@@ -30,8 +30,8 @@ fn is_plain(eight: [u8; 8]) -> bool {
     let word = u64::from_le_bytes(eight);
     let has_zero = |word: u64| word.wrapping_sub(ONES) & !word;
     let control = word.wrapping_sub(ONES * 0x20) & !word;
-    let quote = has_zero(word ^ ONES * u64::from(b'"'));
-    let backslash = has_zero(word ^ ONES * u64::from(b'\\'));
+    let quote = has_zero(word ^ (ONES * u64::from(b'"')));
+    let backslash = has_zero(word ^ (ONES * u64::from(b'\\')));
     let of_four = word & word << 1 & word << 2 & word << 3;
     (control | quote | backslash | of_four) & HIGH == 0
 }

@@ -20,7 +20,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -111,6 +111,13 @@ pub struct TableMetrics {
     pub snapshot_rows: Counter,
 }
 
+/// A new metric of its kind, registered.
+fn add<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
 impl Metrics {
     /// Fresh metrics that also show what the board says.
     pub fn new(board: &StatusBoard) -> Self {
@@ -122,42 +129,34 @@ impl Metrics {
         let mut whole = Registry::default();
         let flow = Flow::register(whole.sub_registry_with_prefix(names::PREFIX));
         let registry = whole.sub_registry_with_prefix(names::PREFIX);
-        let events = Family::default();
-        registry.register(names::EVENTS, "Row events received, by table and operation", events.clone());
-        let snapshot_rows = Family::default();
-        registry.register(names::SNAPSHOT_ROWS, "Rows read by first copies", snapshot_rows.clone());
-        let transactions = Counter::default();
-        registry.register(names::TRANSACTIONS, "Transactions received whole", transactions.clone());
-        let (open_bytes, spilled_bytes) = (Gauge::default(), Counter::default());
+        let events = add(registry, names::EVENTS, "Row events received, by table and operation");
+        let snapshot_rows = add(registry, names::SNAPSHOT_ROWS, "Rows read by first copies");
+        let transactions: Counter = add(registry, names::TRANSACTIONS, "Transactions received whole");
         let help = "Bytes in memory of transactions that have not committed";
-        registry.register(names::TRANSACTION_OPEN_BYTES, help, open_bytes.clone());
+        let open_bytes = add(registry, names::TRANSACTION_OPEN_BYTES, help);
         let help = "Bytes of transactions that had not committed, put on disk";
-        registry.register(names::TRANSACTION_SPILLED_BYTES, help, spilled_bytes.clone());
-        let commits = Family::<Labels, Counter>::default();
-        registry.register(names::SINK_COMMITS, "Commits to target tables, by result", commits.clone());
+        let spilled_bytes = add(registry, names::TRANSACTION_SPILLED_BYTES, help);
+        let commits: Family<Labels, Counter> =
+            add(registry, names::SINK_COMMITS, "Commits to target tables, by result");
         let commit_seconds = Histogram::new(COMMIT_SECONDS);
-        registry.register(
-            names::SINK_COMMIT_SECONDS,
-            "How long a commit to a target table took",
-            commit_seconds.clone(),
-        );
-        let rows = Family::<Labels, Counter>::default();
-        registry.register(names::SINK_ROWS, "Rows given to the target, by operation", rows.clone());
-        let (files, bytes) = (Counter::default(), Counter::default());
-        registry.register(names::SINK_FILES, "Files written, log entries apart", files.clone());
-        registry.register(names::SINK_BYTES, "Bytes of files written, log entries apart", bytes.clone());
-        let buffer_bytes = Gauge::default();
-        registry.register(names::BUFFER_BYTES, "Bytes held in buffers", buffer_bytes.clone());
-        let errors = Family::default();
-        registry.register(names::ERRORS, "Errors, by code", errors.clone());
+        let help = "How long a commit to a target table took";
+        registry.register(names::SINK_COMMIT_SECONDS, help, commit_seconds.clone());
+        let rows: Family<Labels, Counter> =
+            add(registry, names::SINK_ROWS, "Rows given to the target, by operation");
+        let files = add(registry, names::SINK_FILES, "Files written, log entries apart");
+        let bytes = add(registry, names::SINK_BYTES, "Bytes of files written, log entries apart");
+        let buffer_bytes: Gauge = add(registry, names::BUFFER_BYTES, "Bytes held in buffers");
+        let errors = add(registry, names::ERRORS, "Errors, by code");
         let commit = option_env!("STRANDLINE_COMMIT").unwrap_or("unknown");
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION")), ("commit", commit)]);
         registry.register(names::BUILD, "Version of strandline", build);
+        let (table_limit, memory_limit) = (options.table_limit, options.memory_limit);
+        let (shown, ages) = (board.clone(), flow.ages.clone());
         registry.register_collector(Box::new(BoardCollector {
-            board: board.clone(),
-            ages: flow.ages.clone(),
-            table_limit: options.table_limit,
-            memory_limit: options.memory_limit,
+            board: shown,
+            ages,
+            table_limit,
+            memory_limit,
         }));
         let one = |family: &Family<Labels, Counter>, key, value: &str| {
             family.get_or_create_owned(&vec![(key, value.to_owned())])
@@ -193,7 +192,7 @@ impl Metrics {
             buffer_bytes,
             errors,
             flow,
-            table_limit: options.table_limit,
+            table_limit,
         }))
     }
 

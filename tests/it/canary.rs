@@ -13,6 +13,37 @@ const PASSWORD: &str = "canary-password-91bc";
 const STORE: &str = "canary-store-key-44d0";
 const TOKEN: &str = "canary-token-e6e1";
 
+/// What the process shows.
+const PATHS: &[&str] = &[
+    "/metrics",
+    "/api/v1/status",
+    "/api/v1/config",
+    "/api/v1/tables",
+    "/api/v1/history",
+    "/",
+    "/healthz",
+    "/readyz",
+    "/openapi.json",
+];
+
+/// What an operator may ask beside it.
+const COMMANDS: &[&[&str]] = &[
+    &["status"],
+    &["tables"],
+    &["lag"],
+    &["doctor"],
+    &["config", "show"],
+    &["config", "show", "-o", "json"],
+    &["config", "diff"],
+    &["checkpoint", "export"],
+    &["slot", "show"],
+    &["verify", "public.people"],
+    &["resync", "public.loud", "--yes"],
+    &["validate"],
+    &["setup", "--print"],
+    &["target", "inspect"],
+];
+
 #[track_caller]
 fn clean(what: &str, text: &str) {
     for canary in [VALUE, PASSWORD, STORE, TOKEN] {
@@ -80,38 +111,13 @@ fn values_and_secrets_are_said_nowhere() {
     // A large transaction, and one that the server refuses.
     sql.exec(&format!("insert into people select i, '{VALUE}' from generate_series(1000, 3000) i"));
     let _refused = sql.try_exec(&format!("insert into people values (1, '{VALUE}')"));
-    for path in [
-        "/metrics",
-        "/api/v1/status",
-        "/api/v1/config",
-        "/api/v1/tables",
-        "/api/v1/history",
-        "/",
-        "/healthz",
-        "/readyz",
-        "/openapi.json",
-    ] {
+    for path in PATHS {
         let (code, body) = ask(&scene, path).unwrap();
         assert!(code == 200 && !body.is_empty(), "{path}: {code}");
         clean(path, &body);
     }
-    for command in [
-        &["status"][..],
-        &["tables"],
-        &["lag"],
-        &["doctor"],
-        &["config", "show"],
-        &["config", "show", "-o", "json"],
-        &["config", "diff"],
-        &["checkpoint", "export"],
-        &["slot", "show"],
-        &["verify", "public.people"],
-        &["resync", "public.loud", "--yes"],
-        &["validate"],
-        &["setup", "--print"],
-        &["target", "inspect"],
-    ] {
-        let said = loud(&scene, &[command, &["-c", &config]].concat());
+    for command in COMMANDS {
+        let said = loud(&scene, &[*command, &["-c", &config]].concat());
         assert!(!said.trim().is_empty(), "{command:?} says nothing");
         clean(&command.join(" "), &said);
     }

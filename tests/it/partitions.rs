@@ -2,6 +2,7 @@
 //! hold, read back by three readers.
 
 use crate::harness::reader::Engine;
+use crate::harness::sql::Sql;
 use crate::harness::{LONG, Scene, deltalog, until};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -143,6 +144,11 @@ fn rows_find_their_partitions_in_every_way_of_writing() {
                 where n = 1 and _strandline_op <> 'd'";
     let replayed = scene.readers().sql(&log, None, last);
     assert_eq!(replayed, sql.rows("select count(*), sum(v) from logged"));
+    what_cannot_be(&mut scene, &mut sql);
+}
+
+/// Values and columns that no partition can have, and what is done about them.
+fn what_cannot_be(scene: &mut Scene, sql: &mut Sql) {
     // An empty text cannot be told from null: the table stops, the others go on.
     sql.exec("insert into orders values (5000, '2024-03-05', '', 1, 'x'); insert into exact values (5000, 1, 'x', 1)");
     scene.run(&["--until-caught-up"]).expect_code(3).expect_error("TG023");

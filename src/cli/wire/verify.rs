@@ -117,14 +117,14 @@ pub async fn verify(cfg: &Config, wanted: &BTreeSet<TableName>) -> Result<Vec<Ve
         return verify_by(cfg, wanted, sink, source, Watch::MySql).await;
     }
     let settings = pg_settings(cfg).await?;
-    let sql = Sql::connect(&settings.options).await?;
+    let sql = Box::new(Sql::connect(&settings.options).await?);
     let slot_name = settings.options.slot.clone();
     verify_by(cfg, wanted, sink, PgSource::new(settings), Watch::Postgres { sql, slot_name }).await
 }
 
 /// Who tells whether a process of the pipeline runs.
 enum Watch {
-    Postgres { sql: Sql, slot_name: String },
+    Postgres { sql: Box<Sql>, slot_name: String },
     MySql,
 }
 

@@ -1,9 +1,7 @@
 //! Copies beside the stream: what an operator asked for, new tables, and tables that changed in a way that
 //! cannot be followed in place; up to the table's return into the stream.
 
-use super::super::Copies;
 use super::super::copying::{Copied, Copying, Snapshotter};
-use super::super::desk::CopyGate;
 use super::super::recorder::Entry;
 use super::super::worker::Worker;
 use super::{COPY_LATER, Driver};
@@ -13,8 +11,8 @@ use crate::replication::Input;
 use crate::schema::{TableForm, TableId, TableName, TableSchema};
 use crate::sink::{OpenFor, Request, Sink, WriterLease};
 use crate::source::{ChangeStream, Source, SourceTable};
+use crate::telemetry::StatusBoard;
 use crate::telemetry::status::TableState;
-use crate::telemetry::{Metrics, StatusBoard};
 use std::sync::Arc;
 
 /// So often a table is copied by itself while nothing about it changes: another copy would not help.
@@ -140,16 +138,11 @@ impl<S: Source, K: Sink> Driver<S, K> {
         self.feed(Input::CopyStarted { table: id }).await?;
         let old = self.workers.remove(&id).map(Worker::close);
         self.forget(id);
-        let task = copy_beside(
-            Arc::clone(&self.source),
-            Arc::clone(&self.sink),
-            self.lease.clone(),
-            found,
-            self.options.copies,
-            self.board.clone(),
-            self.meters.metrics.clone(),
-            self.options.desk.gate.clone(),
-        );
+        let (metrics, gate) = (self.meters.metrics.clone(), self.options.desk.gate.clone());
+        let snapshotter =
+            Snapshotter::new(Arc::clone(&self.source), None, metrics, self.options.copies, gate);
+        let (sink, lease) = (Arc::clone(&self.sink), self.lease.clone());
+        let task = copy_beside(snapshotter, sink, lease, found, self.board.clone());
         self.copies.spawn(async move {
             // The old committer finishes first: the copy is planned on what it leaves.
             if let Some(old) = old {
@@ -241,18 +234,15 @@ impl<S: Source, K: Sink> Driver<S, K> {
 }
 
 async fn copy_beside<S: Source, K: Sink>(
-    source: Arc<S>,
+    mut snapshotter: Snapshotter<S>,
     sink: Arc<K>,
     lease: WriterLease,
     found: SourceTable,
-    copies: Copies,
     board: StatusBoard,
-    metrics: Metrics,
-    gate: CopyGate,
 ) -> Result<Copied<K::Table>> {
     let schema = found.schema;
     let (table, record) = sink.open_table(&lease, Arc::clone(&schema), OpenFor::Replace, None).await?;
     let copying =
         Copying { schema, table, record, estimate: found.estimated_rows, chunks: Chunks::default() };
-    Snapshotter::new(source, None, metrics, copies, gate).copy::<K>(copying, (true, true), &board).await
+    snapshotter.copy::<K>(copying, (true, true), &board).await
 }

@@ -275,30 +275,39 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 }
                 burst = self.stream.next(BURST), if may_read => Next::Burst(burst),
             };
-            match next {
-                Next::Burst(Ok(burst)) => self.burst(burst).await?,
-                Next::Burst(Err(error)) => self.mend(error).await?,
-                Next::Table(event) => self.table_event(event).await?,
-                Next::Record(event) => self.record_event(event).await?,
-                Next::Tick => {
-                    self.wake = None;
-                    self.feed(Input::Tick).await?;
-                }
-                Next::Poll => {
-                    self.poll()?;
-                    self.begin_wanted().await?;
-                }
-                Next::Beat => self.heartbeat(),
-                Next::Stop => {
-                    deadline = Some(Instant::now() + STOP_WITHIN);
-                    self.board.set_phase(PipelineState::Stopping);
-                    self.feed(Input::StopRequested).await?;
-                }
+            if matches!(next, Next::Stop) {
+                deadline = Some(Instant::now() + STOP_WITHIN);
             }
+            self.happened(next).await?;
             self.admit().await?;
             self.show(false);
         }
         Ok(())
+    }
+
+    async fn happened(&mut self, next: Next) -> Result<()> {
+        match next {
+            Next::Burst(Ok(burst)) => self.burst(burst).await,
+            Next::Burst(Err(error)) => self.mend(error).await,
+            Next::Table(event) => self.table_event(event).await,
+            Next::Record(event) => self.record_event(event).await,
+            Next::Tick => {
+                self.wake = None;
+                self.feed(Input::Tick).await
+            }
+            Next::Poll => {
+                self.poll()?;
+                self.begin_wanted().await
+            }
+            Next::Beat => {
+                self.heartbeat();
+                Ok(())
+            }
+            Next::Stop => {
+                self.board.set_phase(PipelineState::Stopping);
+                self.feed(Input::StopRequested).await
+            }
+        }
     }
 
     fn now(&self) -> Millis {

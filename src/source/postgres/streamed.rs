@@ -378,7 +378,7 @@ impl Survivors {
 
 /// A piece of a transaction that is applied.
 enum Piece {
-    Held(TableId, Part),
+    Held(TableId, Box<Part>),
     Spilled(TableId, Slice),
 }
 
@@ -679,7 +679,7 @@ impl StreamedTxn {
                 failed.push((id, fault.error));
                 continue;
             }
-            pieces.extend(rows.parts.into_iter().map(|part| Piece::Held(id, part)));
+            pieces.extend(rows.parts.into_iter().map(|part| Piece::Held(id, Box::new(part))));
             schemas.insert(id, rows.schema);
         }
         self.slices.retain(|(id, _)| schemas.contains_key(id));
