@@ -281,6 +281,7 @@ impl Source for PgSource {
                 codes::PG040,
                 format!("replication slot \"{}\" went away while it was taken", options.slot),
             )
+            .with_try("find out who dropped it; then: strandline resync TABLE --yes makes it anew and copies every table")
         })?;
         let point = slot::identify(options).await?;
         Ok(HeldStream {
