@@ -77,59 +77,14 @@ pub(super) async fn commit_copy(
     parts: Vec<CopyPart>,
     base: Base,
 ) -> Result<CommitOutcome> {
-    let mut finished = Vec::new();
-    for part in parts {
-        finished.extend(part_files(part)?);
-    }
-    core.files.sync_names()?;
-    core.pending = None;
-    loop {
-        let interval = Interval { from: start_of(core.position), to: position };
-        let planned = Planned { version: core.version, epoch: core.epoch, interval };
-        let now = now_ms();
-        let mut state = TableState::new(&core.state.pipeline, &core.schema, &core.form);
-        state.first_live_version = Some(core.version + 1);
-        state.complete = base == Base::Copied;
-        state.copied_at = position.to_stored();
-        // Names that are no longer used stay: what stands under them is void, and must be known to be.
-        state.marks = core.state.marks.clone();
-        state.marks.extend(
-            core.next_marks
-                .iter()
-                .flat_map(|m| m.0.keys())
-                .filter(|n| !core.state.marks.contains(n))
-                .cloned(),
-        );
-        let metadata = table::metadata_for(&core.schema, &state, Some(&core.metadata), &core.form, now)?;
-        let mut actions = core.head("OVERWRITE", planned, now)?;
-        actions.extend(cdc::of_copy(core, &finished).await?);
-        let wanted = table::protocol_for(&core.schema, core.form.mode, &metadata.configuration);
-        let protocol = wider(&core.protocol, &wanted);
-        if protocol != core.protocol {
-            actions.push(Action::Protocol(protocol.clone()));
-        }
-        actions.push(Action::MetaData(metadata.clone()));
-        actions.extend(core.live_files().map(|(_, file)| Action::Remove(file.remove(now, true))));
-        let files: Vec<DataFile> = finished
-            .iter()
-            .map(|f| DataFile { add: added(f, now), rows: f.rows, deleted: Some(RoaringBitmap::new()) })
-            .collect();
-        actions.extend(files.iter().map(|f| Action::Add(f.add.clone())));
-        match core.put(planned, log::encode(&actions)?.into()).await? {
-            PutEnd::Landed => {
-                core.slots.replace(files);
-                (core.state, core.metadata, core.protocol) = (state, metadata, protocol);
-                core.advance(position);
-                return Ok(CommitOutcome::Committed { version: core.version });
-            }
-            PutEnd::Fenced { by } => return Ok(CommitOutcome::Fenced { by }),
-            PutEnd::PlanAgain => {
-                if let Some(by) = core.reload().await? {
-                    return Ok(CommitOutcome::Fenced { by });
-                }
-            }
-        }
-    }
+    let commit = CopyCommit { operation: "OVERWRITE", position, replaces: true };
+    commit
+        .run(core, parts, |core| TableState {
+            first_live_version: Some(core.version + 1),
+            complete: base == Base::Copied,
+            ..anew(core)
+        })
+        .await
 }
 
 /// Adds a chunk of a copy, in one commit with what is copied now. The first one replaces the table's content.
@@ -143,62 +98,93 @@ pub(super) async fn commit_chunk(
     is_first: bool,
     parts: Vec<CopyPart>,
 ) -> Result<CommitOutcome> {
-    let mut finished = Vec::new();
-    for part in parts {
-        finished.extend(part_files(part)?);
-    }
-    core.files.sync_names()?;
-    core.pending = None;
     let position = chunks.oldest().unwrap_or_default();
-    loop {
-        let interval = Interval { from: start_of(core.position), to: position };
-        let planned = Planned { version: core.version, epoch: core.epoch, interval };
-        let now = now_ms();
-        let mut state = match is_first {
-            true => TableState::new(&core.state.pipeline, &core.schema, &core.form),
-            false => core.state.clone(),
-        };
-        let is_live = chunks.is_whole() && !chunks.is_mixed();
-        state.first_live_version = is_live.then_some(core.version + 1);
-        state.copied = if is_live { Chunks::default() } else { chunks.clone() };
-        state.complete = chunks.is_whole();
-        state.copied_at = position.to_stored();
-        let metadata = table::metadata_for(&core.schema, &state, Some(&core.metadata), &core.form, now)?;
-        let mut actions = core.head("COPY CHUNK", planned, now)?;
-        if is_first {
-            actions.extend(cdc::of_copy(core, &finished).await?);
+    let is_live = chunks.is_whole() && !chunks.is_mixed();
+    let commit = CopyCommit { operation: "COPY CHUNK", position, replaces: is_first };
+    commit
+        .run(core, parts, |core| TableState {
+            first_live_version: is_live.then_some(core.version + 1),
+            copied: if is_live { Chunks::default() } else { chunks.clone() },
+            complete: chunks.is_whole(),
+            ..if is_first { anew(core) } else { core.state.clone() }
+        })
+        .await
+}
+
+/// The state of a table whose content is replaced. Names of marks that are no longer used stay: what stands under
+/// them is void, and must be known to be.
+fn anew(core: &Core) -> TableState {
+    let mut state = TableState::new(&core.state.pipeline, &core.schema, &core.form);
+    state.marks = core.state.marks.clone();
+    let used = core.next_marks.iter().flat_map(|marks| marks.0.keys());
+    state.marks.extend(used.filter(|name| !core.state.marks.contains(name)).cloned());
+    state
+}
+
+/// A commit of copied files.
+struct CopyCommit {
+    operation: &'static str,
+    position: CommitLsn,
+    /// What the table held goes.
+    replaces: bool,
+}
+
+impl CopyCommit {
+    /// Commits the parts; `state` says the table's state at each attempt, but for where it was copied.
+    async fn run(
+        self,
+        core: &mut Core,
+        parts: Vec<CopyPart>,
+        state: impl Fn(&Core) -> TableState,
+    ) -> Result<CommitOutcome> {
+        let mut finished = Vec::new();
+        for part in parts {
+            finished.extend(part_files(part)?);
         }
-        let wanted = table::protocol_for(&core.schema, core.form.mode, &metadata.configuration);
-        let protocol = wider(&core.protocol, &wanted);
-        if protocol != core.protocol {
-            actions.push(Action::Protocol(protocol.clone()));
-        }
-        actions.push(Action::MetaData(metadata.clone()));
-        if is_first {
-            actions.extend(core.live_files().map(|(_, file)| Action::Remove(file.remove(now, true))));
-        }
-        let files: Vec<DataFile> = finished
-            .iter()
-            .map(|f| DataFile { add: added(f, now), rows: f.rows, deleted: Some(RoaringBitmap::new()) })
-            .collect();
-        actions.extend(files.iter().map(|f| Action::Add(f.add.clone())));
-        match core.put(planned, log::encode(&actions)?.into()).await? {
-            PutEnd::Landed => {
-                if is_first {
-                    core.slots.replace(files);
-                } else {
-                    for file in files {
-                        core.slots.push(Some(file));
-                    }
-                }
-                (core.state, core.metadata, core.protocol) = (state, metadata, protocol);
-                core.advance(position);
-                return Ok(CommitOutcome::Committed { version: core.version });
+        core.files.sync_names()?;
+        core.pending = None;
+        loop {
+            let interval = Interval { from: start_of(core.position), to: self.position };
+            let planned = Planned { version: core.version, epoch: core.epoch, interval };
+            let now = now_ms();
+            let state = TableState { copied_at: self.position.to_stored(), ..state(core) };
+            let metadata = table::metadata_for(&core.schema, &state, Some(&core.metadata), &core.form, now)?;
+            let mut actions = core.head(self.operation, planned, now)?;
+            if self.replaces {
+                actions.extend(cdc::of_copy(core, &finished).await?);
             }
-            PutEnd::Fenced { by } => return Ok(CommitOutcome::Fenced { by }),
-            PutEnd::PlanAgain => {
-                if let Some(by) = core.reload().await? {
-                    return Ok(CommitOutcome::Fenced { by });
+            let wanted = table::protocol_for(&core.schema, core.form.mode, &metadata.configuration);
+            let protocol = wider(&core.protocol, &wanted);
+            if protocol != core.protocol {
+                actions.push(Action::Protocol(protocol.clone()));
+            }
+            actions.push(Action::MetaData(metadata.clone()));
+            if self.replaces {
+                actions.extend(core.live_files().map(|(_, file)| Action::Remove(file.remove(now, true))));
+            }
+            let files: Vec<DataFile> = finished
+                .iter()
+                .map(|f| DataFile { add: added(f, now), rows: f.rows, deleted: Some(RoaringBitmap::new()) })
+                .collect();
+            actions.extend(files.iter().map(|f| Action::Add(f.add.clone())));
+            match core.put(planned, log::encode(&actions)?.into()).await? {
+                PutEnd::Landed => {
+                    if self.replaces {
+                        core.slots.replace(files);
+                    } else {
+                        for file in files {
+                            core.slots.push(Some(file));
+                        }
+                    }
+                    (core.state, core.metadata, core.protocol) = (state, metadata, protocol);
+                    core.advance(self.position);
+                    return Ok(CommitOutcome::Committed { version: core.version });
+                }
+                PutEnd::Fenced { by } => return Ok(CommitOutcome::Fenced { by }),
+                PutEnd::PlanAgain => {
+                    if let Some(by) = core.reload().await? {
+                        return Ok(CommitOutcome::Fenced { by });
+                    }
                 }
             }
         }
