@@ -103,21 +103,10 @@ impl DeltaSink {
     /// # Errors
     /// `CF003` for a URI that is none.
     pub fn open(uri: &str, pipeline: &str, options: &StoreOptions) -> Result<Self> {
-        Ok(DeltaSink {
-            storage: Storage::open(uri, options)?,
-            pipeline: pipeline.to_owned(),
-            control: Mutex::new(None),
-            cache: None,
-            budget: index::Budget::default(),
-            choices: WriteChoices::default(),
-            on_foreign_change: OnForeignChange::default(),
-            maintenance: Maintenance::default(),
-            compactions: Arc::new(Semaphore::new(1)),
-        })
+        Ok(DeltaSink::over(Storage::open(uri, options)?, pipeline))
     }
 
-    /// On a store of a test.
-    #[cfg(test)]
+    /// On a store that is open.
     fn over(storage: Storage, pipeline: &str) -> Self {
         DeltaSink {
             storage,
