@@ -143,12 +143,7 @@ fn show_cut(output: Output, cut: &Cut, located: &[(TableName, String)]) {
     for table in cut.tables.values() {
         let (name, version) = (&table.name, table.version);
         let place = uri(name);
-        out(&format!(
-            "create schema if not exists {};\ncreate or replace view {} as select * from delta_scan({}, version = {version});",
-            quoted(&name.schema),
-            both(name),
-            literal(&place),
-        ));
+        out(&duckdb_view(name, &format!("{}, version = {version}", literal(&place))));
         out(&format!("-- Spark: select * from delta.`{place}` version as of {version}"));
     }
 }
@@ -156,12 +151,7 @@ fn show_cut(output: Output, cut: &Cut, located: &[(TableName, String)]) {
 fn register(system: System, name: &TableName, uri: &str) -> String {
     let (schema, table) = (&name.schema, &name.table);
     match system {
-        System::DuckDb => format!(
-            "create schema if not exists {};\ncreate or replace view {} as select * from delta_scan({});",
-            quoted(schema),
-            both(name),
-            literal(uri)
-        ),
+        System::DuckDb => duckdb_view(name, &literal(uri)),
         System::Spark => format!(
             "CREATE SCHEMA IF NOT EXISTS `{0}`;\nCREATE TABLE IF NOT EXISTS `{0}`.`{1}` USING DELTA LOCATION {2};",
             schema.replace('`', "``"),
@@ -181,6 +171,15 @@ fn register(system: System, name: &TableName, uri: &str) -> String {
             literal(&format!("{uri}/"))
         ),
     }
+}
+
+/// A view of what `delta_scan` gives.
+fn duckdb_view(name: &TableName, scanned: &str) -> String {
+    format!(
+        "create schema if not exists {};\ncreate or replace view {} as select * from delta_scan({scanned});",
+        quoted(&name.schema),
+        both(name),
+    )
 }
 
 fn quoted(name: &str) -> String {
