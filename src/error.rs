@@ -268,6 +268,15 @@ impl Error {
         self.0.try_next.as_deref()
     }
 
+    /// The same for somebody else to be told: code, the chain of causes as the message, advice.
+    pub fn retold(&self) -> Error {
+        let copy = Error::new(self.code(), self.cause_line());
+        match self.advice() {
+            Some(advice) => copy.with_try(advice),
+            None => copy,
+        }
+    }
+
     /// The whole chain of causes in one line, without code and advice.
     pub fn cause_line(&self) -> String {
         let mut line = self.0.message.clone();

@@ -421,11 +421,16 @@ pub async fn resync(cfg: Config, tables: Vec<String>) -> Result<()> {
         let sink = DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?;
         tracing::info!(backend = pid, "a process of this pipeline runs: it is asked to copy");
         let catalog = catalog::load(&sql, &settings.selection, &settings.policies).await?;
-        check_known(&catalog, &names)?;
-        if ask(&sink, &sql, &settings.options.slot, &names).await? {
+        PgSource::CODES.check_names(
+            &names,
+            |name| catalog.tables.iter().any(|t| t.name() == name),
+            |name| catalog.rejected.iter().find(|r| r.name == *name).map(|r| &r.error),
+        )?;
+        let slot = &settings.options.slot;
+        let is_there = async || Ok(slot::inspect(&sql, slot).await?.is_some_and(|s| s.active_pid.is_some()));
+        if ask(&sink, &names, is_there).await? {
             return Ok(());
         }
-        tracing::info!("the process has ended meanwhile: the copy is made here");
     }
     resync_here(cfg, names).await
 }
@@ -441,26 +446,13 @@ async fn resync_here(cfg: Config, names: BTreeSet<TableName>) -> Result<()> {
     start(cfg, options, board, metrics, stop).await
 }
 
-fn check_known(catalog: &catalog::Catalog, names: &BTreeSet<TableName>) -> Result<()> {
-    for name in names {
-        if let Some(rejected) = catalog.rejected.iter().find(|r| r.name == *name) {
-            let error = Error::new(rejected.error.code(), rejected.error.cause_line());
-            return Err(match rejected.error.advice() {
-                Some(advice) => error.with_try(advice),
-                None => error,
-            });
-        }
-        if !catalog.tables.iter().any(|t| t.name() == name) {
-            return Err(Error::new(codes::PG009, format!("the source has no table \"{name}\" to replicate"))
-                .with_try("check the name, and tables.include in the configuration"));
-        }
-    }
-    Ok(())
-}
-
 /// Puts requests into the control table and waits until they are answered. False: the process that was
 /// asked has gone.
-async fn ask(sink: &DeltaSink, sql: &Sql, slot_name: &str, names: &BTreeSet<TableName>) -> Result<bool> {
+async fn ask(
+    sink: &DeltaSink,
+    names: &BTreeSet<TableName>,
+    mut is_there: impl AsyncFnMut() -> Result<bool>,
+) -> Result<bool> {
     let mut waiting = BTreeSet::new();
     for name in names {
         let id = uuid::Uuid::new_v4().simple().to_string();
@@ -472,8 +464,8 @@ async fn ask(sink: &DeltaSink, sql: &Sql, slot_name: &str, names: &BTreeSet<Tabl
         if !record.requests.iter().any(|request| waiting.contains(&request.id)) {
             return answered(&record, names).map(|()| true);
         }
-        let slot = slot::inspect(sql, slot_name).await?;
-        if slot.and_then(|slot| slot.active_pid).is_none() {
+        if !is_there().await? {
+            tracing::info!("the process has ended meanwhile: the copy is made here");
             return Ok(false);
         }
         tokio::time::sleep(POLL).await;

@@ -127,7 +127,7 @@ impl<S: Source, K: Sink> Session<S, K> {
         self.show_source(&view);
         self.check_names(&view)?;
         if let ([], [refused, ..]) = (&view.tables[..], &view.refused[..]) {
-            return Err(again(&refused.error));
+            return Err(refused.error.retold());
         }
         let replaced = goal.replace_all;
         let (fresh, view) = self.make_slot(view, replaced).await?;
@@ -250,18 +250,11 @@ impl<S: Source, K: Sink> Session<S, K> {
 
     /// Every table that is to be copied again must be there.
     fn check_names(&self, view: &SourceView) -> Result<()> {
-        let is_known = |name: &TableName| view.tables.iter().any(|t| t.schema.name == *name);
-        match self.options.resync.iter().find(|name| !is_known(name)) {
-            None => Ok(()),
-            Some(name) => match view.refused.iter().find(|refused| refused.name == *name) {
-                Some(refused) => Err(again(&refused.error)),
-                None => Err(Error::new(
-                    S::CODES.no_table,
-                    format!("the source has no table \"{name}\" to replicate"),
-                )
-                .with_try("check the name, and tables.include in the configuration")),
-            },
-        }
+        S::CODES.check_names(
+            &self.options.resync,
+            |name| view.tables.iter().any(|t| t.schema.name == *name),
+            |name| view.refused.iter().find(|refused| refused.name == *name).map(|refused| &refused.error),
+        )
     }
 
     fn show_source(&self, view: &SourceView) {
@@ -571,16 +564,7 @@ fn standing_aside<T>(
     all.chain(refused).filter(|(id, _)| !live.contains_key(id)).collect()
 }
 
-/// The same error, for a second reader.
-fn again(error: &Error) -> Error {
-    let copy = Error::new(error.code(), error.cause_line());
-    match error.advice() {
-        Some(advice) => copy.with_try(advice),
-        None => copy,
-    }
-}
-
-/// The same, for a source that keeps no place for us.
+/// What tables and record hold, for a source that keeps no place for us.
 fn bookmark<T>(record: &PipelineRecord, live: &BTreeMap<TableId, LiveTable<T>>, held: &Held) -> Bookmark {
     let cut = record.cut.as_ref();
     let of_cut = cut.map(|cut| cut.marks.clone()).unwrap_or_default();

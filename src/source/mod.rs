@@ -336,6 +336,29 @@ pub struct SourceCodes {
 }
 
 impl SourceCodes {
+    /// That each of these tables can be replicated: it is `known`, or `refused` says why it cannot.
+    ///
+    /// # Errors
+    /// The table's own, or that there is none of this name.
+    pub fn check_names<'a>(
+        self,
+        names: &BTreeSet<TableName>,
+        known: impl Fn(&TableName) -> bool,
+        refused: impl Fn(&TableName) -> Option<&'a Error>,
+    ) -> Result<()> {
+        match names.iter().find(|name| !known(name)) {
+            None => Ok(()),
+            Some(name) => Err(refused(name).map_or_else(|| self.no_table_named(name), Error::retold)),
+        }
+    }
+
+    fn no_table_named(self, name: &TableName) -> Error {
+        Error::new(self.no_table, format!("the source has no table \"{name}\" to replicate"))
+            .with_try("check the name, and tables.include in the configuration")
+    }
+}
+
+impl SourceCodes {
     /// What a target found, which names PostgreSQL's codes, as a code of this source.
     pub fn own(&self, code: Code) -> Code {
         const FOUND: [Code; 3] = [codes::PG022, codes::PG021, codes::PG023];

@@ -1,13 +1,13 @@
 //! MySQL and MariaDB, as the configuration names them.
 
-use super::{CONNECT_TIMEOUT, answered};
+use super::CONNECT_TIMEOUT;
 use crate::binlog::{Policies, WideDecimal, ZeroDates};
 use crate::config::{self as model, Config};
 use crate::error::finding::Finding;
 use crate::error::{Error, Result, codes};
 use crate::schema::TableName;
 use crate::sink::delta::DeltaSink;
-use crate::sink::{Request, Sink};
+use crate::source::Source;
 use crate::source::mysql::adapter::{MySettings, MySource};
 use crate::source::mysql::catalog::{self, Known, View};
 use crate::source::mysql::doctor::{self, Examined, Recorded};
@@ -18,9 +18,6 @@ use crate::source::mysql::sql::Sql;
 use crate::source::pattern::Selection;
 use crate::telemetry::status::{OfflineStatus, PositionText};
 use std::collections::BTreeSet;
-use std::time::Duration;
-
-const POLL: Duration = Duration::from_millis(200);
 
 /// The source.
 pub(super) async fn source(cfg: &Config) -> Result<MySource> {
@@ -164,40 +161,18 @@ pub(super) async fn is_answered(cfg: &Config, names: &BTreeSet<TableName>) -> Re
     let settings = options(cfg).await?;
     let mut sql = Sql::connect(&settings).await?;
     let found = catalog::load(&mut sql, &selection(cfg)?, view(cfg), Known::default()).await?;
-    for name in names {
-        if let Some((_, _, error)) = found.refused.iter().find(|(_, refused, _)| refused == name) {
-            return Err(
-                Error::new(error.code(), error.cause_line()).with_try(error.advice().unwrap_or_default())
-            );
-        }
-        if !found.tables.iter().any(|t| t.schema.name == *name) {
-            return Err(Error::new(codes::MY010, format!("the source has no table \"{name}\" to replicate"))
-                .with_try("check the name, and tables.include in the configuration"));
-        }
-    }
+    MySource::CODES.check_names(
+        names,
+        |name| found.tables.iter().any(|t| t.schema.name == *name),
+        |name| found.refused.iter().find(|(_, refused, _)| refused == name).map(|(_, _, error)| error),
+    )?;
     let holder = Lock::holder(&mut sql, &cfg.name).await?;
     let (Some(connection), model::SinkTarget::Delta { uri }) = (holder, &cfg.sink.target) else {
         return Ok(false);
     };
     tracing::info!(connection, "a process of this pipeline runs: it is asked to copy");
     let sink = DeltaSink::open(uri.as_str(), &cfg.name, &super::store_options(cfg))?;
-    let mut waiting = BTreeSet::new();
-    for name in names {
-        let id = uuid::Uuid::new_v4().simple().to_string();
-        sink.request(&Request { id: id.clone(), table: name.clone() }).await?;
-        waiting.insert(id);
-    }
-    loop {
-        let record = sink.peek().await?.unwrap_or_default();
-        if !record.requests.iter().any(|request| waiting.contains(&request.id)) {
-            return answered(&record, names).map(|()| true);
-        }
-        if Lock::holder(&mut sql, &cfg.name).await?.is_none() {
-            tracing::info!("the process has ended meanwhile: the copy is made here");
-            return Ok(false);
-        }
-        tokio::time::sleep(POLL).await;
-    }
+    super::ask(&sink, names, async || Ok(Lock::holder(&mut sql, &cfg.name).await?.is_some())).await
 }
 
 /// The binary log, for people.

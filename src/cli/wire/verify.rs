@@ -13,7 +13,7 @@
 //!
 //! A death at any point leaves nothing: the snapshot goes with its connection, and only `--repair` writes, as `resync` does.
 
-use super::{DeltaSink, Result, pg_settings};
+use super::{DeltaSink, POLL, Result, pg_settings};
 use crate::cli::RunOptions;
 use crate::config::{Config, SourceKind};
 use crate::error::{Error, codes};
@@ -39,7 +39,6 @@ const LISTED: usize = 100;
 const ROUNDS: u32 = 6;
 /// A running process must commit a cut beyond a position within this.
 const CUT_PATIENCE: Duration = Duration::from_secs(300);
-const POLL: Duration = Duration::from_millis(200);
 
 /// A row that is not what the source has.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
