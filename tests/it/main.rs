@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 #![expect(clippy::print_stdout, reason = "seeds and counts are shown")]
 
+mod alerts;
 mod bad_input;
 mod bank;
 mod canary;
@@ -43,6 +44,7 @@ mod object_store;
 mod odd;
 mod operate;
 mod optimize;
+mod package;
 mod page;
 mod partitions;
 mod pg_cases;
