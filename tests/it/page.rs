@@ -110,6 +110,9 @@ fn the_buttons_of_the_page_do_what_they_say() {
 
     // Somebody who looks at a page of a process that died must see it.
     running.kill9();
+    browser.shows(&["NOT REACHED", "has not answered for"]);
+    assert!(!browser.text().contains("Nothing needs attention"), "{}", browser.text());
+    browser.eval("draw(status)");
     browser.shows(&["NOT REACHED"]);
     browser.picture(&picture("dead"));
 }
