@@ -35,7 +35,11 @@ fn what_another_replication_brought_is_left_out() {
         until(LONG, "the row comes", || sql.value("select count(*) from t") == "3");
         scene.drain();
         let place = scene.dir().join(lake).join("public/t");
-        let rows = scene.readers().sql(&place, None, "select string_agg(cast(id as varchar), ',' order by id) from t");
+        let rows = scene.readers().sql(
+            &place,
+            None,
+            "select string_agg(cast(id as varchar), ',' order by id) from t",
+        );
         assert_eq!(rows[0][0].as_deref(), Some(expected), "origin {lake}");
     }
     sql.exec("alter subscription back disable; alter subscription back set (slot_name = none); drop subscription back");
