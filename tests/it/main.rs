@@ -44,6 +44,7 @@ mod object_store;
 mod odd;
 mod operate;
 mod optimize;
+mod origin;
 mod page;
 mod partitions;
 mod pg_cases;
