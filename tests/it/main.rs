@@ -36,6 +36,7 @@ mod mysql_images;
 mod mysql_kill;
 mod mysql_large;
 mod mysql_loss;
+mod mysql_resume;
 mod mysql_selftest;
 mod mysql_types;
 mod mysql_workload;
