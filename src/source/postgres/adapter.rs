@@ -15,6 +15,7 @@ use super::snapshot::{CopyJob, CopyProgress, CopySink, copy_table};
 use super::spill::Spill;
 use super::sql::{Sql, field};
 use super::stream::{OriginFilter, PgStream, StreamStart};
+use super::stumble::Stumbles;
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, ChunkKey, CopyPart, CopyWriter, KeyRange, SnapshotPoint, Txn};
 use crate::pgoutput::Policies;
@@ -70,6 +71,7 @@ pub struct PgSource {
     /// The server could not send a value in binary form: so for good, since a table that is published and not
     /// ours can have such a column.
     text_forced: Arc<AtomicBool>,
+    stumbles: Arc<Stumbles>,
     /// How often in a row a stream ended because the server said nothing.
     silences: Arc<AtomicU32>,
     /// Codes of warnings that were given.
@@ -86,6 +88,7 @@ impl PgSource {
             cuts: Arc::default(),
             text_stream: Arc::default(),
             text_forced: Arc::default(),
+            stumbles: Arc::default(),
             silences: Arc::default(),
             told: Mutex::default(),
         }
@@ -290,7 +293,7 @@ impl Source for PgSource {
             guard: None,
             acknowledged,
             patience: SLOT_PATIENCE,
-            streaming: true,
+            streaming: !self.stumbles.wants_whole(),
             spill: self.settings.spill.clone(),
             origin: self.settings.origin,
         };
@@ -313,6 +316,7 @@ impl Source for PgSource {
                 is_text,
                 text_stream: Arc::clone(&self.text_stream),
                 text_forced: Arc::clone(&self.text_forced),
+                stumbles: Arc::clone(&self.stumbles),
                 silences: Arc::clone(&self.silences),
             },
             slot,
@@ -372,6 +376,7 @@ pub struct PgChanges {
     /// It should be: a table may be made while it runs.
     text_stream: Arc<AtomicBool>,
     text_forced: Arc<AtomicBool>,
+    stumbles: Arc<Stumbles>,
     silences: Arc<AtomicU32>,
 }
 
@@ -409,7 +414,7 @@ impl ChangeStream for PgChanges {
                 if stream.was_silent() {
                     self.silences.fetch_add(1, Ordering::Relaxed);
                 }
-                return Err(error);
+                return Err(self.stumbles.judge(error));
             }
             Ok(burst) => burst,
         };
