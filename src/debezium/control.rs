@@ -289,6 +289,7 @@ impl WriteWith<()> for Message<'_> {
             end: Lsn::ZERO,
             source_us: message.time + EPOCH,
             now_ns,
+            origin: None,
         };
         out.begin_struct();
         out.field(b"\"op\":", 0);

@@ -13,7 +13,7 @@ use super::record::{Entry, KeyHeader, Place, Records, SharedHeaders};
 use super::topic::{adjusted_schema_name, routed, table_topic};
 use super::value::Trouble;
 use crate::error::{Code, Error, Result, codes};
-use crate::event::{ChangeBatch, Op, SnapshotPoint, Txn};
+use crate::event::{ChangeBatch, Op, OriginRun, SnapshotPoint, Txn};
 use crate::position::{CommitLsn, Lsn};
 use crate::schema::TableSchema;
 use std::ops::{Deref, DerefMut, Range};
@@ -78,7 +78,7 @@ pub struct Occasion {
 
 /// One change, as its event shows it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Change {
+pub(super) struct Change<'a> {
     pub(super) row: usize,
     pub(super) op: Op,
     pub(super) marker: Marker,
@@ -92,6 +92,8 @@ pub(super) struct Change {
     /// Microseconds since 1970.
     pub(super) source_us: i64,
     pub(super) now_ns: i64,
+    /// Of a binary log: its event, and which row of it.
+    pub(super) origin: Option<(&'a OriginRun, u32)>,
 }
 
 /// Microseconds from 1970 to 2000.
@@ -365,6 +367,12 @@ impl Encoder {
                 txn = Some((run.txn, run.end));
             }
             let change = change_of(batch, row, op, txn, occasion)?;
+            if change.origin.is_none() && self.options.connector != Connector::Postgresql {
+                return Err(Error::new(
+                    codes::RT001,
+                    "a row that does not say where in the binary log it was",
+                ));
+            }
             let old = before.as_ref().and_then(|(rows, index)| {
                 let at = *index.get(row)?;
                 (at != crate::event::Before::NONE).then_some((rows, at as usize))
@@ -376,7 +384,7 @@ impl Encoder {
 
     fn encode_row(
         &self,
-        change: &Change,
+        change: &Change<'_>,
         old: RowOf<'_>,
         after: &Rows<'_>,
         out: &mut Target<'_>,
@@ -408,7 +416,7 @@ impl Encoder {
     /// A row got another key: it is deleted under the old one and created under the new one.
     fn key_change(
         &self,
-        change: &Change,
+        change: &Change<'_>,
         (old_key, old): (&Key, (&Rows<'_>, usize)),
         (key, new): (&Key, RowOf<'_>),
         out: &mut Target<'_>,
@@ -421,7 +429,7 @@ impl Encoder {
 
     fn delete(
         &self,
-        change: &Change,
+        change: &Change<'_>,
         key: Option<&Key>,
         header: KeyHeader,
         old: RowOf<'_>,
@@ -462,7 +470,7 @@ impl Encoder {
     /// One record with a value.
     fn event(
         &self,
-        change: &Change,
+        change: &Change<'_>,
         op: Op,
         key: Option<&Key>,
         key_header: KeyHeader,
@@ -476,7 +484,7 @@ impl Encoder {
         let parts = Parts { op, before, after, change, row: &self.row };
         let Target { records, common } = out;
         let hole = match (&self.outs, &self.form) {
-            (Outs::Json(json), Form::Envelope(envelope)) => {
+            (Outs::Json(json), Form::Envelope(envelope)) if change.origin.is_none() => {
                 records.bytes.extend_from_slice(&self.value_frame.open);
                 let hole = envelope.write_json(&parts, json, common, &mut records.bytes)?;
                 records.bytes.extend_from_slice(&self.value_frame.close);
@@ -552,7 +560,7 @@ impl Encoder {
         Ok(start..out.bytes.len())
     }
 
-    fn own_headers(&self, change: &Change, op: Op, out: &mut Target<'_>) -> Range<usize> {
+    fn own_headers(&self, change: &Change<'_>, op: Op, out: &mut Target<'_>) -> Range<usize> {
         let start = out.bytes.len();
         if let Form::Flat(flat) = &self.form {
             flat.write_headers(change, op, &mut out.bytes);
@@ -579,7 +587,7 @@ impl Encoder {
     }
 }
 
-fn entry(change: &Change, op: Op, own_headers: Range<usize>) -> Entry {
+fn entry(change: &Change<'_>, op: Op, own_headers: Range<usize>) -> Entry {
     Entry {
         // A batch has fewer rows than that.
         row: u32::try_from(change.row).unwrap_or(u32::MAX),
@@ -601,14 +609,16 @@ fn entry(change: &Change, op: Op, own_headers: Range<usize>) -> Entry {
     }
 }
 
-fn change_of(
-    batch: &ChangeBatch,
+fn change_of<'a>(
+    batch: &'a ChangeBatch,
     row: usize,
     op: Op,
     txn: Option<(Txn, Option<CommitLsn>)>,
     occasion: &Occasion,
-) -> Result<Change> {
+) -> Result<Change<'a>> {
     let now_ns = occasion.now_ns;
+    let origin = batch.origin_of(row);
+    let first_made = origin.map(|(run, _)| run.time);
     if let Some(snapshot) = occasion.snapshot {
         let marker = match row {
             row if row + 1 == batch.len() => snapshot.last,
@@ -625,8 +635,9 @@ fn change_of(
             ordinal: 0,
             commit_start: Lsn::ZERO,
             end: Lsn::ZERO,
-            source_us: snapshot.point.time.map_or(now_ns / 1000, |time| time + EPOCH),
+            source_us: first_made.or(snapshot.point.time.map(|time| time + EPOCH)).unwrap_or(now_ns / 1000),
             now_ns,
+            origin,
         });
     }
     let (txn, end) = txn.ok_or_else(|| Error::new(codes::RT001, "a streamed row without its transaction"))?;
@@ -640,8 +651,9 @@ fn change_of(
         ordinal: batch.ordinals.get(row).copied().unwrap_or(0),
         commit_start: txn.commit_start,
         end: end.map_or(txn.commit_start, CommitLsn::lsn),
-        source_us: txn.commit_time + EPOCH,
+        source_us: first_made.unwrap_or(txn.commit_time + EPOCH),
         now_ns,
+        origin,
     })
 }
 

@@ -22,10 +22,10 @@ pub(super) enum Mode {
 pub(super) struct Case {
     pub(super) name: String,
     pub(super) major: u32,
-    setup: String,
-    workload: String,
+    pub(super) setup: String,
+    pub(super) workload: String,
     options: Vec<(String, String)>,
-    bare: Vec<Event>,
+    pub(super) bare: Vec<Event>,
     with_schema: Vec<Event>,
     path: PathBuf,
 }
@@ -41,8 +41,8 @@ pub(super) struct Event {
 
 /// What our runs wrote.
 pub(super) struct Found {
-    bare: Result<Vec<Event>, String>,
-    with_schema: Result<Vec<Event>, String>,
+    pub(super) bare: Result<Vec<Event>, String>,
+    pub(super) with_schema: Result<Vec<Event>, String>,
 }
 
 impl Case {
@@ -153,7 +153,13 @@ impl Case {
         scene.write_text(&format!("{name}.yaml"), &text)
     }
 
-    fn format(&self, schemas: bool) -> String {
+    /// Leaves the others out of what was recorded.
+    pub(super) fn keep(&mut self, wanted: impl Fn(&Event) -> bool) {
+        self.bare.retain(&wanted);
+        self.with_schema.retain(&wanted);
+    }
+
+    pub(super) fn format(&self, schemas: bool) -> String {
         let mut debezium = format!("    schemas_enable: {schemas}\n");
         // The converter's own default, which is not ours.
         let replace = self.option("#converter.replace.null.with.default") != Some("false");
@@ -262,7 +268,8 @@ fn beats_last(events: Vec<Event>) -> Vec<Event> {
 const LIVE: [&str; 3] = ["enum_grows", "schema_change", "schema_change_burst"];
 
 /// Options that have the same name here, with `_` for `.`.
-const KNOWN: [&str; 20] = [
+const KNOWN: [&str; 21] = [
+    "bigint.unsigned.handling.mode",
     "topic.prefix",
     "decimal.handling.mode",
     "time.precision.mode",
@@ -394,7 +401,7 @@ fn recorded(text: &str) -> Vec<Event> {
 }
 
 /// Our lines; keys and values as they stand there.
-fn ours(stdout: &str) -> Vec<Event> {
+pub(super) fn ours(stdout: &str) -> Vec<Event> {
     stdout.lines().map(|line| own(line).unwrap_or_else(|| panic!("not a record: {line}"))).collect()
 }
 
@@ -416,7 +423,7 @@ fn own(line: &str) -> Option<Event> {
 }
 
 /// The first record of each kind: as the recordings with schemas are.
-fn thinned(events: Vec<Event>) -> Vec<Event> {
+pub(super) fn thinned(events: Vec<Event>) -> Vec<Event> {
     let mut seen = std::collections::HashSet::new();
     let schema = |part: &Option<String>| {
         part.as_ref().and_then(|text| {

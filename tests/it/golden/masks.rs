@@ -26,6 +26,10 @@ static MESSAGE_ID: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"io\.debezium\.connector\.postgresql\.LogicalDecodingMessageMonitor\$LogicalDecodingMessageId@[0-9a-f]+")
         .unwrap()
 });
+/// Of a binary log.
+static PLACES: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r#""(gtid|file|pos|thread)":("[^"]*"|\d+)"#).unwrap());
+static SERVER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#""server_id":[1-9]\d*"#).unwrap());
 static COLLECTIONS: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r#""data_collections":\[([^\]]*)\]"#).unwrap());
 
@@ -66,6 +70,16 @@ impl Masks {
         });
         let text = NUMBERS.replace_all(&text, |found: &Captures<'_>| {
             let kind = if &found[1] == "txId" { "xid" } else { "lsn" };
+            format!("\"{}\":{}", &found[1], self.rank(kind, &found[2]))
+        });
+        let text = SERVER.replace_all(&text, "\"server_id\":S");
+        let text = PLACES.replace_all(&text, |found: &Captures<'_>| {
+            let kind = match &found[1] {
+                "gtid" => "gtid",
+                "file" => "file",
+                "pos" => "pos",
+                _ => "thread",
+            };
             format!("\"{}\":{}", &found[1], self.rank(kind, &found[2]))
         });
         let text = ID.replace_all(&text, |found: &Captures<'_>| {
