@@ -4,7 +4,7 @@ use super::connect::{Schema, Type, names};
 use super::default::{self, DefaultValue};
 use super::options::{BinaryMode, Connector, DecimalMode, HstoreMode, IntervalMode, Options, TimeMode};
 use super::out::{Nullness, Out};
-use super::value::{Conv, Unit};
+use super::value::{Cell, Conv, Unit};
 use crate::schema::{Column, DeclaredColumn, DeclaredType};
 
 /// Type ids that never change (`pg_type.dat`).
@@ -118,6 +118,7 @@ impl DefaultValue {
     pub(super) fn write<O: Out>(&self, conv: &Conv, scale: i32, out: &mut O) -> Option<()> {
         match (self, conv) {
             (DefaultValue::Constant(text), _) => conv.write_text(text, out).ok(),
+            (DefaultValue::Octets(bytes), _) => conv.write(Cell::Bytes(bytes), out).ok(),
             (DefaultValue::Function, Conv::Zoned(_)) => conv.write_text("1970-01-01 00:00:00+00", out).ok(),
             (DefaultValue::Function, _) => {
                 conv.write_zero(scale, out);

@@ -5,7 +5,7 @@
 use super::column::{Compiled, bytea, date, decimal, geometry, point, timestamp};
 use super::connect::{Schema, Type, names};
 use super::default::DefaultValue;
-use super::options::{BigintUnsignedMode, DecimalMode, Options, TimeMode};
+use super::options::{BigintUnsignedMode, Connector, DecimalMode, Options, TimeMode};
 use super::out::Nullness;
 use super::value::{Conv, Unit};
 use crate::schema::{Column, DeclaredColumn, DeclaredType};
@@ -26,7 +26,10 @@ pub(super) fn compile(
     let default = declared
         .and_then(|declared| declared.default.as_deref())
         .filter(|_| shows_default(&conv))
-        .and_then(|text| parse_default(text, &conv))
+        .and_then(|text| match conv {
+            Conv::Octets(_) => octets(text, &spelled, options.connector),
+            _ => parse_default(text, &conv, optional),
+        })
         .filter(|default| default.is_of(&conv));
     let nullness = match (optional, &default) {
         (false, _) => Nullness::Required,
@@ -111,7 +114,8 @@ fn of_type(found: &DeclaredType, spelled: &Spelled, options: &Options) -> Option
             let items = Schema::of(Type::Float);
             (Schema::array(items).named("io.debezium.data.FloatVector"), Conv::FloatVector)
         }
-        ("uuid" | "inet4" | "inet6", _) => (text(), Conv::Text),
+        ("uuid", _) => (text().named("io.debezium.data.Uuid"), Conv::Text),
+        ("inet4" | "inet6", _) => (text(), Conv::Text),
         _ => return None,
     })
 }
@@ -154,10 +158,38 @@ fn shows_default(conv: &Conv) -> bool {
     !matches!(conv, Conv::Wkb | Conv::WkbPoint | Conv::FloatVector)
 }
 
+/// The default of a column of bytes. MySQL's catalogue spells them as hexadecimal digits, MariaDB's as a text, which
+/// tells them only where all of them are plain characters.
+fn octets(text: &str, spelled: &Spelled, connector: Connector) -> Option<DefaultValue> {
+    let inside = text.trim().strip_prefix('\'')?.strip_suffix('\'')?;
+    let mut bytes: Vec<u8> = if connector == Connector::Mysql {
+        let digits = inside.strip_prefix("0x")?.as_bytes();
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        digits.chunks(2).map(byte).collect::<Option<_>>()?
+    } else {
+        let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'\\' | b'\'');
+        inside.bytes().all(is_plain).then(|| inside.as_bytes().to_vec())?
+    };
+    if spelled.base == "binary" {
+        bytes.resize(usize::try_from(spelled.first.unwrap_or(1)).ok()?, 0);
+    }
+    Some(DefaultValue::Octets(bytes))
+}
+
+/// `0000-00-00`, `2020-00-15`: of no calendar.
+fn is_no_date(text: &str) -> bool {
+    let mut parts = text.trim_matches('\'').split([' ', 'T']).next().unwrap_or_default().split('-').skip(1);
+    parts.any(|part| part.trim_start_matches('0').is_empty())
+}
+
 /// Reads a default as SQL spells it. `None`: there is none that can be told.
-fn parse_default(text: &str, conv: &Conv) -> Option<DefaultValue> {
+fn parse_default(text: &str, conv: &Conv, optional: bool) -> Option<DefaultValue> {
     let text = text.trim();
     let is_moment = matches!(conv, Conv::Zoned(_) | Conv::Timestamp(_));
+    if (is_moment || matches!(conv, Conv::DateDays | Conv::DateIso)) && is_no_date(text) {
+        // As with values: nothing, or zero where there must be something.
+        return (!optional).then_some(DefaultValue::Function);
+    }
     if is_moment && text.to_ascii_lowercase().starts_with("current_timestamp") {
         return Some(DefaultValue::Function);
     }
@@ -194,11 +226,24 @@ mod tests {
     #[test]
     fn defaults_as_the_catalogue_spells_them() {
         let constant = |text: &str| Some(DefaultValue::Constant(text.to_owned()));
-        assert_eq!(parse_default("'de''fault'", &Conv::Text), constant("de'fault"));
-        assert_eq!(parse_default("'b''101'''", &Conv::WholeBits { bytes: 1 }), constant("101"));
-        assert_eq!(parse_default("b'101'", &Conv::WholeBits { bytes: 1 }), constant("101"));
-        assert_eq!(parse_default("-1.5", &Conv::Double), constant("-1.5"));
-        assert_eq!(parse_default("CURRENT_TIMESTAMP(3)", &Conv::Zoned(3)), Some(DefaultValue::Function));
-        assert_eq!(parse_default("(1 + 1)", &Conv::Int), None);
+        let parsed = |text, conv: Conv| parse_default(text, &conv, true);
+        assert_eq!(parsed("'de''fault'", Conv::Text), constant("de'fault"));
+        assert_eq!(parsed("'b''101'''", Conv::WholeBits { bytes: 1 }), constant("101"));
+        assert_eq!(parsed("b'101'", Conv::WholeBits { bytes: 1 }), constant("101"));
+        assert_eq!(parsed("-1.5", Conv::Double), constant("-1.5"));
+        assert_eq!(parsed("CURRENT_TIMESTAMP(3)", Conv::Zoned(3)), Some(DefaultValue::Function));
+        assert_eq!(parsed("(1 + 1)", Conv::Int), None);
+        assert_eq!(parsed("'2020-01-10'", Conv::DateDays), constant("2020-01-10"));
+        assert_eq!(parsed("'0000-00-00'", Conv::DateDays), None);
+        assert_eq!(parse_default("'2020-00-10'", &Conv::DateDays, false), Some(DefaultValue::Function));
+    }
+
+    #[test]
+    fn defaults_of_bytes() {
+        let of = |text, name, connector| octets(text, &Spelled::parse(name), connector);
+        let bytes = |bytes: &[u8]| Some(DefaultValue::Octets(bytes.to_vec()));
+        assert_eq!(of("'0x6162'", "binary(3)", Connector::Mysql), bytes(b"ab\0"));
+        assert_eq!(of("'ab'", "binary(3)", Connector::Mariadb), bytes(b"ab\0"));
+        assert_eq!(of("'a\\0'", "varbinary(3)", Connector::Mariadb), None);
     }
 }

@@ -13,7 +13,7 @@ use super::record::{Entry, KeyHeader, Place, Records, SharedHeaders};
 use super::topic::{adjusted_schema_name, routed, table_topic};
 use super::value::Trouble;
 use crate::error::{Code, Error, Result, codes};
-use crate::event::{ChangeBatch, Op, OriginRun, SnapshotPoint, Txn};
+use crate::event::{ChangeBatch, Op, Origin, OriginRun, SnapshotPoint, Txn};
 use crate::position::{CommitLsn, Lsn};
 use crate::schema::TableSchema;
 use std::ops::{Deref, DerefMut, Range};
@@ -225,6 +225,32 @@ struct Key {
 struct Target<'a> {
     records: &'a mut Records,
     common: Common,
+    name: Name,
+}
+
+/// The name of the transaction that is being written, and where it stands among the bytes.
+#[derive(Default)]
+struct Name {
+    of: Option<Arc<Origin>>,
+    part: Range<usize>,
+}
+
+impl Target<'_> {
+    /// Writes the name that a transaction of a binary log has, once: its GTID, or the place of its beginning.
+    fn name_transaction(&mut self, origin: &Arc<Origin>) {
+        if self.name.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, origin)) {
+            return;
+        }
+        let start = self.bytes.len();
+        match &origin.gtid {
+            Some(gtid) => self.bytes.extend_from_slice(gtid.as_bytes()),
+            None => {
+                let place = format!("file={},pos={}", origin.file, origin.begin);
+                self.bytes.extend_from_slice(place.as_bytes());
+            }
+        }
+        self.name = Name { of: Some(Arc::clone(origin)), part: start..self.bytes.len() };
+    }
 }
 
 impl Deref for Target<'_> {
@@ -361,7 +387,7 @@ impl Encoder {
         };
         let mut runs = batch.runs.iter().peekable();
         let mut txn: Option<(Txn, Option<CommitLsn>)> = None;
-        let mut out = Target { records: out, common: Common::default() };
+        let mut out = Target { records: out, common: Common::default(), name: Name::default() };
         for (row, &op) in batch.ops.iter().enumerate() {
             while let Some(run) = runs.next_if(|run| run.first_row as usize <= row) {
                 txn = Some((run.txn, run.end));
@@ -377,6 +403,9 @@ impl Encoder {
                 let at = *index.get(row)?;
                 (at != crate::event::Before::NONE).then_some((rows, at as usize))
             });
+            if let Some((run, _)) = change.origin.filter(|_| self.options.provide_transaction_metadata) {
+                out.name_transaction(&run.origin);
+            }
             self.encode_row(&change, old, &after, &mut out).map_err(|fault| self.error(fault))?;
         }
         Ok(())
@@ -460,7 +489,7 @@ impl Encoder {
                 transaction: None,
                 key_header: header,
                 is_tombstone: true,
-                ..entry(change, Op::Delete, own_headers)
+                ..entry(change, Op::Delete, own_headers, out)
             };
             out.entries.push(entry);
         }
@@ -482,7 +511,7 @@ impl Encoder {
         }
         let start = out.bytes.len();
         let parts = Parts { op, before, after, change, row: &self.row };
-        let Target { records, common } = out;
+        let Target { records, common, .. } = out;
         let hole = match (&self.outs, &self.form) {
             (Outs::Json(json), Form::Envelope(envelope)) if change.origin.is_none() => {
                 records.bytes.extend_from_slice(&self.value_frame.open);
@@ -496,13 +525,14 @@ impl Encoder {
         let value = start..out.bytes.len();
         let own_headers = self.own_headers(change, op, out);
         let key = key.map(|key| key.whole.clone());
-        out.entries.push(Entry {
+        let event = Entry {
             key,
             value: Some(value),
             transaction: hole,
             key_header,
-            ..entry(change, op, own_headers)
-        });
+            ..entry(change, op, own_headers, out)
+        };
+        out.entries.push(event);
         Ok(())
     }
 
@@ -587,7 +617,7 @@ impl Encoder {
     }
 }
 
-fn entry(change: &Change<'_>, op: Op, own_headers: Range<usize>) -> Entry {
+fn entry(change: &Change<'_>, op: Op, own_headers: Range<usize>, out: &Target<'_>) -> Entry {
     Entry {
         // A batch has fewer rows than that.
         row: u32::try_from(change.row).unwrap_or(u32::MAX),
@@ -606,6 +636,7 @@ fn entry(change: &Change<'_>, op: Op, own_headers: Range<usize>) -> Entry {
         key_header: KeyHeader::None,
         is_tombstone: false,
         own_headers,
+        named: out.name.part.clone(),
     }
 }
 

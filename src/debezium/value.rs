@@ -197,7 +197,7 @@ impl Conv {
         match self {
             Conv::Text => out.text(text),
             Conv::OctetsOfText => out.bytes(text.as_bytes()),
-            Conv::Bool => out.boolean(matches!(text, "t" | "true")),
+            Conv::Bool => out.boolean(matches!(text, "t" | "true" | "1")),
             Conv::BitBool => out.boolean(text.ends_with('1')),
             Conv::Bits => out.bytes(&text::bits(text).ok_or(form)?),
             Conv::WholeBits { bytes } => {

@@ -31,15 +31,6 @@ pub(super) async fn source(cfg: &Config) -> Result<MySource> {
     }))
 }
 
-/// Events that are not written yet.
-pub(super) fn check_sink(cfg: &Config) -> Result<()> {
-    if super::writes_events(cfg) && cfg.format.provide_transaction_metadata {
-        let what = "format.debezium.provide_transaction_metadata is not built for MySQL and MariaDB yet";
-        return Err(Error::new(codes::CF004, what).with_try("remove the key"));
-    }
-    Ok(())
-}
-
 /// Whose events they are: the server says.
 pub(super) async fn connector(cfg: &Config) -> Result<Connector> {
     let mut sql = Sql::connect(&options(cfg).await?).await?;

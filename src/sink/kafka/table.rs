@@ -10,7 +10,7 @@ use super::{Live, blocking, gone};
 use crate::debezium::{Encoder, Marker, Occasion, Options as EventOptions, Record, Records};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint};
-use crate::position::{CommitLsn, Interval};
+use crate::position::{CommitLsn, Interval, Marks};
 use crate::schema::TableSchema;
 use crate::sink::{Base, CommitOutcome, TableSink, table_error};
 use std::sync::{Arc, Mutex};
@@ -30,6 +30,8 @@ pub struct KafkaTable {
     encoder: Encoder,
     staged: Vec<Part>,
     shelf: Shelf,
+    /// What the next position means to other servers.
+    marks: Marks,
     /// The copy under way.
     run: Mutex<Option<Arc<CopyRun>>>,
 }
@@ -45,7 +47,18 @@ impl KafkaTable {
         let topic = Arc::from(encoder.topic());
         let shelf = Shelf::new(Arc::clone(&live.memory), live.options.memory);
         let (staged, run) = (Vec::new(), Mutex::new(None));
-        KafkaTable { live, schema, events, number, topic, encoder, staged, shelf, run }
+        KafkaTable {
+            live,
+            schema,
+            events,
+            number,
+            topic,
+            encoder,
+            staged,
+            shelf,
+            marks: Marks::default(),
+            run,
+        }
     }
 }
 
@@ -105,12 +118,17 @@ impl TableSink for KafkaTable {
         Ok(())
     }
 
+    fn mark(&mut self, marks: Marks) {
+        self.marks = marks;
+    }
+
     async fn commit(&mut self, interval: Interval) -> Result<CommitOutcome> {
         let (reply, outcome) = oneshot::channel();
         let parts = std::mem::take(&mut self.staged);
         self.shelf.next_unit();
         let (table, topic) = (Arc::from(self.schema.name.to_string()), Arc::clone(&self.topic));
-        let share = Share { table, topic, parts, reply };
+        let marks = std::mem::take(&mut self.marks);
+        let share = Share { table, topic, parts, marks, reply };
         self.live.hand_in(self.schema.id, interval.to, share)?;
         outcome.await.map_err(|_| gone())?
     }
@@ -167,10 +185,11 @@ impl TableSink for KafkaTable {
             return Err(Error::new(codes::RT001, "parts of a copy that was not begun"));
         }
         let (schema, topic) = (Arc::clone(&self.schema), Arc::clone(&self.topic));
+        let marks = std::mem::take(&mut self.marks).0;
         let change = Box::new(move |state: &mut super::State| {
             let at = Some(stored(position));
-            let table =
-                super::Table { position: at.clone(), copied_at: at, ..super::Table::new(&schema, &topic) };
+            let fresh = super::Table::new(&schema, &topic);
+            let table = super::Table { position: at.clone(), copied_at: at, marks, ..fresh };
             state.set_table(schema.id, table);
         });
         self.live.change(change).await

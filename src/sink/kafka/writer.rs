@@ -33,7 +33,7 @@ use super::state::State;
 use super::units::Complete;
 use crate::debezium::{Brackets, Control, ControlRecord, Record};
 use crate::error::{Code, Error, Result, codes};
-use crate::position::Epoch;
+use crate::position::{Epoch, Marks};
 use crate::sink::{CommitOutcome, Cut};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -61,6 +61,8 @@ pub(super) struct Share {
     pub table: Arc<str>,
     pub topic: Arc<str>,
     pub parts: Vec<Part>,
+    /// What the end of the unit means to other servers.
+    pub marks: Marks,
     pub reply: Reply,
 }
 
@@ -182,12 +184,12 @@ impl Writer {
         cut: Option<(Cut, Reply, Instant)>,
     ) -> std::result::Result<(), End> {
         let mut next = self.state.clone();
-        next.advance(unit.shares.iter().map(|(id, _)| *id), unit.to);
+        next.advance(unit.shares.iter().map(|(id, share)| (*id, share.marks.clone())), unit.to);
         if let Some((cut, ..)) = &cut {
             next.cut(cut);
         }
         let (mut replies, mut names, mut shares) = (Vec::new(), Vec::new(), Vec::new());
-        for (_, Share { table, topic, parts, reply }) in unit.shares {
+        for (_, Share { table, topic, parts, reply, .. }) in unit.shares {
             replies.push(reply);
             names.push((table, topic));
             shares.push(parts);
@@ -214,7 +216,7 @@ impl Writer {
         let mut brackets = Brackets::new(&self.control);
         in_order(shares, |share, record| {
             let Some((table, topic)) = names.get(share) else { return Ok(()) };
-            for control in brackets.before(&record.place()) {
+            for control in brackets.before(&record) {
                 self.send_control(&bracket_topic, None, &control)?;
             }
             self.send(topic, &record, brackets.value(table, &record))
