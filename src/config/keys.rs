@@ -90,6 +90,8 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "linger",
             "max_record",
             "oversize",
+            "dead_letter_topic",
+            "max_transaction",
             "topics",
             "tls",
             "sasl",

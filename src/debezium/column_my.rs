@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(parsed("int(5) unsigned zerofill"), ("int".into(), Some(5), None, true));
         assert_eq!(parsed("decimal(10,2)"), ("decimal".into(), Some(10), Some(2), false));
         assert_eq!(parsed("datetime"), ("datetime".into(), None, None, false));
-        assert_eq!(parsed("enum('a(b','unsigned')"), ("enum".into(), None, None, true));
+        assert_eq!(parsed("enum('a(b','unsigned')"), ("enum".into(), None, None, false));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 #![expect(clippy::print_stdout, reason = "seeds and counts are shown")]
 
+mod alerts;
 mod bad_input;
 mod bank;
 mod canary;
@@ -21,6 +22,7 @@ mod harness;
 mod health;
 mod kafka;
 mod kafka_control;
+mod kafka_large;
 mod keyless;
 mod kill;
 mod large;
@@ -36,6 +38,7 @@ mod mysql_kafka;
 mod mysql_kill;
 mod mysql_large;
 mod mysql_loss;
+mod mysql_resume;
 mod mysql_selftest;
 mod mysql_types;
 mod mysql_workload;
@@ -44,6 +47,8 @@ mod object_store;
 mod odd;
 mod operate;
 mod optimize;
+mod origin;
+mod package;
 mod page;
 mod partitions;
 mod pg_cases;

@@ -81,7 +81,7 @@ fn kills(brand: Brand, test: &str) {
     let mut scene = into(scene, test, &broker);
     make_counters(&mut scene.sql());
     let url = scene.server.url("admin", "shop");
-    let clients = MyClients::with(3, &url, &mut random, Duration::from_millis(4), count);
+    let clients = MyClients::start_with(3, &url, &mut random, Duration::from_millis(4), count);
     let started = Instant::now();
     let (mut broker_kills, mut server_kills) = (0, 0);
     for kill in 0..kills {
@@ -148,7 +148,7 @@ fn copies_under_writers(brand: Brand, test: &str, options: &[&str]) {
     let scene = into(scene, test, broker);
     make_counters(&mut scene.sql());
     let url = scene.server.url("admin", "shop");
-    let clients = MyClients::with(4, &url, &mut random, Duration::ZERO, count);
+    let clients = MyClients::start_with(4, &url, &mut random, Duration::ZERO, count);
     clients.wait_for(50);
     let mut running = scene.start_run(&[]);
     until(Duration::from_secs(60), "the copies", || {

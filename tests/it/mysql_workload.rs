@@ -18,9 +18,6 @@ pub(crate) const MIXED: &[&str] = &[
     "shop.bulk",
 ];
 
-/// One transaction of a client.
-pub(crate) type Turn = fn(&mut MySql, &mut Random) -> Result<(), Failed>;
-
 /// Running clients.
 pub(crate) struct MyClients {
     stop: Arc<AtomicBool>,
@@ -31,11 +28,17 @@ pub(crate) struct MyClients {
 impl MyClients {
     /// Starts `count` clients; each turn is one transaction, `pace` apart.
     pub(crate) fn start(count: u64, url: &str, random: &mut Random, pace: Duration) -> MyClients {
-        MyClients::with(count, url, random, pace, step)
+        MyClients::start_with(count, url, random, pace, step)
     }
 
-    /// The same with turns of another kind.
-    pub(crate) fn with(count: u64, url: &str, random: &mut Random, pace: Duration, turn: Turn) -> MyClients {
+    /// The same with turns of the test's own.
+    pub(crate) fn start_with(
+        count: u64,
+        url: &str,
+        random: &mut Random,
+        pace: Duration,
+        step: fn(&mut MySql, &mut Random) -> Result<(), Failed>,
+    ) -> MyClients {
         let (stop, committed) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let threads = (0..count)
             .map(|_| {
@@ -49,7 +52,7 @@ impl MyClients {
                             std::thread::sleep(pace);
                             continue;
                         };
-                        match turn(sql, &mut random) {
+                        match step(sql, &mut random) {
                             Ok(()) => {
                                 committed.fetch_add(1, Ordering::SeqCst);
                             }

@@ -18,6 +18,8 @@ pub struct KafkaOptions {
     pub oversize: Oversize,
     /// So many bytes a record may have, key and headers included.
     pub max_record: usize,
+    /// Units with more bytes of events come as several Kafka transactions.
+    pub max_transaction: usize,
     /// Events that wait in memory may take so many bytes; beyond, they wait on disk.
     pub memory: usize,
     /// Where they wait.
@@ -55,12 +57,12 @@ pub struct TopicOptions {
 pub enum Oversize {
     /// Its table stops.
     Stop,
-    /// Its key goes to this topic, with headers that say what it was.
+    /// It goes to this topic without its widest values, with headers that say what it was.
     DeadLetter {
         /// The topic.
         topic: String,
     },
-    /// Its key stays in its topic, with a header instead of the value.
+    /// It lacks its widest values, and a header names them.
     Truncate,
 }
 
