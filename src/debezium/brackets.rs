@@ -32,6 +32,9 @@ impl<'a> Brackets<'a> {
     pub fn before(&mut self, place: &Place) -> impl Iterator<Item = ControlRecord> + use<> {
         let is_same = self.open.as_ref().is_some_and(|open| open.place.commit_start == place.commit_start);
         let ended = if is_same { None } else { self.end() };
+        if place.is_alone() {
+            return ended.into_iter().chain(None);
+        }
         let begun = self.open.is_none().then(|| self.control.begin(place));
         let open = self.open.get_or_insert_with(|| Open { place: *place, total: 0, tables: BTreeMap::new() });
         open.place.end = open.place.end.max(place.end);

@@ -57,7 +57,7 @@ use writer::{Change, Counters, Job, Share, Writer};
 pub struct KafkaSink {
     options: Arc<KafkaOptions>,
     events: Arc<EventOptions>,
-    topics: Topics,
+    topics: Arc<Topics>,
     counters: Arc<Counters>,
     live: Mutex<Option<Arc<Live>>>,
 }
@@ -68,6 +68,7 @@ pub(crate) struct Live {
     jobs: mpsc::Sender<Job>,
     units: Mutex<Units<Share>>,
     lane: Arc<Mutex<Lane>>,
+    maker: Arc<Topics>,
     /// Topics that are known to be there.
     topics: Mutex<BTreeSet<String>>,
     options: Arc<KafkaOptions>,
@@ -129,6 +130,16 @@ impl Live {
         let _gone = self.give(complete);
     }
 
+    /// The topic is there, or is made.
+    async fn ensure_topic(&self, topic: &str) -> Result<()> {
+        if lock(&self.topics).contains(topic) {
+            return Ok(());
+        }
+        self.maker.ensure(topic).await?;
+        lock(&self.topics).insert(topic.to_owned());
+        Ok(())
+    }
+
     async fn look(&self) -> Result<State> {
         let (reply, state) = oneshot::channel();
         self.send(Job::Look(reply))?;
@@ -153,7 +164,7 @@ impl KafkaSink {
     /// `KF004`.
     pub fn new(options: KafkaOptions) -> Result<Self> {
         Ok(KafkaSink {
-            topics: Topics::new(&options)?,
+            topics: Arc::new(Topics::new(&options)?),
             events: Arc::new(options.events.clone()),
             options: Arc::new(options),
             counters: Arc::default(),
@@ -173,16 +184,6 @@ impl KafkaSink {
     async fn read(&self, until: Until) -> Result<Option<State>> {
         let options = Arc::clone(&self.options);
         blocking(move || read::read(&options, until)).await
-    }
-
-    /// The topic is there, or is made.
-    async fn ensure_topic(&self, live: &Live, topic: &str) -> Result<()> {
-        if lock(&live.topics).contains(topic) {
-            return Ok(());
-        }
-        self.topics.ensure(topic).await?;
-        lock(&live.topics).insert(topic.to_owned());
-        Ok(())
     }
 
     /// How a table that is known goes on: its past, and why it must be copied again.
@@ -229,6 +230,10 @@ impl Sink for KafkaSink {
 
     async fn peek(&self) -> Result<Option<PipelineRecord>> {
         self.read(Until::Visible).await?.map(|state| state.pipeline_record()).transpose()
+    }
+
+    fn takes_messages(&self) -> bool {
+        true
     }
 
     async fn take_over(&self) -> Result<(WriterLease, PipelineRecord)> {
@@ -278,6 +283,7 @@ impl Sink for KafkaSink {
             jobs,
             units: Mutex::new(Units::new()),
             lane: Arc::new(Mutex::new(lane)),
+            maker: Arc::clone(&self.topics),
             topics: Mutex::new(names),
             options,
             counters: Arc::clone(&self.counters),
@@ -314,7 +320,7 @@ impl Sink for KafkaSink {
             .filter(|table| table.position.is_some() && matches!(purpose, OpenFor::Continue(_)));
         let (mut past, mut outdated) = (Past::default(), None);
         if let Some(known) = known {
-            if known.topic == topic && !lock(&live.topics).contains(&topic) {
+            if known.topic == topic && !schema.is_messages() && !lock(&live.topics).contains(&topic) {
                 return Err(table_error(
                     &schema.name,
                     codes::KF006,
@@ -324,7 +330,10 @@ impl Sink for KafkaSink {
             }
             (past, outdated) = self.follow(&live, known, &schema, purpose, &topic).await?;
         }
-        self.ensure_topic(&live, &topic).await?;
+        // That of messages when the first one comes.
+        if !schema.is_messages() {
+            live.ensure_topic(&topic).await?;
+        }
         let (position, copied_at) = match known {
             Some(known) if outdated.is_none() => (known.position()?, known.copied_at()?),
             _ => {

@@ -89,6 +89,9 @@ impl TableSink for KafkaTable {
         if batch.schema != *self.encoder.schema() {
             self.encoder = Encoder::new(&batch.schema, &self.events)?;
         }
+        if self.schema.is_messages() {
+            self.live.ensure_topic(&self.topic).await?;
+        }
         let options = Arc::clone(&self.live.options);
         let occasion = Occasion { now_ns: now_ns(), snapshot: None };
         // In pieces: events take several times the memory of the rows.

@@ -148,6 +148,7 @@ impl Source for PgSource {
         partial: codes::PG008,
         busy: codes::PG011,
     };
+    const HAS_MESSAGES: bool = true;
 
     async fn inspect(&self) -> Result<SourceView> {
         let PgSettings { options, selection, policies, .. } = &self.settings;

@@ -9,6 +9,10 @@
 //! Transactions that are sent before they commit wait in [`super::streamed`]. From Stream Commit on they are
 //! handed on as a half-received transaction: [`Assembler::apply`] moves about a slice at each call, and the
 //! last one ends it.
+//!
+//! Logical messages of others are rows of a table that is not there ([`TableSchema::messages`]). They are changes of
+//! their transaction whether that table is followed or not, so that what a replay must meet does not depend on the
+//! target. One that is of no transaction is a transaction of its own.
 
 use super::announced::Announced;
 use super::spill::Spill;
@@ -16,8 +20,8 @@ use super::streamed::{Applied, Applying, Fate, Streamed, changed};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, Txn};
 use crate::pgoutput::{
-    BatchBuilder, Begin, Commit, Message, Policies, Relation, ReplicationFrame, StreamCommit, Truncate,
-    ValueError, decode,
+    BatchBuilder, Begin, Commit, Logical, Message, Policies, Relation, ReplicationFrame, StreamCommit,
+    Truncate, ValueError, decode,
 };
 use crate::position::{CommitLsn, Lsn, Witness};
 use crate::schema::{TableId, TableName, TableSchema};
@@ -142,6 +146,8 @@ pub struct Assembler {
     dirty: Vec<usize>,
     open: Option<Open>,
     last_end: CommitLsn,
+    /// What the next transaction comes after: the last one, or a message of none.
+    last: CommitLsn,
     stop_before: Option<Lsn>,
     guard: Option<CommitLsn>,
     burst: Burst,
@@ -161,6 +167,7 @@ impl Assembler {
             dirty: Vec::new(),
             open: None,
             last_end: CommitLsn::ZERO,
+            last: CommitLsn::ZERO,
             stop_before,
             guard,
             burst: Burst::default(),
@@ -194,6 +201,7 @@ impl Assembler {
         let last = self.relations.get(&id);
         let announced = match last.map(|(_, in_block, bytes)| decode(bytes, *in_block)).transpose()? {
             Some(Message::Relation(relation)) => Announced::of(&schema, &relation),
+            _ if schema.is_messages() => Announced::Agrees,
             _ => Announced::Not,
         };
         self.streamed.drop_table(id);
@@ -387,10 +395,7 @@ impl Assembler {
             Message::Commit(commit) => self.commit(commit),
             Message::Relation(relation) => Ok(self.relation(&relation, bytes)),
             Message::Truncate(truncate) => self.truncate(&truncate, at, size),
-            Message::Logical(message) => {
-                self.burst.heartbeats += u64::from(message.prefix == HEARTBEAT_PREFIX);
-                Ok(Progress::Within)
-            }
+            Message::Logical(message) => self.message(&message, at, size),
             // The name of a type, and of the server that a transaction came from: of no use to us.
             Message::Type(_) | Message::Origin(_) => Ok(Progress::Within),
             Message::StreamStart(m) if self.open.is_none() => {
@@ -417,7 +422,7 @@ impl Assembler {
             commit_start: begin.final_lsn,
             xid: begin.xid,
             commit_time: begin.commit_time,
-            after: self.last_end,
+            after: self.last,
         };
         if self.open(txn)? { Ok(Progress::Within) } else { Ok(Progress::Stopped) }
     }
@@ -457,7 +462,7 @@ impl Assembler {
                 table.builder.commit(open.txn, end);
             }
         }
-        self.last_end = end;
+        (self.last_end, self.last) = (end, end);
         self.burst.through = Some(end);
         self.burst.transactions += 1;
         self.burst.rows += open.rows;
@@ -481,7 +486,7 @@ impl Assembler {
             commit_start: commit.commit_lsn,
             xid: commit.xid,
             commit_time: commit.commit_time,
-            after: self.last_end,
+            after: self.last,
         };
         if !self.open(txn)? {
             return Ok(Progress::Stopped);
@@ -626,6 +631,35 @@ impl Assembler {
             }
         }
         Ok(Progress::Within)
+    }
+
+    /// A logical message: a change of its transaction, or a transaction of its own. Our own are nothing.
+    fn message(&mut self, message: &Logical<'_>, at: Lsn, size: usize) -> Result<Progress> {
+        if message.prefix == HEARTBEAT_PREFIX {
+            self.burst.heartbeats += 1;
+            return Ok(Progress::Within);
+        }
+        let push = |builder: &mut BatchBuilder, ordinal: u64, _: Option<&[Option<usize>]>| {
+            builder.at(at);
+            builder.push_message(message.prefix, message.content, ordinal, size)
+        };
+        if message.transactional {
+            return self.change(message.xid, TableId::MESSAGES, push);
+        }
+        // What starts at its address is held at any position beyond it.
+        let (start, end) =
+            (message.lsn, CommitLsn::end_of_commit(Lsn::new(message.lsn.raw().saturating_add(1))));
+        let commit_time = self.burst.server_time.unwrap_or_default();
+        let after = CommitLsn::end_of_commit(start);
+        if !self.open(Txn { commit_start: start, xid: 0, commit_time, after })? {
+            return Ok(Progress::Stopped);
+        }
+        self.change(None, TableId::MESSAGES, push)?;
+        if let Some(open) = self.open.take() {
+            self.ended(Open { bytes: size as u64, ..open }, end);
+            self.last = after;
+        }
+        Ok(Progress::Boundary)
     }
 
     fn truncate(&mut self, truncate: &Truncate, at: Lsn, size: usize) -> Result<Progress> {

@@ -257,6 +257,7 @@ impl StreamedTxn {
         };
         let announced = match relations.get(&id).map(|(_, bytes)| decode(bytes, true)).transpose()? {
             Some(Message::Relation(relation)) => Announced::of(schema, &relation),
+            _ if schema.is_messages() => Announced::Agrees,
             _ => Announced::Not,
         };
         Ok(entry.insert(Rows {

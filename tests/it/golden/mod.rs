@@ -13,7 +13,6 @@ use case::{Case, Mode};
 use std::path::Path;
 
 const LIVE: &str = "a process that runs while the table changes: not compared yet";
-const MESSAGES: &str = "logical messages are not sent yet";
 
 /// Cases that are not run, and why.
 const LEFT_OUT: &[(&str, &str)] = &[
@@ -25,8 +24,6 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("heartbeat", "standard output has them too: not compared yet"),
     ("schema_change", LIVE),
     ("schema_change_burst", LIVE),
-    ("messages", MESSAGES),
-    ("messages_hex", MESSAGES),
     ("pg18_vector", "pgvector is not installed for tests: see the unit tests of its values"),
     ("snapshot_incremental", "signals are not built yet"),
 ];
