@@ -15,6 +15,7 @@ const REQUEST_OVERHEAD: u64 = 512;
 /// # Errors
 /// `CF003` for a secret that cannot be had.
 pub(super) async fn kafka_options(cfg: &Config, target: &KafkaTarget) -> Result<KafkaOptions> {
+    let events = event_options(cfg, target)?;
     Ok(KafkaOptions {
         pipeline: cfg.name.clone(),
         properties: properties(target).await?,
@@ -27,11 +28,17 @@ pub(super) async fn kafka_options(cfg: &Config, target: &KafkaTarget) -> Result<
         },
         oversize: match target.oversize {
             model::OversizePolicy::Stop => Oversize::Stop,
+            model::OversizePolicy::Truncate => Oversize::Truncate,
+            model::OversizePolicy::DeadLetter => Oversize::DeadLetter {
+                topic: target.dead_letter_topic.clone().unwrap_or_else(|| {
+                    format!("{}{}dead-letter", events.topic_prefix, events.topic_delimiter)
+                }),
+            },
         },
         max_record: usize::try_from(target.max_record).unwrap_or(usize::MAX),
         memory: cfg.limits.memory.and_then(|m| usize::try_from(m / 4).ok()).unwrap_or(MEMORY).min(MEMORY),
         spill_dir: cfg.limits.spill_dir.clone().unwrap_or_else(|| std::env::temp_dir().join("strandline")),
-        events: event_options(cfg, target)?,
+        events,
     })
 }
 

@@ -245,7 +245,8 @@ fn kafka(target: &KafkaTarget) -> Map<String, Value> {
         "compression": target.compression,
         "linger": format_duration(target.linger),
         "max_record": format_size(target.max_record),
-        "oversize": "stop",
+        "oversize": target.oversize.as_str(),
+        "dead_letter_topic": target.dead_letter_topic,
         "topics": {
             "create": target.topics.create,
             "partitions": target.topics.partitions,

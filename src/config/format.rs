@@ -157,7 +157,7 @@ fn read_events(reader: &mut Reader<'_>, section: Section<'_>, options: &mut Opti
     Some(())
 }
 
-fn topic_part(text: &str) -> Result<String, Refusal> {
+pub(super) fn topic_part(text: &str) -> Result<String, Refusal> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if !text.is_empty() && text.chars().all(allowed) {
         return Ok(text.to_owned());

@@ -26,6 +26,8 @@ pub struct KafkaTarget {
     pub max_record: u64,
     /// What happens with larger ones.
     pub oversize: OversizePolicy,
+    /// Where they go by that policy; `None`: behind the prefix.
+    pub dead_letter_topic: Option<String>,
     /// How topics are made.
     pub topics: TopicsConfig,
     /// Encryption; `None`: none.
@@ -49,6 +51,7 @@ impl fmt::Debug for KafkaTarget {
             .field("linger", &self.linger)
             .field("max_record", &self.max_record)
             .field("oversize", &self.oversize)
+            .field("dead_letter_topic", &self.dead_letter_topic)
             .field("topics", &self.topics)
             .field("tls", &self.tls)
             .field("sasl", &self.sasl)
@@ -78,6 +81,23 @@ pub enum Acks {
 pub enum OversizePolicy {
     /// Their table stops.
     Stop,
+    /// They go to another topic, without their widest values.
+    DeadLetter,
+    /// They come without their widest values.
+    Truncate,
+}
+
+impl OversizePolicy {
+    const WORDS: [(&str, OversizePolicy); 3] = [
+        ("stop", OversizePolicy::Stop),
+        ("dead_letter", OversizePolicy::DeadLetter),
+        ("truncate", OversizePolicy::Truncate),
+    ];
+
+    /// As in the file.
+    pub fn as_str(self) -> &'static str {
+        OversizePolicy::WORDS.iter().find(|(_, policy)| *policy == self).map_or("", |(word, _)| word)
+    }
 }
 
 /// How topics are made.
@@ -120,7 +140,7 @@ pub struct Sasl {
 }
 
 /// Every key of the section that only Kafka has.
-pub(super) const KEYS: [&str; 11] = [
+pub(super) const KEYS: [&str; 12] = [
     "brokers",
     "exactly_once",
     "acks",
@@ -128,6 +148,7 @@ pub(super) const KEYS: [&str; 11] = [
     "linger",
     "max_record",
     "oversize",
+    "dead_letter_topic",
     "topics",
     "tls",
     "sasl",
@@ -204,7 +225,10 @@ pub(super) fn read(
         reader.size(section, key, 1024..=1_000_000_000)
     });
     let oversize = or(reader, section, "oversize", OversizePolicy::Stop, |reader, section, key| {
-        reader.choice(section, key, &[("stop", OversizePolicy::Stop)], &["dead_letter", "truncate"])
+        reader.choice(section, key, &OversizePolicy::WORDS, &[])
+    });
+    let dead_letter_topic = or(reader, section, "dead_letter_topic", None, |reader, section, key| {
+        reader.parsed(section, key, Repeat::Value, super::format::topic_part).map(Some)
     });
     let topics = read_topics(reader, section);
     let tls = read_tls(reader, section);
@@ -238,6 +262,7 @@ pub(super) fn read(
         linger: linger?,
         max_record: max_record?,
         oversize: oversize?,
+        dead_letter_topic: dead_letter_topic?,
         topics: topics?,
         tls: tls?,
         sasl: sasl?,

@@ -90,6 +90,7 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "linger",
             "max_record",
             "oversize",
+            "dead_letter_topic",
             "topics",
             "tls",
             "sasl",

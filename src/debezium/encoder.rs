@@ -362,6 +362,20 @@ impl Encoder {
     /// `PG021` for a value that the format cannot hold, `PG023` for an unchanged one that is not known and has no
     /// placeholder: the table must stop. `RT001` for a batch of another schema.
     pub fn encode(&self, batch: &ChangeBatch, occasion: &Occasion, out: &mut Records) -> Result<()> {
+        self.encode_without(batch, &[], occasion, out)
+    }
+
+    /// The same with the placeholder of unchanged values instead of the values of these columns ([`Encoder::wide_columns`]).
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    pub fn encode_without(
+        &self,
+        batch: &ChangeBatch,
+        hidden: &[usize],
+        occasion: &Occasion,
+        out: &mut Records,
+    ) -> Result<()> {
         let mark = (out.entries.len(), out.bytes.len());
         out.shared = Arc::clone(&self.headers);
         out.entries.reserve(batch.len());
@@ -370,7 +384,7 @@ impl Encoder {
             Form::Messages(control) => {
                 message::encode(control, (&self.key_frame, &self.value_frame), batch, occasion, out)
             }
-            _ => self.encode_all(batch, occasion, out),
+            _ => self.encode_all(batch, hidden, occasion, out),
         };
         if result.is_err() {
             out.truncate(mark.0, mark.1);
@@ -380,7 +394,24 @@ impl Encoder {
         result
     }
 
-    fn encode_all(&self, batch: &ChangeBatch, occasion: &Occasion, out: &mut Records) -> Result<()> {
+    /// Columns of a row whose values may be left out, and the bytes of the wider of its images: widest first.
+    /// Those are no part of the key, and their type has a placeholder.
+    ///
+    /// # Errors
+    /// `RT001` for a batch of another schema.
+    pub fn wide_columns(&self, batch: &ChangeBatch, row: usize) -> Result<Vec<(usize, usize)>> {
+        let (after, before) = self.rows_of(batch)?;
+        let old = before.as_ref().and_then(|(rows, index)| old_row(rows, index, row));
+        let is_key =
+            |column| self.key.as_ref().is_some_and(|key| key.fields.iter().any(|f| f.column == column));
+        let may_go = self.row.fields.iter().filter(|f| f.placeholder.is_some() && !is_key(f.column));
+        let width = |column| after.width(column, row).max(old.map_or(0, |(rows, at)| rows.width(column, at)));
+        let mut wide: Vec<_> = may_go.map(|f| (f.column, width(f.column))).filter(|(_, n)| *n > 0).collect();
+        wide.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        Ok(wide)
+    }
+
+    fn rows_of<'a>(&self, batch: &'a ChangeBatch) -> Result<(Rows<'a>, Option<(Rows<'a>, &'a [u32])>)> {
         let misuse = || Error::new(codes::RT001, "a batch of another form than its encoder's");
         if batch.after.num_columns() != self.schema.columns.len() {
             return Err(misuse());
@@ -393,6 +424,21 @@ impl Encoder {
             }
             None => None,
         };
+        Ok((after, before))
+    }
+
+    fn encode_all(
+        &self,
+        batch: &ChangeBatch,
+        hidden: &[usize],
+        occasion: &Occasion,
+        out: &mut Records,
+    ) -> Result<()> {
+        let (mut after, mut before) = self.rows_of(batch)?;
+        after.hide(hidden);
+        if let Some((rows, _)) = &mut before {
+            rows.hide(hidden);
+        }
         let mut runs = batch.runs.iter().peekable();
         let mut txn: Option<(Txn, Option<CommitLsn>)> = None;
         let mut out = Target { records: out, common: Common::default() };
@@ -401,10 +447,7 @@ impl Encoder {
                 txn = Some((run.txn, run.end));
             }
             let change = change_of(batch, row, op, txn, occasion)?;
-            let old = before.as_ref().and_then(|(rows, index)| {
-                let at = *index.get(row)?;
-                (at != crate::event::Before::NONE).then_some((rows, at as usize))
-            });
+            let old = before.as_ref().and_then(|(rows, index)| old_row(rows, index, row));
             self.encode_row(&change, old, &after, &mut out).map_err(|fault| self.error(fault))?;
         }
         Ok(())
@@ -617,6 +660,12 @@ impl Encoder {
     }
 }
 
+/// A row's image from before, if there is one.
+fn old_row<'r, 'a>(rows: &'r Rows<'a>, index: &[u32], row: usize) -> Option<(&'r Rows<'a>, usize)> {
+    let at = *index.get(row)?;
+    (at != crate::event::Before::NONE).then_some((rows, at as usize))
+}
+
 fn entry(change: &Change, op: Op, own_headers: Range<usize>) -> Entry {
     Entry {
         // A batch has fewer rows than that.
@@ -711,7 +760,7 @@ fn shared_headers(options: &Options) -> SharedHeaders {
     }
     let own = if options.style == Style::Flat { options.flat_headers.as_slice() } else { &[] };
     let own = own.iter().map(|spec| super::flat::output_name(spec)).collect();
-    SharedHeaders { context, own }
+    SharedHeaders { context, own, diverted: None }
 }
 
 /// The native style is for people: no choice of forms.

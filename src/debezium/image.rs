@@ -26,6 +26,8 @@ pub(super) enum Bound<'a> {
     Decimal(&'a [i128], i8),
     Text(&'a StringArray),
     Bytes(&'a BinaryArray),
+    /// Not to be shown: what is no null stands for an unchanged value.
+    Hidden,
 }
 
 impl<'a> Bound<'a> {
@@ -63,6 +65,7 @@ impl<'a> Bound<'a> {
             Bound::Decimal(values, scale) => Cell::Decimal(*values.get(row)?, *scale),
             Bound::Text(values) => Cell::Text(values.value(row)),
             Bound::Bytes(values) => Cell::Bytes(values.value(row)),
+            Bound::Hidden => return None,
         })
     }
 }
@@ -81,7 +84,28 @@ impl<'a> Rows<'a> {
         Some(Rows { columns, unchanged })
     }
 
+    /// The values of these columns are not to be shown.
+    pub(super) fn hide(&mut self, columns: &[usize]) {
+        for &column in columns {
+            if let Some((bound, _)) = self.columns.get_mut(column) {
+                *bound = Bound::Hidden;
+            }
+        }
+    }
+
+    /// Bytes of a text or of binary data.
+    pub(super) fn width(&self, column: usize, row: usize) -> usize {
+        match self.cell(column, row) {
+            Some(Cell::Text(text)) => text.len(),
+            Some(Cell::Bytes(bytes)) => bytes.len(),
+            _ => 0,
+        }
+    }
+
     fn is_unchanged(&self, column: usize, row: usize) -> bool {
+        if let Some((Bound::Hidden, nulls)) = self.columns.get(column) {
+            return nulls.is_none_or(|nulls| nulls.is_valid(row));
+        }
         self.unchanged.get(column).and_then(Option::as_ref).is_some_and(|mask| mask.value(row))
     }
 
@@ -119,7 +143,7 @@ pub(super) struct Field {
     /// What is written where there is no value.
     when_null: Vec<u8>,
     /// What is written for an unchanged value that is not known; `None`: the type has nothing for it.
-    placeholder: Option<Vec<u8>>,
+    pub(super) placeholder: Option<Vec<u8>>,
 }
 
 /// Makes an `Out` of the encoder's kind over a buffer.

@@ -83,12 +83,14 @@ pub struct Records {
 }
 
 /// Headers that all records of a table share.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SharedHeaders {
     /// Name and value.
     pub(super) context: Vec<(String, String)>,
     /// Names of the headers whose values differ from row to row.
     pub(super) own: Vec<String>,
+    /// Go here instead of to the table's topic.
+    pub(super) diverted: Option<String>,
 }
 
 impl Records {
@@ -126,6 +128,50 @@ impl Records {
     /// All of them, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
         self.entries.iter().map(|entry| Record { all: self, entry })
+    }
+
+    /// Some of them, in their order.
+    #[must_use]
+    pub fn picked(&self, which: Range<usize>) -> Records {
+        let mut picked = self.emptied();
+        for entry in self.entries.get(which).unwrap_or_default() {
+            let mut moved = entry.clone();
+            let parts = [moved.key.as_mut(), moved.value.as_mut()];
+            let header = match &mut moved.key_header {
+                KeyHeader::None => None,
+                KeyHeader::New(part) | KeyHeader::Old(part) => Some(part),
+            };
+            let hole = entry.value.as_ref().zip(entry.transaction.as_ref());
+            let hole = hole.map(|(value, hole)| (hole.start - value.start, hole.len()));
+            for part in parts.into_iter().flatten().chain(header).chain([&mut moved.own_headers]) {
+                let start = picked.bytes.len();
+                picked.bytes.extend_from_slice(self.part(part));
+                *part = start..picked.bytes.len();
+            }
+            if let (Some(value), Some((start, bytes))) = (&moved.value, hole) {
+                moved.transaction = Some(value.start + start..value.start + start + bytes);
+            }
+            picked.entries.push(moved);
+        }
+        picked
+    }
+
+    /// All of them have this header more.
+    #[must_use]
+    pub fn with_header(mut self, name: &str, value: &str) -> Records {
+        let mut shared = SharedHeaders::clone(&self.shared);
+        shared.context.push((name.to_owned(), value.to_owned()));
+        self.shared = Arc::new(shared);
+        self
+    }
+
+    /// They go to this topic, not to their table's; they do not count in their transaction.
+    #[must_use]
+    pub fn diverted(mut self, topic: &str) -> Records {
+        let mut shared = SharedHeaders::clone(&self.shared);
+        shared.diverted = Some(topic.to_owned());
+        self.shared = Arc::new(shared);
+        self
     }
 
     pub(super) fn part(&self, part: &Part) -> &[u8] {
@@ -171,6 +217,11 @@ impl<'a> Record<'a> {
     /// The value's bytes; `None` for a tombstone.
     pub fn value(&self) -> Option<&'a [u8]> {
         self.entry.value.as_ref().map(|part| self.all.part(part))
+    }
+
+    /// Where it goes instead of to its table's topic.
+    pub fn diverted(&self) -> Option<&'a str> {
+        self.all.shared.diverted.as_deref()
     }
 
     /// A tombstone follows a delete, so that a compacted topic forgets the key. It is no event: it does not count

@@ -4,7 +4,7 @@
 //!
 //! | step | a death after it leaves |
 //! |---|---|
-//! | publication, then slot if there is none | a slot that nobody holds; the next start uses it |
+//! | publication, then slot if there is none | a slot that nobody holds, and the next start uses it; or one that the server is still making: it is waited for, and made anew if it goes |
 //! | hold the slot in our session | the server frees it |
 //! | raise the epoch in the pipeline's record | an owner that is gone; the next start raises it again |
 //! | write the epoch to each table, then read its position | fenced tables; the next start fences them again |

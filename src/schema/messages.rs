@@ -2,8 +2,9 @@
 //!
 //! What an application puts into the log with `pg_logical_emit_message` travels like the rows of a table: it has a
 //! place in its transaction, waits and goes to disk with it, and is committed with a position. A message that is of no
-//! transaction is a transaction of its own, without an id, from its address to one byte behind it: what starts at the
-//! address is held at a position beyond it, and nothing else starts there.
+//! transaction is a transaction of its own, without an id. The address that the server gives of it is the end of its
+//! record, so a position like any other. Where the record starts is not told: one byte before its end serves, because no
+//! position lies within a record.
 
 use super::{Column, ColumnKind, TableId, TableName, TableSchema};
 

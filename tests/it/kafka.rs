@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// A scene whose sink is this broker; the pipeline's name is the first part of its topics.
-fn scene(name: &str, broker: &Broker) -> Scene {
+pub(crate) fn scene(name: &str, broker: &Broker) -> Scene {
     let mut scene = Scene::new(name);
     scene.config.name = name.to_owned();
     scene.config.target = Some(format!("  type: kafka\n  brokers: [\"{}\"]\n", broker.address()));
@@ -20,7 +20,7 @@ fn scene(name: &str, broker: &Broker) -> Scene {
     scene
 }
 
-fn value(record: &Record) -> Option<Value> {
+pub(crate) fn value(record: &Record) -> Option<Value> {
     record.value.as_ref().map(|text| serde_json::from_str(text).expect("JSON"))
 }
 

@@ -172,6 +172,27 @@ fn a_spill_directory_that_cannot_be_used_stops_the_run_and_loses_nothing() {
     scene.assert_equal(TABLES);
 }
 
+/// PostgreSQL 18 sends nothing of a transaction that it knows to be rolled back, but the aborts of its subtransactions.
+#[test]
+fn what_was_rolled_back_before_it_was_sent_is_not_missed() {
+    for major in [OLDEST, NEWEST] {
+        let mut scene = scene(&format!("large-gone-{major}"), major);
+        scene.drain();
+        let mut sql = scene.sql();
+        for how in ["release s", "rollback to s"] {
+            sql.exec(&format!(
+                "begin; {}; savepoint s; {}; {how}; {}; rollback",
+                many(1000, 1001),
+                many(2000, 3999),
+                many(4000, 4999)
+            ));
+        }
+        sql.exec(&many(5000, 6999));
+        scene.drain();
+        scene.assert_equal(TABLES);
+    }
+}
+
 #[test]
 fn columns_that_change_in_what_is_rolled_back_do_not_matter() {
     let mut scene = scene("large-ddl", NEWEST);

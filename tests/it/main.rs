@@ -21,6 +21,7 @@ mod harness;
 mod health;
 mod kafka;
 mod kafka_control;
+mod kafka_large;
 mod keyless;
 mod kill;
 mod large;

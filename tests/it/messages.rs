@@ -63,6 +63,11 @@ fn each_once(major: u32) {
             large(3000),
             large(5000)
         ),
+        format!(
+            "begin; {}; select pg_logical_emit_message(true, 'app', 'of a large one'); {}; commit",
+            large(7000),
+            large(9000)
+        ),
     ] {
         sql.exec(&script);
     }
@@ -88,23 +93,24 @@ fn each_once(major: u32) {
             "\"app\" within 2",
             "\"app\" of what is rolled back null",
             "\"app\" in a block 1502",
-            "\"app\" at its end 3004"
+            "\"app\" at its end 3004",
+            "\"app\" of a large one 1502"
         ]
     );
-    assert_eq!(told.len(), 6, "{told:?}");
+    assert_eq!(told.len(), 7, "{told:?}");
     // One that is too large.
     sql.exec("select pg_logical_emit_message(true, 'app', repeat('x', 3000000)); insert into t values (10, 'after')");
     scene.run(&["--until-caught-up"]).expect_error("KF005");
     sql.exec("select pg_logical_emit_message(true, 'app', 'while they are stopped'); insert into t values (11, 'after')");
     scene.run(&["--until-caught-up"]);
-    assert_eq!(broker.read_all(&[&topic]).len(), 6);
+    assert_eq!(broker.read_all(&[&topic]).len(), 7);
     let config = scene.write_config();
     scene.start(&["resync", "LOGICAL_DECODING_MESSAGE", "--yes", "-c", &config]).wait(LONG).expect_code(0);
     sql.exec("select pg_logical_emit_message(true, 'app', 'again')");
     scene.drain();
     let records = broker.read_all(&[&topic]);
     assert_eq!(content(&mut sql, records.last().expect("a record")), "again");
-    assert_eq!(records.len(), 7);
+    assert_eq!(records.len(), 8);
     // Nothing but them was touched by all this.
     let rows = broker.read_all(&[&format!("{name}.public.t")]).len();
     assert_eq!(rows.to_string(), sql.value("select count(*) from t"));

@@ -153,7 +153,8 @@ struct Feed<'a> {
 
 impl<'a> Feed<'a> {
     fn new(core: &'a Core) -> Self {
-        let by = &next(core).partition_columns;
+        // A new copy may be partitioned in another way than what it replaces.
+        let by = &core.form.layout.partition_by;
         let layout = Layout { folder: FOLDER, stem: "cdc", ..Layout::data(by, Vec::new()) };
         Feed { core, writers: Writers::new(layout), finished: Vec::new() }
     }
@@ -177,12 +178,16 @@ impl<'a> Feed<'a> {
     ) -> Result<()> {
         let found = columns_of(&self.core.files, file).await?;
         let known = &self.core.schema.arrow;
+        let by = &self.core.form.layout.partition_by;
+        let was_shared = |name: &String| file.values.contains_key(name) && !by.contains(name);
         let fields: Vec<FieldRef> = found
             .fields()
             .iter()
             .map(|field| match known.field_with_name(field.name()) {
-                Ok(known) => Arc::new(known.clone()),
-                Err(_) => Arc::clone(field),
+                Ok(known) if was_shared(field.name()) || follows(field.data_type(), known.data_type()) => {
+                    Arc::new(known.clone())
+                }
+                Ok(_) | Err(_) => Arc::clone(field),
             })
             .collect();
         let names: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
@@ -230,6 +235,25 @@ impl<'a> Feed<'a> {
             })
         };
         Ok(self.finished.iter().map(action).collect())
+    }
+}
+
+/// Whether every value of `from` is a value of `to`: the same kind, however it is laid out, or a wider one. What the
+/// rows of a partition share comes as texts.
+fn follows(from: &DataType, to: &DataType) -> bool {
+    use DataType::{
+        Binary, BinaryView, Decimal128, Dictionary, Float32, Float64, Int16, Int32, Int64, LargeBinary,
+        LargeUtf8, Timestamp, Utf8, Utf8View,
+    };
+    match (from, to) {
+        (Dictionary(_, from), to) => follows(from, to),
+        (LargeUtf8 | Utf8View, Utf8) | (LargeBinary | BinaryView, Binary) => true,
+        (Int16, Int32 | Int64) | (Int32, Int64) | (Float32, Float64) => true,
+        (Decimal128(p1, s1), Decimal128(p2, s2)) => {
+            s2 >= s1 && i16::from(*p2) - i16::from(*s2) >= i16::from(*p1) - i16::from(*s1)
+        }
+        (Timestamp(_, from), Timestamp(_, to)) => from.is_some() == to.is_some(),
+        (from, to) => from == to,
     }
 }
 

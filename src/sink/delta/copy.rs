@@ -144,6 +144,10 @@ impl CopyCommit {
         core.files.sync_names()?;
         core.pending = None;
         loop {
+            if self.replaces && cdc::is_on(core) {
+                // What goes is told, row by row.
+                table::read_vectors(&core.files, core.slots.iter_mut()).await?;
+            }
             let interval = Interval { from: start_of(core.position), to: self.position };
             let planned = Planned { version: core.version, epoch: core.epoch, interval };
             let now = now_ms();

@@ -6,7 +6,7 @@
 
 use super::index::Place;
 use super::storage::TableFiles;
-use super::table::{Stored, read_columns};
+use super::table::{Stored, read_held};
 use crate::error::{Error, Result, codes};
 use crate::event::ChangeBatch;
 use arrow::array::{Array, ArrayRef};
@@ -120,10 +120,13 @@ impl Fetch<'_> {
                 slots.insert(*origin, slots.len());
             }
             let numbers: Vec<u32> = rows.iter().map(|(row, _)| *row).collect();
+            let held = read_held(self.files, &stored, std::slice::from_ref(column), Some(&numbers)).await?;
+            let Some(batches) = held else {
+                parts.push(arrow::array::new_null_array(like.data_type(), numbers.len()));
+                continue;
+            };
             let mut read = 0;
-            for batch in
-                read_columns(self.files, &stored, std::slice::from_ref(column), Some(&numbers)).await?
-            {
+            for batch in batches {
                 let batch = batch?;
                 read += batch.num_rows();
                 parts.push(arrow::compute::cast(batch.column(0), like.data_type()).map_err(arrow_error)?);

@@ -457,9 +457,25 @@ pub(super) async fn read_columns(
     columns: &[String],
     rows: Option<&[u32]>,
 ) -> Result<Batches> {
+    read_held(files, file, columns, rows).await?.ok_or_else(|| {
+        let what = format!("the data file \"{}\" lacks one of the columns {columns:?}", file.name);
+        Error::new(codes::TG020, what)
+    })
+}
+
+/// As [`read_columns`]; `None`: the file is from before one of the columns, which is null in all of its rows.
+///
+/// # Errors
+/// `TG020`, `TG001`.
+pub(super) async fn read_held(
+    files: &TableFiles,
+    file: &Stored,
+    columns: &[String],
+    rows: Option<&[u32]>,
+) -> Result<Option<Batches>> {
     let Stored { name, values } = file;
     let held: Vec<String> = columns.iter().filter(|name| !values.contains_key(*name)).cloned().collect();
-    let batches: Batches = match open_data(files, name).await? {
+    let batches = match open_data(files, name).await? {
         Readable::Local(file) => reader(file, name, &held, rows, Arc::default())?,
         Readable::Remote(file) => {
             let failed = file.failed();
@@ -470,7 +486,9 @@ pub(super) async fn read_columns(
         return Ok(batches);
     }
     let (columns, values) = (columns.to_vec(), Arc::clone(values));
-    Ok(Box::new(batches.map(move |batch| partition::share(&batch?, &columns, &values))))
+    Ok(batches.map(|batches| -> Batches {
+        Box::new(batches.map(move |batch| partition::share(&batch?, &columns, &values)))
+    }))
 }
 
 /// Rows as they are read.
@@ -482,7 +500,7 @@ fn reader<T: parquet::file::reader::ChunkReader + 'static>(
     columns: &[String],
     rows: Option<&[u32]>,
     failed: Arc<AtomicBool>,
-) -> Result<Batches> {
+) -> Result<Option<Batches>> {
     use parquet::arrow::ProjectionMask;
     use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
     let name = name.to_owned();
@@ -491,9 +509,7 @@ fn reader<T: parquet::file::reader::ChunkReader + 'static>(
     let roots = builder.parquet_schema().root_schema().get_fields();
     let mut wanted = Vec::with_capacity(columns.len());
     for column in columns {
-        let at = roots.iter().position(|f| f.name() == column).ok_or_else(|| {
-            Error::new(codes::TG020, format!("the data file \"{name}\" lacks the column \"{column}\""))
-        })?;
+        let Some(at) = roots.iter().position(|f| f.name() == column) else { return Ok(None) };
         wanted.push(at);
     }
     let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
@@ -511,7 +527,7 @@ fn reader<T: parquet::file::reader::ChunkReader + 'static>(
         builder = builder.with_row_selection(RowSelection::from(selectors));
     }
     let reader = builder.build().map_err(damaged)?;
-    Ok(Box::new(reader.map(move |batch| batch.map_err(|e| unreadable(&name, e, &failed)))))
+    Ok(Some(Box::new(reader.map(move |batch| batch.map_err(|e| unreadable(&name, e, &failed))))))
 }
 
 /// A data file that is damaged, or a storage that did not answer.

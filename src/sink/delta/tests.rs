@@ -14,6 +14,7 @@ use arrow::datatypes::Int64Type;
 use std::collections::BTreeMap;
 
 mod chunks;
+mod evolving;
 mod feed;
 mod keep;
 mod model;

@@ -9,7 +9,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use std::cell::Cell;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// A call that asks a broker waits at most so long before it is asked again.
@@ -166,23 +167,35 @@ pub(super) fn admin_config(options: &KafkaOptions) -> ClientConfig {
 }
 
 /// So many bytes are under way at most. It is less than a batch, which is 1 MB at most for brokers and client.
-const UNDER_WAY: usize = 768 << 10;
+pub(super) const UNDER_WAY: usize = 768 << 10;
 /// What the client writes beside key, value and headers of a record.
 const FRAMING: usize = 24;
 
 /// Holds records back, because the client would spin over them: it sends one batch at a time to a partition, and
 /// while that is under way and more is due, its thread asks for the time in a loop, which takes a core.
 /// So what it gets is sent as one batch, or one for each partition, and awaited before there is more.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pace {
     bytes: Cell<usize>,
+    /// What a topic takes as one batch, of the topic that takes least: [`UNDER_WAY`] or less.
+    limit: Arc<AtomicUsize>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace::new(Arc::new(AtomicUsize::new(UNDER_WAY)))
+    }
 }
 
 impl Pace {
+    pub(super) fn new(limit: Arc<AtomicUsize>) -> Self {
+        Pace { bytes: Cell::new(0), limit }
+    }
+
     /// Before a record of so many bytes is handed over.
     pub(super) fn admit(&self, sender: &Sender, bytes: usize) {
         let (before, bytes) = (self.bytes.get(), bytes + FRAMING);
-        if before > 0 && before + bytes > UNDER_WAY {
+        if before > 0 && before + bytes > self.limit.load(Ordering::Relaxed) {
             settle(sender);
             self.bytes.set(bytes);
         } else {
@@ -250,6 +263,8 @@ pub(super) fn explain_code(code: RDKafkaErrorCode, text: &str) -> Error {
         | Rd::UnsupportedSASLMechanism
         | Rd::IllegalSASLState => Error::new(codes::KF002, format!("{text}: the brokers refuse it"))
             .with_try("check user, password and certificates in sink.tls and sink.sasl, and the rights that docs/KAFKA.md lists"),
+        Rd::MessageSizeTooLarge => Error::new(codes::KF003, format!("{text}: it is larger than the topic's max.message.bytes"))
+            .with_try("raise the topic's max.message.bytes, or lower sink.max_record below it"),
         Rd::UnknownTopic | Rd::UnknownTopicOrPartition | Rd::PolicyViolation | Rd::InvalidTopic
         | Rd::InvalidReplicationFactor | Rd::InvalidPartitions | Rd::InvalidConfig => {
             Error::new(codes::KF003, text).with_try("make the topic by hand, or change sink.topics")

@@ -9,8 +9,9 @@
 
 use super::client::{self, Pace, Sender, code_of, explain, explain_code, settle};
 use super::options::KafkaOptions;
+use super::oversize::{Fit, Limits};
 use super::read::{self, Until};
-use super::table::{check_sizes, ends, now_ns};
+use super::table::{ends, now_ns};
 use super::writer::{Counters, fence, is_fence, is_retriable, send};
 use super::{Live, fenced, lock};
 use crate::debezium::{Encoder, Marker, Occasion, Options as EventOptions, Records, SnapshotRows};
@@ -45,14 +46,14 @@ impl Lane {
     ///
     /// # Errors
     /// `KF001`, `KF002`, `KF004`.
-    pub(super) fn open(options: &Arc<KafkaOptions>) -> Result<Self> {
+    pub(super) fn open(options: &Arc<KafkaOptions>, pace: Pace) -> Result<Self> {
         let id = options.exactly_once.then(|| options.copy_id());
         let sender = client::producer(options, id.as_deref())?;
         if options.exactly_once {
             fence(&sender)?;
         }
         let (is_transactional, options) = (options.exactly_once, Arc::clone(options));
-        let (pace, epoch) = (Pace::default(), Epoch::default());
+        let epoch = Epoch::default();
         Ok(Lane { sender, pace, is_transactional, open: None, is_broken: false, options, epoch })
     }
 
@@ -71,6 +72,7 @@ impl Lane {
         }
         let (since, bytes) = self.open.unwrap_or_else(|| (Instant::now(), 0));
         for record in records.iter() {
+            let topic = record.diverted().unwrap_or(topic);
             send(&self.sender, &self.pace, topic, (&record, record.value()), counters)
                 .map_err(|e| self.explained(e))?;
         }
@@ -139,8 +141,8 @@ fn lost() -> Error {
 /// One copy of one table.
 pub(super) struct CopyRun {
     pub(super) point: SnapshotPoint,
+    limits: Limits,
     live: Arc<Live>,
-    schema: Arc<TableSchema>,
     encoder: Encoder,
     /// Whether the first row is in the topic: it goes before all others.
     has_begun: Mutex<bool>,
@@ -152,21 +154,21 @@ pub(super) struct Held(Option<ChangeBatch>);
 impl CopyRun {
     pub(super) fn new(
         live: Arc<Live>,
-        schema: Arc<TableSchema>,
+        schema: &Arc<TableSchema>,
         events: &Arc<EventOptions>,
-        point: SnapshotPoint,
+        (point, limits): (SnapshotPoint, Limits),
     ) -> Result<Self> {
-        let encoder = Encoder::new(&schema, events)?;
-        Ok(CopyRun { point, live, schema, encoder, has_begun: Mutex::new(false) })
+        let encoder = Encoder::new(schema, events)?;
+        Ok(CopyRun { point, limits, live, encoder, has_begun: Mutex::new(false) })
     }
 
     fn send(&self, batch: &ChangeBatch, first: Marker, last: Marker) -> Result<()> {
         let snapshot = Some(SnapshotRows { point: self.point, first, between: Marker::True, last });
-        let mut records = Records::new();
-        self.encoder.encode(batch, &Occasion { now_ns: now_ns(), snapshot }, &mut records)?;
-        let options = &self.live.options;
-        check_sizes(&self.schema, &records, options.max_record, &options.oversize)?;
-        lock(&self.live.lane).send(self.encoder.topic(), &records, &self.live.counters)
+        let fit = Fit { encoder: &self.encoder, options: &self.live.options, limits: self.limits };
+        for records in fit.encode(batch, &Occasion { now_ns: now_ns(), snapshot })? {
+            lock(&self.live.lane).send(self.encoder.topic(), &records, &self.live.counters)?;
+        }
+        Ok(())
     }
 
     /// Sends rows that are not the last.

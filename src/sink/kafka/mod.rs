@@ -14,6 +14,7 @@
 //! | `spill` | events that wait, in memory or on disk |
 //! | `writer` | the transactions |
 //! | `table` `copy` | one table's stream, one table's copy |
+//! | `oversize` | what becomes of events that are too large |
 //! | `bench` | what a broker costs without us, and what a consumer sees |
 
 pub mod bench;
@@ -21,6 +22,7 @@ mod client;
 mod copy;
 mod options;
 mod order;
+mod oversize;
 mod read;
 mod spill;
 mod state;
@@ -41,11 +43,13 @@ use crate::sink::{
     CommitOutcome, Cut, CutTable, OpenFor, PipelineRecord, RecordChange, Request, Sink, TableRecord,
     WriterLease, Written, change_refused, table_error,
 };
+use client::Pace;
 use copy::Lane;
+use oversize::Limits;
 use read::Until;
 use state::{State, Table};
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -74,9 +78,13 @@ pub(crate) struct Live {
     options: Arc<KafkaOptions>,
     counters: Arc<Counters>,
     /// Bytes of staged events.
-    memory: Arc<std::sync::atomic::AtomicUsize>,
+    memory: Arc<AtomicUsize>,
+    /// Bytes that may be under way: what the topic that takes least takes as one batch.
+    under_way: Arc<AtomicUsize>,
 }
 
+/// Bytes of a batch beside its records.
+const BATCH_OVERHEAD: usize = 256;
 /// The end of the process waits so long for a transaction that is under way.
 const END_WITHIN: Duration = Duration::from_secs(3);
 
@@ -138,6 +146,27 @@ impl Live {
         self.maker.ensure(topic).await?;
         lock(&self.topics).insert(topic.to_owned());
         Ok(())
+    }
+
+    /// How large the records of a topic may be. The producers' batches stay below it, too.
+    async fn limit(&self, topic: &str) -> usize {
+        let configured = self.options.max_record;
+        let Some(told) = self.maker.limit(topic).await else { return configured };
+        let told = told.saturating_sub(BATCH_OVERHEAD).max(1);
+        self.under_way.fetch_min(told, Ordering::Relaxed);
+        configured.min(told)
+    }
+
+    async fn limits(&self, topic: &str) -> Result<Limits> {
+        let table = self.limit(topic).await;
+        let dead_letter = match &self.options.oversize {
+            Oversize::DeadLetter { topic } => {
+                self.ensure_topic(topic).await?;
+                self.limit(topic).await
+            }
+            Oversize::Stop | Oversize::Truncate => table,
+        };
+        Ok(Limits { table, dead_letter })
     }
 
     async fn look(&self) -> Result<State> {
@@ -241,10 +270,12 @@ impl Sink for KafkaSink {
         self.topics.ensure_checkpoints().await?;
         let options = Arc::clone(&self.options);
         // The fences first: what is read after them is what will be built upon.
+        let under_way = Arc::new(AtomicUsize::new(client::UNDER_WAY));
+        let pace = Pace::new(Arc::clone(&under_way));
         let (sender, partition, mut lane) = blocking(move || {
             let sender = writer::client_for(&options)?;
             let partition = read::partition(&sender, &options)?;
-            Ok((sender, partition, Lane::open(&options)?))
+            Ok((sender, partition, Lane::open(&options, pace)?))
         })
         .await?;
         let found = self.read(Until::End).await?;
@@ -270,7 +301,7 @@ impl Sink for KafkaSink {
             state,
             partition,
             counters: Arc::clone(&self.counters),
-            pace: Default::default(),
+            pace: Pace::new(Arc::clone(&under_way)),
             control,
             beat: (!self.events.heartbeat_interval.is_zero()).then(std::time::Instant::now),
         };
@@ -288,6 +319,7 @@ impl Sink for KafkaSink {
             options,
             counters: Arc::clone(&self.counters),
             memory: Arc::default(),
+            under_way,
         });
         // The epoch becomes visible before anything that is written under it.
         match live.change(Box::new(|_| ())).await? {
@@ -354,7 +386,8 @@ impl Sink for KafkaSink {
             chunks: Default::default(),
             outdated,
         };
-        Ok((KafkaTable::new(live, schema, Arc::clone(&self.events), encoder), record))
+        let limits = live.limits(encoder.topic()).await?;
+        Ok((KafkaTable::new(live, schema, Arc::clone(&self.events), encoder, limits), record))
     }
 
     fn close_unit(&self, to: CommitLsn, tables: &[TableId]) {

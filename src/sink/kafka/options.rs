@@ -55,12 +55,12 @@ pub struct TopicOptions {
 pub enum Oversize {
     /// Its table stops.
     Stop,
-    /// Its key goes to this topic, with headers that say what it was.
+    /// It goes to this topic without its widest values, with headers that say what it was.
     DeadLetter {
         /// The topic.
         topic: String,
     },
-    /// Its key stays in its topic, with a header instead of the value.
+    /// It lacks its widest values, and a header names them.
     Truncate,
 }
 

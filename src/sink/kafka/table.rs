@@ -2,17 +2,17 @@
 //! its table before anything of the unit is produced.
 
 use super::copy::{self, CopyRun};
-use super::options::Oversize;
+use super::oversize::{Fit, Limits};
 use super::spill::{Part, Shelf};
 use super::state::stored;
 use super::writer::{Job, Share};
 use super::{Live, blocking, gone};
-use crate::debezium::{Encoder, Marker, Occasion, Options as EventOptions, Record, Records};
+use crate::debezium::{Encoder, Marker, Occasion, Options as EventOptions};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint};
 use crate::position::{CommitLsn, Interval};
 use crate::schema::TableSchema;
-use crate::sink::{Base, CommitOutcome, TableSink, table_error};
+use crate::sink::{Base, CommitOutcome, TableSink};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
@@ -27,6 +27,9 @@ pub struct KafkaTable {
     events: Arc<EventOptions>,
     number: u64,
     topic: Arc<str>,
+    limits: Limits,
+    /// The topic of messages is made when the first one comes.
+    has_topic: bool,
     encoder: Encoder,
     staged: Vec<Part>,
     shelf: Shelf,
@@ -40,12 +43,25 @@ impl KafkaTable {
         schema: Arc<TableSchema>,
         events: Arc<EventOptions>,
         encoder: Encoder,
+        limits: Limits,
     ) -> Self {
         let number = super::lock(&live.units).open(schema.id);
         let topic = Arc::from(encoder.topic());
         let shelf = Shelf::new(Arc::clone(&live.memory), live.options.memory);
         let (staged, run) = (Vec::new(), Mutex::new(None));
-        KafkaTable { live, schema, events, number, topic, encoder, staged, shelf, run }
+        KafkaTable {
+            live,
+            schema,
+            events,
+            number,
+            topic,
+            limits,
+            has_topic: false,
+            encoder,
+            staged,
+            shelf,
+            run,
+        }
     }
 }
 
@@ -55,55 +71,25 @@ pub(super) fn now_ns() -> i64 {
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// Librdkafka's count of what a record takes beside key, value and headers.
-const OVERHEAD: usize = 128;
-
-fn size_of(record: &Record<'_>) -> usize {
-    let headers: usize = record.headers().map(|(name, value)| name.len() + value.len() + 8).sum();
-    record.key().map_or(0, <[u8]>::len) + record.value().map_or(0, <[u8]>::len) + headers + OVERHEAD
-}
-
-/// No record is larger than the broker takes.
-pub(super) fn check_sizes(
-    schema: &TableSchema,
-    records: &Records,
-    limit: usize,
-    policy: &Oversize,
-) -> Result<()> {
-    if records.bytes() < limit {
-        return Ok(());
-    }
-    match records.iter().map(|record| size_of(&record)).find(|size| *size > limit) {
-        Some(size) if *policy == Oversize::Stop => {
-            let what = format!("an event of {size} bytes is larger than the limit of {limit}");
-            Err(table_error(&schema.name, codes::KF005, what).with_try(
-                "raise sink.properties message.max.bytes and the topic's max.message.bytes, then resync the table",
-            ))
-        }
-        _ => Ok(()),
-    }
-}
-
 impl TableSink for KafkaTable {
     async fn stage(&mut self, batch: ChangeBatch) -> Result<()> {
         if batch.schema != *self.encoder.schema() {
             self.encoder = Encoder::new(&batch.schema, &self.events)?;
         }
-        if self.schema.is_messages() {
+        if self.schema.is_messages() && !self.has_topic {
             self.live.ensure_topic(&self.topic).await?;
+            self.limits = self.live.limits(&self.topic).await?;
+            self.has_topic = true;
         }
         let options = Arc::clone(&self.live.options);
         let occasion = Occasion { now_ns: now_ns(), snapshot: None };
         // In pieces: events take several times the memory of the rows.
         for from in (0..batch.len()).step_by(PIECE) {
-            let mut records = Records::new();
-            self.encoder.encode(
-                &batch.slice(from, PIECE.min(batch.len() - from)),
-                &occasion,
-                &mut records,
-            )?;
-            check_sizes(&self.schema, &records, options.max_record, &options.oversize)?;
-            self.staged.push(self.shelf.put(records, &options.spill_dir)?);
+            let piece = batch.slice(from, PIECE.min(batch.len() - from));
+            let fit = Fit { encoder: &self.encoder, options: &options, limits: self.limits };
+            for records in fit.encode(&piece, &occasion)? {
+                self.staged.push(self.shelf.put(records, &options.spill_dir)?);
+            }
         }
         Ok(())
     }
@@ -145,9 +131,9 @@ impl TableSink for KafkaTable {
             Some(run) => run,
             None => Arc::new(CopyRun::new(
                 Arc::clone(&self.live),
-                Arc::clone(&self.schema),
+                &self.schema,
                 &self.events,
-                *point,
+                (*point, self.limits),
             )?),
         };
         *current = Some(Arc::clone(&run));

@@ -3,7 +3,7 @@
 use super::client::{ASK, admin_config, explain, explain_code};
 use super::options::{CHECKPOINT_PARTITIONS, CHECKPOINTS, KafkaOptions, TopicOptions};
 use crate::error::{Error, Result, codes};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 use std::collections::BTreeSet;
@@ -64,6 +64,20 @@ impl Topics {
             .set("segment.bytes", "16777216")
             .set("min.cleanable.dirty.ratio", "0.1");
         self.make(topic).await
+    }
+
+    /// Bytes of the largest batch that a topic takes; `None`: the brokers do not tell us.
+    pub(super) async fn limit(&self, name: &str) -> Option<usize> {
+        let options = AdminOptions::new().request_timeout(Some(ASK));
+        let asked = self.admin.describe_configs([&ResourceSpecifier::Topic(name)], &options).await;
+        let config = asked.ok()?.into_iter().next()?;
+        match config {
+            Ok(config) => config.get("max.message.bytes")?.value.as_ref()?.parse().ok(),
+            Err(error) => {
+                tracing::debug!(topic = name, %error, "its max.message.bytes is not told");
+                None
+            }
+        }
     }
 
     async fn make(&self, topic: NewTopic<'_>) -> Result<()> {

@@ -32,7 +32,7 @@ use super::spill::Part;
 use super::state::State;
 use super::units::Complete;
 use crate::debezium::{Brackets, Control, ControlRecord, Record};
-use crate::error::{Code, Error, Result, codes};
+use crate::error::{Error, Result, codes};
 use crate::position::Epoch;
 use crate::sink::{CommitOutcome, Cut};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -124,7 +124,7 @@ impl From<Error> for Failure {
 enum End {
     Fenced(Epoch),
     Lost(String),
-    Broken(Code, String),
+    Broken(Error),
 }
 
 impl Writer {
@@ -198,7 +198,7 @@ impl Writer {
         }
         self.commit(next, replies, |writer| {
             in_order(&shares, |share, record| match names.get(share) {
-                Some((_, topic)) => writer.send(topic, &record, record.value()),
+                Some((_, topic)) => writer.send(record.diverted().unwrap_or(topic), &record, record.value()),
                 None => Ok(()),
             })
         })
@@ -214,6 +214,9 @@ impl Writer {
         let mut brackets = Brackets::new(&self.control);
         in_order(shares, |share, record| {
             let Some((table, topic)) = names.get(share) else { return Ok(()) };
+            if let Some(topic) = record.diverted() {
+                return self.send(topic, &record, record.value());
+            }
             for control in brackets.before(&record.place()) {
                 self.send_control(&bracket_topic, None, &control)?;
             }
@@ -282,7 +285,7 @@ impl Writer {
                 }
                 Err(Failure::Aborted(error) | Failure::Lost(error)) => break End::Lost(error.cause_line()),
                 Err(Failure::Fenced(by)) => break End::Fenced(by),
-                Err(Failure::Broken(error)) => break End::Broken(error.code(), error.cause_line()),
+                Err(Failure::Broken(error)) => break End::Broken(error),
             }
         };
         for reply in replies {
@@ -354,8 +357,11 @@ impl Writer {
 
     /// Aborts what is begun. When that cannot be, the producer is of no more use.
     fn give_up(&self, failure: Failure) -> Failure {
-        // A broken one leaves its transaction open: the process ends.
-        let Failure::Aborted(error) = failure else { return failure };
+        let error = match failure {
+            Failure::Aborted(error) => error,
+            Failure::Broken(error) => return self.give_up_for(error),
+            failure => return failure,
+        };
         if !self.options.exactly_once {
             return Failure::Aborted(error);
         }
@@ -377,6 +383,16 @@ impl Writer {
         }
     }
 
+    /// The process ends; others need not wait for its transaction to time out.
+    fn give_up_for(&self, error: Error) -> Failure {
+        if self.options.exactly_once
+            && let Err(abort) = self.sender.abort_transaction(ASK)
+        {
+            tracing::debug!("the transaction stays open: {abort}");
+        }
+        Failure::Broken(error)
+    }
+
     fn judge(&self, error: KafkaError) -> Failure {
         let code = code_of(&error).unwrap_or(RDKafkaErrorCode::Unknown);
         let may_abort = matches!(&error, KafkaError::Transaction(e) if e.txn_requires_abort());
@@ -389,6 +405,9 @@ impl Writer {
 
     /// Aborted, unless this code says that somebody else may have the fence.
     fn failed_with(&self, code: RDKafkaErrorCode, error: Error) -> Failure {
+        if code == RDKafkaErrorCode::MessageSizeTooLarge {
+            return Failure::Broken(error);
+        }
         if !is_fence(code) && self.sender.client().fatal_error().is_none() {
             return Failure::Aborted(error);
         }
@@ -475,7 +494,7 @@ impl End {
     fn result(&self) -> Result<CommitOutcome> {
         match self {
             End::Fenced(by) => Ok(CommitOutcome::Fenced { by: *by }),
-            End::Broken(code, what) => Err(Error::new(*code, what.clone())),
+            End::Broken(error) => Err(error.retold()),
             End::Lost(what) => Err(Error::new(codes::KF007, format!("a Kafka transaction was lost: {what}"))
                 .with_try(
                     "nothing: the checkpoint says what became of it, and strandline goes on from there",

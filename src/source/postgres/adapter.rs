@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 
 /// How long to wait for a slot that somebody else holds: our own last connection may still be closing.
 const SLOT_PATIENCE: Duration = Duration::from_secs(10);
@@ -69,6 +70,8 @@ pub struct PgSource {
     /// The server could not send a value in binary form: so for good, since a table that is published and not
     /// ours can have such a column.
     text_forced: Arc<AtomicBool>,
+    /// A transaction in blocks could not be told: so for good, none is asked for.
+    whole: Arc<AtomicBool>,
     /// How often in a row a stream ended because the server said nothing.
     silences: Arc<AtomicU32>,
     /// Codes of warnings that were given.
@@ -85,6 +88,7 @@ impl PgSource {
             cuts: Arc::default(),
             text_stream: Arc::default(),
             text_forced: Arc::default(),
+            whole: Arc::default(),
             silences: Arc::default(),
             told: Mutex::default(),
         }
@@ -110,6 +114,26 @@ impl PgSource {
             confirmed_flush: CommitLsn::of_keepalive(found.confirmed_flush.unwrap_or(Lsn::ZERO)),
             wal_lost: found.wal_status.as_deref() == Some("lost"),
         }))
+    }
+
+    /// The slot, and whether there is one. One that the server is still making is none yet: whoever asked for it may be
+    /// a process of ours that was killed, and then it goes.
+    async fn settled_slot(&self, sql: &Sql) -> Result<Option<SlotState>> {
+        let options = &self.settings.options;
+        let deadline = Instant::now() + SLOT_PATIENCE;
+        let mut is_told = false;
+        while let Some(found) =
+            slot::inspect(sql, &options.slot).await?.filter(slot::SlotState::is_in_the_making)
+        {
+            if Instant::now() >= deadline {
+                found.check_free(options)?;
+            }
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::warn!(slot = %options.slot, "the server is making this slot for somebody; waiting");
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        self.slot_state(sql).await
     }
 
     fn publications(&self) -> Vec<String> {
@@ -167,7 +191,7 @@ impl Source for PgSource {
         }
         drop(told);
         let point = slot::identify(options).await?;
-        let slot = self.slot_state(&sql).await?;
+        let slot = self.settled_slot(&sql).await?;
         let tables = catalog
             .tables
             .iter()
@@ -270,7 +294,7 @@ impl Source for PgSource {
             guard: None,
             acknowledged,
             patience: SLOT_PATIENCE,
-            streaming: true,
+            streaming: !self.whole.load(Ordering::Relaxed),
             spill: self.settings.spill.clone(),
             origin: self.settings.origin,
         };
@@ -293,6 +317,7 @@ impl Source for PgSource {
                 is_text,
                 text_stream: Arc::clone(&self.text_stream),
                 text_forced: Arc::clone(&self.text_forced),
+                whole: Arc::clone(&self.whole),
                 silences: Arc::clone(&self.silences),
             },
             slot,
@@ -352,6 +377,7 @@ pub struct PgChanges {
     /// It should be: a table may be made while it runs.
     text_stream: Arc<AtomicBool>,
     text_forced: Arc<AtomicBool>,
+    whole: Arc<AtomicBool>,
     silences: Arc<AtomicU32>,
 }
 
@@ -386,7 +412,9 @@ impl ChangeStream for PgChanges {
                 return Err(Error::new(codes::PG006, what).with_source(error));
             }
             Err(error) => {
-                if stream.was_silent() {
+                if stream.wants_whole() {
+                    self.whole.store(true, Ordering::Relaxed);
+                } else if stream.was_silent() {
                     self.silences.fetch_add(1, Ordering::Relaxed);
                 }
                 return Err(error);

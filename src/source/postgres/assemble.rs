@@ -12,11 +12,13 @@
 //!
 //! Logical messages of others are rows of a table that is not there ([`TableSchema::messages`]). They are changes of
 //! their transaction whether that table is followed or not, so that what a replay must meet does not depend on the
-//! target. One that is of no transaction is a transaction of its own.
+//! target. One that is of no transaction is a transaction of its own. In blocks the server sends those of a
+//! subtransaction under the id of the whole: when a part of such a transaction was rolled back, nobody can tell which of
+//! its messages went with it, and the transaction is asked for whole ([`Assembler::wants_whole`]).
 
 use super::announced::Announced;
 use super::spill::Spill;
-use super::streamed::{Applied, Applying, Fate, Streamed, changed};
+use super::streamed::{Applied, Applying, Fate, Streamed, StreamedTxn, changed};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, Txn};
 use crate::pgoutput::{
@@ -142,12 +144,12 @@ pub struct Assembler {
     streamed: Streamed,
     /// A streamed transaction that has committed, and the end of its commit record.
     applying: Option<(Box<Applying>, CommitLsn)>,
+    /// A transaction came in blocks that can be told when it comes whole only.
+    wants_whole: bool,
     /// Tables with rows of the open transaction.
     dirty: Vec<usize>,
     open: Option<Open>,
     last_end: CommitLsn,
-    /// What the next transaction comes after: the last one, or a message of none.
-    last: CommitLsn,
     stop_before: Option<Lsn>,
     guard: Option<CommitLsn>,
     burst: Burst,
@@ -164,10 +166,10 @@ impl Assembler {
             arrivals: 0,
             streamed: Streamed::new(policies, Spill::default()),
             applying: None,
+            wants_whole: false,
             dirty: Vec::new(),
             open: None,
             last_end: CommitLsn::ZERO,
-            last: CommitLsn::ZERO,
             stop_before,
             guard,
             burst: Burst::default(),
@@ -422,7 +424,7 @@ impl Assembler {
             commit_start: begin.final_lsn,
             xid: begin.xid,
             commit_time: begin.commit_time,
-            after: self.last,
+            after: self.last_end,
         };
         if self.open(txn)? { Ok(Progress::Within) } else { Ok(Progress::Stopped) }
     }
@@ -462,7 +464,7 @@ impl Assembler {
                 table.builder.commit(open.txn, end);
             }
         }
-        (self.last_end, self.last) = (end, end);
+        self.last_end = end;
         self.burst.through = Some(end);
         self.burst.transactions += 1;
         self.burst.rows += open.rows;
@@ -486,11 +488,12 @@ impl Assembler {
             commit_start: commit.commit_lsn,
             xid: commit.xid,
             commit_time: commit.commit_time,
-            after: self.last,
+            after: self.last_end,
         };
         if !self.open(txn)? {
             return Ok(Progress::Stopped);
         }
+        self.check_messages(&txn, &streamed)?;
         for (id, (arrival, bytes)) in streamed.take_relations() {
             if self.index.contains_key(&id) {
                 self.burst.announced.push(id);
@@ -519,6 +522,24 @@ impl Assembler {
         }
         self.applying = Some((Box::new(applying), commit.end));
         self.apply()
+    }
+
+    /// Whether it is known which of its messages were not rolled back. See the module.
+    fn check_messages(&mut self, txn: &Txn, streamed: &StreamedTxn) -> Result<()> {
+        let table = self.index.get(&TableId::MESSAGES).and_then(|&place| self.tables.get(place));
+        let is_wanted = table.is_some_and(|table| !table.failed && !txn.held_at(table.skip_until));
+        if !streamed.may_hold_lost_messages() || !(is_wanted || streamed.holds_messages_alone()) {
+            return Ok(());
+        }
+        self.wants_whole = true;
+        let what =
+            "a large transaction has messages, and a part of it was rolled back: it is asked for whole";
+        Err(Error::new(codes::PG006, what))
+    }
+
+    /// Whether the connection must be made again without blocks: the last error was of that.
+    pub fn wants_whole(&self) -> bool {
+        self.wants_whole
     }
 
     /// Whether a streamed transaction is being handed on: [`Assembler::apply`] goes on before any frame.
@@ -646,18 +667,16 @@ impl Assembler {
         if message.transactional {
             return self.change(message.xid, TableId::MESSAGES, push);
         }
-        // What starts at its address is held at any position beyond it.
+        // Its address is the end of its record; where that starts does not matter, as long as it is within.
         let (start, end) =
-            (message.lsn, CommitLsn::end_of_commit(Lsn::new(message.lsn.raw().saturating_add(1))));
+            (Lsn::new(message.lsn.raw().saturating_sub(1)), CommitLsn::end_of_commit(message.lsn));
         let commit_time = self.burst.server_time.unwrap_or_default();
-        let after = CommitLsn::end_of_commit(start);
-        if !self.open(Txn { commit_start: start, xid: 0, commit_time, after })? {
+        if !self.open(Txn { commit_start: start, xid: 0, commit_time, after: end })? {
             return Ok(Progress::Stopped);
         }
         self.change(None, TableId::MESSAGES, push)?;
         if let Some(open) = self.open.take() {
             self.ended(Open { bytes: size as u64, ..open }, end);
-            self.last = after;
         }
         Ok(Progress::Boundary)
     }

@@ -224,6 +224,11 @@ impl PgStream {
         self.assembler.spilled_bytes()
     }
 
+    /// Whether the last error was that a transaction is needed whole, not in blocks.
+    pub fn wants_whole(&self) -> bool {
+        self.assembler.wants_whole()
+    }
+
     /// Takes what is at hand, or waits for it. Returns at the end of a transaction once the budget is reached,
     /// else when no complete message is left, which may be within a transaction ([`Burst::open`]), or with
     /// each slice of a large one that is handed on. Cancel-safe.

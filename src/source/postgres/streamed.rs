@@ -171,6 +171,10 @@ pub(super) struct StreamedTxn {
     file: Option<SpillFile>,
     /// Bytes of its messages.
     bytes: u64,
+    /// Logical messages in it.
+    messages: u64,
+    /// A subtransaction of it was rolled back.
+    has_aborts: bool,
 }
 
 impl StreamedTxn {
@@ -186,12 +190,25 @@ impl StreamedTxn {
             slices: Vec::new(),
             file: None,
             bytes: 0,
+            messages: 0,
+            has_aborts: false,
         }
     }
 
     /// Bytes of its messages.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Whether some of its logical messages may have been rolled back: the server does not tell of which
+    /// subtransaction each was.
+    pub(super) fn may_hold_lost_messages(&self) -> bool {
+        self.messages > 0 && self.has_aborts
+    }
+
+    /// Whether nothing but such messages is left of it.
+    pub(super) fn holds_messages_alone(&self) -> bool {
+        self.survivors().count <= self.messages
     }
 
     /// Tables with rows that were not kept.
@@ -218,6 +235,7 @@ impl StreamedTxn {
     }
 
     fn abort(&mut self, xid: u32) {
+        self.has_aborts = true;
         let mut at = self.last_of.remove(&xid);
         while let Some(segment) = at.and_then(|at| self.segments.get_mut(at as usize)) {
             segment.xid = ABORTED;
@@ -532,13 +550,13 @@ impl Streamed {
         Ok(())
     }
 
-    /// Stream Abort.
+    /// Stream Abort. Of a transaction that never came, there is nothing to drop.
     pub(super) fn abort(&mut self, xid: u32, subxid: u32) -> Result<()> {
         if self.block.is_some() {
             return Err(doubtful("an abort within a block"));
         }
         let Some(txn) = self.waiting.get_mut(&xid) else {
-            return Err(doubtful("an abort of a transaction that was not streamed"));
+            return Ok(());
         };
         if subxid != xid {
             txn.abort(subxid);
@@ -614,6 +632,7 @@ impl Streamed {
         let policies = self.policies;
         let Some(txn) = &mut self.block else { return Err(doubtful("a streamed change outside of a block")) };
         let ordinal = txn.count(xid);
+        txn.messages += u64::from(id == TableId::MESSAGES);
         let Some(schema) = schema.filter(|_| !txn.passed.contains(&id)) else {
             txn.passed.insert(id);
             return Ok(());

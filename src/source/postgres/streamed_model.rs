@@ -31,6 +31,8 @@ struct Session {
     sent: usize,
     is_streamed: bool,
     streamed_subs: Vec<u32>,
+    /// It has messages, or has been rolled back in part: never both, which nobody can tell apart in blocks.
+    speaks: Option<bool>,
 }
 
 /// What the server sends in blocks, the same whole, and what must come out.
@@ -75,6 +77,7 @@ impl Session {
             sent: 0,
             is_streamed: false,
             streamed_subs: Vec::new(),
+            speaks: None,
         }
     }
 
@@ -101,6 +104,9 @@ impl Session {
 
     /// Rolls back to the state with `depth` open subtransactions.
     fn roll_back(&mut self, depth: usize, out: &mut Script) {
+        if *self.speaks.get_or_insert(false) {
+            return;
+        }
         let Some(&(sub, keep)) = self.stack.get(depth) else { return };
         self.stack.truncate(depth);
         // It and all that began after it.
@@ -160,6 +166,11 @@ fn script(seed: u64) -> Script {
                 for _ in 0..=random.below(6) {
                     let (sub, change) = (session.current(), some_change(&mut random));
                     let is_message = matches!(change, Change::Message(_));
+                    if is_message && !*session.speaks.get_or_insert(true) {
+                        continue;
+                    }
+                    // As the server sends it.
+                    let sub = if is_message { session.xid } else { sub };
                     let table = if is_message { 0 } else { 1 + random.below(u64::from(TABLES)) as u32 };
                     session.changes.push((sub, table, change));
                 }

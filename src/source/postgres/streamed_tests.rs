@@ -280,37 +280,57 @@ fn messages_have_their_places() {
         change(None, 1, &insert(2)),
     ]);
     frames.extend([commit(100), begin(200, 8), logical(None, true, 190, "only"), commit(200)]);
-    frames.extend(block(
-        9,
-        true,
-        &[(9, insert(3)), (9, Change::Message("in a block".into())), (10, Change::Message("gone".into()))],
-    ));
-    frames.extend([logical(None, false, 250, "between blocks"), stream_abort(9, 10), stream_commit(9, 300)]);
-    let mut taken = assembler(&[0, 1], memory());
-    let out = play(&mut taken, &frames).unwrap();
+    frames.extend(block(9, true, &[(9, insert(3)), (9, Change::Message("in".into())), (9, insert(4))]));
+    frames.extend([logical(None, false, 250, "between"), stream_commit(9, 300)]);
+    let out = play(&mut assembler(&[0, 1], memory()), &frames).unwrap();
     let ids = |out: &Outcome| out.witnesses.iter().map(|w| (w.end.lsn().raw(), w.xid)).collect::<Vec<_>>();
-    assert_eq!(ids(&out), [(51, 0), (108, 7), (208, 8), (251, 0), (308, 9)]);
-    assert_eq!(
-        out.rows[&0],
-        [
-            "0/0@0/32 message 5×a",
-            "7/1@0/64 message within",
-            "8/0@0/C8 message only",
-            "0/0@0/FA message 14×b",
-            "9/1@0/12C message 10×i"
-        ]
-        .map(|line| line.replace("message 5×a", "message alone"))
-    );
-    assert_eq!(out.rows[&1], ["7/0@0/64 insert 1 n1", "7/2@0/64 insert 2 n2", "9/0@0/12C insert 3 n3"]);
+    assert_eq!(ids(&out), [(50, 0), (108, 7), (208, 8), (250, 0), (308, 9)]);
+    let messages = [
+        "0/0@0/31 message alone",
+        "7/1@0/64 message within",
+        "8/0@0/C8 message only",
+        "0/0@0/F9 message between",
+        "9/1@0/12C message in",
+    ];
+    assert_eq!(out.rows[&0], messages);
+    let rows =
+        ["7/0@0/64 insert 1 n1", "7/2@0/64 insert 2 n2", "9/0@0/12C insert 3 n3", "9/2@0/12C insert 4 n4"];
+    assert_eq!(out.rows[&1], rows);
     let without = play(&mut assembler(&[1], memory()), &frames).unwrap();
     assert_eq!((ids(&without), &without.rows[&1]), (ids(&out), &out.rows[&1]));
     // What is held is not taken again; a message holds no more than itself.
-    let mut later = Assembler::new(Policies::default(), None, None);
-    later.add(schema(0), position(51)).unwrap();
-    assert_eq!(play(&mut later, &frames[..1]).unwrap().rows.len(), 0);
-    let mut same = Assembler::new(Policies::default(), None, None);
-    same.add(schema(0), position(50)).unwrap();
-    assert_eq!(play(&mut same, &frames[..1]).unwrap().rows[&0].len(), 1);
+    for (held, count) in [(49, 1), (50, 0), (51, 0)] {
+        let mut later = Assembler::new(Policies::default(), None, None);
+        later.add(schema(0), position(held)).unwrap();
+        assert_eq!(play(&mut later, &frames[..1]).unwrap().rows.get(&0).map_or(0, Vec::len), count, "{held}");
+    }
+}
+
+/// The server sends messages of subtransactions under the id of the whole. When a part was rolled back, the transaction
+/// is asked for whole by who wants its messages; nobody else cares, unless nothing but messages may be left of it.
+#[test]
+fn messages_of_what_was_rolled_back_in_part_are_asked_for_again() {
+    let message = || Change::Message("m".into());
+    let script = |changes: &[(u32, Change)]| {
+        let mut frames = block(9, true, changes);
+        frames.extend([stream_abort(9, 10), stream_commit(9, 300)]);
+        frames
+    };
+    let mixed = script(&[(9, insert(1)), (9, message()), (10, insert(2))]);
+    let bare = script(&[(9, message()), (10, insert(2))]);
+    for (tables, frames, is_asked) in [
+        (vec![0, 1], &mixed, true),
+        (vec![1], &mixed, false),
+        (vec![0, 1], &bare, true),
+        (vec![1], &bare, true),
+    ] {
+        let mut a = assembler(&tables, memory());
+        let played = play(&mut a, frames);
+        assert_eq!((a.wants_whole(), played.is_err()), (is_asked, is_asked), "{tables:?}");
+        if let Err(error) = played {
+            assert_eq!(error.code(), codes::PG006);
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use super::ports::Port;
 use super::{places, until};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
@@ -144,6 +144,15 @@ impl Broker {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let made = runtime.block_on(admin.create_topics([&topic], &AdminOptions::new()));
         assert!(made.expect("the broker answers")[0].is_ok(), "cannot make {name}");
+    }
+
+    /// Changes a topic's setting; all others are the defaults then.
+    pub(crate) fn set_topic(&self, name: &str, key: &str, value: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
+        let change = AlterConfig::new(ResourceSpecifier::Topic(name)).set(key, value);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let changed = runtime.block_on(admin.alter_configs([&change], &AdminOptions::new()));
+        assert!(changed.expect("the broker answers")[0].is_ok(), "cannot change {name}");
     }
 
     /// Names of all topics but the broker's own.

@@ -134,7 +134,7 @@ fn coarse(change: Change, next: &mut BTreeMap<i64, Row>) -> Change {
 }
 
 /// Each way to write a table has its seeds.
-fn options(seed: u64) -> WriteOptions {
+pub(super) fn options(seed: u64) -> WriteOptions {
     let plain = WriteOptions::default();
     let (exact, soft) = (WriteMode::CopyOnWrite, Deletes::Soft);
     let by_name = WriteOptions { partition_by: vec!["name".into()], ..plain.clone() };
@@ -150,7 +150,7 @@ fn options(seed: u64) -> WriteOptions {
     }
 }
 
-fn shared_memory() -> tempfile::TempDir {
+pub(super) fn shared_memory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
