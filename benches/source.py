@@ -39,7 +39,7 @@ def start(name, postgres):
     if name == "recv":
         command = [PG_BIN / "pg_recvlogical", "-h", "127.0.0.1", "-p", postgres.port, "-U", "postgres", "-d", DATABASE]
         command += ["--slot", "s_source", "--start", "-F", "0", "-f", "/dev/null", "-o", "publication_names=p_source"]
-        command += ["-o", "binary=true", "-o", "proto_version=2", "-o", "streaming=on"]
+        command += ["-o", "binary=true", "-o", "proto_version=2", "-o", "streaming=on", "-s", "1"]
     else:
         lake = fresh(WORK / "lake")
         sink = f'type: delta, uri: "file://{lake}"' if name == "delta" else "type: discard"

@@ -26,7 +26,7 @@ def address(postgres, wire):
     mode = "require" if wire == "tls" else "disable"
     if wire == "unix":
         socket = postgres.home
-        return f"postgres://postgres@/{DATABASE}?host={socket}&port={postgres.port}", str(socket), mode
+        return f"postgres:///{DATABASE}?host={socket}&port={postgres.port}&user=postgres", str(socket), mode
     return f"{postgres.url}?sslmode={mode}", "127.0.0.1", mode
 
 

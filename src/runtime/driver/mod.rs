@@ -713,7 +713,8 @@ fn behind(view: &View, flushed: Lsn, now: Timestamp) -> Option<f64> {
     if is_whole && flushed.bytes_since(view.received.lsn()) <= QUIET_BYTES {
         return Some(0.0);
     }
-    let witness = view.witness?;
+    // Zero: of a message of no transaction.
+    let witness = view.witness.filter(|witness| witness.commit_time != 0)?;
     age(witness.commit_time, now).map(|age| age.as_secs_f64())
 }
 

@@ -70,8 +70,8 @@ pub struct PgSource {
     /// The server could not send a value in binary form: so for good, since a table that is published and not
     /// ours can have such a column.
     text_forced: Arc<AtomicBool>,
-    /// A transaction in blocks could not be told: so for good, none is asked for.
-    whole: Arc<AtomicBool>,
+    /// A transaction that ends here could not be told in blocks: up to here it is streamed without.
+    whole: Arc<AtomicU64>,
     /// How often in a row a stream ended because the server said nothing.
     silences: Arc<AtomicU32>,
     /// Codes of warnings that were given.
@@ -286,6 +286,9 @@ impl Source for PgSource {
         // The first must be there; the second only where tables without a key were met in time.
         publications.retain(|name| *name == self.settings.options.publication || !missing.contains(name));
         let is_text = self.text_stream.load(Ordering::Relaxed);
+        let whole = Lsn::new(self.whole.load(Ordering::Relaxed));
+        let streaming = whole == Lsn::ZERO
+            || self.slot_state(&sql).await?.is_some_and(|slot| slot.confirmed_flush.lsn() >= whole);
         let start = StreamStart {
             publications,
             policies: self.settings.policies,
@@ -294,7 +297,7 @@ impl Source for PgSource {
             guard: None,
             acknowledged,
             patience: SLOT_PATIENCE,
-            streaming: !self.whole.load(Ordering::Relaxed),
+            streaming,
             spill: self.settings.spill.clone(),
             origin: self.settings.origin,
         };
@@ -377,7 +380,7 @@ pub struct PgChanges {
     /// It should be: a table may be made while it runs.
     text_stream: Arc<AtomicBool>,
     text_forced: Arc<AtomicBool>,
-    whole: Arc<AtomicBool>,
+    whole: Arc<AtomicU64>,
     silences: Arc<AtomicU32>,
 }
 
@@ -412,8 +415,8 @@ impl ChangeStream for PgChanges {
                 return Err(Error::new(codes::PG006, what).with_source(error));
             }
             Err(error) => {
-                if stream.wants_whole() {
-                    self.whole.store(true, Ordering::Relaxed);
+                if let Some(end) = stream.wants_whole() {
+                    self.whole.fetch_max(end.lsn().raw(), Ordering::Relaxed);
                 } else if stream.was_silent() {
                     self.silences.fetch_add(1, Ordering::Relaxed);
                 }

@@ -144,8 +144,8 @@ pub struct Assembler {
     streamed: Streamed,
     /// A streamed transaction that has committed, and the end of its commit record.
     applying: Option<(Box<Applying>, CommitLsn)>,
-    /// A transaction came in blocks that can be told when it comes whole only.
-    wants_whole: bool,
+    /// A transaction came in blocks that can be told when it comes whole only: the end of it.
+    wants_whole: Option<CommitLsn>,
     /// Tables with rows of the open transaction.
     dirty: Vec<usize>,
     open: Option<Open>,
@@ -166,7 +166,7 @@ impl Assembler {
             arrivals: 0,
             streamed: Streamed::new(policies, Spill::default()),
             applying: None,
-            wants_whole: false,
+            wants_whole: None,
             dirty: Vec::new(),
             open: None,
             last_end: CommitLsn::ZERO,
@@ -470,7 +470,11 @@ impl Assembler {
         self.burst.rows += open.rows;
         self.burst.bytes += open.bytes;
         if open.changes > 0 {
-            let witness = open.txn.witness(end);
+            let mut witness = open.txn.witness(end);
+            if open.txn.xid == 0 {
+                // The time of a message of no transaction is that of sending: another one each time.
+                witness.commit_time = 0;
+            }
             self.burst.last_nonempty = Some(witness);
             if self.guard.is_some_and(|guard| open.txn.held_at(guard)) {
                 self.burst.replayed.push((open.txn.commit_start, witness));
@@ -493,7 +497,7 @@ impl Assembler {
         if !self.open(txn)? {
             return Ok(Progress::Stopped);
         }
-        self.check_messages(&txn, &streamed)?;
+        self.check_messages(&txn, &streamed, commit.end)?;
         for (id, (arrival, bytes)) in streamed.take_relations() {
             if self.index.contains_key(&id) {
                 self.burst.announced.push(id);
@@ -514,6 +518,10 @@ impl Assembler {
                 Some(table) if !table.failed && !txn.held_at(table.skip_until) => Fate::Take,
                 _ => Fate::Skip,
             });
+        // Whole, the catalogue can be asked as each announcement comes.
+        if failed.iter().any(|(_, error)| error.code().is_change()) {
+            return Err(self.ask_whole(commit.end, "changes the columns of a table"));
+        }
         for (id, error) in failed {
             self.fail(id, error);
         }
@@ -525,20 +533,23 @@ impl Assembler {
     }
 
     /// Whether it is known which of its messages were not rolled back. See the module.
-    fn check_messages(&mut self, txn: &Txn, streamed: &StreamedTxn) -> Result<()> {
+    fn check_messages(&mut self, txn: &Txn, streamed: &StreamedTxn, end: CommitLsn) -> Result<()> {
         let table = self.index.get(&TableId::MESSAGES).and_then(|&place| self.tables.get(place));
         let is_wanted = table.is_some_and(|table| !table.failed && !txn.held_at(table.skip_until));
         if !streamed.may_hold_lost_messages() || !(is_wanted || streamed.holds_messages_alone()) {
             return Ok(());
         }
-        self.wants_whole = true;
-        let what =
-            "a large transaction has messages, and a part of it was rolled back: it is asked for whole";
-        Err(Error::new(codes::PG006, what))
+        Err(self.ask_whole(end, "has messages, and a part of it was rolled back"))
     }
 
-    /// Whether the connection must be made again without blocks: the last error was of that.
-    pub fn wants_whole(&self) -> bool {
+    /// The connection is made again, and the server sends the transaction that ends here whole.
+    fn ask_whole(&mut self, end: CommitLsn, why: &str) -> Error {
+        self.wants_whole = Some(end);
+        Error::new(codes::PG006, format!("a large transaction {why}: it is asked for whole"))
+    }
+
+    /// Up to where the connection must be made again without blocks, if the last error was of that.
+    pub fn wants_whole(&self) -> Option<CommitLsn> {
         self.wants_whole
     }
 

@@ -1,10 +1,10 @@
 //! Waiting for a slot that another process of the server reads.
 //!
-//! Who holds it may be alive: another strandline, which answers the server every second. Or it is what a lost
-//! connection left behind: the server has not noticed that its client is gone, and gives it up after
-//! `wal_sender_timeout`. The two are told apart by the time of the last answer, which moves or does not. For one that
-//! is alive we wait a moment, because it may be about to end; for one that is silent, until the server has had its
-//! time. Nobody's session is ended by us.
+//! Who holds it may be alive: another strandline. Or it is what a lost connection left behind: the server has not noticed
+//! that its client is gone, and gives it up after `wal_sender_timeout`. The two are told apart by the slot, which moves
+//! when its reader acknowledges a heartbeat that we write, and by the time of the reader's last answer, where our role may
+//! see that. For one that is alive we wait a moment, because it may be about to end; for one that is silent, until the
+//! server has had its time. Nobody's session is ended by us.
 
 use super::options::PgOptions;
 use super::quote::literal;
@@ -25,8 +25,10 @@ const MARGIN: Duration = Duration::from_secs(10);
 struct Holder {
     pid: i32,
     who: String,
-    /// When it last answered, as the server tells it; `None`: we may not see that.
+    /// When it last answered; `None`: we may not see that.
     answered: Option<String>,
+    /// What it has acknowledged.
+    acknowledged: Option<String>,
 }
 
 /// A wait.
@@ -52,8 +54,14 @@ impl Waiting {
             tokio::time::sleep(PAUSE).await;
             return Ok(());
         };
+        if self.first.is_none() && !sql.in_recovery().await? {
+            // A server that is full answers reads still.
+            if let Err(error) = slot::heartbeat(sql).await {
+                tracing::debug!("no heartbeat: {error}");
+            }
+        }
         let first = self.first.get_or_insert_with(|| holder.clone());
-        self.is_alive |= *first != holder || holder.answered.is_none();
+        self.is_alive |= *first != holder;
         let waited = self.began.elapsed();
         let silent = (!self.is_alive).then_some(timeout);
         let limit = match silent {
@@ -89,7 +97,7 @@ impl Waiting {
 async fn holder(sql: &Sql, name: &str) -> Result<Option<(Holder, Duration)>> {
     let query = format!(
         "SELECT s.active_pid, concat_ws(' ', a.usename, nullif(a.application_name, ''), host(a.client_addr)), \
-         r.reply_time, (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout') \
+         r.reply_time, s.confirmed_flush_lsn, (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout') \
          FROM pg_catalog.pg_replication_slots s \
          LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid \
          LEFT JOIN pg_catalog.pg_stat_replication r ON r.pid = s.active_pid \
@@ -99,8 +107,9 @@ async fn holder(sql: &Sql, name: &str) -> Result<Option<(Holder, Duration)>> {
     let rows = sql.rows(&query).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     let who = text(row, 1).filter(|who| !who.is_empty()).unwrap_or("unknown").to_owned();
-    let holder = Holder { pid: field(row, 0)?, who, answered: text(row, 2).map(str::to_owned) };
-    Ok(Some((holder, Duration::from_millis(field(row, 3)?))))
+    let own = |column: usize| text(row, column).map(str::to_owned);
+    let holder = Holder { pid: field(row, 0)?, who, answered: own(2), acknowledged: own(3) };
+    Ok(Some((holder, Duration::from_millis(field(row, 4)?))))
 }
 
 /// The wait is over. `silent`: it has not answered, and the server's patience.

@@ -224,8 +224,8 @@ impl PgStream {
         self.assembler.spilled_bytes()
     }
 
-    /// Whether the last error was that a transaction is needed whole, not in blocks.
-    pub fn wants_whole(&self) -> bool {
+    /// Up to where transactions are needed whole, not in blocks, if the last error was of that.
+    pub fn wants_whole(&self) -> Option<CommitLsn> {
         self.assembler.wants_whole()
     }
 

@@ -30,8 +30,9 @@
 //!   id. Stream Abort marks segments; rows are taken out when the transaction is applied, wherever they are.
 //! - *Errors* of a row (a value that cannot be represented, changed columns) wait with the ordinal of their
 //!   row. Those of aborted rows are never seen. The catalogue cannot explain changed columns before the commit,
-//!   so that rows behind an `ALTER TABLE` of the same streamed transaction are not decoded: the table is copied
-//!   again (or stops, where the operator has said so).
+//!   so that rows behind an `ALTER TABLE` of the same streamed transaction are not decoded: if they commit, the
+//!   connection is made again without blocks, and the transaction comes whole
+//!   ([`super::assemble::Assembler::wants_whole`]).
 //! - *Relation messages* in a block hold for that transaction, and for all from its commit on. The one that
 //!   arrived last is the newest: one of an ordinary transaction that came after it stays.
 //! - *Tables that join* (a copy that ended) while a transaction is open have not had their first rows kept. If

@@ -8,7 +8,7 @@ mod case;
 mod deviations;
 mod masks;
 
-use crate::harness::Scene;
+use crate::harness::{Scene, matrix};
 use case::{Case, Mode};
 use std::path::Path;
 
@@ -46,6 +46,9 @@ fn cases() -> Vec<Case> {
 }
 
 fn run(share: usize, of: usize, major: u32) {
+    if matrix().is_some_and(|on| on != major) {
+        return;
+    }
     let cases: Vec<Case> = cases().into_iter().filter(|case| case.major == major).collect();
     let share: Vec<&Case> =
         cases.iter().enumerate().filter(|(at, _)| at % of == share).map(|(_, c)| c).collect();
