@@ -6,6 +6,7 @@
 #   scripts/install.sh mysql              MySQL 9 (Debian sid's packages, unpacked into the cache)
 #   scripts/install.sh mariadb [SERIES…]  MariaDB 11.8 and 10.11 (Debian's packages), likewise (default: both)
 #   scripts/install.sh pgbouncer          a pooler, for the test that refuses one
+#   scripts/install.sh promtool           Prometheus' checker of alert rules, for their tests
 #   scripts/install.sh psql               PostgreSQL's client, for the demo's workload
 #   scripts/install.sh kafka              Apache Kafka (a Java runtime and Maven with it, where they are missing)
 #   scripts/install.sh readers            Python environment with DuckDB, delta-rs and Polars, all pinned
@@ -222,6 +223,21 @@ install_pgbouncer() {
     if is_root; then chmod -R a+rX "$dir"; fi
 }
 
+# Prometheus' checker alone, unpacked into the cache: installing the package would start a service.
+install_promtool() {
+    local dir=$SERVERS/promtool
+    [ -x "$dir/promtool" ] && return 0
+    command -v apt-get >/dev/null || die "no apt-get: put a promtool at $dir/promtool"
+    say "fetching promtool (19 MB) into $dir"
+    rm -rf "$dir.part" && mkdir -p "$dir.part"
+    (cd "$dir.part" && { apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; }; }) >"$CACHE/apt.log" 2>&1 || true
+    ls "$dir.part"/prometheus_*.deb >/dev/null 2>&1 || { tail -n 5 "$CACHE/apt.log" >&2; die "apt-get could not download prometheus"; }
+    dpkg-deb --fsys-tarfile "$dir.part"/prometheus_*.deb | tar x -C "$dir.part" --strip-components=3 ./usr/bin/promtool
+    rm -f "$dir.part"/*.deb
+    rm -rf "$dir" && mv "$dir.part" "$dir"
+    if is_root; then chmod -R a+rX "$dir"; fi
+}
+
 # Maven checks what it fetches; it knows about mirrors. Without the SLF4J binding the broker logs nothing.
 install_kafka() {
     local dir=$SERVERS/kafka
@@ -281,7 +297,7 @@ install_s3() {
     echo "$S3_PACKAGES" >"$CACHE/s3/.stamp"
 }
 
-[ $# -gt 0 ] || { sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -gt 0 ] || { sed -n '2,17s/^# \{0,1\}//p' "$0"; exit 2; }
 mkdir -p "$CACHE/download" "$SERVERS" || die "cannot write $CACHE"
 if is_root; then chmod 755 "$CACHE" "$SERVERS"; fi
 # One installation at a time: a second one waits and then finds everything there.
@@ -298,11 +314,12 @@ mysql) install_mysql ;;
 mariadb) install_mariadb "$@" ;;
 psql) install_psql ;;
 pgbouncer) install_pgbouncer ;;
+promtool) install_promtool ;;
 kafka) install_kafka ;;
 readers) install_readers ;;
 s3) install_s3 ;;
 test)
-    install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_pgbouncer && install_mysql && install_mariadb && install_kafka && install_readers && install_s3
+    install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_pgbouncer && install_promtool && install_mysql && install_mariadb && install_kafka && install_readers && install_s3
     ;;
 demo) install_build && install_postgres 18 && install_psql && install_readers ;;
 *) die "unknown: $what" ;;

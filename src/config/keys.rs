@@ -91,6 +91,7 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "max_record",
             "oversize",
             "dead_letter_topic",
+            "max_transaction",
             "topics",
             "tls",
             "sasl",

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 #![expect(clippy::print_stdout, reason = "seeds and counts are shown")]
 
+mod alerts;
 mod bad_input;
 mod bank;
 mod canary;
@@ -37,6 +38,7 @@ mod mysql_images;
 mod mysql_kill;
 mod mysql_large;
 mod mysql_loss;
+mod mysql_resume;
 mod mysql_selftest;
 mod mysql_types;
 mod mysql_workload;
@@ -46,6 +48,7 @@ mod odd;
 mod operate;
 mod optimize;
 mod origin;
+mod package;
 mod page;
 mod partitions;
 mod pg_cases;

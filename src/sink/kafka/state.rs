@@ -17,8 +17,10 @@ use crate::sink::{Cut, CutTable, PipelineRecord, RecordChange, StoppedTable};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The format that this program writes.
+/// The format that this program writes, unless a transaction is there in part …
 const FORMAT: u32 = 1;
+/// … which a program that knows nothing of it would write twice.
+const FORMAT_WITH_PART: u32 = 2;
 /// More changed positions than this go to the other record.
 const CHANGED: usize = 32;
 
@@ -64,6 +66,23 @@ struct StoredWitness {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+struct StoredPart {
+    commit_start: String,
+    ordinal: u64,
+    lsn: String,
+}
+
+/// How far the events of a source transaction are in the topics, of which the rest is not. A change is named by the
+/// start of its commit record and its ordinal: the source repeats both.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Written {
+    pub commit_start: Lsn,
+    pub ordinal: u64,
+    /// The change's own address, to see that it is the same one.
+    pub lsn: Lsn,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct StoredStop {
     id: TableId,
     schema: String,
@@ -86,6 +105,9 @@ struct MainRecord {
     /// Positions that are newer than the tables' record.
     #[serde(default)]
     positions: BTreeMap<TableId, String>,
+    /// The last change that is in the topics, of a transaction that is there in part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    part: Option<StoredPart>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -108,6 +130,8 @@ pub(super) struct State {
     pub lineage: Option<Lineage>,
     pub tables: BTreeMap<TableId, Table>,
     pub stopped: BTreeMap<TableId, StoppedTable>,
+    /// A transaction that is there in part.
+    pub part: Option<Written>,
     /// Tables whose position is newer than their record.
     changed: BTreeSet<TableId>,
     /// The tables' record must be written.
@@ -200,9 +224,10 @@ impl State {
         }
         let unreadable = |e: serde_json::Error| damaged().with_source(e);
         let FormatOnly { format } = serde_json::from_slice(value).map_err(unreadable)?;
-        if format > FORMAT {
-            let what =
-                format!("the pipeline's checkpoint has format {format}, this program knows up to {FORMAT}");
+        if format > FORMAT_WITH_PART {
+            let what = format!(
+                "the pipeline's checkpoint has format {format}, this program knows up to {FORMAT_WITH_PART}"
+            );
             return Err(Error::new(codes::TG018, what).with_try("upgrade strandline"));
         }
         if is_tables {
@@ -221,6 +246,14 @@ impl State {
         });
         let witness = witness.transpose()?;
         self.cut = record.cut.as_deref().map(position).transpose()?.map(|at| (at, witness));
+        self.part = match record.part {
+            Some(part) => Some(Written {
+                commit_start: position(&part.commit_start)?.lsn(),
+                ordinal: part.ordinal,
+                lsn: position(&part.lsn)?.lsn(),
+            }),
+            None => None,
+        };
         self.changed.clear();
         for (id, at) in record.positions {
             position(&at)?;
@@ -252,8 +285,13 @@ impl State {
             Some((*id, at))
         });
         let witness = self.cut.and_then(|(_, witness)| witness);
+        let part = self.part.map(|part| StoredPart {
+            commit_start: part.commit_start.to_string(),
+            ordinal: part.ordinal,
+            lsn: part.lsn.to_string(),
+        });
         let record = MainRecord {
-            format: FORMAT,
+            format: if part.is_some() { FORMAT_WITH_PART } else { FORMAT },
             epoch: self.epoch,
             owner: self.owner.clone(),
             sequence: self.sequence,
@@ -264,6 +302,7 @@ impl State {
                 commit_time: w.commit_time,
             }),
             positions: changed.collect(),
+            part,
         };
         // Last: who reads it has read the tables that it names.
         records.push(("", serde_json::to_vec(&record).map_err(broken)?));
@@ -294,6 +333,8 @@ impl State {
 
     /// A unit is applied: these tables hold everything up to `to`.
     pub(super) fn advance(&mut self, tables: impl IntoIterator<Item = TableId>, to: CommitLsn) {
+        // One unit follows the other, and a unit holds whole transactions.
+        self.part = self.part.filter(|part| part.commit_start >= to.lsn());
         for id in tables {
             if let Some(table) = self.tables.get_mut(&id) {
                 table.position = Some(stored(to));
@@ -337,7 +378,7 @@ impl State {
             self.stopped.remove(&id);
         }
         if change.forget_cuts {
-            self.cut = None;
+            (self.cut, self.part) = (None, None);
             // What is left is opened to be copied.
             self.tables.retain(|_, table| table.position.is_none());
             self.changed.clear();
@@ -420,8 +461,26 @@ mod tests {
     }
 
     #[test]
+    fn a_transaction_in_part_is_remembered_until_it_is_whole() {
+        let part = Some(Written { commit_start: Lsn::new(150), ordinal: 7, lsn: Lsn::new(140) });
+        let mut state = State { part, ..State::default() };
+        assert_eq!(again(&mut state).part, part);
+        // The transaction before it, alone.
+        state.advance([], at(120));
+        assert_eq!(state.part, part);
+        state.advance([], at(160));
+        assert_eq!(again(&mut state).part, None);
+        let formats = |state: &mut State| -> serde_json::Value {
+            serde_json::from_slice::<serde_json::Value>(&state.records().unwrap()[0].1).unwrap()["format"]
+                .clone()
+        };
+        assert_eq!(formats(&mut state), 1);
+        assert_eq!(formats(&mut State { part, ..State::default() }), 2);
+    }
+
+    #[test]
     fn a_newer_format_is_refused() {
-        let error = State::default().take(false, br#"{"format": 2, "more": true}"#).unwrap_err();
+        let error = State::default().take(false, br#"{"format": 3, "more": true}"#).unwrap_err();
         assert_eq!(error.code(), codes::TG018);
         assert_eq!(State::default().take(true, b"{").unwrap_err().code(), codes::KF008);
     }
