@@ -605,7 +605,7 @@ fn golden_bytes_of_a_server() {
     assert_eq!(a.take_burst().transactions, 2);
 }
 
-#[path = "streamed_model.rs"]
+#[path = "streamed_model_tests.rs"]
 mod model;
 
 mod random {
