@@ -141,7 +141,6 @@ impl<S: Source, K: Sink> Session<S, K> {
         let (lease, record) = self.sink.take_over().await?;
         tracing::info!(epoch = %lease.epoch, slot = %slot.confirmed_flush, "took over");
         let mut opened = self.open_tables(&lease, &record, &view, &missed, replaced, goal).await?;
-        self.open_messages(&lease, &record, replaced, goal, &mut opened).await?;
         let is_same_server =
             record.lineage.as_ref().is_some_and(|was| was.system_id == point.lineage.system_id);
         if !is_same_server {
@@ -370,6 +369,7 @@ impl<S: Source, K: Sink> Session<S, K> {
                 Err(error) => return Err(error),
             }
         }
+        self.open_messages(lease, record, replaced, goal, &mut opened).await?;
         Ok(opened)
     }
 
