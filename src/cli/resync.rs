@@ -45,6 +45,9 @@ pub(super) fn parse(text: &str) -> Result<TableName, Failure> {
     let refuse = |what: &str, advice: String| {
         Failure::from(Error::new(codes::CF005, format!("the table \"{text}\" {what}")).with_try(advice))
     };
+    if *text == *TableName::messages().table {
+        return Ok(TableName::messages());
+    }
     match TablePattern::parse(text) {
         Ok(pattern) => pattern
             .exact()
