@@ -67,6 +67,7 @@ pub(super) fn encode(
             key_header: KeyHeader::None,
             is_tombstone: false,
             own_headers: end..end,
+            named: end..end,
         });
     }
     Ok(())

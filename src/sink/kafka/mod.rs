@@ -366,13 +366,15 @@ impl Sink for KafkaSink {
         if !schema.is_messages() {
             live.ensure_topic(&topic).await?;
         }
-        let (position, copied_at) = match known {
-            Some(known) if outdated.is_none() => (known.position()?, known.copied_at()?),
+        let (position, copied_at, marks) = match known {
+            Some(known) if outdated.is_none() => {
+                (known.position()?, known.copied_at()?, Marks(known.marks.clone()))
+            }
             _ => {
                 // On record before the first row of the copy is in the topic: what streamed before is over.
                 let (id, table) = (schema.id, Table::new(&schema, &topic));
                 live.change(Box::new(move |state| state.set_table(id, table))).await?;
-                (None, None)
+                (None, None, Marks::default())
             }
         };
         let version = live.look().await?.sequence;
@@ -380,7 +382,7 @@ impl Sink for KafkaSink {
             target_id: topic,
             version,
             position,
-            marks: Marks::default(),
+            marks,
             copied_at,
             past,
             chunks: Default::default(),
