@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures strandline beside the physical limit and a peer, all in one run; the method is in docs/BENCHMARKS.md.
 #
-#   benches/run.sh                        everything: catchup snapshot commit giant sustained latency kafka mysql
+#   benches/run.sh                        everything: catchup wires snapshot source commit giant sustained latency kafka mysql
 #   benches/run.sh catchup commit         some of them
 #   SCALE=0.01 REPS=1 benches/run.sh      a quick look whether all of it works; its figures mean nothing
 #
@@ -16,7 +16,7 @@ cd "$ROOT"
 
 for item in "$@"; do
     case $item in
-    catchup | snapshot | commit | giant | sustained | latency | kafka | mysql) ;;
+    catchup | wires | snapshot | source | commit | giant | sustained | latency | kafka | mysql) ;;
     *) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
 done

@@ -78,7 +78,9 @@ impl Meters {
     /// Counts transactions, and what those take that have not committed.
     pub(super) fn transactions(&mut self, burst: &Burst) {
         self.metrics.flow().heard(burst.rows > 0, burst.bytes);
-        if let Some(witness) = burst.witness.filter(|_| self.on_the_way.len() < ON_THE_WAY) {
+        // Zero: a message of no transaction.
+        let told = burst.witness.filter(|witness| witness.commit_time != 0);
+        if let Some(witness) = told.filter(|_| self.on_the_way.len() < ON_THE_WAY) {
             self.on_the_way.push_back((witness.end, witness.commit_time));
         }
         self.metrics.transactions().inc_by(burst.transactions);

@@ -162,6 +162,11 @@ pub trait Sink: Send + Sync + 'static {
     /// Raises the pipeline's epoch by put-if-absent and reads its record.
     fn take_over(&self) -> impl Future<Output = Result<(WriterLease, PipelineRecord)>> + Send;
 
+    /// Whether it has a place for logical messages ([`TableSchema::messages`]), which then are one of its tables.
+    fn takes_messages(&self) -> bool {
+        false
+    }
+
     /// Opens a table, making it when it is not there, writes the epoch to it, then reads its position.
     /// Commits newer than the cut that are not ours are examined.
     fn open_table(

@@ -12,6 +12,7 @@ pub mod feedback;
 pub mod forms;
 pub mod frame;
 pub mod health;
+mod held;
 pub mod load;
 pub mod options;
 pub mod passfile;
