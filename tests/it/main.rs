@@ -25,6 +25,7 @@ mod kafka_large;
 mod keyless;
 mod kill;
 mod large;
+mod limits;
 mod loss;
 mod modes;
 mod mysql_basic;
