@@ -348,11 +348,13 @@ impl Job {
         output.close().await?;
         let (outputs, took) = (output.finished, output.pace.began.elapsed());
         self.files.sync_names()?;
+        let written = outputs.iter().map(|(_, f)| f.size).sum();
+        self.files.count_moved(written);
         Ok(Compacted {
             generation: self.generation,
             inputs,
             read: self.inputs.iter().map(|i| i.bytes).sum(),
-            written: outputs.iter().map(|(_, f)| f.size).sum(),
+            written,
             outputs,
             took,
         })

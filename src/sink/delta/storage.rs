@@ -25,6 +25,9 @@ use url::Url;
 /// The folder of change data, below a table.
 pub(super) const CHANGE_DATA: &str = "_change_data";
 
+/// What names of files of deletion vectors begin with.
+const VECTORS: &str = "deletion_vector_";
+
 /// What a put-if-absent did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Put {
@@ -114,12 +117,14 @@ impl Storage {
 
     /// What was written below the root, log entries apart.
     pub(super) fn written(&self) -> Written {
-        let Tally { files, bytes, conflicts, rewritten } = &*self.root.tally;
+        let Tally { files, bytes, conflicts, rewritten, vectors, moved } = &*self.root.tally;
         Written {
             files: files.load(Ordering::Relaxed),
             bytes: bytes.load(Ordering::Relaxed),
             conflicts: conflicts.load(Ordering::Relaxed),
             rewritten: rewritten.load(Ordering::Relaxed),
+            vector_bytes: vectors.load(Ordering::Relaxed),
+            moved_bytes: moved.load(Ordering::Relaxed),
         }
     }
 
@@ -195,6 +200,10 @@ struct Tally {
     bytes: AtomicU64,
     conflicts: AtomicU64,
     rewritten: AtomicU64,
+    /// Bytes of deletion vectors.
+    vectors: AtomicU64,
+    /// Bytes of rows that were there before.
+    moved: AtomicU64,
 }
 
 impl TableFiles {
@@ -344,6 +353,11 @@ impl TableFiles {
     pub(super) fn count_rewritten(&self, files: usize) {
         let files = u64::try_from(files).unwrap_or(u64::MAX);
         self.tally.rewritten.fetch_add(files, Ordering::Relaxed);
+    }
+
+    /// Counts bytes of files into which rows were moved.
+    pub(super) fn count_moved(&self, bytes: u64) {
+        self.tally.moved.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Reads a whole file. `None` when it is not there.
@@ -669,6 +683,9 @@ impl NewFile {
         self.files.step()?;
         self.files.tally.files.fetch_add(1, Ordering::Relaxed);
         self.files.tally.bytes.fetch_add(self.written, Ordering::Relaxed);
+        if self.name.starts_with(VECTORS) {
+            self.files.tally.vectors.fetch_add(self.written, Ordering::Relaxed);
+        }
         if let Some(Target::Local(file)) = &self.target {
             tokio::task::block_in_place(|| {
                 file.sync_data()?;
