@@ -63,4 +63,4 @@ if [ "$1" = remove ] && [ -d /run/systemd/system ]; then systemctl stop strandli
 PRERM
 chmod 755 "$root/DEBIAN/postinst" "$root/DEBIAN/prerm"
 mkdir -p "$out"
-dpkg-deb --root-owner-group --build "$root" "$out/strandline_${version}_${arch}.deb"
+dpkg-deb --root-owner-group -Z "${STRANDLINE_DEB_COMPRESSION:-xz}" --build "$root" "$out/strandline_${version}_${arch}.deb"

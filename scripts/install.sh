@@ -6,6 +6,7 @@
 #   scripts/install.sh mysql              MySQL 9 (Debian sid's packages, unpacked into the cache)
 #   scripts/install.sh mariadb [SERIES…]  MariaDB 11.8 and 10.11 (Debian's packages), likewise (default: both)
 #   scripts/install.sh pgbouncer          a pooler, for the test that refuses one
+#   scripts/install.sh promtool           Prometheus' checker of alert rules, for their tests
 #   scripts/install.sh psql               PostgreSQL's client, for the demo's workload
 #   scripts/install.sh kafka              Apache Kafka (a Java runtime and Maven with it, where they are missing)
 #   scripts/install.sh readers            Python environment with DuckDB, delta-rs and Polars, all pinned
@@ -134,7 +135,9 @@ Dir::Etc::preferencesparts "/dev/null"; Acquire::Check-Valid-Until "false"; Acqu
 APT::Install-Recommends "false"; APT::Sandbox::User "$(id -un)"; Debug::NoLocking "true";
 CONF
     APT_CONFIG=$work/apt.conf apt-get update -q >"$CACHE/apt.log" 2>&1 || true
-    if ! APT_CONFIG=$work/apt.conf apt-get install -y -q --download-only "$@" >>"$CACHE/apt.log" 2>&1; then
+    local get=(install -y -q --download-only)
+    [ -z "${WITHOUT_DEPENDENCIES:-}" ] || get=(download -q)
+    if ! (cd "$work/cache/archives" && APT_CONFIG=$work/apt.conf apt-get "${get[@]}" "$@" >>"$CACHE/apt.log" 2>&1); then
         rm -rf "$work" "$dir.part"
         return 1
     fi
@@ -143,7 +146,7 @@ CONF
             --exclude='./usr/lib/x86_64-linux-gnu/perl*' --exclude='./usr/share/perl*' --exclude='*/gconv' --exclude='*libperl*'
     done
     # Before Debian 13 the loader stands beside /usr.
-    if [ ! -e "$dir.part/usr/lib64" ]; then
+    if [ -d "$dir.part/lib64" ] && [ ! -e "$dir.part/usr/lib64" ]; then
         ln -s ../lib64 "$dir.part/usr/lib64"
         ln -sfn ../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 "$dir.part/lib64/ld-linux-x86-64.so.2"
     fi
@@ -186,6 +189,17 @@ install_mysql() {
     say "MySQL $(cat "$dir/.stamp")"
 }
 
+# The server's plug-ins for authentication stand in another package than the server.
+mariadb_plugins() {
+    local suite=$1 to=$2/usr/lib/mysql/plugin from=$CACHE/download/plugins-$$
+    [ -e "$to/auth_ed25519.so" ] && return 0
+    WITHOUT_DEPENDENCIES=yes fetch_debs "$suite" "$from" mariadb-server ||
+        { tail -n 20 "$CACHE/apt.log" >&2; die "could not fetch the plug-ins of MariaDB"; }
+    mkdir -p "$to"
+    cp "$from.part"/usr/lib/mysql/plugin/auth_*.so "$to"
+    rm -rf "$from.part"
+}
+
 install_mariadb() {
     local all=("$@") series suite dir
     [ ${#all[@]} -gt 0 ] || all=(11.8 10.11)
@@ -196,12 +210,16 @@ install_mariadb() {
         *) die "MariaDB $series: known are 10.11 and 11.8" ;;
         esac
         dir=$SERVERS/mariadb$series
-        [ -s "$dir/.stamp" ] && continue
+        if [ -s "$dir/.stamp" ]; then
+            mariadb_plugins "$suite" "$dir"
+            continue
+        fi
         is_amd64 || { say "NO MARIADB on $(uname -m): the tests on MariaDB are SKIPPED"; return 0; }
         say "fetching MariaDB $series (20 MB, Debian $suite) into $dir"
         fetch_debs "$suite" "$dir" mariadb-server-core mariadb-client-core ||
             { tail -n 20 "$CACHE/apt.log" >&2; die "could not fetch MariaDB $series"; }
         finish_debs "$dir" usr/sbin/mariadbd
+        mariadb_plugins "$suite" "$dir"
         say "MariaDB $(cat "$dir/.stamp")"
     done
 }
@@ -217,6 +235,21 @@ install_pgbouncer() {
     ls "$dir.part"/pgbouncer_*.deb >/dev/null 2>&1 || die "apt-get could not download pgbouncer (apt-get update?)"
     local deb
     for deb in "$dir.part"/*.deb; do dpkg-deb -x "$deb" "$dir.part"; done
+    rm -f "$dir.part"/*.deb
+    rm -rf "$dir" && mv "$dir.part" "$dir"
+    if is_root; then chmod -R a+rX "$dir"; fi
+}
+
+# Prometheus' checker alone, unpacked into the cache: installing the package would start a service.
+install_promtool() {
+    local dir=$SERVERS/promtool
+    [ -x "$dir/promtool" ] && return 0
+    command -v apt-get >/dev/null || die "no apt-get: put a promtool at $dir/promtool"
+    say "fetching promtool (19 MB) into $dir"
+    rm -rf "$dir.part" && mkdir -p "$dir.part"
+    (cd "$dir.part" && { apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; }; }) >"$CACHE/apt.log" 2>&1 || true
+    ls "$dir.part"/prometheus_*.deb >/dev/null 2>&1 || { tail -n 5 "$CACHE/apt.log" >&2; die "apt-get could not download prometheus"; }
+    dpkg-deb --fsys-tarfile "$dir.part"/prometheus_*.deb | tar x -C "$dir.part" --strip-components=3 ./usr/bin/promtool
     rm -f "$dir.part"/*.deb
     rm -rf "$dir" && mv "$dir.part" "$dir"
     if is_root; then chmod -R a+rX "$dir"; fi
@@ -281,7 +314,7 @@ install_s3() {
     echo "$S3_PACKAGES" >"$CACHE/s3/.stamp"
 }
 
-[ $# -gt 0 ] || { sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -gt 0 ] || { sed -n '2,17s/^# \{0,1\}//p' "$0"; exit 2; }
 mkdir -p "$CACHE/download" "$SERVERS" || die "cannot write $CACHE"
 if is_root; then chmod 755 "$CACHE" "$SERVERS"; fi
 # One installation at a time: a second one waits and then finds everything there.
@@ -298,11 +331,12 @@ mysql) install_mysql ;;
 mariadb) install_mariadb "$@" ;;
 psql) install_psql ;;
 pgbouncer) install_pgbouncer ;;
+promtool) install_promtool ;;
 kafka) install_kafka ;;
 readers) install_readers ;;
 s3) install_s3 ;;
 test)
-    install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_pgbouncer && install_mysql && install_mariadb && install_kafka && install_readers && install_s3
+    install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_pgbouncer && install_promtool && install_mysql && install_mariadb && install_kafka && install_readers && install_s3
     ;;
 demo) install_build && install_postgres 18 && install_psql && install_readers ;;
 *) die "unknown: $what" ;;

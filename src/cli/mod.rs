@@ -125,26 +125,29 @@ fn dispatch(cli: Cli) -> Outcome {
     }
 }
 
-/// The manual page in roff.
+/// The manual page in roff: every command with its options.
 fn man() -> Outcome {
-    let page = clap_mangen::Man::new(Cli::command());
+    let mut root = Cli::command();
+    root.build();
     let mut text = Vec::new();
-    let written = page.render(&mut text).and_then(|()| {
-        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
-            let name = format!("strandline {}", command.get_name());
-            let mut command = command.clone().bin_name(name);
-            command.build();
-            let page = clap_mangen::Man::new(command);
-            page.render_synopsis_section(&mut text)?;
-            page.render_description_section(&mut text)?;
-            page.render_options_section(&mut text)?;
-        }
-        Ok(())
-    });
-    written
+    clap_mangen::Man::new(root.clone())
+        .render(&mut text)
+        .and_then(|()| man_of(&root, &mut text))
         .map_err(|cause| Error::new(codes::RT001, "the manual page cannot be written").with_source(cause))?;
     output::out(String::from_utf8_lossy(&text).trim_end());
     Ok(ExitCode::from(exit::OK))
+}
+
+fn man_of(parent: &clap::Command, text: &mut Vec<u8>) -> std::io::Result<()> {
+    let shown = |command: &&clap::Command| !command.is_hide_set() && command.get_name() != "help";
+    for command in parent.get_subcommands().filter(shown) {
+        let page = clap_mangen::Man::new(command.clone());
+        page.render_synopsis_section(text)?;
+        page.render_description_section(text)?;
+        page.render_options_section(text)?;
+        man_of(command, text)?;
+    }
+    Ok(())
 }
 
 fn version(output: Output) {

@@ -223,7 +223,7 @@ mod tests {
              tables    3: 1 snapshotting, 1 live, 1 stopped\n  \
              public.big  snapshotting  ~99 % (50 of ~40 rows)\n\
              error PG022 public.z (since 0 s): column \"total\" changed\n  \
-             try: strandline resync public.z --yes\n"
+             try: strandline resync \"public.z\" --yes\n"
         );
     }
 }

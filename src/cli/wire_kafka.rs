@@ -36,6 +36,7 @@ pub(super) async fn kafka_options(cfg: &Config, target: &KafkaTarget) -> Result<
             },
         },
         max_record: usize::try_from(target.max_record).unwrap_or(usize::MAX),
+        max_transaction: usize::try_from(target.max_transaction).unwrap_or(usize::MAX),
         memory: cfg.limits.memory.and_then(|m| usize::try_from(m / 4).ok()).unwrap_or(MEMORY).min(MEMORY),
         spill_dir: cfg.limits.spill_dir.clone().unwrap_or_else(|| std::env::temp_dir().join("strandline")),
         events,

@@ -247,6 +247,7 @@ fn kafka(target: &KafkaTarget) -> Map<String, Value> {
         "max_record": format_size(target.max_record),
         "oversize": target.oversize.as_str(),
         "dead_letter_topic": target.dead_letter_topic,
+        "max_transaction": format_size(target.max_transaction),
         "topics": {
             "create": target.topics.create,
             "partitions": target.topics.partitions,

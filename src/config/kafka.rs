@@ -24,6 +24,8 @@ pub struct KafkaTarget {
     pub linger: Duration,
     /// Bytes that one event may have.
     pub max_record: u64,
+    /// Bytes of events that one Kafka transaction may have.
+    pub max_transaction: u64,
     /// What happens with larger ones.
     pub oversize: OversizePolicy,
     /// Where they go by that policy; `None`: behind the prefix.
@@ -50,6 +52,7 @@ impl fmt::Debug for KafkaTarget {
             .field("compression", &self.compression)
             .field("linger", &self.linger)
             .field("max_record", &self.max_record)
+            .field("max_transaction", &self.max_transaction)
             .field("oversize", &self.oversize)
             .field("dead_letter_topic", &self.dead_letter_topic)
             .field("topics", &self.topics)
@@ -140,7 +143,7 @@ pub struct Sasl {
 }
 
 /// Every key of the section that only Kafka has.
-pub(super) const KEYS: [&str; 12] = [
+pub(super) const KEYS: [&str; 13] = [
     "brokers",
     "exactly_once",
     "acks",
@@ -149,6 +152,7 @@ pub(super) const KEYS: [&str; 12] = [
     "max_record",
     "oversize",
     "dead_letter_topic",
+    "max_transaction",
     "topics",
     "tls",
     "sasl",
@@ -156,6 +160,8 @@ pub(super) const KEYS: [&str; 12] = [
 ];
 
 const DEFAULT_MAX_RECORD: u64 = 1_000_000;
+/// Minutes of a slow cluster: the brokers end a transaction after five.
+const DEFAULT_MAX_TRANSACTION: u64 = 2 << 30;
 /// The client waits as long for partitions to be added to a transaction: see `sink::kafka::client`.
 const LINGER: Duration = Duration::from_millis(1);
 const FORMS: &str = "write kafka://host:9092,host:9092/prefix";
@@ -227,6 +233,10 @@ pub(super) fn read(
     let oversize = or(reader, section, "oversize", OversizePolicy::Stop, |reader, section, key| {
         reader.choice(section, key, &OversizePolicy::WORDS, &[])
     });
+    let max_transaction =
+        or(reader, section, "max_transaction", DEFAULT_MAX_TRANSACTION, |reader, section, key| {
+            reader.size(section, key, 1 << 20..=1 << 40)
+        });
     let dead_letter_topic = or(reader, section, "dead_letter_topic", None, |reader, section, key| {
         reader.parsed(section, key, Repeat::Value, super::format::topic_part).map(Some)
     });
@@ -263,6 +273,7 @@ pub(super) fn read(
         max_record: max_record?,
         oversize: oversize?,
         dead_letter_topic: dead_letter_topic?,
+        max_transaction: max_transaction?,
         topics: topics?,
         tls: tls?,
         sasl: sasl?,

@@ -17,6 +17,11 @@
 //! | `a < x`, `b < x` | removed | written |
 //! | `b < x <= a` | the snapshot knows: it is not there, or it is another row | written; a value that the log does not repeat is in *no* chunk |
 //!
+//! Where only the source can compare keys, by a collation, no change can be left out: every key takes all changes from the
+//! oldest chunk's position on, those too that its chunk knows of. On the way a row may be older than it was, or be there
+//! again; at the newest position it is what the last change of it made of it, which is what its chunk held, or newer. A
+//! change that does not carry the whole row can say so only of the key that it stays at, and of a row that is there.
+//!
 //! The last case is the only one in which a value is missing. It is never guessed nor left empty: the table is
 //! copied again, as a whole.
 //!
@@ -50,6 +55,13 @@ pub enum ChunkKey {
     Text(String),
     /// Bytes.
     Bytes(Vec<u8>),
+    /// A whole key that only the source compares, by its collations.
+    Source {
+        /// What its order is made of: names, types and collations of the columns.
+        order: String,
+        /// A value of each column, as the source's adapter writes it.
+        values: Vec<String>,
+    },
 }
 
 impl ChunkKey {
@@ -176,8 +188,16 @@ impl Chunks {
         self.0.len() > 1
     }
 
-    /// The position of the chunk that this key is in.
+    /// Whether we can tell which chunk a key is in.
+    pub fn is_exact(&self) -> bool {
+        !self.0.iter().any(|chunk| matches!(chunk.below, Some(ChunkKey::Source { .. })))
+    }
+
+    /// The position of the chunk that this key is in; of the oldest, where that cannot be told.
     pub fn position_of(&self, key: &ChunkKey) -> CommitLsn {
+        if !self.is_exact() {
+            return self.oldest().unwrap_or_default();
+        }
         let at = self.0.partition_point(|chunk| chunk.below.as_ref().is_some_and(|below| below <= key));
         self.0.get(at).map_or(CommitLsn::ZERO, |chunk| chunk.at)
     }
@@ -194,6 +214,18 @@ mod tests {
 
     fn key(n: i64) -> ChunkKey {
         ChunkKey::Number(n)
+    }
+
+    #[test]
+    fn where_only_the_source_compares_the_oldest_counts() {
+        let bound = |text: &str| ChunkKey::Source { order: "k:ci".into(), values: vec![text.into()] };
+        let mut chunks = Chunks::default();
+        chunks.push(Some(bound("m")), at(100), 1);
+        assert!(!chunks.is_exact());
+        chunks.push(None, at(200), 1);
+        assert_eq!(chunks.position_of(&ChunkKey::Text("z".into())), at(100));
+        let text = serde_json::to_string(&chunks).unwrap();
+        assert_eq!(serde_json::from_str::<Chunks>(&text).unwrap(), chunks);
     }
 
     #[test]

@@ -130,6 +130,11 @@ fn attention(status: &Status) -> String {
     format!("<h2>Needs attention</h2><ul>{text}</ul>")
 }
 
+fn reason_of(status: &Status, table: &str) -> String {
+    let reason = status.reasons.iter().find(|reason| reason.table.as_deref() == Some(table));
+    reason.map_or(String::new(), |reason| reason.text.clone())
+}
+
 fn tables(status: &Status) -> String {
     let mut text = String::new();
     for table in status.tables.iter().take(NAMED) {
@@ -141,7 +146,7 @@ fn tables(status: &Status) -> String {
             escape(table.code.as_deref().unwrap_or_default()),
             table.position.map_or(String::new(), |p| p.to_string()),
             table.version.map_or(String::new(), |v| v.to_string()),
-            escape(table.message.as_deref().unwrap_or_default()),
+            escape(&reason_of(status, &table.name)),
         );
     }
     if status.tables.len() > NAMED {

@@ -4,7 +4,7 @@
 //!
 //! | step | a death after it leaves |
 //! |---|---|
-//! | publication, then slot if there is none | a slot that nobody holds; the next start uses it |
+//! | publication, then slot if there is none | a slot that nobody holds, and the next start uses it; or one that the server is still making: it is waited for, and made anew if it goes |
 //! | hold the slot in our session | the server frees it |
 //! | raise the epoch in the pipeline's record | an owner that is gone; the next start raises it again |
 //! | write the epoch to each table, then read its position | fenced tables; the next start fences them again |
@@ -27,7 +27,7 @@ use crate::sink::{
     CommitOutcome, CutTable, OpenFor, PipelineRecord, RecordChange, Sink, StoppedTable, TableRecord,
     WriterLease,
 };
-use crate::source::{Bookmark, ChangeStream, HeldStream, Source, SourceTable, SourceView, Standing};
+use crate::source::{Bookmark, ChangeStream, HeldStream, Place, Source, SourceTable, SourceView, Standing};
 use crate::telemetry::status::{PipelineState, PositionText, TableState};
 use crate::telemetry::{Metrics, StatusBoard};
 use std::collections::{BTreeMap, BTreeSet};
@@ -140,9 +140,15 @@ impl<S: Source, K: Sink> Session<S, K> {
         let (lease, record) = self.sink.take_over().await?;
         tracing::info!(epoch = %lease.epoch, slot = %slot.confirmed_flush, "took over");
         let mut opened = self.open_tables(&lease, &record, &view, &missed, replaced, goal).await?;
+        let is_same_server =
+            record.lineage.as_ref().is_some_and(|was| was.system_id == point.lineage.system_id);
+        if !is_same_server {
+            self.copy_mixed_again(&lease, &record, &view, &mut opened).await?;
+        }
         let held = held(&record, &opened.live);
         let bookmark = if replaced { Bookmark::default() } else { bookmark(&record, &opened.live, &held) };
-        if let Some(place) = stream.seek(bookmark).await? {
+        let partial = if is_same_server && !replaced { partial_copies(&opened.to_copy) } else { Vec::new() };
+        if let Some(place) = seek(&mut stream, bookmark, partial).await? {
             (slot, point) = (place.slot, place.point);
         } else if !replaced {
             let positions: Vec<CommitLsn> = opened.live.values().map(|t| t.progress.position).collect();
@@ -360,6 +366,35 @@ impl<S: Source, K: Sink> Session<S, K> {
             }
         }
         Ok(opened)
+    }
+
+    /// Tables whose chunks are of different moments: positions of another server cannot be compared with those.
+    async fn copy_mixed_again(
+        &self,
+        lease: &WriterLease,
+        record: &PipelineRecord,
+        view: &SourceView,
+        opened: &mut Opened<K::Table>,
+    ) -> Result<()> {
+        for source in &view.tables {
+            let id = source.schema.id;
+            let is_mixed =
+                |t: &LiveTable<K::Table>| !t.progress.covered && t.progress.whole_from > t.progress.position;
+            if !opened.live.get(&id).is_some_and(is_mixed) {
+                continue;
+            }
+            opened.live.remove(&id);
+            tracing::info!(table = %source.schema.name, "its copy was of several moments of another server: it is copied again");
+            let (table, found, _) = self.open_one(lease, record, source, OpenFor::Replace).await?;
+            opened.to_copy.push(Copying {
+                schema: Arc::clone(&source.schema),
+                table,
+                record: found,
+                estimate: source.estimated_rows,
+                chunks: Chunks::default(),
+            });
+        }
+        Ok(())
     }
 
     async fn open_one(
@@ -582,6 +617,32 @@ fn bookmark<T>(record: &PipelineRecord, live: &BTreeMap<TableId, LiveTable<T>>, 
         witnesses: held.witness.into_iter().collect(),
         ahead: held.ahead.clone(),
         tables: tables.collect(),
+    }
+}
+
+/// Copies that are to go on: the stream is to be replayed from the oldest chunk.
+fn partial_copies<T>(copies: &[Copying<T>]) -> Vec<(CommitLsn, Marks)> {
+    let place = |copying: &Copying<T>| Some((copying.chunks.oldest()?, copying.record.marks.clone()));
+    copies.iter().filter_map(place).collect()
+}
+
+/// Goes where the bookmark says; where the log does not reach back to copies that could go on, these begin again.
+async fn seek<C: ChangeStream>(
+    stream: &mut C,
+    bookmark: Bookmark,
+    partial: Vec<(CommitLsn, Marks)>,
+) -> Result<Option<Place>> {
+    if partial.is_empty() {
+        return stream.seek(bookmark).await;
+    }
+    let mut with = bookmark.clone();
+    with.tables.extend(partial);
+    match stream.seek(with).await {
+        Err(error) if REPLACEABLE.contains(&error.code()) => {
+            tracing::info!("{}: copies that were begun begin again", error.cause_line());
+            stream.seek(bookmark).await
+        }
+        other => other,
     }
 }
 

@@ -452,14 +452,16 @@ impl Status {
             let code = table.code.clone().unwrap_or_default();
             let is_wanted = code == crate::error::codes::RT015.id;
             let before = old.iter().find(|r| r.table.as_ref() == Some(&table.name) && r.code == code);
+            let (text, advice) = said_of(table);
             self.reasons.push(Reason {
                 code,
                 severity: if is_wanted { Severity::Info } else { Severity::Error },
                 since: before.map_or_else(Timestamp::now, |reason| reason.since),
-                text: table.message.clone().unwrap_or_else(|| "the table is stopped".to_owned()),
-                fix: Some(match is_wanted {
-                    true => format!("strandline resume {}", table.name),
-                    false => format!("strandline resync {} --yes", table.name),
+                text,
+                fix: Some(match advice {
+                    _ if is_wanted => format!("strandline resume \"{}\"", table.name),
+                    Some(advice) => advice,
+                    None => format!("strandline resync \"{}\" --yes", table.name),
                 }),
                 table: Some(table.name.clone()),
                 stall: false,
@@ -477,6 +479,15 @@ impl Status {
             phase => phase,
         };
     }
+}
+
+/// Why a table stopped, without its name, and what to try where the message says it.
+fn said_of(table: &TableStatus) -> (String, Option<String>) {
+    let Some(message) = &table.message else { return ("the table is stopped".to_owned(), None) };
+    let named = format!("table \"{}\": ", table.name);
+    let (text, advice) =
+        message.split_once("; try: ").map_or((message.as_str(), None), |(t, a)| (t, Some(a)));
+    (text.strip_prefix(&named).unwrap_or(text).to_owned(), advice.map(str::to_owned))
 }
 
 /// What can be learnt without asking the process: from the control table in the target and from the slot.
@@ -689,7 +700,7 @@ mod tests {
         let status = board.status();
         assert_eq!((status.state, status.phase), (PipelineState::Degraded, PipelineState::Streaming));
         assert_eq!(status.reasons[0].table.as_deref(), Some("public.orders"));
-        assert_eq!(status.reasons[0].fix.as_deref(), Some("strandline resync public.orders --yes"));
+        assert_eq!(status.reasons[0].fix.as_deref(), Some("strandline resync \"public.orders\" --yes"));
         let since = status.reasons[0].since;
         board.update(|status| status.lag_bytes = Some(1));
         assert_eq!(board.status().reasons[0].since, since);

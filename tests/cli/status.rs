@@ -36,7 +36,7 @@ async fn a_running_process_answers_in_both_forms() {
     assert_eq!(text.code, Some(0));
     assert!(text.stdout.starts_with("shop  DEGRADED (streaming)   process "), "{text:?}");
     assert!(text.stdout.contains("error PG022 public.z "), "{text:?}");
-    assert!(text.stdout.contains("try: strandline resync public.z --yes"), "{text:?}");
+    assert!(text.stdout.contains("try: strandline resync \"public.z\" --yes"), "{text:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -160,3 +160,20 @@ fn resync_takes_names_that_the_configuration_covers() {
         assert!(wrong.stderr.starts_with(&format!("error CF005: {message}\n  try: ")), "{wrong:?}");
     }
 }
+
+#[test]
+fn the_manual_page_names_every_command_and_completions_are_scripts() {
+    let place = Place::new();
+    let man = place.run(&["man"]);
+    assert_eq!((man.code, man.stderr.as_str()), (Some(0), ""));
+    for word in ["validate", "resync", "register", "until\\-lsn", "log\\-format"] {
+        assert!(man.stdout.contains(word), "{word}:\n{}", man.stdout);
+    }
+    for (shell, word) in
+        [("bash", "complete -F"), ("zsh", "#compdef strandline"), ("fish", "complete -c strandline")]
+    {
+        let script = place.run(&["completions", shell]);
+        assert_eq!(script.code, Some(0), "{script:?}");
+        assert!(script.stdout.contains(word), "{shell}");
+    }
+}

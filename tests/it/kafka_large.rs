@@ -127,3 +127,68 @@ fn a_topic_that_takes_less_than_before_stops_the_pipeline() {
     let ids: Vec<Value> = broker.read_all(&[topic]).iter().map(|r| after(r)["id"].clone()).collect();
     assert_eq!(ids, [1, 2, 3]);
 }
+
+/// A transaction that is split between Kafka transactions, with kills while parts of it are there: every event once, in order, and
+/// its metadata as if it had come whole.
+#[test]
+fn a_split_transaction_goes_on_where_it_was_killed() {
+    let broker = shared();
+    let mut scene = scene("large-split", broker);
+    scene.config.target =
+        Some(format!("  type: kafka\n  brokers: [\"{}\"]\n  max_transaction: 1MiB\n", broker.address()));
+    scene.config.more = "format: {debezium: {provide_transaction_metadata: true}}\n".into();
+    scene
+        .sql()
+        .exec("create table a(id int primary key, t text); create table b(id int primary key, t text)");
+    scene.drain();
+    scene.sql().exec("insert into a values (0, 'before')");
+    let rows = 20_000;
+    // Both tables in turns, an aborted part in between.
+    scene.sql().exec(&format!(
+        "do $$ begin for i in 1..{rows} loop
+           if i % 3 = 0 then insert into b values (i, repeat('b', 300)); else insert into a values (i, repeat('a', 300)); end if;
+           if i % 1000 = 0 then begin insert into a values (-i, 'gone'); raise exception 'x'; exception when others then null; end; end if;
+         end loop; end $$"
+    ));
+    scene.sql().exec("insert into b values (0, 'after')");
+    let mut reader = broker.reader(&["large-split.public.a"]);
+    let (mut seen, mut kills) = (0, 0);
+    while kills < 4 {
+        let running = scene.start_run(&[]);
+        let before = seen;
+        while seen < before + 2000 && seen < rows * 2 / 3 {
+            assert!(reader.next(LONG).is_some(), "nothing comes:\n{}", running.stderr());
+            seen += 1;
+        }
+        running.kill9();
+        kills += 1;
+        seen += reader.rest().len();
+    }
+    println!("{seen} of {} events of table a before the last kill", rows * 2 / 3);
+    assert!(seen < rows * 2 / 3, "the kills came too late to prove anything");
+    scene.drain();
+    let read = |topic: &str| -> Vec<Record> {
+        broker.read_all(&[topic]).into_iter().filter(|r| r.value.is_some()).collect()
+    };
+    let mut orders = Vec::new();
+    let mut ids = |topic: &str| -> Vec<i64> {
+        let records = read(topic);
+        for record in &records {
+            let block = &value(record).unwrap()["transaction"];
+            orders.push((
+                block["total_order"].as_u64().unwrap(),
+                block["data_collection_order"].as_u64().unwrap(),
+            ));
+        }
+        records.iter().map(|r| after(r)["id"].as_i64().unwrap()).collect()
+    };
+    let wanted = |third: bool| (1..=rows as i64).filter(move |i| (i % 3 == 0) == third);
+    assert_eq!(ids("large-split.public.a"), [0].into_iter().chain(wanted(false)).collect::<Vec<_>>());
+    assert_eq!(ids("large-split.public.b"), wanted(true).chain([0]).collect::<Vec<_>>());
+    let mut total: Vec<u64> = orders.iter().map(|(total, _)| *total).collect();
+    total.sort_unstable();
+    assert_eq!(total, [1, 1].into_iter().chain(1..=rows as u64).collect::<Vec<_>>());
+    let told: Vec<Value> =
+        read("large-split.transaction").iter().map(|r| value(r).unwrap()["event_count"].clone()).collect();
+    assert_eq!(told, [Value::Null, json!(1), Value::Null, json!(rows), Value::Null, json!(1)]);
+}

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 #![expect(clippy::print_stdout, reason = "seeds and counts are shown")]
 
+mod alerts;
 mod bad_input;
 mod bank;
 mod canary;
@@ -34,9 +35,11 @@ mod mysql_checks;
 mod mysql_commands;
 mod mysql_ddl;
 mod mysql_images;
+mod mysql_kafka;
 mod mysql_kill;
 mod mysql_large;
 mod mysql_loss;
+mod mysql_resume;
 mod mysql_selftest;
 mod mysql_types;
 mod mysql_workload;
@@ -46,6 +49,7 @@ mod odd;
 mod operate;
 mod optimize;
 mod origin;
+mod package;
 mod page;
 mod partitions;
 mod pg_cases;

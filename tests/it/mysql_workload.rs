@@ -28,6 +28,17 @@ pub(crate) struct MyClients {
 impl MyClients {
     /// Starts `count` clients; each turn is one transaction, `pace` apart.
     pub(crate) fn start(count: u64, url: &str, random: &mut Random, pace: Duration) -> MyClients {
+        MyClients::start_with(count, url, random, pace, step)
+    }
+
+    /// The same with turns of the test's own.
+    pub(crate) fn start_with(
+        count: u64,
+        url: &str,
+        random: &mut Random,
+        pace: Duration,
+        step: fn(&mut MySql, &mut Random) -> Result<(), Failed>,
+    ) -> MyClients {
         let (stop, committed) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let threads = (0..count)
             .map(|_| {

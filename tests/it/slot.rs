@@ -1,7 +1,7 @@
 //! `strandline slot`: shows, makes, advances, drops; nothing without `--yes`.
 
 use crate::harness::process::Outcome;
-use crate::harness::{LONG, NEWEST, OLDEST, Scene};
+use crate::harness::{LONG, NEWEST, OLDEST, Scene, until};
 
 fn slot(scene: &Scene, arguments: &[&str]) -> Outcome {
     let config = scene.write_config();
@@ -39,4 +39,25 @@ fn it_is_shown_made_advanced_and_dropped() {
         slot(&scene, &["drop", "--yes"]).expect_code(0);
         slot(&scene, &["advance", "--to", &end, "--yes"]).expect_code(1).expect_error("PG040");
     }
+}
+
+/// The server makes a slot for a process that is gone, and then does not: the next start makes its own.
+#[test]
+fn one_that_goes_while_it_is_made_is_made_anew() {
+    let mut scene = Scene::on("slot-unborn", NEWEST);
+    let mut sql = scene.sql();
+    sql.exec("create table t (id int primary key); insert into t select generate_series(1, 100)");
+    // A slot cannot be made before this ends.
+    let mut old = scene.sql();
+    old.exec("begin; insert into t values (1000)");
+    let first = scene.start_run(&[]);
+    let unborn = "select count(*) from pg_replication_slots where confirmed_flush_lsn is null and active";
+    until(LONG, "the server makes the slot", || sql.value(unborn) == "1");
+    first.kill9();
+    let second = scene.start_run(&["--until-caught-up"]);
+    until(LONG, "the second start waits", || second.stderr().contains("is making this slot"));
+    sql.exec("select pg_terminate_backend(active_pid) from pg_replication_slots");
+    old.exec("commit");
+    second.wait(LONG).expect_code(0);
+    scene.assert_equal(&["public.t"]);
 }

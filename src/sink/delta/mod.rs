@@ -599,7 +599,9 @@ impl DeltaTable {
         parts: Vec<CopyPart>,
     ) -> Result<CommitOutcome> {
         self.discard_one();
-        self.core.next_marks = Some(self.marks.take().unwrap_or_default());
+        // The table's position is that of its oldest chunk, and so is what it means to other servers.
+        let marks = self.marks.take().unwrap_or_default();
+        self.core.next_marks = is_first.then_some(marks);
         self.upkeep.abandon();
         match &mut self.applied {
             Applied::Narrow(upsert) => upsert.forget_index(),

@@ -175,6 +175,9 @@ impl<K: Key> Unit<K> {
         let has_unchanged = |row: usize| masks.iter().any(|mask| mask.value(row));
         let rows = batch.len();
         let held = Held::of(batch, onto.chunks);
+        // Rows may be ahead of the change: see the module of the chunks.
+        let is_ahead = onto.chunks.is_some_and(|chunks| !chunks.is_exact());
+        let strict = onto.strict && !is_ahead;
         let mut slice = Slice { live: vec![false; rows], entry: vec![0; rows], origins: HashMap::new() };
         for (row, &op) in batch.ops.iter().enumerate() {
             match op {
@@ -182,7 +185,7 @@ impl<K: Key> Unit<K> {
                 Op::Delete if held.of_old(row) => {}
                 Op::Create | Op::Read => {
                     let entry = self.touch(new_keys[row], onto);
-                    if onto.strict && !onto.soft && self.is_live(entry) {
+                    if strict && !onto.soft && self.is_live(entry) {
                         return Err(misfit(schema, "a row was created whose key the table already holds"));
                     }
                     self.put(entry, row, &mut slice);
@@ -195,11 +198,15 @@ impl<K: Key> Unit<K> {
                         continue;
                     }
                     let from = self.touch(old, onto);
-                    if onto.strict && !self.is_live(from) {
+                    if strict && !self.is_live(from) {
                         return Err(misfit(schema, "a row was updated that the table does not hold"));
                     }
                     if has_unchanged(row) {
-                        let origin = self.origin(from).ok_or_else(|| unknown_old_row(schema))?;
+                        if is_ahead && old != key {
+                            return Err(in_no_chunk(schema));
+                        }
+                        let unknown = || if is_ahead { in_no_chunk(schema) } else { unknown_old_row(schema) };
+                        let origin = self.origin(from).ok_or_else(unknown)?;
                         slice.origins.insert(row_number(row), origin);
                     }
                     if old == key {
@@ -209,7 +216,7 @@ impl<K: Key> Unit<K> {
                             self.kill(from, &mut slice);
                         }
                         let to = self.touch(key, onto);
-                        if onto.strict && !onto.soft && self.is_live(to) {
+                        if strict && !onto.soft && self.is_live(to) {
                             return Err(misfit(schema, "a row moved to a key that the table already holds"));
                         }
                         self.put(to, row, &mut slice);
@@ -219,7 +226,7 @@ impl<K: Key> Unit<K> {
                     let old = old_key(row)
                         .ok_or_else(|| misfit(schema, "a row was deleted and the log does not say which"))?;
                     let entry = self.touch(old, onto);
-                    if onto.strict && !self.is_live(entry) {
+                    if strict && !self.is_live(entry) {
                         return Err(misfit(schema, "a row was deleted that the table does not hold"));
                     }
                     self.kill(entry, &mut slice);

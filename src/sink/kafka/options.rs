@@ -18,6 +18,8 @@ pub struct KafkaOptions {
     pub oversize: Oversize,
     /// So many bytes a record may have, key and headers included.
     pub max_record: usize,
+    /// Units with more bytes of events come as several Kafka transactions.
+    pub max_transaction: usize,
     /// Events that wait in memory may take so many bytes; beyond, they wait on disk.
     pub memory: usize,
     /// Where they wait.

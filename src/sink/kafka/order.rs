@@ -6,16 +6,19 @@
 use super::spill::Part;
 use crate::debezium::{Place, Record, Records};
 use crate::error::{Error, Result};
+use std::ops::ControlFlow;
 
-/// Calls `each` for every record, with the index of its share, in the order of the source.
+/// Calls `each` for every record behind `after`, with the index of its share, in the order of the source, until it
+/// breaks.
 ///
 /// # Errors
 /// The first of `each`; `RT003` when what waits on disk cannot be read.
 pub(super) fn in_order<E: From<Error>>(
     shares: &[Vec<Part>],
-    mut each: impl FnMut(usize, Record<'_>) -> std::result::Result<(), E>,
+    after: Option<(u64, u64)>,
+    mut each: impl FnMut(usize, Record<'_>) -> std::result::Result<ControlFlow<()>, E>,
 ) -> std::result::Result<(), E> {
-    let mut cursors = shares.iter().map(|parts| Cursor::new(parts)).collect::<Result<Vec<_>>>()?;
+    let mut cursors = shares.iter().map(|parts| Cursor::new(parts, after)).collect::<Result<Vec<_>>>()?;
     loop {
         let mut first: Option<((u64, u64), usize)> = None;
         let mut second: Option<(u64, u64)> = None;
@@ -38,13 +41,16 @@ pub(super) fn in_order<E: From<Error>>(
             if second.is_some_and(|second| order(record.place()) > second) {
                 break;
             }
-            each(index, record)?;
+            if each(index, record)?.is_break() {
+                return Ok(());
+            }
             cursor.advance()?;
         }
     }
 }
 
-fn order(place: Place) -> (u64, u64) {
+/// As positions are compared.
+pub(super) fn order(place: Place) -> (u64, u64) {
     (place.commit_start.raw(), place.ordinal)
 }
 
@@ -56,9 +62,16 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    fn new(parts: &'a [Part]) -> Result<Self> {
-        let mut cursor = Cursor { parts, loaded: None, at: 0 };
+    fn new(parts: &'a [Part], after: Option<(u64, u64)>) -> Result<Self> {
+        // What is on disk is not read for nothing.
+        let is_behind =
+            |part: &&Part| after.is_some_and(|after| part.last().is_none_or(|last| order(last) <= after));
+        let skipped = parts.iter().take_while(is_behind).count();
+        let mut cursor = Cursor { parts: parts.get(skipped..).unwrap_or_default(), loaded: None, at: 0 };
         cursor.settle()?;
+        while cursor.place().is_some_and(|place| after.is_some_and(|after| place <= after)) {
+            cursor.advance()?;
+        }
         Ok(cursor)
     }
 
@@ -87,7 +100,7 @@ impl<'a> Cursor<'a> {
     fn settle(&mut self) -> Result<()> {
         while let Some(part) = self.parts.first() {
             if self.loaded.is_none()
-                && let Part::Disk { file, at, bytes, form } = part
+                && let Part::Disk { file, at, bytes, form, .. } = part
             {
                 self.loaded = Some(Part::load(file, *at, *bytes, form)?);
             }

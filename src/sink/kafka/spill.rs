@@ -3,7 +3,7 @@
 //! The file is deleted as soon as it is open, so nothing is left behind whatever happens. Its parts are read in
 //! the order in which they were written, once for each attempt of their transaction.
 
-use crate::debezium::Records;
+use crate::debezium::{Place, Records};
 use crate::error::{Error, Result, codes};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -45,6 +45,7 @@ pub(super) enum Part {
         at: u64,
         bytes: usize,
         form: Records,
+        last: Option<Place>,
     },
 }
 
@@ -79,7 +80,7 @@ impl Shelf {
         file.write_all_at(&stored, at).map_err(|e| broken(dir, e))?;
         let length = at + u64::try_from(stored.len()).unwrap_or(u64::MAX);
         self.file = Some((Arc::clone(&file), length));
-        Ok(Part::Disk { file, at, bytes: stored.len(), form: records.emptied() })
+        Ok(Part::Disk { file, at, bytes: stored.len(), form: records.emptied(), last: last(&records) })
     }
 
     /// The unit is closed: the next one has another file.
@@ -88,7 +89,27 @@ impl Shelf {
     }
 }
 
+fn last(records: &Records) -> Option<Place> {
+    records.get(records.len().checked_sub(1)?).map(|record| record.place())
+}
+
 impl Part {
+    /// Where its last record stands.
+    pub(super) fn last(&self) -> Option<Place> {
+        match self {
+            Part::Memory(records, _) => last(records),
+            Part::Disk { last, .. } => *last,
+        }
+    }
+
+    /// Bytes of its records, and some.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Part::Memory(records, _) => records.bytes(),
+            Part::Disk { bytes, .. } => *bytes,
+        }
+    }
+
     /// Reads records of this part that are on disk.
     ///
     /// # Errors

@@ -14,6 +14,21 @@
 //! | asleep, woken after a takeover | nothing of it | the new owner's | its commit is refused: `Fenced` |
 //! | in a copy | rows that are read again, all `r` | the table has no position | its copy begins again |
 //!
+//! # Large transactions
+//!
+//! A unit with more bytes than `sink.max_transaction` comes as several Kafka transactions, because the brokers end one that is
+//! too old. All but the last leave the positions where they were and name the last change that they wrote
+//! ([`Written`]); the one that completes the unit moves the positions.
+//!
+//! | the writer dies | a consumer sees | the checkpoint | the next owner |
+//! |---|---|---|---|
+//! | in the third part | the first two | 100, 100, second part's last change | reads the transaction again from the source, and sends what is behind that change |
+//! | in the last part | all but the last | as above, of the part before | the same |
+//! | after the last part | the unit | 200, 200, no part | as above |
+//!
+//! Units that are made anew after a restart may end elsewhere: an earlier transaction alone is skipped as a whole, and
+//! the mark stays until a unit ends behind the start of the marked transaction's commit.
+//!
 //! A cut alone costs a transaction, too. So it waits for the next unit and goes with it, but no longer than
 //! [`CUT_WAITS`]. The acknowledgement waits with it, which costs the source nothing.
 //!
@@ -26,18 +41,20 @@
 
 use super::client::{self, ASK, Pace, Sender as Client, code_of, explain, explain_code, settle};
 use super::options::{CHECKPOINTS, KafkaOptions};
-use super::order::in_order;
+use super::order::{in_order, order};
 use super::read::{self, Until};
 use super::spill::Part;
-use super::state::State;
+use super::state::{State, Written};
 use super::units::Complete;
-use crate::debezium::{Brackets, Control, ControlRecord, Record};
+use crate::debezium::{Brackets, Control, ControlRecord, Place, Record};
 use crate::error::{Error, Result, codes};
-use crate::position::Epoch;
+use crate::position::{Epoch, Marks};
 use crate::sink::{CommitOutcome, Cut};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer};
+use std::cell::Cell;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -61,6 +78,8 @@ pub(super) struct Share {
     pub table: Arc<str>,
     pub topic: Arc<str>,
     pub parts: Vec<Part>,
+    /// What the end of the unit means to other servers.
+    pub marks: Marks,
     pub reply: Reply,
 }
 
@@ -100,6 +119,14 @@ pub(super) struct Writer {
     pub control: Control,
     /// When the next heartbeat is due; `None`: there are none.
     pub beat: Option<Instant>,
+}
+
+/// The shares of a unit.
+#[derive(Default)]
+struct Shares {
+    /// `schema.table` and topic.
+    names: Vec<(Arc<str>, Arc<str>)>,
+    parts: Vec<Vec<Part>>,
 }
 
 /// Why a transaction did not happen.
@@ -181,48 +208,91 @@ impl Writer {
         unit: Complete<Share>,
         cut: Option<(Cut, Reply, Instant)>,
     ) -> std::result::Result<(), End> {
-        let mut next = self.state.clone();
-        next.advance(unit.shares.iter().map(|(id, _)| *id), unit.to);
-        if let Some((cut, ..)) = &cut {
-            next.cut(cut);
-        }
-        let (mut replies, mut names, mut shares) = (Vec::new(), Vec::new(), Vec::new());
-        for (_, Share { table, topic, parts, reply }) in unit.shares {
+        let (mut replies, mut ids, mut unit_of) = (Vec::new(), Vec::new(), Shares::default());
+        for (id, Share { table, topic, parts, marks, reply }) in unit.shares {
             replies.push(reply);
-            names.push((table, topic));
-            shares.push(parts);
+            ids.push((id, marks));
+            unit_of.names.push((table, topic));
+            unit_of.parts.push(parts);
         }
-        replies.extend(cut.map(|(_, reply, _)| reply));
-        if self.options.events.provide_transaction_metadata {
-            return self.commit(next, replies, |writer| writer.bracketed(&names, &shares));
-        }
-        self.commit(next, replies, |writer| {
-            in_order(&shares, |share, record| match names.get(share) {
-                Some((_, topic)) => writer.send(record.diverted().unwrap_or(topic), &record, record.value()),
-                None => Ok(()),
-            })
-        })
+        let (cut, reply) = cut.map(|(cut, reply, _)| (cut, reply)).unzip();
+        replies.extend(reply);
+        let bytes: usize = unit_of.parts.iter().flatten().map(Part::bytes).sum();
+        let is_split = self.options.exactly_once && bytes > self.options.max_transaction;
+        let budget = if is_split { self.options.max_transaction } else { usize::MAX };
+        let written = loop {
+            let is_whole = Cell::new(true);
+            let written = self.write(self.state.clone(), |writer, next| {
+                let part = writer.produce(&unit_of, next.part, budget)?;
+                is_whole.set(part.is_none());
+                match part {
+                    Some(part) => next.part = Some(part),
+                    None => {
+                        next.advance(ids.iter().cloned(), unit.to);
+                        cut.iter().for_each(|cut| next.cut(cut));
+                    }
+                }
+                Ok(())
+            });
+            match written {
+                Ok(_) if !is_whole.get() => {
+                    tracing::debug!(to = %unit.to, "a part of a transaction is written")
+                }
+                written => break written,
+            }
+        };
+        answer_all(replies, written)
     }
 
-    /// With BEGIN, END and a block in each event. A unit holds whole transactions.
-    fn bracketed(
+    /// Sends the events behind `after`, until there are more bytes than that: then the last change that was sent.
+    /// With transaction metadata there are BEGIN, END and a block in each event. A unit holds whole transactions.
+    fn produce(
         &self,
-        names: &[(Arc<str>, Arc<str>)],
-        shares: &[Vec<Part>],
-    ) -> std::result::Result<(), Failure> {
+        Shares { names, parts }: &Shares,
+        after: Option<Written>,
+        budget: usize,
+    ) -> std::result::Result<Option<Written>, Failure> {
+        let has_brackets = self.options.events.provide_transaction_metadata;
         let bracket_topic = self.control.transaction_topic();
         let mut brackets = Brackets::new(&self.control);
-        in_order(shares, |share, record| {
-            let Some((table, topic)) = names.get(share) else { return Ok(()) };
-            if let Some(topic) = record.diverted() {
-                return self.send(topic, &record, record.value());
+        let held = after.map(|part| (part.commit_start.raw(), part.ordinal));
+        let (mut bytes, mut last, mut stopped, mut is_told) = (0, None::<Place>, None, false);
+        // Events are counted from the first one of their transaction on.
+        let behind = held.filter(|_| !has_brackets);
+        in_order(parts, behind, |share, record| -> std::result::Result<_, Failure> {
+            let Some((table, topic)) = names.get(share) else { return Ok(ControlFlow::Continue(())) };
+            let place = record.place();
+            if bytes > budget && last.is_some_and(|last| order(last) != order(place)) {
+                stopped = last;
+                return Ok(ControlFlow::Break(()));
             }
-            for control in brackets.before(&record.place()) {
-                self.send_control(&bracket_topic, None, &control)?;
+            let is_held = held.is_some_and(|held| order(place) <= held);
+            if is_held {
+                check_repeated(place, after)?;
+                // The end of a transaction was told when the next one began.
+                is_told = after.is_some_and(|part| place.commit_start < part.commit_start);
             }
-            self.send(topic, &record, brackets.value(table, &record))
+            let topic = record.diverted().unwrap_or(topic);
+            let mut value = record.value();
+            if has_brackets && record.diverted().is_none() {
+                for control in brackets.before(&record).filter(|_| !is_held) {
+                    self.send_control(&bracket_topic, None, &control)?;
+                }
+                value = brackets.value(table, &record);
+            }
+            if !is_held {
+                bytes += record.key().map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
+                last = Some(place);
+                self.send(topic, &record, value)?;
+            }
+            Ok(ControlFlow::Continue(()))
         })?;
-        brackets.end().map_or(Ok(()), |end| self.send_control(&bracket_topic, None, &end))
+        if let Some(Place { commit_start, ordinal, lsn, .. }) = stopped {
+            return Ok(Some(Written { commit_start, ordinal, lsn }));
+        }
+        let end = brackets.end().filter(|_| !(is_told && last.is_none()));
+        end.map_or(Ok(()), |end| self.send_control(&bracket_topic, None, &end))?;
+        Ok(None)
     }
 
     fn send_control(
@@ -254,61 +324,54 @@ impl Writer {
     ) -> std::result::Result<(), End> {
         let mut next = self.state.clone();
         change(&mut next);
-        self.commit(next, reply.into_iter().collect(), |_| Ok(()))
+        let written = self.write(next, |_, _| Ok(()));
+        answer_all(reply.into_iter().collect(), written)
     }
 
-    /// One transaction: events, then the checkpoint. Answers everybody.
-    fn commit(
+    /// One transaction: events, then the checkpoint as they leave it. Its version.
+    fn write(
         &mut self,
         mut next: State,
-        replies: Vec<Reply>,
-        events: impl Fn(&Self) -> std::result::Result<(), Failure>,
-    ) -> std::result::Result<(), End> {
+        events: impl Fn(&Self, &mut State) -> std::result::Result<(), Failure>,
+    ) -> std::result::Result<i64, End> {
         next.sequence += 1;
-        let version = next.sequence;
         let mut attempt = 1;
-        let end = loop {
+        loop {
             match self.transaction(&mut next.clone(), &events) {
                 Ok((written, has_beaten)) => {
                     self.state = written;
                     if has_beaten {
                         self.beat = Some(Instant::now() + self.options.events.heartbeat_interval);
                     }
-                    for reply in replies {
-                        answer(reply, Ok(CommitOutcome::Committed { version }));
-                    }
-                    return Ok(());
+                    return Ok(next.sequence);
                 }
                 Err(Failure::Aborted(error)) if attempt < ATTEMPTS => {
                     tracing::warn!(code = %error.code(), attempt, "{}: written again", error.cause_line());
                     attempt += 1;
                 }
-                Err(Failure::Aborted(error) | Failure::Lost(error)) => break End::Lost(error.cause_line()),
-                Err(Failure::Fenced(by)) => break End::Fenced(by),
-                Err(Failure::Broken(error)) => break End::Broken(error),
+                Err(Failure::Aborted(error) | Failure::Lost(error)) => {
+                    return Err(End::Lost(error.cause_line()));
+                }
+                Err(Failure::Fenced(by)) => return Err(End::Fenced(by)),
+                Err(Failure::Broken(error)) => return Err(End::Broken(error)),
             }
-        };
-        for reply in replies {
-            answer(reply, end.result());
         }
-        Err(end)
     }
 
     fn transaction(
         &self,
         next: &mut State,
-        events: impl Fn(&Self) -> std::result::Result<(), Failure>,
+        events: impl Fn(&Self, &mut State) -> std::result::Result<(), Failure>,
     ) -> std::result::Result<(State, bool), Failure> {
-        let checkpoint = next.records()?;
         if self.options.exactly_once {
             self.sender.begin_transaction().map_err(|e| self.judge(e))?;
         }
-        let produced = events(self).and_then(|()| self.heartbeat()).and_then(|has_beaten| {
+        let produced = events(self, next).and_then(|()| self.heartbeat()).and_then(|has_beaten| {
             if !self.options.exactly_once {
                 // The checkpoint must not be there before the events.
                 self.delivered()?;
             }
-            for (suffix, value) in &checkpoint {
+            for (suffix, value) in &next.records()? {
                 self.checkpoint(suffix, value)?;
             }
             self.delivered().map(|()| has_beaten)
@@ -507,6 +570,35 @@ impl End {
 fn ended(done: &Sender<()>) {
     // Who waited may have lost patience.
     let _gone = done.send(());
+}
+
+/// Everybody who waits for a transaction is told; how the writer ends, if it does.
+fn answer_all(replies: Vec<Reply>, written: std::result::Result<i64, End>) -> std::result::Result<(), End> {
+    for reply in replies {
+        answer(
+            reply,
+            match &written {
+                Ok(version) => Ok(CommitOutcome::Committed { version: *version }),
+                Err(end) => end.result(),
+            },
+        );
+    }
+    written.map(|_| ())
+}
+
+/// The change up to which a transaction was written is the one that the source repeats there.
+fn check_repeated(place: Place, after: Option<Written>) -> Result<()> {
+    match after {
+        Some(part) if order(place) == (part.commit_start.raw(), part.ordinal) && place.lsn != part.lsn => {
+            let what = format!(
+                "the transaction at {} was written in part, and its changes come in another order now",
+                part.commit_start
+            );
+            Err(Error::new(codes::KF008, what)
+                .with_try("undo the change of the publication or of tables.include that was made meanwhile"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn answer(reply: Reply, outcome: Result<CommitOutcome>) {

@@ -101,7 +101,7 @@ impl Shared {
     }
 
     pub(super) fn columns_of(&self, table: TableId) -> Vec<CatalogColumn> {
-        self.state().tables.get(&table).map(|table| table.columns.clone()).unwrap_or_default()
+        self.state().tables.get(&table).map(|table| table.columns().to_vec()).unwrap_or_default()
     }
 
     /// The id that we read as, or the next one that no replica has. Our own dead connection does not count: the

@@ -42,23 +42,28 @@ const NO_TABLE: u16 = 1146;
 pub struct MyTable {
     /// Its schema.
     pub schema: Arc<TableSchema>,
-    /// Its columns as the catalogue describes them.
-    pub columns: Vec<CatalogColumn>,
     /// Rows, by the server's estimate.
     pub estimated_rows: Option<u64>,
     /// Bytes of its rows, likewise.
     pub bytes: u64,
-    definition: Definition,
+    definition: Arc<Definition>,
+}
+
+impl MyTable {
+    /// Its columns as the catalogue describes them.
+    pub fn columns(&self) -> &[CatalogColumn] {
+        &self.definition.columns
+    }
 }
 
 /// Definitions that were seen before.
 #[derive(Debug, Default)]
-pub struct Known(BTreeMap<TableName, Definition>);
+pub struct Known(BTreeMap<TableName, Arc<Definition>>);
 
 impl Known {
     /// Those of these tables.
     pub fn of<'a>(tables: impl Iterator<Item = &'a MyTable>) -> Known {
-        Known(tables.map(|table| (table.schema.name.clone(), table.definition.clone())).collect())
+        Known(tables.map(|table| (table.schema.name.clone(), Arc::clone(&table.definition))).collect())
     }
 }
 
@@ -118,8 +123,8 @@ pub async fn load(sql: &mut Sql, selection: &Selection, view: View, mut known: K
     let mut looks = 0;
     while known.0.is_empty() && looks < EMPTY_LOOKS {
         looks += 1;
-        let first = Reading::take(sql, &wanted, matches).await?;
-        known.0 = first.0.into_keys().map(|name| (name, Definition::default())).collect();
+        let first = listed(sql, &wanted, matches).await?;
+        known.0 = first.into_keys().map(|name| (name, Arc::default())).collect();
         tokio::time::sleep(FIRST_LOOK).await;
     }
     load_where(sql, &wanted, view, known, matches).await
@@ -171,32 +176,45 @@ struct Reading(BTreeMap<TableName, Listed>);
 
 impl Reading {
     async fn take(sql: &mut Sql, wanted: &str, is_wanted: impl Fn(&TableName) -> bool) -> Result<Reading> {
-        let tables = sql
-            .rows(&format!(
-                "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, TABLE_ROWS, DATA_LENGTH FROM information_schema.TABLES \
-                 WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND {wanted}"
-            ))
-            .await?;
-        let mut all = BTreeMap::new();
-        for row in tables {
-            let name = named(&row);
-            if is_wanted(&name) {
-                let estimated_rows = row.get(3).cloned().flatten().and_then(|rows| rows.parse().ok());
-                let definition = Definition { engine: cell(&row, 2), ..Definition::default() };
-                let bytes = row.get(4).cloned().flatten().and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
-                all.insert(name, Listed { definition, estimated_rows, bytes });
-            }
-        }
+        let mut all = listed(sql, wanted, is_wanted).await?;
         describe(sql, wanted, &mut all).await?;
         Ok(Reading(all))
     }
 
     /// Tables that are not as they are known.
     fn in_doubt(&self, known: &Known) -> BTreeSet<TableName> {
-        let changed = self.0.iter().filter(|(name, now)| known.0.get(name) != Some(&now.definition));
+        let changed = self
+            .0
+            .iter()
+            .filter(|(name, now)| known.0.get(name).is_none_or(|known| **known != now.definition));
         let absent = known.0.keys().filter(|name| !self.0.contains_key(name));
         changed.map(|(name, _)| name).chain(absent).cloned().collect()
     }
+}
+
+/// Tables without their columns and keys.
+async fn listed(
+    sql: &mut Sql,
+    wanted: &str,
+    is_wanted: impl Fn(&TableName) -> bool,
+) -> Result<BTreeMap<TableName, Listed>> {
+    let tables = sql
+        .rows(&format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, TABLE_ROWS, DATA_LENGTH FROM information_schema.TABLES \
+             WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND {wanted}"
+        ))
+        .await?;
+    let mut all = BTreeMap::new();
+    for row in tables {
+        let name = named(&row);
+        if is_wanted(&name) {
+            let estimated_rows = row.get(3).cloned().flatten().and_then(|rows| rows.parse().ok());
+            let definition = Definition { engine: cell(&row, 2), ..Definition::default() };
+            let bytes = row.get(4).cloned().flatten().and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+            all.insert(name, Listed { definition, estimated_rows, bytes });
+        }
+    }
+    Ok(all)
 }
 
 /// What is said of these tables while nobody can change them; those that are not there are not in it.
@@ -264,10 +282,9 @@ async fn load_where(
             .and_then(|()| build(&name, id, &definition, view))
             .map(|schema| MyTable {
                 schema: Arc::new(schema),
-                columns: definition.columns.clone(),
                 estimated_rows,
                 bytes,
-                definition,
+                definition: Arc::new(definition),
             });
         match table {
             Ok(table) => catalog.tables.push(table),

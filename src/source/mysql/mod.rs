@@ -6,7 +6,7 @@
 //!                 ├─ doctor     what an administrator should see
 //!                 ├─ catalog    tables, columns and keys as they are now
 //!                 ├─ lock       one process per pipeline: GET_LOCK('strandline/NAME')
-//!                 ├─ snapshot   copies at one exact place of the log
+//!                 ├─ snapshot ─ chunk   copies at one exact place of the log, in stretches of the key
 //!                 └─ dump ─ assemble ─ stream   events to rows, transactions, positions
 //!                     └─ recall               rows of a two-phase transaction, a second time
 //!  adapter: all of it behind the traits of [`crate::source`]
@@ -19,6 +19,7 @@
 pub mod adapter;
 mod assemble;
 pub mod catalog;
+mod chunk;
 pub mod doctor;
 mod dump;
 mod fault;

@@ -13,6 +13,7 @@
 //! | the lock is not to be had within seconds | given up: nobody's writes wait behind it for longer |
 
 use super::catalog::MyTable;
+use super::chunk::{self, Cuts, KeyOrder};
 use super::fault::{changed_since, fault};
 use super::gtids;
 use super::options::MyOptions;
@@ -20,9 +21,9 @@ use super::server::{Gtids, LogEnd, Server, too_large};
 use super::sql::{Sql, quoted};
 use crate::binlog::{BatchBuilder, Cell, Flavor, Policies, SnapshotDecoder};
 use crate::error::{Error, Result, codes};
-use crate::event::{CopyPart, CopyWriter, Origin, OriginRun, SnapshotPoint};
+use crate::event::{ChunkKey, CopyPart, CopyWriter, KeyRange, Origin, OriginRun, SnapshotPoint};
 use crate::position::{CommitLsn, LogPoint, Marks};
-use crate::schema::{ColumnKind, TableId, TableSchema};
+use crate::schema::{TableId, TableSchema};
 use crate::source::CopySession;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Row, Value};
@@ -38,8 +39,6 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(5);
 const LOCK_WITHIN: u32 = 3;
 const BATCH_ROWS: usize = 32 * 1024;
 const BATCH_BYTES: usize = 12 << 20;
-/// Stretches of a key per worker, so that the last ones end at about the same time.
-const RANGES_PER_WORKER: i128 = 4;
 /// From 1970 to 2000, microseconds.
 const EPOCH_2000: i64 = 946_684_800_000_000;
 const SNAPSHOT: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
@@ -58,6 +57,7 @@ pub struct MySnapshot {
     position: CommitLsn,
     marks: Marks,
     tables: BTreeMap<TableId, MyTable>,
+    cuts: BTreeMap<TableId, Cuts>,
     policies: Policies,
     /// When it was taken, by the server's clock, microseconds since 1970.
     time: i64,
@@ -228,7 +228,7 @@ impl MySnapshot {
             let origin = Arc::new(Origin { file, gtid, begin, server_id: 0, thread: None });
             OriginRun { first_row: 0, row: 0, position: point.offset, time, origin }
         });
-        Ok(MySnapshot { sessions, position, marks, tables, policies, time, origin })
+        Ok(MySnapshot { sessions, position, marks, tables, cuts: BTreeMap::new(), policies, time, origin })
     }
 }
 
@@ -252,14 +252,82 @@ impl CopySession for MySnapshot {
         writers: Vec<Box<dyn CopyWriter>>,
         progress: Arc<AtomicU64>,
     ) -> Result<Vec<CopyPart>> {
-        if !self.tables.contains_key(&schema.id) {
-            let what = format!("table \"{}\" is copied without having been looked at", schema.name);
-            return Err(Error::new(codes::RT001, what));
-        }
-        let ranges = match self.sessions.first_mut() {
-            Some(sql) => plan(sql, &schema, writers.len()).await?,
-            None => return Err(Error::new(codes::RT001, "a snapshot without a session")),
+        let (sql, table) = self.looked_at(&schema)?;
+        let ranges = match KeyOrder::of(sql, &schema, table.columns()).await? {
+            None => vec![String::new()],
+            Some(order) => {
+                let estimate = table.estimated_rows;
+                let all = chunk::stretches(sql, &schema, &order, writers.len(), estimate).await?;
+                all.iter().map(|range| order.condition(&schema, range)).collect::<Result<_>>()?
+            }
         };
+        self.copy_stretches(schema, ranges, writers, progress).await
+    }
+
+    async fn chunks(
+        &mut self,
+        schema: &TableSchema,
+        from: Option<&ChunkKey>,
+        rows: u64,
+    ) -> Result<Option<Vec<ChunkKey>>> {
+        let (sql, table) = self.looked_at(schema)?;
+        let order = KeyOrder::of(sql, schema, table.columns()).await?;
+        let Some(order) = order.filter(|order| from.is_none_or(|from| order.knows(from))) else {
+            return Ok(None);
+        };
+        let Some((ends, cuts)) = chunk::chunks(sql, schema, &order, from, rows).await? else {
+            return Ok(None);
+        };
+        self.cuts.insert(schema.id, cuts);
+        Ok(Some(ends))
+    }
+
+    async fn copy_range(
+        &mut self,
+        schema: Arc<TableSchema>,
+        range: KeyRange,
+        writers: Vec<Box<dyn CopyWriter>>,
+        progress: Arc<AtomicU64>,
+    ) -> Result<Vec<CopyPart>> {
+        // The order as this snapshot finds it.
+        let (sql, table) = self.looked_at(&schema)?;
+        let order =
+            KeyOrder::of(sql, &schema, table.columns()).await?.ok_or_else(|| chunk::not_cut(&schema))?;
+        let pieces = match self.cuts.get(&schema.id) {
+            Some(cuts) => cuts.pieces(&range),
+            None => vec![range],
+        };
+        let ranges = pieces.iter().map(|range| order.condition(&schema, range)).collect::<Result<_>>()?;
+        self.copy_stretches(schema, ranges, writers, progress).await
+    }
+
+    async fn release(self) -> Result<()> {
+        for sql in self.sessions {
+            sql.close().await;
+        }
+        Ok(())
+    }
+}
+
+impl MySnapshot {
+    /// A session, and what is known of the table.
+    fn looked_at(&mut self, schema: &TableSchema) -> Result<(&mut Sql, &MyTable)> {
+        let table = self.tables.get(&schema.id).ok_or_else(|| {
+            let what = format!("table \"{}\" is copied without having been looked at", schema.name);
+            Error::new(codes::RT001, what)
+        })?;
+        let sql = self.sessions.first_mut();
+        Ok((sql.ok_or_else(|| Error::new(codes::RT001, "a snapshot without a session"))?, table))
+    }
+
+    /// Each worker takes stretches until there are none.
+    async fn copy_stretches(
+        &mut self,
+        schema: Arc<TableSchema>,
+        ranges: Vec<String>,
+        writers: Vec<Box<dyn CopyWriter>>,
+        progress: Arc<AtomicU64>,
+    ) -> Result<Vec<CopyPart>> {
         let shared = Arc::new(Shared {
             queue: Mutex::new(ranges.into()),
             stop: AtomicBool::new(false),
@@ -303,13 +371,6 @@ impl CopySession for MySnapshot {
         drop(idle);
         failed.map_or(Ok(parts), Err)
     }
-
-    async fn release(self) -> Result<()> {
-        for sql in self.sessions {
-            sql.close().await;
-        }
-        Ok(())
-    }
 }
 
 struct Shared {
@@ -336,47 +397,6 @@ impl Shared {
         }
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
-}
-
-/// Predicates that cover the table, each row once: stretches of the key's first column where that is a whole number,
-/// else one for all.
-async fn plan(sql: &mut Sql, schema: &TableSchema, workers: usize) -> Result<Vec<String>> {
-    let first = schema.key.first().and_then(|&i| schema.columns.get(i));
-    let is_number = first.is_some_and(|column| {
-        use ColumnKind as K;
-        matches!(column.kind, K::Int2 | K::Int4 | K::Int8 | K::Unsigned4 | K::Unsigned8)
-    });
-    let (Some(column), true, true) = (first, is_number, workers > 1) else { return Ok(vec![String::new()]) };
-    let name = quoted(&column.name);
-    let table = table_of(schema);
-    let query = format!("SELECT CAST(MIN({name}) AS CHAR), CAST(MAX({name}) AS CHAR) FROM {table}");
-    let rows =
-        sql.try_rows(&query).await.map_err(|e| changed_since(&schema.name, "the key cannot be read", e))?;
-    let bound = |i: usize| rows.first()?.get(i)?.as_ref()?.parse::<i128>().ok();
-    Ok(match (bound(0), bound(1)) {
-        (Some(low), Some(high)) => ranges(&name, low, high, workers),
-        _ => vec![String::new()],
-    })
-}
-
-/// The outer ones are open: whatever lies there is read.
-fn ranges(name: &str, low: i128, high: i128, workers: usize) -> Vec<String> {
-    let count = i128::try_from(workers).unwrap_or(1) * RANGES_PER_WORKER;
-    let step = (high - low) / count + 1;
-    let mut bounds: Vec<i128> = (1..count).map(|i| low + i * step).filter(|&bound| bound <= high).collect();
-    bounds.dedup();
-    let mut found = Vec::new();
-    let mut from: Option<i128> = None;
-    for bound in bounds.into_iter().map(Some).chain([None]) {
-        let parts: Vec<String> = from
-            .map(|from| format!("{name} >= {from}"))
-            .into_iter()
-            .chain(bound.map(|to| format!("{name} < {to}")))
-            .collect();
-        found.push(if parts.is_empty() { String::new() } else { format!(" WHERE {}", parts.join(" AND ")) });
-        from = bound;
-    }
-    found
 }
 
 fn table_of(schema: &TableSchema) -> String {
@@ -463,30 +483,4 @@ fn hand_on(shared: &Shared, builder: &mut BatchBuilder, writer: &mut Box<dyn Cop
     writer.write(batch)?;
     shared.progress.fetch_add(rows, Ordering::Relaxed);
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn holds(range: &str, value: i128) -> bool {
-        range.trim_start_matches(" WHERE ").split(" AND ").filter(|p| !p.is_empty()).all(|part| {
-            let (sign, bound) = part.trim_start_matches("k ").split_once(' ').unwrap();
-            let bound: i128 = bound.parse().unwrap();
-            if sign == ">=" { value >= bound } else { value < bound }
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn each_key_is_in_one_stretch(low: i64, span: u64, workers in 1usize..9, at: u64) {
-            let (low, high) = (i128::from(low), i128::from(low) + i128::from(span));
-            let found = ranges("k", low, high, workers);
-            for value in [low, high, low + i128::from(at), low - 1, high + 1] {
-                let count = found.iter().filter(|range| holds(range, value)).count();
-                prop_assert_eq!(count, 1, "{} in {:?}", value, found);
-            }
-        }
-    }
 }

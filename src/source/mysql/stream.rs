@@ -214,7 +214,9 @@ impl MyChanges {
             return Err(Error::new(codes::MY040, what)
                 .with_try(format!("raise binlog_expire_logs_seconds, then: {RESYNC}")));
         }
-        let marks = self.shared.marks_of(position).unwrap_or_else(|| bookmark.marks.clone());
+        let of_table = bookmark.tables.iter().find(|(at, marks)| *at == position && !marks.is_empty());
+        let marks = self.shared.marks_of(position).or_else(|| of_table.map(|(_, marks)| marks.clone()));
+        let marks = marks.unwrap_or_else(|| bookmark.marks.clone());
         let mut set = gtids::of_marks(&marks, self.server.flavor)
             .filter(|_| self.server.has_gtids && !marks.is_empty());
         if set.is_none() && self.server.flavor == Flavor::MariaDb {

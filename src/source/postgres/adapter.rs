@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 
 /// How long to wait for a slot that somebody else holds: our own last connection may still be closing.
 const SLOT_PATIENCE: Duration = Duration::from_secs(10);
@@ -112,6 +113,26 @@ impl PgSource {
         }))
     }
 
+    /// The slot, and whether there is one. One that the server is still making is none yet: whoever asked for it may be
+    /// a process of ours that was killed, and then it goes.
+    async fn settled_slot(&self, sql: &Sql) -> Result<Option<SlotState>> {
+        let options = &self.settings.options;
+        let deadline = Instant::now() + SLOT_PATIENCE;
+        let mut is_told = false;
+        while let Some(found) =
+            slot::inspect(sql, &options.slot).await?.filter(slot::SlotState::is_in_the_making)
+        {
+            if Instant::now() >= deadline {
+                found.check_free(options)?;
+            }
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::warn!(slot = %options.slot, "the server is making this slot for somebody; waiting");
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        self.slot_state(sql).await
+    }
+
     fn publications(&self) -> Vec<String> {
         vec![self.settings.options.publication.clone(), self.settings.options.insert_publication()]
     }
@@ -166,7 +187,7 @@ impl Source for PgSource {
         }
         drop(told);
         let point = slot::identify(options).await?;
-        let slot = self.slot_state(&sql).await?;
+        let slot = self.settled_slot(&sql).await?;
         let tables = catalog
             .tables
             .iter()

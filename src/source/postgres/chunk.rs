@@ -91,6 +91,8 @@ fn literal(kind: &ColumnKind, key: &ChunkKey) -> String {
         (_, ChunkKey::Number(number)) => format!("({number})::pg_catalog.int8"),
         (_, ChunkKey::Text(text)) => format!("{}::pg_catalog.uuid", quote::literal(text)),
         (_, ChunkKey::Bytes(bytes)) => format!("pg_catalog.decode('{}', 'hex')", hex(bytes)),
+        // No bound of ours: the server refuses it.
+        (_, ChunkKey::Source { .. }) => "'a bound of another source'::pg_catalog.int8".to_owned(),
     }
 }
 

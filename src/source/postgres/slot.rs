@@ -119,6 +119,11 @@ impl SlotState {
         Ok(())
     }
 
+    /// The server still waits for old transactions before the slot has a position. It goes if that session ends.
+    pub fn is_in_the_making(&self) -> bool {
+        self.plugin.is_some() && self.confirmed_flush.is_none() && self.active_pid.is_some()
+    }
+
     /// Errors: PG011 when somebody reads from it, with who.
     pub fn check_free(&self, options: &PgOptions) -> Result<()> {
         let Some(pid) = self.active_pid else { return Ok(()) };

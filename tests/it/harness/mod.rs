@@ -4,6 +4,7 @@
 //! when the test passes and kept, with all logs, when it fails. Every wait has a deadline. At most two
 //! scenes are alive at a time in one process, whatever the number of test threads.
 
+pub(crate) mod browser;
 pub(crate) mod compare;
 pub(crate) mod deltalog;
 pub(crate) mod kafka;
