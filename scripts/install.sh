@@ -135,7 +135,9 @@ Dir::Etc::preferencesparts "/dev/null"; Acquire::Check-Valid-Until "false"; Acqu
 APT::Install-Recommends "false"; APT::Sandbox::User "$(id -un)"; Debug::NoLocking "true";
 CONF
     APT_CONFIG=$work/apt.conf apt-get update -q >"$CACHE/apt.log" 2>&1 || true
-    if ! APT_CONFIG=$work/apt.conf apt-get install -y -q --download-only "$@" >>"$CACHE/apt.log" 2>&1; then
+    local get=(install -y -q --download-only)
+    [ -z "${WITHOUT_DEPENDENCIES:-}" ] || get=(download -q)
+    if ! (cd "$work/cache/archives" && APT_CONFIG=$work/apt.conf apt-get "${get[@]}" "$@" >>"$CACHE/apt.log" 2>&1); then
         rm -rf "$work" "$dir.part"
         return 1
     fi
@@ -144,7 +146,7 @@ CONF
             --exclude='./usr/lib/x86_64-linux-gnu/perl*' --exclude='./usr/share/perl*' --exclude='*/gconv' --exclude='*libperl*'
     done
     # Before Debian 13 the loader stands beside /usr.
-    if [ ! -e "$dir.part/usr/lib64" ]; then
+    if [ -d "$dir.part/lib64" ] && [ ! -e "$dir.part/usr/lib64" ]; then
         ln -s ../lib64 "$dir.part/usr/lib64"
         ln -sfn ../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 "$dir.part/lib64/ld-linux-x86-64.so.2"
     fi
@@ -187,6 +189,17 @@ install_mysql() {
     say "MySQL $(cat "$dir/.stamp")"
 }
 
+# The server's plug-ins for authentication stand in another package than the server.
+mariadb_plugins() {
+    local suite=$1 to=$2/usr/lib/mysql/plugin from=$CACHE/download/plugins-$$
+    [ -e "$to/auth_ed25519.so" ] && return 0
+    WITHOUT_DEPENDENCIES=yes fetch_debs "$suite" "$from" mariadb-server ||
+        { tail -n 20 "$CACHE/apt.log" >&2; die "could not fetch the plug-ins of MariaDB"; }
+    mkdir -p "$to"
+    cp "$from.part"/usr/lib/mysql/plugin/auth_*.so "$to"
+    rm -rf "$from.part"
+}
+
 install_mariadb() {
     local all=("$@") series suite dir
     [ ${#all[@]} -gt 0 ] || all=(11.8 10.11)
@@ -197,12 +210,16 @@ install_mariadb() {
         *) die "MariaDB $series: known are 10.11 and 11.8" ;;
         esac
         dir=$SERVERS/mariadb$series
-        [ -s "$dir/.stamp" ] && continue
+        if [ -s "$dir/.stamp" ]; then
+            mariadb_plugins "$suite" "$dir"
+            continue
+        fi
         is_amd64 || { say "NO MARIADB on $(uname -m): the tests on MariaDB are SKIPPED"; return 0; }
         say "fetching MariaDB $series (20 MB, Debian $suite) into $dir"
         fetch_debs "$suite" "$dir" mariadb-server-core mariadb-client-core ||
             { tail -n 20 "$CACHE/apt.log" >&2; die "could not fetch MariaDB $series"; }
         finish_debs "$dir" usr/sbin/mariadbd
+        mariadb_plugins "$suite" "$dir"
         say "MariaDB $(cat "$dir/.stamp")"
     done
 }

@@ -113,11 +113,12 @@ impl FieldType {
         }
     }
 
-    /// Whether the metadata says of it that it is unsigned.
+    /// Whether the metadata says of it that it is unsigned. `YEAR` counts as a number, too, and always is.
     fn has_sign(self) -> bool {
         matches!(
             self,
             FieldType::TINY
+                | FieldType::YEAR
                 | FieldType::SHORT
                 | FieldType::INT24
                 | FieldType::LONG
@@ -414,4 +415,21 @@ fn labels(reader: &mut Reader<'_>, columns: &mut [MapColumn], of: FieldType) -> 
         column.labels = Some(labels);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `(id int, y year, u int unsigned, i int)`, as MySQL 9.7 and MariaDB 10.11 write it: `YEAR` has a bit, too.
+    #[test]
+    fn a_year_has_a_sign() {
+        let body: &[u8] = &[
+            0x9f, 0, 0, 0, 0, 0, 1, 0, 4, b's', b'h', b'o', b'p', 0, 1, b't', 0, 4, 3, 13, 3, 3, 0, 0x0e, 1,
+            1, 0x60,
+        ];
+        let map = TableMap::parse(body).unwrap();
+        let signs: Vec<_> = map.columns.iter().map(|column| column.unsigned).collect();
+        assert_eq!(signs, [Some(false), Some(true), Some(true), Some(false)]);
+    }
 }

@@ -95,7 +95,10 @@ async fn start(
     });
     board.update(|status| status.source.address = Some(cfg.source.address.to_string()));
     if cfg.source.kind == model::SourceKind::MySql {
-        mysql::check_sink(&cfg)?;
+        let mut cfg = cfg;
+        if writes_events(&cfg) {
+            cfg.format.connector = mysql::connector(&cfg).await?;
+        }
         let source = mysql::source(&cfg).await?;
         return into_sink(source, &cfg, options, board, metrics, signal).await;
     }

@@ -4,8 +4,8 @@ use super::problem::Refusal;
 use super::reader::{Reader, Repeat, Section};
 use super::units::format_duration;
 use crate::debezium::{
-    Adjustment, BinaryMode, DecimalFormat, DecimalMode, Encoding, FlatDeletes, HstoreMode, IntervalMode,
-    KeyColumns, Options, Route, Style, TimeMode,
+    Adjustment, BigintUnsignedMode, BinaryMode, DecimalFormat, DecimalMode, Encoding, FlatDeletes,
+    HstoreMode, IntervalMode, KeyColumns, Options, Route, Style, TimeMode,
 };
 use crate::event::Op;
 use crate::schema::TableName;
@@ -91,6 +91,7 @@ fn read_modes(reader: &mut Reader<'_>, section: Section<'_>, options: &mut Optio
     word!(reader, section, "binary_handling_mode", BinaryMode, options.binary);
     word!(reader, section, "interval_handling_mode", IntervalMode, options.interval);
     word!(reader, section, "hstore_handling_mode", HstoreMode, options.hstore);
+    word!(reader, section, "bigint_unsigned_handling_mode", BigintUnsignedMode, options.bigint_unsigned);
     if section.entry("money_fraction_digits").is_some() {
         let digits = reader.number(section, "money_fraction_digits", 0..=18)?;
         options.money_fraction_digits = u8::try_from(digits).ok()?;
@@ -215,6 +216,7 @@ pub(super) fn shown(options: &Options) -> Value {
             "binary_handling_mode": options.binary.as_str(),
             "interval_handling_mode": options.interval.as_str(),
             "hstore_handling_mode": options.hstore.as_str(),
+            "bigint_unsigned_handling_mode": options.bigint_unsigned.as_str(),
             "money_fraction_digits": options.money_fraction_digits,
             "include_unknown_datatypes": options.include_unknown_datatypes,
             "replace_null_with_default": options.replace_null_with_default,

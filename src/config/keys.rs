@@ -133,6 +133,7 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "binary_handling_mode",
             "interval_handling_mode",
             "hstore_handling_mode",
+            "bigint_unsigned_handling_mode",
             "decimal_format",
             "money_fraction_digits",
             "include_unknown_datatypes",

@@ -18,6 +18,8 @@ pub struct Brackets<'a> {
 #[derive(Debug)]
 struct Open {
     place: Place,
+    /// Its name, where the log gives it one.
+    name: Option<String>,
     total: u64,
     tables: BTreeMap<String, u64>,
 }
@@ -28,12 +30,17 @@ impl<'a> Brackets<'a> {
         Brackets { control, open: None, value: Vec::new() }
     }
 
-    /// What comes before a record at this place: END of the transaction before it, and BEGIN of its own.
-    pub fn before(&mut self, place: &Place) -> impl Iterator<Item = ControlRecord> + use<> {
+    /// What comes before a record: END of the transaction before it, and BEGIN of its own.
+    pub fn before(&mut self, record: &Record<'_>) -> impl Iterator<Item = ControlRecord> + use<> {
+        let place = record.place();
         let is_same = self.open.as_ref().is_some_and(|open| open.place.commit_start == place.commit_start);
         let ended = if is_same { None } else { self.end() };
-        let begun = self.open.is_none().then(|| self.control.begin(place));
-        let open = self.open.get_or_insert_with(|| Open { place: *place, total: 0, tables: BTreeMap::new() });
+        let begun =
+            self.open.is_none().then(|| self.control.begin(&record.transaction_id(), place.commit_time));
+        let open = self.open.get_or_insert_with(|| {
+            let name = record.named_transaction().map(str::to_owned);
+            Open { place, name, total: 0, tables: BTreeMap::new() }
+        });
         open.place.end = open.place.end.max(place.end);
         ended.into_iter().chain(begun)
     }
@@ -52,8 +59,7 @@ impl<'a> Brackets<'a> {
                 1
             }
         };
-        let place = record.place();
-        let id = transaction_id(place.xid, place.lsn);
+        let id = record.transaction_id();
         let block = TransactionBlock { id: &id, total_order: open.total, data_collection_order: of_table };
         self.value.clear();
         let is_avro = self.control.encoding() == Encoding::Avro;
@@ -66,8 +72,9 @@ impl<'a> Brackets<'a> {
 
     /// END of the last one.
     pub fn end(&mut self) -> Option<ControlRecord> {
-        let Open { place: Place { xid, commit_time, end, .. }, tables, .. } = self.open.take()?;
+        let Open { place: Place { xid, commit_time, end, .. }, name, tables, .. } = self.open.take()?;
         let collections: Vec<_> = tables.into_iter().collect();
-        Some(self.control.end(&EndOfTransaction { xid, end, commit_time, collections: &collections }))
+        let id = name.unwrap_or_else(|| transaction_id(xid, end));
+        Some(self.control.end(&EndOfTransaction { id: &id, commit_time, collections: &collections }))
     }
 }

@@ -2,9 +2,9 @@
 
 use super::connect::{Schema, Type, names};
 use super::default::{self, DefaultValue};
-use super::options::{BinaryMode, DecimalMode, HstoreMode, IntervalMode, Options, TimeMode};
+use super::options::{BinaryMode, Connector, DecimalMode, HstoreMode, IntervalMode, Options, TimeMode};
 use super::out::{Nullness, Out};
-use super::value::{Conv, Unit};
+use super::value::{Cell, Conv, Unit};
 use crate::schema::{Column, DeclaredColumn, DeclaredType};
 
 /// Type ids that never change (`pg_type.dat`).
@@ -70,6 +70,9 @@ pub(super) fn compile(
     declared: Option<&DeclaredColumn>,
     options: &Options,
 ) -> Option<Compiled> {
+    if options.connector != Connector::Postgresql {
+        return super::column_my::compile(column, declared, options);
+    }
     let found = match declared {
         Some(declared) => declared.declared_type.clone(),
         None => DeclaredType {
@@ -107,7 +110,7 @@ impl DefaultValue {
     }
 
     /// Whether a column of this kind can have it.
-    fn is_of(&self, conv: &Conv) -> bool {
+    pub(super) fn is_of(&self, conv: &Conv) -> bool {
         self.write(conv, 0, &mut super::out::Nowhere).is_some()
     }
 
@@ -115,6 +118,7 @@ impl DefaultValue {
     pub(super) fn write<O: Out>(&self, conv: &Conv, scale: i32, out: &mut O) -> Option<()> {
         match (self, conv) {
             (DefaultValue::Constant(text), _) => conv.write_text(text, out).ok(),
+            (DefaultValue::Octets(bytes), _) => conv.write(Cell::Bytes(bytes), out).ok(),
             (DefaultValue::Function, Conv::Zoned(_)) => conv.write_text("1970-01-01 00:00:00+00", out).ok(),
             (DefaultValue::Function, _) => {
                 conv.write_zero(scale, out);
@@ -265,7 +269,7 @@ fn numeric(modifier: i32, options: &Options) -> (Schema, Conv) {
     }
 }
 
-fn decimal(scale: i32) -> Schema {
+pub(super) fn decimal(scale: i32) -> Schema {
     Schema::of(Type::Bytes).named(names::DECIMAL).parameter("scale", scale.to_string())
 }
 
@@ -280,7 +284,7 @@ fn money(options: &Options) -> (Schema, Conv) {
     }
 }
 
-fn bytea(mode: BinaryMode) -> (Schema, Conv) {
+pub(super) fn bytea(mode: BinaryMode) -> (Schema, Conv) {
     let ty = if mode == BinaryMode::Bytes { Type::Bytes } else { Type::String };
     (Schema::of(ty), Conv::Octets(mode))
 }
@@ -301,7 +305,7 @@ fn precision(modifier: i32) -> u8 {
     u8::try_from(modifier).unwrap_or(6)
 }
 
-fn date(mode: TimeMode) -> (Schema, Conv) {
+pub(super) fn date(mode: TimeMode) -> (Schema, Conv) {
     match mode {
         TimeMode::Connect => (Schema::of(Type::Int32).named(names::CONNECT_DATE), Conv::DateDays),
         TimeMode::IsoString => (Schema::of(Type::String).named("io.debezium.time.IsoDate"), Conv::DateIso),
@@ -322,7 +326,7 @@ fn time(precision: u8, mode: TimeMode) -> (Schema, Conv) {
     (Schema::of(ty).named(name), Conv::Time(unit))
 }
 
-fn timestamp(precision: u8, mode: TimeMode) -> (Schema, Conv) {
+pub(super) fn timestamp(precision: u8, mode: TimeMode) -> (Schema, Conv) {
     let (ty, name, unit) = match mode {
         TimeMode::Connect => (Type::Int64, names::CONNECT_TIMESTAMP, Unit::Millis),
         TimeMode::IsoString => (Type::String, "io.debezium.time.IsoTimestamp", Unit::Iso),
@@ -348,7 +352,7 @@ fn interval(mode: IntervalMode) -> (Schema, Conv) {
     }
 }
 
-fn point() -> Schema {
+pub(super) fn point() -> Schema {
     let fields = vec![
         ("x", Schema::of(Type::Double)),
         ("y", Schema::of(Type::Double)),
@@ -358,7 +362,7 @@ fn point() -> Schema {
     Schema::structure(fields).named("io.debezium.data.geometry.Point").doc("Geometry (POINT)")
 }
 
-fn geometry(name: &str) -> Schema {
+pub(super) fn geometry(name: &str) -> Schema {
     let fields = vec![("wkb", Schema::of(Type::Bytes)), ("srid", Schema::of(Type::Int32).optional())];
     let doc = if name == "Geometry" { "Geometry" } else { "Geography" };
     Schema::structure(fields).named(format!("io.debezium.data.geometry.{name}")).doc(doc)

@@ -8,7 +8,7 @@ use super::image::{MakeOut, WriteWith};
 use super::json;
 use super::options::{BinaryMode, Encoding, Options};
 use super::out::{Nullness, Out};
-use super::record::{Place, TransactionBlock};
+use super::record::TransactionBlock;
 use super::topic::{heartbeat_topic, message_topic, transaction_topic};
 use super::value::{Cell, Conv};
 use crate::event::Op;
@@ -28,10 +28,8 @@ pub struct ControlRecord {
 /// key change do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EndOfTransaction<'a> {
-    /// The transaction.
-    pub xid: u32,
-    /// End of its commit record.
-    pub end: Lsn,
+    /// The transaction, as its END shows it.
+    pub id: &'a str,
     /// When it committed, microseconds since 2000-01-01 UTC.
     pub commit_time: i64,
     /// Its tables, each with its number of events.
@@ -120,15 +118,13 @@ impl Control {
     }
 
     /// BEGIN: before the first event of a transaction.
-    pub fn begin(&self, first: &Place) -> ControlRecord {
-        let id = transaction_id(first.xid, first.lsn);
-        self.transaction("BEGIN", &id, first.commit_time, None)
+    pub fn begin(&self, id: &str, commit_time: i64) -> ControlRecord {
+        self.transaction("BEGIN", id, commit_time, None)
     }
 
     /// END: behind the last event of a transaction. Transactions without events have neither.
     pub fn end(&self, end: &EndOfTransaction<'_>) -> ControlRecord {
-        let id = transaction_id(end.xid, end.end);
-        self.transaction("END", &id, end.commit_time, Some(end.collections))
+        self.transaction("END", end.id, end.commit_time, Some(end.collections))
     }
 
     fn transaction(
@@ -289,6 +285,7 @@ impl WriteWith<()> for Message<'_> {
             end: Lsn::ZERO,
             source_us: message.time + EPOCH,
             now_ns,
+            origin: None,
         };
         out.begin_struct();
         out.field(b"\"op\":", 0);

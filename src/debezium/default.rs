@@ -5,6 +5,8 @@
 pub(super) enum DefaultValue {
     /// A constant, as text.
     Constant(String),
+    /// Bytes.
+    Octets(Vec<u8>),
     /// A call: its value is another for each row, so the schema shows a zero.
     Function,
 }

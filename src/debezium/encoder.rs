@@ -13,7 +13,7 @@ use super::record::{Entry, KeyHeader, Place, Records, SharedHeaders};
 use super::topic::{adjusted_schema_name, routed, table_topic};
 use super::value::Trouble;
 use crate::error::{Code, Error, Result, codes};
-use crate::event::{ChangeBatch, Op, SnapshotPoint, Txn};
+use crate::event::{ChangeBatch, Op, Origin, OriginRun, SnapshotPoint, Txn};
 use crate::position::{CommitLsn, Lsn};
 use crate::schema::TableSchema;
 use std::ops::{Deref, DerefMut, Range};
@@ -78,7 +78,7 @@ pub struct Occasion {
 
 /// One change, as its event shows it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Change {
+pub(super) struct Change<'a> {
     pub(super) row: usize,
     pub(super) op: Op,
     pub(super) marker: Marker,
@@ -92,6 +92,8 @@ pub(super) struct Change {
     /// Microseconds since 1970.
     pub(super) source_us: i64,
     pub(super) now_ns: i64,
+    /// Of a binary log: its event, and which row of it.
+    pub(super) origin: Option<(&'a OriginRun, u32)>,
 }
 
 /// Microseconds from 1970 to 2000.
@@ -223,6 +225,32 @@ struct Key {
 struct Target<'a> {
     records: &'a mut Records,
     common: Common,
+    name: Name,
+}
+
+/// The name of the transaction that is being written, and where it stands among the bytes.
+#[derive(Default)]
+struct Name {
+    of: Option<Arc<Origin>>,
+    part: Range<usize>,
+}
+
+impl Target<'_> {
+    /// Writes the name that a transaction of a binary log has, once: its GTID, or the place of its beginning.
+    fn name_transaction(&mut self, origin: &Arc<Origin>) {
+        if self.name.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, origin)) {
+            return;
+        }
+        let start = self.bytes.len();
+        match &origin.gtid {
+            Some(gtid) => self.bytes.extend_from_slice(gtid.as_bytes()),
+            None => {
+                let place = format!("file={},pos={}", origin.file, origin.begin);
+                self.bytes.extend_from_slice(place.as_bytes());
+            }
+        }
+        self.name = Name { of: Some(Arc::clone(origin)), part: start..self.bytes.len() };
+    }
 }
 
 impl Deref for Target<'_> {
@@ -405,12 +433,19 @@ impl Encoder {
         }
         let mut runs = batch.runs.iter().peekable();
         let mut txn: Option<(Txn, Option<CommitLsn>)> = None;
-        let mut out = Target { records: out, common: Common::default() };
+        let mut out = Target { records: out, common: Common::default(), name: Name::default() };
         for (row, &op) in batch.ops.iter().enumerate() {
             while let Some(run) = runs.next_if(|run| run.first_row as usize <= row) {
                 txn = Some((run.txn, run.end));
             }
             let change = change_of(batch, row, op, txn, occasion)?;
+            if change.origin.is_none() && self.options.connector != Connector::Postgresql {
+                let what = "a row that does not say where in the binary log it was";
+                return Err(Error::new(codes::RT001, what));
+            }
+            if let Some((run, _)) = change.origin.filter(|_| self.options.provide_transaction_metadata) {
+                out.name_transaction(&run.origin);
+            }
             let old = before.as_ref().and_then(|(rows, index)| old_row(rows, index, row));
             self.encode_row(&change, old, &after, &mut out).map_err(|fault| self.error(fault))?;
         }
@@ -419,7 +454,7 @@ impl Encoder {
 
     fn encode_row(
         &self,
-        change: &Change,
+        change: &Change<'_>,
         old: RowOf<'_>,
         after: &Rows<'_>,
         out: &mut Target<'_>,
@@ -451,7 +486,7 @@ impl Encoder {
     /// A row got another key: it is deleted under the old one and created under the new one.
     fn key_change(
         &self,
-        change: &Change,
+        change: &Change<'_>,
         (old_key, old): (&Key, (&Rows<'_>, usize)),
         (key, new): (&Key, RowOf<'_>),
         out: &mut Target<'_>,
@@ -464,7 +499,7 @@ impl Encoder {
 
     fn delete(
         &self,
-        change: &Change,
+        change: &Change<'_>,
         key: Option<&Key>,
         header: KeyHeader,
         old: RowOf<'_>,
@@ -495,7 +530,7 @@ impl Encoder {
                 transaction: None,
                 key_header: header,
                 is_tombstone: true,
-                ..entry(change, Op::Delete, own_headers)
+                ..entry(change, Op::Delete, own_headers, out)
             };
             out.entries.push(entry);
         }
@@ -505,7 +540,7 @@ impl Encoder {
     /// One record with a value.
     fn event(
         &self,
-        change: &Change,
+        change: &Change<'_>,
         op: Op,
         key: Option<&Key>,
         key_header: KeyHeader,
@@ -517,9 +552,9 @@ impl Encoder {
         }
         let start = out.bytes.len();
         let parts = Parts { op, before, after, change, row: &self.row };
-        let Target { records, common } = out;
+        let Target { records, common, .. } = out;
         let hole = match (&self.outs, &self.form) {
-            (Outs::Json(json), Form::Envelope(envelope)) => {
+            (Outs::Json(json), Form::Envelope(envelope)) if change.origin.is_none() => {
                 records.bytes.extend_from_slice(&self.value_frame.open);
                 let hole = envelope.write_json(&parts, json, common, &mut records.bytes)?;
                 records.bytes.extend_from_slice(&self.value_frame.close);
@@ -531,13 +566,14 @@ impl Encoder {
         let value = start..out.bytes.len();
         let own_headers = self.own_headers(change, op, out);
         let key = key.map(|key| key.whole.clone());
-        out.entries.push(Entry {
+        let event = Entry {
             key,
             value: Some(value),
             transaction: hole,
             key_header,
-            ..entry(change, op, own_headers)
-        });
+            ..entry(change, op, own_headers, out)
+        };
+        out.entries.push(event);
         Ok(())
     }
 
@@ -595,7 +631,7 @@ impl Encoder {
         Ok(start..out.bytes.len())
     }
 
-    fn own_headers(&self, change: &Change, op: Op, out: &mut Target<'_>) -> Range<usize> {
+    fn own_headers(&self, change: &Change<'_>, op: Op, out: &mut Target<'_>) -> Range<usize> {
         let start = out.bytes.len();
         if let Form::Flat(flat) = &self.form {
             flat.write_headers(change, op, &mut out.bytes);
@@ -628,7 +664,7 @@ fn old_row<'r, 'a>(rows: &'r Rows<'a>, index: &[u32], row: usize) -> Option<(&'r
     (at != crate::event::Before::NONE).then_some((rows, at as usize))
 }
 
-fn entry(change: &Change, op: Op, own_headers: Range<usize>) -> Entry {
+fn entry(change: &Change<'_>, op: Op, own_headers: Range<usize>, out: &Target<'_>) -> Entry {
     Entry {
         // A batch has fewer rows than that.
         row: u32::try_from(change.row).unwrap_or(u32::MAX),
@@ -647,17 +683,20 @@ fn entry(change: &Change, op: Op, own_headers: Range<usize>) -> Entry {
         key_header: KeyHeader::None,
         is_tombstone: false,
         own_headers,
+        named: out.name.part.clone(),
     }
 }
 
-fn change_of(
-    batch: &ChangeBatch,
+fn change_of<'a>(
+    batch: &'a ChangeBatch,
     row: usize,
     op: Op,
     txn: Option<(Txn, Option<CommitLsn>)>,
     occasion: &Occasion,
-) -> Result<Change> {
+) -> Result<Change<'a>> {
     let now_ns = occasion.now_ns;
+    let origin = batch.origin_of(row);
+    let first_made = origin.map(|(run, _)| run.time);
     if let Some(snapshot) = occasion.snapshot {
         let marker = match row {
             row if row + 1 == batch.len() => snapshot.last,
@@ -674,8 +713,9 @@ fn change_of(
             ordinal: 0,
             commit_start: Lsn::ZERO,
             end: Lsn::ZERO,
-            source_us: snapshot.point.time.map_or(now_ns / 1000, |time| time + EPOCH),
+            source_us: first_made.or(snapshot.point.time.map(|time| time + EPOCH)).unwrap_or(now_ns / 1000),
             now_ns,
+            origin,
         });
     }
     let (txn, end) = txn.ok_or_else(|| Error::new(codes::RT001, "a streamed row without its transaction"))?;
@@ -689,8 +729,9 @@ fn change_of(
         ordinal: batch.ordinals.get(row).copied().unwrap_or(0),
         commit_start: txn.commit_start,
         end: end.map_or(txn.commit_start, CommitLsn::lsn),
-        source_us: txn.commit_time + EPOCH,
+        source_us: first_made.unwrap_or(txn.commit_time + EPOCH),
         now_ns,
+        origin,
     })
 }
 

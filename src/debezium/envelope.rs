@@ -5,7 +5,7 @@ use super::encoder::{Change, JsonOuts, Marker, Outs};
 use super::image::{Fault, Image, MakeOut, Rows, WriteWith};
 use super::options::{Connector, Options};
 use super::out::{Nullness, Out, label};
-use crate::event::Op;
+use crate::event::{Op, OriginRun};
 use crate::position::Lsn;
 use crate::schema::TableSchema;
 use std::ops::Range;
@@ -15,7 +15,7 @@ pub(super) struct Parts<'a> {
     pub(super) op: Op,
     pub(super) before: Option<(&'a Rows<'a>, usize)>,
     pub(super) after: Option<(&'a Rows<'a>, usize)>,
-    pub(super) change: &'a Change,
+    pub(super) change: &'a Change<'a>,
     pub(super) row: &'a Image,
 }
 
@@ -25,6 +25,8 @@ pub(super) struct Source {
     head: Vec<u8>,
     db: Vec<u8>,
     table: Vec<u8>,
+    /// The table's name alone: MySQL's may lack.
+    name: String,
 }
 
 /// Fields with constant text.
@@ -42,6 +44,7 @@ impl WriteWith<()> for Constants<'_> {
 impl Source {
     /// Of a table; both names empty for a logical message.
     pub(super) fn new((schema, table): (&str, &str), options: &Options, outs: &Outs) -> Self {
+        let is_mysql = options.connector != Connector::Postgresql;
         let part = |fields: &[(&str, usize, &str)]| {
             let mut bytes = Vec::new();
             outs.with(&mut bytes, Constants(fields));
@@ -53,13 +56,17 @@ impl Source {
                 ("connector", 1, options.connector.as_str()),
                 ("name", 2, &options.topic_prefix),
             ]),
-            db: part(&[("db", 5, &options.database)]),
+            db: part(&[("db", 5, if is_mysql { schema } else { &options.database })]),
+            name: table.to_owned(),
             table: part(&[("schema", 9, schema), ("table", 10, table)]),
         }
     }
 
-    pub(super) fn write<O: Out>(&self, change: &Change, out: &mut O) {
+    pub(super) fn write<O: Out>(&self, change: &Change<'_>, out: &mut O) {
         let optional = Nullness::Optional;
+        if let Some((run, row)) = change.origin {
+            return self.write_mysql(change, run, row, out);
+        }
         self.write_head(change, out);
         out.field(b"\"sequence\":", 6);
         out.some(optional);
@@ -70,7 +77,52 @@ impl Source {
         write_rest(out);
     }
 
-    fn write_head<O: Out>(&self, change: &Change, out: &mut O) {
+    fn write_mysql<O: Out>(&self, change: &Change<'_>, run: &OriginRun, row: u32, out: &mut O) {
+        let optional = Nullness::Optional;
+        let origin = &run.origin;
+        self.write_head(change, out);
+        out.field(b"\"sequence\":", 6);
+        out.null(optional);
+        out.field(b"\"ts_us\":", 7);
+        out.some(optional);
+        out.integer(change.source_us);
+        out.field(b"\"ts_ns\":", 8);
+        out.some(optional);
+        out.integer(change.source_us.saturating_mul(1000));
+        out.field(b"\"table\":", 9);
+        out.some(optional);
+        out.text(&self.name);
+        out.field(b"\"server_id\":", 10);
+        out.integer(origin.server_id.into());
+        out.field(b"\"gtid\":", 11);
+        match &origin.gtid {
+            Some(gtid) => {
+                out.some(optional);
+                out.text(gtid);
+            }
+            None => out.null(optional),
+        }
+        out.field(b"\"file\":", 12);
+        out.text(&origin.file);
+        out.field(b"\"pos\":", 13);
+        out.integer(run.position.cast_signed());
+        out.field(b"\"row\":", 14);
+        // Rows of a copy are not counted.
+        out.integer(if change.marker == Marker::False { row.into() } else { 0 });
+        out.field(b"\"thread\":", 15);
+        match origin.thread {
+            Some(thread) => {
+                out.some(optional);
+                out.integer(thread.into());
+            }
+            None => out.null(optional),
+        }
+        out.field(b"\"query\":", 16);
+        out.null(optional);
+        out.end_struct();
+    }
+
+    fn write_head<O: Out>(&self, change: &Change<'_>, out: &mut O) {
         out.begin_struct();
         out.raw(&self.head);
         out.field(b"\"ts_ms\":", 3);
@@ -82,7 +134,7 @@ impl Source {
     }
 
     /// From behind the sequence to before the address.
-    fn write_middle<O: Out>(&self, change: &Change, out: &mut O) {
+    fn write_middle<O: Out>(&self, change: &Change<'_>, out: &mut O) {
         let optional = Nullness::Optional;
         out.field(b"\"ts_us\":", 7);
         out.some(optional);
@@ -130,7 +182,7 @@ pub(super) struct Common {
 }
 
 impl Common {
-    fn render(&mut self, source: &Source, change: &Change, json: &JsonOuts) {
+    fn render(&mut self, source: &Source, change: &Change<'_>, json: &JsonOuts) {
         let of = Some((change.xid, change.previous, change.source_us, change.marker, change.now_ns));
         if self.of == of {
             return;
@@ -165,7 +217,7 @@ impl Common {
 }
 
 /// `["31251832","31251656"]`: end of the transaction before, and the change's own place.
-pub(super) fn sequence(change: &Change) -> String {
+pub(super) fn sequence(change: &Change<'_>) -> String {
     use std::fmt::Write as _;
     let mut text = String::with_capacity(48);
     // Writing into a string does not fail.
@@ -254,7 +306,7 @@ impl Envelope {
 }
 
 /// When it was written.
-fn write_times<O: Out>(change: &Change, out: &mut O) {
+fn write_times<O: Out>(change: &Change<'_>, out: &mut O) {
     let optional = Nullness::Optional;
     out.field(b"\"ts_ms\":", 5);
     out.some(optional);
@@ -293,7 +345,7 @@ pub(super) fn source_schema(connector: Connector) -> Schema {
     let long = || Schema::of(Type::Int64);
     let snapshot =
         text().optional().named(names::ENUM).parameter("allowed", SNAPSHOT).default(b"\"false\"".to_vec());
-    let fields = vec![
+    let mut fields = vec![
         ("version", text()),
         ("connector", text()),
         ("name", text()),
@@ -303,6 +355,18 @@ pub(super) fn source_schema(connector: Connector) -> Schema {
         ("sequence", text().optional()),
         ("ts_us", long().optional()),
         ("ts_ns", long().optional()),
+    ];
+    let of_mysql = vec![
+        ("table", text().optional()),
+        ("server_id", long()),
+        ("gtid", text().optional()),
+        ("file", text()),
+        ("pos", long()),
+        ("row", Schema::of(Type::Int32)),
+        ("thread", long().optional()),
+        ("query", text().optional()),
+    ];
+    let of_postgres = vec![
         ("schema", text()),
         ("table", text()),
         ("txId", long().optional()),
@@ -311,6 +375,7 @@ pub(super) fn source_schema(connector: Connector) -> Schema {
         ("origin", text().optional()),
         ("origin_lsn", long().optional()),
     ];
+    fields.extend(if connector == Connector::Postgresql { of_postgres } else { of_mysql });
     Schema::structure(fields).named(format!("io.debezium.connector.{}.Source", connector.as_str()))
 }
 

@@ -163,7 +163,7 @@ impl Flat {
     }
 
     /// Values of the headers, a zero byte between them.
-    pub(super) fn write_headers(&self, change: &Change, op: Op, out: &mut Vec<u8>) {
+    pub(super) fn write_headers(&self, change: &Change<'_>, op: Op, out: &mut Vec<u8>) {
         for (at, extra) in self.headers.iter().enumerate() {
             if at > 0 {
                 out.push(0);
@@ -175,7 +175,7 @@ impl Flat {
         }
     }
 
-    fn number(&self, extra: Extra, change: &Change) -> Option<i64> {
+    fn number(&self, extra: Extra, change: &Change<'_>) -> Option<i64> {
         Some(match extra {
             Extra::NowMillis => change.now_ns.div_euclid(1_000_000),
             Extra::NowMicros => change.now_ns.div_euclid(1000),
@@ -189,7 +189,7 @@ impl Flat {
         })
     }
 
-    fn text(&self, extra: Extra, change: &Change, op: Op) -> String {
+    fn text(&self, extra: Extra, change: &Change<'_>, op: Op) -> String {
         match extra {
             Extra::Op => op.letter().to_owned(),
             Extra::Snapshot => change.marker.as_str().to_owned(),

@@ -31,6 +31,7 @@ mod avro;
 mod avro_schema;
 mod brackets;
 mod column;
+mod column_my;
 mod connect;
 mod control;
 mod decimal;

@@ -2,6 +2,7 @@
 
 use crate::event::Op;
 use crate::position::Lsn;
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -33,6 +34,8 @@ pub(super) struct Entry {
     pub(super) is_tombstone: bool,
     /// The place of its own headers' values: the row alone may have some.
     pub(super) own_headers: Part,
+    /// The name of its transaction, where the log gives it one; empty: its numbers are its name.
+    pub(super) named: Part,
 }
 
 /// Where a change stands among all changes of all tables: the order of the source.
@@ -192,6 +195,22 @@ impl<'a> Record<'a> {
     /// place; they must stay in their order.
     pub fn place(&self) -> Place {
         self.entry.place
+    }
+
+    /// The id of its transaction as this event shows it: `756:31251656`, or a GTID.
+    pub fn transaction_id(&self) -> Cow<'a, str> {
+        match self.named_transaction() {
+            Some(name) => Cow::Borrowed(name),
+            None => {
+                let place = self.place();
+                Cow::Owned(super::control::transaction_id(place.xid, place.lsn))
+            }
+        }
+    }
+
+    /// The GTID of its transaction, or what stands for one.
+    pub(super) fn named_transaction(&self) -> Option<&'a str> {
+        std::str::from_utf8(self.all.part(&self.entry.named)).ok().filter(|name| !name.is_empty())
     }
 
     /// What its event says; a tombstone has the op of the event before it.

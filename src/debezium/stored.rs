@@ -75,8 +75,9 @@ fn store_entry(entry: &Entry, out: &mut Vec<u8>) {
         KeyHeader::Old(part) => (2, Some(part)),
     };
     out.extend_from_slice(&[op_number(entry.op), header, u8::from(entry.is_tombstone)]);
-    let own = Some(&entry.own_headers);
-    for place in [entry.key.as_ref(), entry.value.as_ref(), entry.transaction.as_ref(), of_header, own] {
+    let (own, named) = (Some(&entry.own_headers), Some(&entry.named));
+    for place in [entry.key.as_ref(), entry.value.as_ref(), entry.transaction.as_ref(), of_header, own, named]
+    {
         part(place, out);
     }
 }
@@ -89,7 +90,7 @@ fn load_entry(rest: &mut Rest<'_>) -> Option<Entry> {
     let commit_time = i64::from_le_bytes(rest.array()?);
     let [op, header, tombstone] = rest.array()?;
     let (key, value, transaction) = (rest.part()?, rest.part()?, rest.part()?);
-    let (of_header, own_headers) = (rest.part()?, rest.part()??);
+    let (of_header, own_headers, named) = (rest.part()?, rest.part()??, rest.part()??);
     let place = Place { commit_start, ordinal, lsn, xid, commit_time, end };
     let key_header = match (header, of_header) {
         (0, None) => KeyHeader::None,
@@ -98,7 +99,8 @@ fn load_entry(rest: &mut Rest<'_>) -> Option<Entry> {
         _ => return None,
     };
     let is_tombstone = tombstone == 1;
-    Some(Entry { row, place, op: op_of(op)?, key, value, transaction, key_header, is_tombstone, own_headers })
+    let op = op_of(op)?;
+    Some(Entry { row, place, op, key, value, transaction, key_header, is_tombstone, own_headers, named })
 }
 
 fn op_number(op: Op) -> u8 {
@@ -166,6 +168,7 @@ mod tests {
             transaction: None,
             key_header,
             own_headers: 4..4,
+            named: 1..2,
         };
         Records {
             bytes: b"abcd".to_vec(),

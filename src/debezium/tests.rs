@@ -261,15 +261,14 @@ fn avro_of_an_envelope_takes_a_transaction_block() {
 #[test]
 fn records_beside_the_tables() {
     let control = Control::new(&options(|_| {}));
-    let place = Place { xid: 7, lsn: Lsn::new(100), commit_time: 0, ..Place::default() };
-    let begin = control.begin(&place);
+    let begin = control.begin("7:100", 0);
     assert_eq!(text(Some(&begin.key)), r#"{"id":"7:100"}"#);
     assert_eq!(
         text(Some(&begin.value)),
         r#"{"status":"BEGIN","id":"7:100","event_count":null,"data_collections":null,"ts_ms":946684800000}"#
     );
     let collections = [("public.t".to_owned(), 2)];
-    let end = EndOfTransaction { xid: 7, end: Lsn::new(210), commit_time: 0, collections: &collections };
+    let end = EndOfTransaction { id: "7:210", commit_time: 0, collections: &collections };
     assert_eq!(
         text(Some(&control.end(&end).value)),
         r#"{"status":"END","id":"7:210","event_count":2,"data_collections":[{"data_collection":"public.t","event_count":2}],"ts_ms":946684800000}"#

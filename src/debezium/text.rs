@@ -30,6 +30,20 @@ pub(super) fn civil_of(days: i64) -> (i64, u32, u32) {
     (year, u32::try_from(month).unwrap_or(1), u32::try_from(day).unwrap_or(1))
 }
 
+/// MySQL's `time`: `-838:59:59.5`, in microseconds.
+pub(super) fn span(text: &str) -> Option<i64> {
+    let (sign, text) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
+    let mut parts = text.splitn(3, ':');
+    let (hours, minutes) = (number(parts.next()?)?, number(parts.next()?)?);
+    let rest = parts.next().unwrap_or("0");
+    let (seconds, fraction) = rest.split_once('.').unwrap_or((rest, ""));
+    if fraction.len() > 6 {
+        return None;
+    }
+    let micros = number(&format!("{fraction:0<6}"))?;
+    Some(sign * (((hours * 60 + minutes) * 60 + number(seconds)?) * 1_000_000 + micros))
+}
+
 fn number(text: &str) -> Option<i64> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) { None } else { text.parse().ok() }
 }

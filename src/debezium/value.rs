@@ -68,6 +68,17 @@ pub(super) enum Conv {
     Point,
     /// EWKB with its SRID.
     Geometry,
+    /// The same of MySQL: the bytes without the SRID, which stands beside them.
+    Wkb,
+    WkbPoint,
+    /// An unsigned number of 64 bits in a signed one, as Debezium's `long` has it.
+    Wrapped,
+    /// Bits in as many bytes as the column has.
+    WholeBits {
+        bytes: usize,
+    },
+    /// MySQL's `time`: a span.
+    Span(Unit),
     DoubleVector,
     FloatVector,
     SparseVector,
@@ -136,6 +147,10 @@ impl Conv {
             (Conv::Zoned(digits), Cell::Int(micros)) => out.plain(iso::zoned(*digits, micros).as_str()),
             (Conv::Octets(mode), Cell::Bytes(bytes)) => octets(*mode, bytes, out),
             (Conv::Geometry, Cell::Bytes(bytes)) => geometry(bytes, out),
+            (Conv::Wkb, Cell::Bytes(bytes)) => wkb(bytes, out).ok_or(Trouble::Form)?,
+            (Conv::WkbPoint, Cell::Bytes(bytes)) => wkb_point(bytes, out).ok_or(Trouble::Form)?,
+            (Conv::Double, Cell::Float(value)) => out.double(value.into()),
+            (Conv::Wrapped, Cell::Int(value)) => out.integer(value),
             (_, Cell::Decimal(value, scale)) => return self.write_decimal(value, scale, out),
             (_, Cell::Text(text)) => return self.write_text(text, out),
             _ => return Err(Trouble::Form),
@@ -151,6 +166,9 @@ impl Conv {
                 Ok(())
             }
             Conv::Int => i64::try_from(value).map(|value| out.integer(value)).map_err(|_| Trouble::Range),
+            Conv::Wrapped => {
+                u64::try_from(value).map(|value| out.integer(value.cast_signed())).map_err(|_| Trouble::Range)
+            }
             _ => self.write_number(Decimal::of(value, scale.into()), out),
         }
     }
@@ -179,9 +197,18 @@ impl Conv {
         match self {
             Conv::Text => out.text(text),
             Conv::OctetsOfText => out.bytes(text.as_bytes()),
-            Conv::Bool => out.boolean(matches!(text, "t" | "true")),
+            Conv::Bool => out.boolean(matches!(text, "t" | "true" | "1")),
             Conv::BitBool => out.boolean(text.ends_with('1')),
             Conv::Bits => out.bytes(&text::bits(text).ok_or(form)?),
+            Conv::WholeBits { bytes } => {
+                let bits = u64::from_str_radix(text, 2).map_err(|_| form)?.to_le_bytes();
+                out.bytes(bits.get(..*bytes).ok_or(form)?);
+            }
+            Conv::Span(unit) => return span(*unit, text::span(text).ok_or(form)?, out),
+            Conv::Wrapped => {
+                let number: u64 = text.parse().map_err(|_| form)?;
+                out.integer(number.cast_signed());
+            }
             Conv::Int => out.integer(text.parse().map_err(|_| form)?),
             Conv::Float => out.float(text.parse().map_err(|_| form)?),
             Conv::Double => out.double(text.parse().map_err(|_| form)?),
@@ -271,8 +298,9 @@ impl Conv {
     pub(super) fn write_zero<O: Out>(&self, scale: i32, out: &mut O) {
         match self {
             Conv::Bool | Conv::BitBool => out.boolean(false),
-            Conv::Int | Conv::DateDays | Conv::IntervalMicros => out.integer(0),
-            Conv::Time(unit) => time(*unit, 0, out),
+            Conv::Int | Conv::Wrapped | Conv::DateDays | Conv::IntervalMicros => out.integer(0),
+            Conv::Time(unit) | Conv::Span(unit) => time(*unit, 0, out),
+            Conv::WholeBits { bytes } => out.bytes(&vec![0; *bytes]),
             Conv::Timestamp(Unit::Iso) => out.plain(iso::timestamp(0).as_str()),
             Conv::Timestamp(_) => out.integer(0),
             Conv::Float => out.float(0.0),
@@ -291,8 +319,8 @@ impl Conv {
                 out.begin_map(0);
                 out.end_map(0);
             }
-            Conv::Point => point(0.0, 0.0, out),
-            Conv::Geometry => geometry(EMPTY_COLLECTION, out),
+            Conv::Point | Conv::WkbPoint => point(0.0, 0.0, out),
+            Conv::Geometry | Conv::Wkb => geometry(EMPTY_COLLECTION, out),
             Conv::SparseVector => {
                 let _always_of_its_form = sparse("{}/0", out);
             }
@@ -449,6 +477,67 @@ fn geometry<O: Out>(ewkb: &[u8], out: &mut O) {
         None => out.null(Nullness::Optional),
     }
     out.end_struct();
+}
+
+/// The bytes without the SRID, little-endian as MySQL stores them, and the SRID.
+fn without_srid(ewkb: &[u8]) -> Option<(Vec<u8>, Option<i32>)> {
+    const HAS_SRID: u32 = 0x2000_0000;
+    let Some(srid) = srid(ewkb) else { return Some((ewkb.to_vec(), None)) };
+    let kind: [u8; 4] = ewkb.get(1..5)?.try_into().ok()?;
+    let is_little = *ewkb.first()? == 1;
+    let kind = if is_little { u32::from_le_bytes(kind) } else { u32::from_be_bytes(kind) } & !HAS_SRID;
+    let mut bytes = vec![*ewkb.first()?];
+    bytes.extend_from_slice(&if is_little { kind.to_le_bytes() } else { kind.to_be_bytes() });
+    bytes.extend_from_slice(ewkb.get(9..)?);
+    Some((bytes, Some(srid).filter(|srid| *srid != 0)))
+}
+
+fn wkb<O: Out>(ewkb: &[u8], out: &mut O) -> Option<()> {
+    let (bytes, srid) = without_srid(ewkb)?;
+    out.begin_struct();
+    out.field(b"\"wkb\":", 0);
+    out.bytes(&bytes);
+    out.field(b"\"srid\":", 1);
+    optional_integer(srid, out);
+    out.end_struct();
+    Some(())
+}
+
+fn wkb_point<O: Out>(ewkb: &[u8], out: &mut O) -> Option<()> {
+    let (bytes, srid) = without_srid(ewkb)?;
+    let number = |from: usize| Some(f64::from_le_bytes(bytes.get(from..from + 8)?.try_into().ok()?));
+    let (x, y) = (number(5)?, number(13)?);
+    out.begin_struct();
+    out.field(b"\"x\":", 0);
+    out.double(x);
+    out.field(b"\"y\":", 1);
+    out.double(y);
+    out.field(b"\"wkb\":", 2);
+    out.some(Nullness::Optional);
+    out.bytes(&bytes);
+    out.field(b"\"srid\":", 3);
+    optional_integer(srid, out);
+    out.end_struct();
+    Some(())
+}
+
+fn optional_integer<O: Out>(value: Option<i32>, out: &mut O) {
+    match value {
+        Some(value) => {
+            out.some(Nullness::Optional);
+            out.integer(value.into());
+        }
+        None => out.null(Nullness::Optional),
+    }
+}
+
+/// A span; as a time of day it cannot be negative or longer than a day.
+fn span<O: Out>(unit: Unit, micros: i64, out: &mut O) -> Written {
+    if matches!(unit, Unit::Millis | Unit::Iso) && !(0..86_400_000_000).contains(&micros) {
+        return Err(Trouble::Range);
+    }
+    time(unit, micros, out);
+    Ok(())
 }
 
 /// The SRID within EWKB, if it has one.

@@ -178,7 +178,7 @@ impl Shared {
         let topic = self.control.transaction_topic();
         let mut brackets = Brackets::new(&self.control);
         for (staged, record) in in_order(ready) {
-            brackets.before(&record.place()).for_each(|control| control_line(&topic, &control, text));
+            brackets.before(&record).for_each(|control| control_line(&topic, &control, text));
             let value = brackets.value(&staged.table.to_string(), &record);
             line(&staged.topic, record.key(), value, &headers(&record), text);
         }

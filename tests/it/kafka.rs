@@ -120,8 +120,19 @@ fn count(sql: &mut Sql, random: &mut Random) -> Result<(), SqlError> {
 /// Every event of the counters, once and in order; every thing once.
 #[track_caller]
 fn check_counters(scene: &Scene, broker: &Broker) -> usize {
-    let name = &scene.config.name;
-    let counters = format!("{name}.public.counters");
+    let source = |query: &str| scene.sql().value(query);
+    check_events(
+        broker,
+        &format!("{}.public", scene.config.name),
+        &source("select string_agg(id || '=' || n, ',' order by id) from counters"),
+        &source("select count(*) from things"),
+    )
+}
+
+/// The same of any source: its counters as `0=5,1=7`, and how many things there are.
+#[track_caller]
+pub(crate) fn check_events(broker: &Broker, prefix: &str, source: &str, things_left: &str) -> usize {
+    let counters = format!("{prefix}.counters");
     let records = broker.read_all(&[&counters]);
     let mut last: BTreeMap<i64, (i64, bool)> = BTreeMap::new();
     for record in &records {
@@ -144,12 +155,11 @@ fn check_counters(scene: &Scene, broker: &Broker) -> usize {
         last.insert(id, (n, streamed));
     }
     let found = last.iter().map(|(id, (n, _))| format!("{id}={n}")).collect::<Vec<_>>().join(",");
-    let source = scene.sql().value("select string_agg(id || '=' || n, ',' order by id) from counters");
     assert_eq!(found, source);
     // Per thing, what was said of it, and the copy that read it last.
     let mut things: BTreeMap<String, (Vec<String>, usize)> = BTreeMap::new();
     let mut copies = 0;
-    for record in broker.read_all(&[&format!("{name}.public.things")]) {
+    for record in broker.read_all(&[&format!("{prefix}.things")]) {
         let value = value(&record);
         let snapshot = value.as_ref().and_then(|v| v["source"]["snapshot"].as_str()).unwrap_or_default();
         copies += usize::from(snapshot.starts_with("first"));
@@ -178,7 +188,7 @@ fn check_counters(scene: &Scene, broker: &Broker) -> usize {
         );
         alive += usize::from(ops.len() == 1);
     }
-    assert_eq!(alive.to_string(), scene.sql().value("select count(*) from things"));
+    assert_eq!(alive.to_string(), things_left);
     records.len()
 }
 

@@ -34,6 +34,7 @@ mod mysql_checks;
 mod mysql_commands;
 mod mysql_ddl;
 mod mysql_images;
+mod mysql_kafka;
 mod mysql_kill;
 mod mysql_large;
 mod mysql_loss;

@@ -110,6 +110,38 @@ fn a_login_works_with_and_without_tls() {
     scene.assert_equal(&["shop.t"]);
 }
 
+/// MariaDB's own plug-ins for authentication: one that is spoken, and one that is not.
+#[test]
+fn mariadb_s_plugins_log_in_or_are_named() {
+    for brand in [Brand::MariaDb118, Brand::MariaDb1011] {
+        let Some(mut scene) = MyScene::new("my-ed25519", brand) else { continue };
+        let mut sql = scene.sql();
+        sql.exec("create table t (id int primary key)");
+        sql.exec("insert into t values (1)");
+        let mut add = |user: &str, soname: &str, plugin: &str| {
+            sql.exec(&format!("install soname '{soname}'"));
+            sql.exec(&format!("create user {user}@'%' identified via {plugin} using password('{user}')"));
+            sql.exec(&format!(
+                "grant select, reload, replication slave, replication client on *.* to {user}@'%'"
+            ));
+        };
+        add("edward", "auth_ed25519", "ed25519");
+        if brand == Brand::MariaDb118 {
+            add("percival", "auth_parsec", "parsec");
+            scene.config.url = scene.server.url("percival", "shop");
+            let outcome = scene.run(&["--until-caught-up"]);
+            outcome.expect_code(3).expect_error("MY030");
+            assert!(outcome.stderr.contains("parsec"), "{}", outcome.stderr);
+            assert!(outcome.stderr.contains("IDENTIFIED VIA ed25519"), "{}", outcome.stderr);
+        }
+        scene.config.url = scene.server.url("edward", "shop");
+        scene.drain();
+        scene.assert_equal(&["shop.t"]);
+        scene.config.url = scene.config.url.replace("edward:edward", "edward:wrong");
+        scene.run(&["--until-caught-up"]).expect_code(3).expect_error("MY030");
+    }
+}
+
 /// A token that a command makes is asked for again when the server refuses the one that is known.
 #[test]
 fn a_password_that_changes_needs_no_restart() {

@@ -23,7 +23,7 @@ pub(super) struct Imported {
 }
 
 /// Options that have the same name in `format.debezium`, with `_` for `.`.
-const SAME: [&str; 15] = [
+const SAME: [&str; 16] = [
     "decimal.handling.mode",
     "time.precision.mode",
     "binary.handling.mode",
@@ -39,10 +39,11 @@ const SAME: [&str; 15] = [
     "topic.heartbeat.prefix",
     "tombstones.on.delete",
     "provide.transaction.metadata",
+    "bigint.unsigned.handling.mode",
 ];
 
 /// Options that make no difference here: how they begin, and why.
-const IGNORED: [(&str, &str); 22] = [
+const IGNORED: [(&str, &str); 29] = [
     ("name", "the pipeline is named after the topic prefix"),
     ("tasks.max", "a pipeline is one process"),
     ("max.batch.size", "memory is bounded by limits.memory"),
@@ -50,11 +51,18 @@ const IGNORED: [(&str, &str); 22] = [
     ("poll.interval.ms", "the log is read as it comes"),
     ("snapshot.fetch.size", "tables are copied as they come"),
     ("snapshot.max.threads", "see snapshot.workers"),
-    ("snapshot.locking.mode", "PostgreSQL's snapshots need no lock; MySQL's are chosen by the target"),
+    ("snapshot.locking.mode", "a lock is held for milliseconds at most, where there is no other way"),
+    ("database.server.id", "a free one is taken"),
+    ("connect.keep.alive", "a lost connection is tried again for ever"),
+    ("connect.timeout.ms", "a lost connection is tried again for ever"),
+    ("database.allowPublicKeyRetrieval", "asked for where it is needed"),
+    ("min.row.count.to.stream.results", "tables are copied as they come"),
+    ("enable.time.adjuster", "the server completes years of two digits itself"),
+    ("gtid.source", "a transaction is met once, whichever server made it"),
+    ("use.nongraceful.disconnect", "always so"),
     ("snapshot.isolation.mode", "a copy sees one snapshot"),
     ("schema.history.internal", "rows are read with the schema of their own moment"),
     ("database.history", "rows are read with the schema of their own moment"),
-    ("include.schema.changes", "PostgreSQL has no topic of schema changes"),
     ("heartbeat.action.query", "strandline puts a message of its own into the log"),
     ("status.update.interval.ms", "the slot moves when the target holds the data"),
     ("slot.max.retries", "a lost connection is tried again for ever"),
@@ -68,8 +76,12 @@ const IGNORED: [(&str, &str); 22] = [
 ];
 
 /// Values with which an option changes nothing.
-const HARMLESS: [(&str, &str); 12] = [
+const HARMLESS: [(&str, &str); 16] = [
     ("slot.drop.on.stop", "false"),
+    ("include.schema.changes", "false"),
+    ("include.query", "false"),
+    ("inconsistent.schema.handling.mode", "fail"),
+    ("event.deserialization.failure.handling.mode", "fail"),
     ("xmin.fetch.interval.ms", "0"),
     ("incremental.snapshot.allow.schema.changes", "false"),
     ("skip.messages.without.change", "false"),
@@ -200,7 +212,6 @@ impl Work {
             ("database.user", "user"),
             ("slot.name", "slot"),
             ("publication.name", "publication"),
-            ("database.server.id", "server_id"),
         ] {
             if let Some(value) = self.take(from) {
                 self.sections.source.push(format!("{to}: {}", quoted(&value)));
@@ -214,6 +225,8 @@ impl Work {
         }
         if kind == "postgres" {
             self.postgres();
+        } else {
+            self.mysql();
         }
         self.tls();
         match self.take("heartbeat.interval.ms") {
@@ -225,7 +238,8 @@ impl Work {
             }
             Some(value) => {
                 self.sections.source.push(format!("heartbeat: {value}ms"));
-                self.mapped("heartbeat.interval.ms", "source.heartbeat");
+                self.sections.debezium.push(format!("heartbeat_interval: {value}ms"));
+                self.mapped("heartbeat.interval.ms", "source.heartbeat, format.debezium.heartbeat_interval");
             }
         }
     }
@@ -256,14 +270,57 @@ impl Work {
         }
     }
 
+    /// The connector names no database; a session has one.
+    fn mysql(&mut self) {
+        const LISTS: [&str; 4] =
+            ["database.include.list", "database.whitelist", "table.include.list", "table.whitelist"];
+        let first = LISTS.iter().find_map(|list| self.left.get(*list)).and_then(|list| {
+            let name: String = list
+                .trim_start_matches('^')
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
+            (!name.is_empty()).then_some(name)
+        });
+        let database = first.unwrap_or_else(|| {
+            self.done.notes.push("source.database: name any database of the server".to_owned());
+            "mysql".to_owned()
+        });
+        self.sections.source.push(format!("database: {}", quoted(&database)));
+        for (from, exclude) in [
+            ("database.include.list", false),
+            ("database.whitelist", false),
+            ("database.exclude.list", true),
+            ("database.blacklist", true),
+        ] {
+            let Some(list) = self.take(from) else { continue };
+            // Both lists hold together: those of tables are the narrower ones.
+            let has_tables =
+                self.left.contains_key("table.include.list") || self.left.contains_key("table.whitelist");
+            if exclude || !has_tables {
+                let into = if exclude { &mut self.sections.exclude } else { &mut self.sections.include };
+                into.extend(list.split(',').map(|name| format!("{}.*", name.trim())));
+            }
+            self.mapped(from, if exclude { "tables.exclude" } else { "tables.include" });
+        }
+        if !self.left.contains_key("include.schema.changes") {
+            let what = "the topic of schema changes, which the connector has by default, is not built";
+            self.unsupported("include.schema.changes", what);
+        }
+    }
+
     fn tls(&mut self) {
-        let mode = self.take("database.sslmode");
+        let mode = self.take("database.sslmode").or_else(|| self.take("database.ssl.mode"));
         let ca = self.take("database.sslrootcert");
         if mode.is_none() && ca.is_none() {
             return;
         }
         let word = match mode.as_deref() {
-            Some("allow") | None => "prefer",
+            Some("allow" | "preferred") | None => "prefer",
+            Some("disabled") => "disable",
+            Some("required") => "require",
+            Some("verify_ca") => "verify-ca",
+            Some("verify_identity") => "verify-full",
             Some(mode) => mode,
         };
         let ca_part = ca.as_ref().map(|ca| format!(", ca: {}", quoted(ca))).unwrap_or_default();
@@ -487,6 +544,12 @@ impl Work {
                 "let the connector finish its snapshot, or start without --offsets: tables are copied anew",
             ));
         }
+        if offset.get("file").is_some() {
+            let what = "Debezium's offset is a place in a binary log, which strandline cannot begin at yet";
+            return Err(Error::new(codes::CF003, what).with_try(
+                "start without --offsets: tables are copied, or not with strandline run --no-snapshot",
+            ));
+        }
         let position =
             offset.get("lsn_commit").or_else(|| offset.get("lsn_proc")).or_else(|| offset.get("lsn"));
         match position.and_then(Value::as_u64) {
@@ -614,6 +677,38 @@ mod tests {
         assert_eq!(done.unsupported, [("column.mask.with.5.chars".to_owned(), "is not built".to_owned())]);
         assert!(done.ignored.iter().any(|(name, _)| name == "tasks.max"));
         assert!(done.mapped.iter().any(|(from, _)| from == "database.server.name"));
+    }
+
+    #[test]
+    fn a_connector_of_mysql() {
+        let connector = r#"{
+            "connector.class": "io.debezium.connector.mysql.MySqlConnector",
+            "database.hostname": "db", "database.port": "3306", "database.user": "debezium",
+            "database.server.id": "184054", "database.ssl.mode": "verify_identity",
+            "topic.prefix": "app", "database.include.list": "shop,stock",
+            "bigint.unsigned.handling.mode": "precise", "include.schema.changes": "false",
+            "heartbeat.interval.ms": "500", "value.converter.schemas.enable": "false",
+            "schema.history.internal.kafka.bootstrap.servers": "k1:9092,k2:9092",
+            "schema.history.internal.kafka.topic": "history", "snapshot.locking.mode": "minimal"
+        }"#;
+        let done = import(connector, None).unwrap();
+        for line in [
+            "type: mysql\n",
+            "database: \"shop\"\n",
+            "include: [\"shop.*\", \"stock.*\"]\n",
+            "tls: {mode: verify-full}\n",
+            "bigint_unsigned_handling_mode: \"precise\"\n",
+            "heartbeat_interval: 500ms\n",
+            "brokers: [\"k1:9092\", \"k2:9092\"]\n",
+        ] {
+            assert!(done.yaml.contains(line), "{line} is not in\n{}", done.yaml);
+        }
+        assert!(!done.yaml.contains("server_id"), "{}", done.yaml);
+        assert_eq!(done.unsupported, []);
+        let quiet = connector.replace("\"include.schema.changes\": \"false\",", "");
+        assert_eq!(import(&quiet, None).unwrap().unsupported.len(), 1);
+        let offset = r#"{"file":"binlog.000003","pos":4,"gtids":"u:1-5"}"#;
+        assert_eq!(import(connector, Some(offset)).unwrap_err().code(), codes::CF003);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::CONNECT_TIMEOUT;
 use crate::binlog::{Policies, WideDecimal, ZeroDates};
 use crate::config::{self as model, Config};
+use crate::debezium::Connector;
 use crate::error::finding::Finding;
 use crate::error::{Error, Result, codes};
 use crate::schema::TableName;
@@ -30,16 +31,12 @@ pub(super) async fn source(cfg: &Config) -> Result<MySource> {
     }))
 }
 
-/// Events of MySQL have a form of their own, which is not written yet.
-pub(super) fn check_sink(cfg: &Config) -> Result<()> {
-    if matches!(cfg.sink.target, model::SinkTarget::Kafka(_) | model::SinkTarget::Stdout) {
-        return Err(Error::new(
-            codes::CF004,
-            "events of MySQL and MariaDB for Kafka or standard output are not built yet",
-        )
-        .with_try("use a sink of type delta"));
-    }
-    Ok(())
+/// Whose events they are: the server says.
+pub(super) async fn connector(cfg: &Config) -> Result<Connector> {
+    let mut sql = Sql::connect(&options(cfg).await?).await?;
+    let version = sql.row("SELECT VERSION()").await?.into_iter().next().flatten().unwrap_or_default();
+    sql.close().await;
+    Ok(if version.contains("MariaDB") { Connector::Mariadb } else { Connector::Mysql })
 }
 
 fn selection(cfg: &Config) -> Result<Selection> {

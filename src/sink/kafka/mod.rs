@@ -357,13 +357,15 @@ impl Sink for KafkaSink {
             (past, outdated) = self.follow(&live, known, &schema, purpose, &topic).await?;
         }
         self.ensure_topic(&live, &topic).await?;
-        let (position, copied_at) = match known {
-            Some(known) if outdated.is_none() => (known.position()?, known.copied_at()?),
+        let (position, copied_at, marks) = match known {
+            Some(known) if outdated.is_none() => {
+                (known.position()?, known.copied_at()?, Marks(known.marks.clone()))
+            }
             _ => {
                 // On record before the first row of the copy is in the topic: what streamed before is over.
                 let (id, table) = (schema.id, Table::new(&schema, &topic));
                 live.change(Box::new(move |state| state.set_table(id, table))).await?;
-                (None, None)
+                (None, None, Marks::default())
             }
         };
         let version = live.look().await?.sequence;
@@ -371,7 +373,7 @@ impl Sink for KafkaSink {
             target_id: topic,
             version,
             position,
-            marks: Marks::default(),
+            marks,
             copied_at,
             past,
             chunks: Default::default(),

@@ -48,6 +48,9 @@ pub(super) struct Table {
     pub form: TableForm,
     #[serde(default)]
     pub past: Past,
+    /// What its position means to other servers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub marks: BTreeMap<String, i64>,
 }
 
 /// A column as it was last seen.
@@ -105,6 +108,11 @@ struct MainRecord {
     /// Positions that are newer than the tables' record.
     #[serde(default)]
     positions: BTreeMap<TableId, String>,
+    /// What the cut means to other servers, and what these positions do.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    marks: BTreeMap<String, i64>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    table_marks: BTreeMap<TableId, BTreeMap<String, i64>>,
     /// The last change that is in the topics, of a transaction that is there in part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     part: Option<StoredPart>,
@@ -127,6 +135,8 @@ pub(super) struct State {
     /// Counts transactions; the version of tables that is shown and compared.
     pub sequence: i64,
     pub cut: Option<(CommitLsn, Option<Witness>)>,
+    /// What the cut means to other servers.
+    pub marks: Marks,
     pub lineage: Option<Lineage>,
     pub tables: BTreeMap<TableId, Table>,
     pub stopped: BTreeMap<TableId, StoppedTable>,
@@ -166,6 +176,7 @@ impl Table {
             key: key_names(schema),
             form: schema.form,
             past: Past::default(),
+            marks: BTreeMap::new(),
         }
     }
 
@@ -246,6 +257,8 @@ impl State {
         });
         let witness = witness.transpose()?;
         self.cut = record.cut.as_deref().map(position).transpose()?.map(|at| (at, witness));
+        self.marks = Marks(record.marks);
+        let mut table_marks = record.table_marks;
         self.part = match record.part {
             Some(part) => Some(Written {
                 commit_start: position(&part.commit_start)?.lsn(),
@@ -259,6 +272,7 @@ impl State {
             position(&at)?;
             if let Some(table) = self.tables.get_mut(&id) {
                 table.position = Some(at);
+                table.marks = table_marks.remove(&id).unwrap_or_default();
                 self.changed.insert(id);
             }
         }
@@ -284,6 +298,7 @@ impl State {
             let at = self.tables.get(id)?.position.clone()?;
             Some((*id, at))
         });
+        let of_changed = self.changed.iter().filter_map(|id| Some((*id, self.tables.get(id)?.marks.clone())));
         let witness = self.cut.and_then(|(_, witness)| witness);
         let part = self.part.map(|part| StoredPart {
             commit_start: part.commit_start.to_string(),
@@ -302,6 +317,8 @@ impl State {
                 commit_time: w.commit_time,
             }),
             positions: changed.collect(),
+            marks: self.marks.0.clone(),
+            table_marks: of_changed.filter(|(_, marks)| !marks.is_empty()).collect(),
             part,
         };
         // Last: who reads it has read the tables that it names.
@@ -326,18 +343,19 @@ impl State {
                 let (target_id, position) = (table.topic.clone(), own.min(at));
                 tables.insert(id, CutTable { id, name, target_id, version: self.sequence, position });
             }
-            record.cut = Some(Cut { position: at, marks: Marks::default(), witness, tables });
+            record.cut = Some(Cut { position: at, marks: self.marks.clone(), witness, tables });
         }
         Ok(record)
     }
 
     /// A unit is applied: these tables hold everything up to `to`.
-    pub(super) fn advance(&mut self, tables: impl IntoIterator<Item = TableId>, to: CommitLsn) {
+    pub(super) fn advance(&mut self, tables: impl IntoIterator<Item = (TableId, Marks)>, to: CommitLsn) {
         // One unit follows the other, and a unit holds whole transactions.
         self.part = self.part.filter(|part| part.commit_start >= to.lsn());
-        for id in tables {
+        for (id, marks) in tables {
             if let Some(table) = self.tables.get_mut(&id) {
                 table.position = Some(stored(to));
+                table.marks = marks.0;
                 self.changed.insert(id);
             }
         }
@@ -346,6 +364,7 @@ impl State {
     /// A cut is taken.
     pub(super) fn cut(&mut self, cut: &Cut) {
         self.cut = Some((cut.position, cut.witness));
+        self.marks = cut.marks.clone();
         for (id, table) in &mut self.tables {
             let covered = cut.tables.contains_key(id);
             self.is_tables_stale |= covered != table.covered;
@@ -379,6 +398,7 @@ impl State {
         }
         if change.forget_cuts {
             (self.cut, self.part) = (None, None);
+            self.marks = Marks::default();
             // What is left is opened to be copied.
             self.tables.retain(|_, table| table.position.is_none());
             self.changed.clear();
@@ -436,10 +456,14 @@ mod tests {
         assert_eq!((first.epoch, first.sequence, first.cut), (Epoch(3), 9, state.cut));
         assert_eq!(first.tables, state.tables);
         // Only what changed is written from here on.
-        state.advance([TableId(2)], at(200));
+        let marks = |number| Marks(BTreeMap::from([("uuid/1".to_owned(), number)]));
+        state.advance([(TableId(2), marks(7))], at(200));
+        state.marks = marks(6);
         let records = state.records().unwrap();
         assert_eq!(records.len(), 1);
         first.take(false, &records[0].1).unwrap();
+        assert_eq!(first.marks, marks(6));
+        assert_eq!(Marks(first.tables[&TableId(2)].marks.clone()), marks(7));
         assert_eq!(first.tables, state.tables);
         assert_eq!(first.tables[&TableId(2)].position().unwrap(), Some(at(200)));
     }
@@ -452,9 +476,10 @@ mod tests {
             state.set_table(*id, table(&format!("t{id}")));
         }
         assert_eq!(state.records().unwrap().len(), 2);
-        state.advance(ids.iter().copied().take(32), at(300));
+        let unmarked = |ids: &[TableId]| ids.iter().map(|&id| (id, Marks::default())).collect::<Vec<_>>();
+        state.advance(unmarked(&ids[..32]), at(300));
         assert_eq!(state.records().unwrap().len(), 1);
-        state.advance(ids.iter().copied(), at(400));
+        state.advance(unmarked(&ids), at(400));
         let mut read = again(&mut state);
         assert_eq!(read.tables, state.tables);
         assert_eq!(read.records().unwrap().len(), 1);
@@ -490,7 +515,7 @@ mod tests {
         let mut state = State { sequence: 5, ..State::default() };
         state.set_table(TableId(1), table("a"));
         state.set_table(TableId(2), table("b"));
-        state.advance([TableId(1)], at(300));
+        state.advance([(TableId(1), Marks::default())], at(300));
         let named = |id: u32| {
             let name = TableName::new("public", "x");
             let id = TableId(id);

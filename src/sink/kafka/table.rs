@@ -10,7 +10,7 @@ use super::{Live, blocking, gone};
 use crate::debezium::{Encoder, Marker, Occasion, Options as EventOptions};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint};
-use crate::position::{CommitLsn, Interval};
+use crate::position::{CommitLsn, Interval, Marks};
 use crate::schema::TableSchema;
 use crate::sink::{Base, CommitOutcome, TableSink};
 use std::sync::{Arc, Mutex};
@@ -31,6 +31,8 @@ pub struct KafkaTable {
     encoder: Encoder,
     staged: Vec<Part>,
     shelf: Shelf,
+    /// What the next position means to other servers.
+    marks: Marks,
     /// The copy under way.
     run: Mutex<Option<Arc<CopyRun>>>,
 }
@@ -47,7 +49,8 @@ impl KafkaTable {
         let topic = Arc::from(encoder.topic());
         let shelf = Shelf::new(Arc::clone(&live.memory), live.options.memory);
         let (staged, run) = (Vec::new(), Mutex::new(None));
-        KafkaTable { live, schema, events, number, topic, limits, encoder, staged, shelf, run }
+        let marks = Marks::default();
+        KafkaTable { live, schema, events, number, topic, limits, encoder, staged, shelf, marks, run }
     }
 }
 
@@ -75,12 +78,17 @@ impl TableSink for KafkaTable {
         Ok(())
     }
 
+    fn mark(&mut self, marks: Marks) {
+        self.marks = marks;
+    }
+
     async fn commit(&mut self, interval: Interval) -> Result<CommitOutcome> {
         let (reply, outcome) = oneshot::channel();
         let parts = std::mem::take(&mut self.staged);
         self.shelf.next_unit();
         let (table, topic) = (Arc::from(self.schema.name.to_string()), Arc::clone(&self.topic));
-        let share = Share { table, topic, parts, reply };
+        let marks = std::mem::take(&mut self.marks);
+        let share = Share { table, topic, parts, marks, reply };
         self.live.hand_in(self.schema.id, interval.to, share)?;
         outcome.await.map_err(|_| gone())?
     }
@@ -137,10 +145,11 @@ impl TableSink for KafkaTable {
             return Err(Error::new(codes::RT001, "parts of a copy that was not begun"));
         }
         let (schema, topic) = (Arc::clone(&self.schema), Arc::clone(&self.topic));
+        let marks = std::mem::take(&mut self.marks).0;
         let change = Box::new(move |state: &mut super::State| {
             let at = Some(stored(position));
-            let table =
-                super::Table { position: at.clone(), copied_at: at, ..super::Table::new(&schema, &topic) };
+            let fresh = super::Table::new(&schema, &topic);
+            let table = super::Table { position: at.clone(), copied_at: at, marks, ..fresh };
             state.set_table(schema.id, table);
         });
         self.live.change(change).await

@@ -48,7 +48,7 @@ use super::state::{State, Written};
 use super::units::Complete;
 use crate::debezium::{Brackets, Control, ControlRecord, Place, Record};
 use crate::error::{Error, Result, codes};
-use crate::position::Epoch;
+use crate::position::{Epoch, Marks};
 use crate::sink::{CommitOutcome, Cut};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -78,6 +78,8 @@ pub(super) struct Share {
     pub table: Arc<str>,
     pub topic: Arc<str>,
     pub parts: Vec<Part>,
+    /// What the end of the unit means to other servers.
+    pub marks: Marks,
     pub reply: Reply,
 }
 
@@ -207,9 +209,9 @@ impl Writer {
         cut: Option<(Cut, Reply, Instant)>,
     ) -> std::result::Result<(), End> {
         let (mut replies, mut ids, mut unit_of) = (Vec::new(), Vec::new(), Shares::default());
-        for (id, Share { table, topic, parts, reply }) in unit.shares {
+        for (id, Share { table, topic, parts, marks, reply }) in unit.shares {
             replies.push(reply);
-            ids.push(id);
+            ids.push((id, marks));
             unit_of.names.push((table, topic));
             unit_of.parts.push(parts);
         }
@@ -226,7 +228,7 @@ impl Writer {
                 match part {
                     Some(part) => next.part = Some(part),
                     None => {
-                        next.advance(ids.iter().copied(), unit.to);
+                        next.advance(ids.iter().cloned(), unit.to);
                         cut.iter().for_each(|cut| next.cut(cut));
                     }
                 }
@@ -273,7 +275,7 @@ impl Writer {
             let topic = record.diverted().unwrap_or(topic);
             let mut value = record.value();
             if has_brackets && record.diverted().is_none() {
-                for control in brackets.before(&place).filter(|_| !is_held) {
+                for control in brackets.before(&record).filter(|_| !is_held) {
                     self.send_control(&bracket_topic, None, &control)?;
                 }
                 value = brackets.value(table, &record);

@@ -3,8 +3,10 @@
 use super::fault::{fault, number};
 use super::options::{MyOptions, TlsMode};
 use crate::error::{Error, Result, codes};
+use futures_util::FutureExt as _;
 use mysql_async::prelude::Queryable;
 use mysql_async::{ClientIdentity, Conn, DriverError, Opts, OptsBuilder, SslOpts, Value};
+use std::panic::AssertUnwindSafe;
 
 /// The binary log may hold events larger than the server's own `max_allowed_packet`.
 const MAX_PACKET: usize = 1 << 30;
@@ -130,6 +132,14 @@ async fn log_in(options: &MyOptions, password: Option<&str>) -> Result<Conn> {
 }
 
 fn login(options: &MyOptions, error: Error) -> Error {
+    let plugin = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    if error.code() == codes::MY030 && plugin.contains("authentication plugin") {
+        let user = &options.user;
+        return error.with_try(format!(
+            "log in by another plug-in: ALTER USER '{user}'@'%' IDENTIFIED WITH caching_sha2_password BY '…'; \
+             (MariaDB: ALTER USER '{user}'@'%' IDENTIFIED VIA ed25519 USING PASSWORD('…'); or VIA mysql_native_password)"
+        ));
+    }
     if error.code() == codes::MY030 {
         let (user, address) = (&options.user, options.address());
         return error.with_try(format!(
@@ -140,14 +150,20 @@ fn login(options: &MyOptions, error: Error) -> Error {
 }
 
 async fn connect(options: &MyOptions, password: Option<&str>) -> mysql_async::Result<Conn> {
-    match Conn::new(opts(options, password, options.tls)).await {
+    match open(opts(options, password, options.tls)).await {
         Err(mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer))
             if options.tls == TlsMode::Prefer =>
         {
-            Conn::new(opts(options, password, TlsMode::Disable)).await
+            open(opts(options, password, TlsMode::Disable)).await
         }
         other => other,
     }
+}
+
+/// The driver knows MariaDB's `parsec` by name, and panics when a server asks for it.
+async fn open(opts: Opts) -> mysql_async::Result<Conn> {
+    let unknown = |_| DriverError::UnknownAuthPlugin { name: "parsec".to_owned() };
+    AssertUnwindSafe(Conn::new(opts)).catch_unwind().await.map_err(unknown)?
 }
 
 fn opts(options: &MyOptions, password: Option<&str>, tls: TlsMode) -> Opts {

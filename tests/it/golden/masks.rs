@@ -22,10 +22,18 @@ static SEQUENCE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r#""sequence":"\[(null|\\"\d+\\"),\\"(\d+)\\"\]""#).unwrap());
 /// In an event, its own place; in BEGIN and END a place that no event need have.
 static ID: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#""id":"(\d+):(\d+)""#).unwrap());
+/// By GTIDs.
+static NAMED: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#""id":"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}:\d+|\d+-\d+-\d+)""#).unwrap()
+});
 static MESSAGE_ID: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"io\.debezium\.connector\.postgresql\.LogicalDecodingMessageMonitor\$LogicalDecodingMessageId@[0-9a-f]+")
         .unwrap()
 });
+/// Of a binary log.
+static PLACES: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r#""(gtid|file|pos|thread)":("[^"]*"|\d+)"#).unwrap());
+static SERVER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#""server_id":[1-9]\d*"#).unwrap());
 static COLLECTIONS: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r#""data_collections":\[([^\]]*)\]"#).unwrap());
 
@@ -68,10 +76,23 @@ impl Masks {
             let kind = if &found[1] == "txId" { "xid" } else { "lsn" };
             format!("\"{}\":{}", &found[1], self.rank(kind, &found[2]))
         });
+        let text = SERVER.replace_all(&text, "\"server_id\":S");
+        let text = PLACES.replace_all(&text, |found: &Captures<'_>| {
+            let kind = match &found[1] {
+                "gtid" => return format!("\"gtid\":{}", self.rank("gtid", found[2].trim_matches('"'))),
+                "file" => "file",
+                "pos" => "pos",
+                _ => "thread",
+            };
+            format!("\"{}\":{}", &found[1], self.rank(kind, &found[2]))
+        });
         let text = ID.replace_all(&text, |found: &Captures<'_>| {
             let xid = self.rank("xid", &found[1]);
             let lsn = if is_transaction { "L".to_owned() } else { self.rank("lsn", &found[2]).to_string() };
             format!("\"id\":\"{xid}:{lsn}\"")
+        });
+        let text = NAMED.replace_all(&text, |found: &Captures<'_>| {
+            format!("\"id\":\"{}\"", self.rank("gtid", &found[1]))
         });
         let text = MESSAGE_ID.replace_all(&text, "LOGICAL_DECODING_MESSAGE");
         let text = COLLECTIONS.replace_all(&text, |found: &Captures<'_>| {

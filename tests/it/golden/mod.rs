@@ -7,6 +7,7 @@
 mod case;
 mod deviations;
 mod masks;
+mod mysql;
 
 use crate::harness::Scene;
 use case::{Case, Mode};

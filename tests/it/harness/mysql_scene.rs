@@ -16,6 +16,8 @@ pub(crate) struct MyConfig {
     pub(crate) url: String,
     pub(crate) include: Vec<String>,
     pub(crate) lake: String,
+    /// Lines of the section `sink`, indented, in the place of the lake.
+    pub(crate) target: Option<String>,
     pub(crate) listen: String,
     /// Lines of the section `source`, indented.
     pub(crate) source: String,
@@ -27,15 +29,16 @@ pub(crate) struct MyConfig {
 
 impl MyConfig {
     fn text(&self) -> String {
+        let lake = || format!("  type: delta\n  uri: {:?}\n  commit: {{interval: 200ms}}\n", self.lake);
         let include: Vec<String> = self.include.iter().map(|p| format!("{p:?}")).collect();
         format!(
             "version: 1\nname: {}\nsource:\n  type: mysql\n  url: {:?}\n{}tables:\n  include: [{}]\n\
-             sink:\n  type: delta\n  uri: {:?}\n  commit: {{interval: 200ms}}\n{}http:\n  listen: {:?}\n{}",
+             sink:\n{}{}http:\n  listen: {:?}\n{}",
             self.name,
             self.url,
             self.source,
             include.join(", "),
-            self.lake,
+            self.target.clone().unwrap_or_else(lake),
             self.sink,
             self.listen,
             self.more
@@ -74,6 +77,7 @@ impl MyScene {
             url: server.url("strandline", "shop"),
             include: vec!["shop.*".into()],
             lake: format!("file://{}", dir.join("lake").display()),
+            target: None,
             listen: format!("127.0.0.1:{}", http.number()),
             source: String::new(),
             sink: String::new(),

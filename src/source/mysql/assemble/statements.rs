@@ -113,7 +113,6 @@ impl Assembler {
         let (Some(open), Some(table)) = (&mut self.open, self.tables.get_mut(&id)) else { return Ok(()) };
         table.builder.at(start.position(self.shift).map_err(too_large)?.lsn());
         if self.tells {
-            open.thread = Some(query.thread_id);
             table.builder.of(open.origin_of(&self.file, start, header));
         }
         match table.builder.push_truncate(open.ordinal, 0) {
