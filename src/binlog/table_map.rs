@@ -124,7 +124,6 @@ impl FieldType {
                 | FieldType::INT24
                 | FieldType::LONG
                 | FieldType::LONGLONG
-                | FieldType::YEAR
                 | FieldType::NEWDECIMAL
                 | FieldType::FLOAT
                 | FieldType::DOUBLE
@@ -433,7 +432,7 @@ mod tests {
             0x9f, 0, 0, 0, 0, 0, 1, 0, 4, b's', b'h', b'o', b'p', 0, 1, b't', 0, 4, 3, 13, 3, 3, 0, 0x0e, 1,
             1, 0x60,
         ];
-        let map = TableMap::parse(body).unwrap();
+        let map = TableMap::parse(body, Flavor::MySql).unwrap();
         let signs: Vec<_> = map.columns.iter().map(|column| column.unsigned).collect();
         assert_eq!(signs, [Some(false), Some(true), Some(true), Some(false)]);
     }
