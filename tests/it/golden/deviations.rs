@@ -13,6 +13,8 @@ pub(super) enum Kind {
     Recorded,
     /// The value is JSON's null there, and no value here.
     Tombstones,
+    /// Records of this topic are not written.
+    Without(&'static str),
 }
 
 /// One difference of one case.
@@ -110,6 +112,7 @@ pub(super) fn is_recorded(case: &str) -> bool {
 pub(super) fn applied(case: &str, mut events: Vec<Event>) -> Vec<Event> {
     for kind in of_case(case) {
         match kind {
+            Kind::Without(topic) => events.retain(|event| event.topic != topic),
             Kind::Tombstones => {
                 for event in &mut events {
                     let is_null = |value: &String| value == "null" || value.ends_with("\"payload\":null}");
