@@ -27,6 +27,7 @@ mod kafka_security;
 mod keyless;
 mod kill;
 mod large;
+mod limits;
 mod loss;
 mod messages;
 mod modes;
