@@ -89,7 +89,7 @@ impl Proxy {
     }
 
     /// Every connection that is open now falls silent without an end: nothing is passed on any more, in neither
-    /// direction, and nothing is closed. New ones work.
+    /// direction, and nothing is closed, also when an end goes. New ones work.
     pub(crate) fn hold(&self) {
         self.held.fetch_add(1, Ordering::SeqCst);
     }
@@ -140,6 +140,7 @@ fn pass_through(mut from: TcpStream, mut to: TcpStream, hold: &Hold) {
             break;
         }
     }
+    hold.pass();
     // Either side may be gone already.
     let _closed = (to.shutdown(Shutdown::Both), from.shutdown(Shutdown::Both));
 }
@@ -155,6 +156,7 @@ fn pass_frames(mut client: TcpStream, mut server: TcpStream, observer: &Observer
     });
     let ended: std::io::Result<()> = passed;
     drop(ended);
+    hold.pass();
     let _closed = (server.shutdown(Shutdown::Both), client.shutdown(Shutdown::Both));
 }
 
