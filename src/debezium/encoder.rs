@@ -2,9 +2,11 @@
 
 use super::avro::Avro;
 use super::connect::{Schema, Type};
+use super::control::Control;
 use super::envelope::{Common, Envelope, Parts};
 use super::flat::Flat;
 use super::image::{Fault, Image, MakeOut, Rows, WriteWith};
+use super::message;
 use super::native::Native;
 use super::options::{Connector, DecimalFormat, DecimalMode, Encoding, FlatDeletes, Options, Style};
 use super::options::{HstoreMode, IntervalMode, TimeMode};
@@ -151,6 +153,8 @@ enum Form {
     Envelope(Envelope),
     Flat(Flat),
     Native(Native),
+    /// Its rows are logical messages.
+    Messages(Box<Control>),
 }
 
 /// What stands around a value or a key.
@@ -273,6 +277,9 @@ impl Encoder {
     /// # Errors
     /// `CF003` for a field of the row alone that does not exist, or a key column that the table has not.
     pub fn new(schema: &Arc<TableSchema>, options: &Arc<Options>) -> Result<Self> {
+        if schema.is_messages() {
+            return Ok(Encoder::of_messages(schema, options));
+        }
         let options = &for_style(options);
         let outs = Outs::new(options);
         let topic = table_topic(options, &schema.name);
@@ -319,6 +326,30 @@ impl Encoder {
         })
     }
 
+    /// The writer of logical messages: they have one form, whatever the style, and no headers.
+    fn of_messages(schema: &Arc<TableSchema>, options: &Arc<Options>) -> Self {
+        let outs = Outs::new(options);
+        let control = Control::new(options);
+        let (key_schema, value_schema) = control.message_schemas();
+        let (row, _) = Image::compile(schema, 0..0, options, &outs);
+        Encoder {
+            topic: control.message_topic(),
+            key_frame: Frame::new(options.encoding, &key_schema),
+            value_frame: Frame::new(options.encoding, &value_schema),
+            headers: Arc::default(),
+            typical: AtomicUsize::default(),
+            schema: Arc::clone(schema),
+            options: Arc::clone(options),
+            outs,
+            key: None,
+            row,
+            dropped: Vec::new(),
+            form: Form::Messages(Box::new(control)),
+            key_schema: Some(key_schema),
+            value_schema,
+        }
+    }
+
     /// The topic that the records go to.
     pub fn topic(&self) -> &str {
         &self.topic
@@ -336,7 +367,7 @@ impl Encoder {
 
     /// Whether records have keys.
     pub fn has_key(&self) -> bool {
-        self.key.is_some()
+        self.key_schema.is_some()
     }
 
     /// The schemas to be registered, if the encoding is Avro.
@@ -377,7 +408,12 @@ impl Encoder {
         out.shared = Arc::clone(&self.headers);
         out.entries.reserve(batch.len());
         out.bytes.reserve(batch.len() * self.typical.load(Ordering::Relaxed));
-        let result = self.encode_all(batch, hidden, occasion, out);
+        let result = match &self.form {
+            Form::Messages(control) => {
+                message::encode(control, (&self.key_frame, &self.value_frame), batch, occasion, out)
+            }
+            _ => self.encode_all(batch, hidden, occasion, out),
+        };
         if result.is_err() {
             out.truncate(mark.0, mark.1);
         } else if let Some(typical) = (out.bytes.len() - mark.1).checked_div(batch.len()) {
@@ -593,6 +629,8 @@ impl Encoder {
                 native.write(parts, out)?;
                 None
             }
+            // They have a way of their own.
+            Form::Messages(_) => None,
         };
         out.raw(&self.value_frame.close);
         Ok(hole)

@@ -42,6 +42,7 @@ mod flat;
 mod image;
 mod iso;
 mod json;
+mod message;
 mod native;
 mod options;
 mod out;

@@ -15,6 +15,7 @@
 use super::copying::{self, Copied, Copying, Snapshotter};
 use super::driver::{Driver, Start};
 use super::health;
+use super::messages;
 use super::source_link::{self, loss};
 use super::{Options, Snapshots, StopSignal, Until};
 use crate::error::{Code, Disposition, Error, Result, codes};
@@ -74,14 +75,14 @@ pub(super) struct LiveTable<T> {
     pub(super) table: T,
     pub(super) progress: TableProgress,
     /// What its position means to other servers.
-    marks: Marks,
+    pub(super) marks: Marks,
 }
 
 /// The tables as the takeover found them.
-struct Opened<T> {
-    live: BTreeMap<TableId, LiveTable<T>>,
-    to_copy: Vec<Copying<T>>,
-    stop: Vec<StoppedTable>,
+pub(super) struct Opened<T> {
+    pub(super) live: BTreeMap<TableId, LiveTable<T>>,
+    pub(super) to_copy: Vec<Copying<T>>,
+    pub(super) stop: Vec<StoppedTable>,
 }
 
 impl<S: Source, K: Sink> Session<S, K> {
@@ -258,7 +259,10 @@ impl<S: Source, K: Sink> Session<S, K> {
     fn check_names(&self, view: &SourceView) -> Result<()> {
         S::CODES.check_names(
             &self.options.resync,
-            |name| view.tables.iter().any(|t| t.schema.name == *name),
+            |name| {
+                let is_ours = messages::is_messages(name) && messages::passes::<S, K>(&self.sink);
+                is_ours || view.tables.iter().any(|t| t.schema.name == *name)
+            },
             |name| view.refused.iter().find(|refused| refused.name == *name).map(|refused| &refused.error),
         )
     }
@@ -295,7 +299,7 @@ impl<S: Source, K: Sink> Session<S, K> {
             .collect())
     }
 
-    fn wants_copy(&self, schema: &TableSchema, record: &PipelineRecord, goal: &Goal) -> bool {
+    pub(super) fn wants_copy(&self, schema: &TableSchema, record: &PipelineRecord, goal: &Goal) -> bool {
         let asked = self.options.resync.contains(&schema.name) && !goal.resynced;
         asked || record.requests.iter().any(|request| request.table == schema.name)
     }
@@ -365,6 +369,7 @@ impl<S: Source, K: Sink> Session<S, K> {
                 Err(error) => return Err(error),
             }
         }
+        self.open_messages(lease, record, replaced, goal, &mut opened).await?;
         Ok(opened)
     }
 
@@ -397,7 +402,7 @@ impl<S: Source, K: Sink> Session<S, K> {
         Ok(())
     }
 
-    async fn open_one(
+    pub(super) async fn open_one(
         &self,
         lease: &WriterLease,
         record: &PipelineRecord,
@@ -438,7 +443,13 @@ impl<S: Source, K: Sink> Session<S, K> {
         }
     }
 
-    fn stopped(&self, id: TableId, name: &TableName, record: &PipelineRecord, error: &Error) -> StoppedTable {
+    pub(super) fn stopped(
+        &self,
+        id: TableId,
+        name: &TableName,
+        record: &PipelineRecord,
+        error: &Error,
+    ) -> StoppedTable {
         let code = S::CODES.own(error.code());
         tracing::error!(table = %name, code = %code, "{}", told(error));
         self.board.update_table(name, |t| t.stop(code, told(error)));
@@ -486,10 +497,13 @@ impl<S: Source, K: Sink> Session<S, K> {
         goal: &mut Goal,
     ) -> Result<Vec<Copied<K::Table>>> {
         let mut copied = Vec::new();
-        if self.options.snapshots == Snapshots::Never {
-            for copying in to_copy {
-                copied.push(copying::begin_without::<K>(copying, begin).await?);
-            }
+        let is_never = self.options.snapshots == Snapshots::Never;
+        let (bare, to_copy): (Vec<_>, Vec<_>) =
+            to_copy.into_iter().partition(|copying| is_never || copying.schema.is_messages());
+        for copying in bare {
+            copied.push(copying::begin_without::<K>(copying, begin).await?);
+        }
+        if is_never {
             return Ok(copied);
         }
         if !to_copy.is_empty() {

@@ -375,6 +375,8 @@ pub trait Source: Send + Sync + 'static {
     type Copy: CopySession + 'static;
     /// Its codes, for what the runtime finds.
     const CODES: SourceCodes;
+    /// Whether applications can put messages into its log ([`TableSchema::messages`]).
+    const HAS_MESSAGES: bool = false;
 
     /// Logs in, checks what must hold, and looks around.
     fn inspect(&self) -> impl Future<Output = Result<SourceView>> + Send;

@@ -421,6 +421,12 @@ impl Status {
         &mut self.tables[at]
     }
 
+    /// Whether the table was shown before.
+    pub fn has_table(&self, name: &TableName) -> bool {
+        let text = name.to_string();
+        self.tables.binary_search_by(|table| table.name.as_str().cmp(&text)).is_ok()
+    }
+
     /// Adds a reason, or renews one of the same code and table and keeps its `since`.
     pub fn add_reason(&mut self, mut reason: Reason) {
         let same = |old: &&mut Reason| old.code == reason.code && old.table == reason.table;

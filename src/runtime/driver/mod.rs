@@ -10,6 +10,7 @@ mod desk;
 mod link;
 
 use super::copying::{self, Copied};
+use super::messages;
 use super::meters::{Meters, age};
 use super::recorder::{self, Entry, RecordEvent};
 use super::session::{LiveTable, Session, told};
@@ -563,8 +564,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
             {
                 Ok(())
             }
-            TableEvent::Committed { table, unit, version, tally, took, .. } => {
+            TableEvent::Committed { table, unit, version, tally, standing, took, .. } => {
                 if let Some(name) = self.names.get(&table) {
+                    self.meters.stands(table, name, standing);
                     let rows = tally.rows();
                     tracing::debug!(table = %name, version, rows, ms = took.as_millis(), "committed");
                 }
@@ -689,6 +691,10 @@ impl<S: Source, K: Sink> Driver<S, K> {
             status.lag_seconds = lag_seconds;
             for (id, table) in tables {
                 let Some(name) = names.get(&id) else { continue };
+                // Shown when there is something to say.
+                if messages::is_messages(name) && !status.has_table(name) {
+                    continue;
+                }
                 let shown = status.table(name);
                 shown.state = if table.covered { TableState::Live } else { TableState::CatchingUp };
                 shown.position = Some(PositionText(table.own.lsn()));
@@ -708,7 +714,8 @@ fn behind(view: &View, flushed: Lsn, now: Timestamp) -> Option<f64> {
     if is_whole && flushed.bytes_since(view.received.lsn()) <= QUIET_BYTES {
         return Some(0.0);
     }
-    let witness = view.witness?;
+    // Zero: of a message of no transaction.
+    let witness = view.witness.filter(|witness| witness.commit_time != 0)?;
     age(witness.commit_time, now).map(|age| age.as_secs_f64())
 }
 
