@@ -181,10 +181,10 @@ fn two_phases(sql: &mut MySql, random: &mut Random) -> Result<(), Failed> {
 
 /// Commits what is still prepared; how many there were.
 pub(crate) fn decide(sql: &mut MySql) -> usize {
-    let prepared = sql.rows("xa recover");
+    let prepared = sql.texts("xa recover");
     for row in &prepared {
         // Its session may just be about to end it.
-        let _done = sql.try_exec(&format!("xa commit '{}'", row[3].as_deref().expect("a name")));
+        let _done = sql.try_exec(&format!("xa commit '{}'", row[3]));
     }
     prepared.len()
 }
