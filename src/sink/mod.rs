@@ -208,6 +208,21 @@ pub struct Written {
     pub conflicts: u64,
     /// Files that upkeep wrote anew into others.
     pub rewritten: u64,
+    /// Of the bytes: marks of rows that are gone.
+    pub vector_bytes: u64,
+    /// Of the bytes: rows that were there before, moved by upkeep or by a commit that rewrites files.
+    pub moved_bytes: u64,
+}
+
+/// How a table stands for its readers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Standing {
+    /// Data files.
+    pub files: u64,
+    /// Rows in them.
+    pub rows: u64,
+    /// Rows among these that readers skip.
+    pub deleted_rows: u64,
 }
 
 /// A change to the pipeline's record.
@@ -272,6 +287,11 @@ pub trait TableSink: Send + 'static {
         _parts: Vec<CopyPart>,
     ) -> impl Future<Output = Result<CommitOutcome>> + Send {
         std::future::ready(Err(Error::new(codes::RT001, "a chunk for a target that takes none")))
+    }
+
+    /// How it stands after the last commit; `None` where that means nothing.
+    fn standing(&self) -> Option<Standing> {
+        None
     }
 
     /// Resolves when work beside the commits wants the table: then [`TableSink::upkeep`] is called. Never,

@@ -90,6 +90,12 @@ pub const SINK_CONFLICTS: &str = "sink_conflicts";
 pub const SINK_TABLE_VERSION: &str = "sink_table_version";
 /// Counter: files that upkeep wrote anew into others.
 pub const MERGE_FILES_REWRITTEN: &str = "merge_files_rewritten";
+/// Bytes written for each byte of new rows.
+pub const MERGE_WRITE_AMPLIFICATION: &str = "merge_write_amplification";
+/// Data files of the target table.
+pub const SINK_TABLE_FILES: &str = "sink_table_files";
+/// The part of a target table's rows that readers skip.
+pub const MERGE_READ_DEBT_RATIO: &str = "merge_read_debt_ratio";
 /// Counter: `kind` (added, dropped, renamed, widened, retyped, …), `action` (in_place, resync, stop).
 pub const SCHEMA_CHANGES: &str = "schema_changes";
 /// Gauge: `table`; rows that the last `strandline verify` found to differ.

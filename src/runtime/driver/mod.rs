@@ -563,8 +563,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
             {
                 Ok(())
             }
-            TableEvent::Committed { table, unit, version, tally, took, .. } => {
+            TableEvent::Committed { table, unit, version, tally, standing, took, .. } => {
                 if let Some(name) = self.names.get(&table) {
+                    self.meters.stands(table, name, standing);
                     let rows = tally.rows();
                     tracing::debug!(table = %name, version, rows, ms = took.as_millis(), "committed");
                 }

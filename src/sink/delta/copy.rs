@@ -9,7 +9,7 @@ use super::state::{Mode, TableState};
 use super::storage::TableFiles;
 use super::table::{self, DataFile, now_ms};
 use super::upsert::{added, start_of};
-use super::writers::{Layout, Open, Writers};
+use super::writers::{Layout, Open, Writers, close_all};
 use crate::error::Result;
 use crate::event::{ChangeBatch, Chunks, CopyPart, CopyWriter};
 use crate::position::landing::Planned;
@@ -40,11 +40,9 @@ impl DeltaCopyWriter {
     }
 
     fn close(&mut self, files: Vec<Open>) -> Result<()> {
-        for open in files {
-            // The worker that calls is itself inside a `block_on`: that context is left for the time being.
-            let finished = tokio::task::block_in_place(|| self.runtime.block_on(open.finish()));
-            self.finished.push(finished?.1);
-        }
+        // The worker that calls is itself inside a `block_on`: that context is left for the time being.
+        let finished = tokio::task::block_in_place(|| self.runtime.block_on(close_all(files)))?;
+        self.finished.extend(finished.into_iter().map(|(_, file)| file));
         Ok(())
     }
 }

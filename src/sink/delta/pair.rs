@@ -20,7 +20,7 @@ use crate::event::{ChangeBatch, Chunks, CopyPart, CopyWriter, SnapshotPoint};
 use crate::position::{CommitLsn, Epoch, Interval, Marks};
 use crate::schema::{TableName, TableSchema};
 use crate::sink::write::{WriteMode, WriteOptions};
-use crate::sink::{Base, CommitOutcome, TableRecord, TableSink, table_error};
+use crate::sink::{Base, CommitOutcome, Standing, TableRecord, TableSink, table_error};
 use std::sync::Arc;
 
 /// The change log beside a table has the table's name with this behind it.
@@ -144,6 +144,10 @@ impl TableSink for DeltaTable {
             log.upkeep.close().await;
         }
         self.upkeep.close().await;
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        Some(self.core.slots.standing())
     }
 
     async fn upkeep_ready(&mut self) {

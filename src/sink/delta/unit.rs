@@ -20,7 +20,7 @@ use super::index::{KeyMap, Place};
 use super::keys::{self, Key};
 use super::storage::{NewFile, TableFiles};
 use super::table::Stored;
-use super::writers::{Layout, Open, Writers};
+use super::writers::{Layout, Open, Writers, close_all};
 use crate::error::{Error, Result, codes};
 use crate::event::{Before, ChangeBatch, ChunkKey, Chunks, Op};
 use crate::position::CommitLsn;
@@ -405,8 +405,7 @@ impl<K: Key> Unit<K> {
     }
 
     async fn finish(&mut self, files: Vec<Open>) -> Result<()> {
-        for open in files {
-            let (number, finished) = open.finish().await?;
+        for (number, finished) in close_all(files).await? {
             if let Some(file) = self.files.get_mut(number as usize) {
                 file.finished = Some(finished);
             }
