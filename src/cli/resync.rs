@@ -1,6 +1,6 @@
 //! `strandline resync`: copies tables again. Without `--yes` it prints the plan and exits with 2.
 
-use super::args::{Global, Output, ResyncArgs};
+use super::args::{Global, Output, ResyncArgs, ResyncMode};
 use super::output::{Failure, err, out, out_json};
 use super::wire::inspect::KnownTable;
 use super::{Outcome, exit, load_quietly, runtime, wire};
@@ -11,6 +11,7 @@ use serde_json::json;
 use std::process::ExitCode;
 
 pub(super) fn command(global: &Global, args: ResyncArgs) -> Outcome {
+    check_built(&args)?;
     let mut names = args.tables.iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
     names.sort();
     names.dedup();
@@ -39,6 +40,19 @@ pub(super) fn command(global: &Global, args: ResyncArgs) -> Outcome {
         Output::Json => out_json(&json!({"tables": tables, "requested": true})),
     }
     Ok(ExitCode::from(exit::OK))
+}
+
+/// What is asked for in so many words must not become something else.
+fn check_built(args: &ResyncArgs) -> Result<(), Failure> {
+    let what = match (args.mode, &args.condition) {
+        (ResyncMode::Incremental, _) => "--mode incremental: a table cannot be mended in place",
+        (ResyncMode::Swap, Some(_)) => "--where: a part of a table cannot be copied again",
+        (ResyncMode::Swap, None) => return Ok(()),
+    };
+    let error = Error::new(codes::CF004, format!("{what} (not built yet)"));
+    Err(error
+        .with_try("resync the whole table: readers keep every row until the new copy is in place")
+        .into())
 }
 
 pub(super) fn parse(text: &str) -> Result<TableName, Failure> {

@@ -97,7 +97,10 @@ async fn start(
     if cfg.source.kind == model::SourceKind::MySql {
         let mut cfg = cfg;
         if writes_events(&cfg) {
-            cfg.format.connector = mysql::connector(&cfg).await?;
+            let Some(connector) = mysql::connector(&cfg, &board, signal.clone()).await? else {
+                return Ok(());
+            };
+            cfg.format.connector = connector;
         }
         let source = mysql::source(&cfg).await?;
         return into_sink(source, &cfg, options, board, metrics, signal).await;

@@ -58,6 +58,7 @@ mod pg_cases;
 mod readers;
 mod resume;
 mod resync;
+mod resync_resume;
 mod selftest;
 mod slot;
 mod source_safe;

@@ -5,7 +5,8 @@ use crate::binlog::{Policies, WideDecimal, ZeroDates};
 use crate::config::{self as model, Config};
 use crate::debezium::Connector;
 use crate::error::finding::Finding;
-use crate::error::{Error, Result, codes};
+use crate::error::{Disposition, Error, Result, codes};
+use crate::runtime::StopSignal;
 use crate::schema::TableName;
 use crate::sink::delta::DeltaSink;
 use crate::source::Source;
@@ -17,8 +18,9 @@ use crate::source::mysql::options::{MyOptions, Passwords, TlsMode};
 use crate::source::mysql::server::Server;
 use crate::source::mysql::sql::Sql;
 use crate::source::pattern::Selection;
-use crate::telemetry::status::{OfflineStatus, PositionText};
+use crate::telemetry::status::{OfflineStatus, PositionText, StatusBoard};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// The source.
 pub(super) async fn source(cfg: &Config) -> Result<MySource> {
@@ -31,8 +33,30 @@ pub(super) async fn source(cfg: &Config) -> Result<MySource> {
     }))
 }
 
-/// Whose events they are: the server says.
-pub(super) async fn connector(cfg: &Config) -> Result<Connector> {
+/// Whose events they are: the server says, once it answers. `None`: the run was ended before it did.
+pub(super) async fn connector(
+    cfg: &Config,
+    board: &StatusBoard,
+    mut stop: StopSignal,
+) -> Result<Option<Connector>> {
+    const PAUSE: Duration = Duration::from_secs(1);
+    loop {
+        match ask_connector(cfg).await {
+            Ok(connector) => return Ok(Some(connector)),
+            Err(error) if error.code().disposition == Disposition::Retry => {
+                tracing::warn!(code = %error.code(), "{}; trying again", error.cause_line());
+                board.set_retrying(&error);
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::select! {
+            () = stop.wait() => return Ok(None),
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+}
+
+async fn ask_connector(cfg: &Config) -> Result<Connector> {
     let mut sql = Sql::connect(&options(cfg).await?).await?;
     let version = sql.row("SELECT VERSION()").await?.into_iter().next().flatten().unwrap_or_default();
     sql.close().await;

@@ -14,7 +14,7 @@
 use super::commit::Core;
 use super::layout::Form;
 use super::state::Mode;
-use super::{DeltaTable, copy};
+use super::{DeltaTable, cdc, copy};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, Chunks, CopyPart, CopyWriter, SnapshotPoint};
 use crate::position::{CommitLsn, Epoch, Interval, Marks};
@@ -193,11 +193,12 @@ impl TableSink for DeltaTable {
 
     fn takes_chunks(&self) -> bool {
         let form = &self.core.form;
-        // Readers keep the old content of a live table until the new is whole.
+        // A feed of changes tells of the whole copy at once.
+        let is_told = self.core.is_in_use() && cdc::is_on(&self.core);
         self.beside.is_none()
             && form.mode != Mode::Append
             && !form.is_soft()
-            && self.core.state.first_live_version.is_none()
+            && !is_told
             && self.core.schema.has_key()
     }
 

@@ -15,6 +15,7 @@ use super::snapshot::{CopyJob, CopyProgress, CopySink, copy_table};
 use super::spill::Spill;
 use super::sql::{Sql, field};
 use super::stream::{OriginFilter, PgStream, StreamStart};
+use super::stumble::Stumbles;
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, ChunkKey, CopyPart, CopyWriter, KeyRange, SnapshotPoint, Txn};
 use crate::pgoutput::Policies;
@@ -70,6 +71,7 @@ pub struct PgSource {
     /// The server could not send a value in binary form: so for good, since a table that is published and not
     /// ours can have such a column.
     text_forced: Arc<AtomicBool>,
+    stumbles: Arc<Stumbles>,
     /// A transaction that ends here could not be told in blocks: up to here it is streamed without.
     whole: Arc<AtomicU64>,
     /// How often in a row a stream ended because the server said nothing.
@@ -88,6 +90,7 @@ impl PgSource {
             cuts: Arc::default(),
             text_stream: Arc::default(),
             text_forced: Arc::default(),
+            stumbles: Arc::default(),
             whole: Arc::default(),
             silences: Arc::default(),
             told: Mutex::default(),
@@ -297,7 +300,7 @@ impl Source for PgSource {
             guard: None,
             acknowledged,
             patience: SLOT_PATIENCE,
-            streaming,
+            streaming: streaming && !self.stumbles.wants_whole(),
             spill: self.settings.spill.clone(),
             origin: self.settings.origin,
         };
@@ -320,6 +323,7 @@ impl Source for PgSource {
                 is_text,
                 text_stream: Arc::clone(&self.text_stream),
                 text_forced: Arc::clone(&self.text_forced),
+                stumbles: Arc::clone(&self.stumbles),
                 whole: Arc::clone(&self.whole),
                 silences: Arc::clone(&self.silences),
             },
@@ -380,6 +384,7 @@ pub struct PgChanges {
     /// It should be: a table may be made while it runs.
     text_stream: Arc<AtomicBool>,
     text_forced: Arc<AtomicBool>,
+    stumbles: Arc<Stumbles>,
     whole: Arc<AtomicU64>,
     silences: Arc<AtomicU32>,
 }
@@ -420,7 +425,7 @@ impl ChangeStream for PgChanges {
                 } else if stream.was_silent() {
                     self.silences.fetch_add(1, Ordering::Relaxed);
                 }
-                return Err(error);
+                return Err(self.stumbles.judge(error));
             }
             Ok(burst) => burst,
         };

@@ -30,6 +30,7 @@ pub mod spill;
 pub mod sql;
 pub mod stream;
 mod streamed;
+mod stumble;
 pub mod teardown;
 pub mod tls;
 pub mod wire;

@@ -34,11 +34,19 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Listens on a port of its own and forwards to `to` on loopback.
     pub(crate) fn start(to: u16, observer: impl Fn(StatusUpdate) + Send + Sync + 'static) -> Proxy {
+        Proxy::listen(to, Some(Arc::new(observer)))
+    }
+
+    /// The same for a protocol that it does not know.
+    pub(crate) fn blind(to: u16) -> Proxy {
+        Proxy::listen(to, None)
+    }
+
+    fn listen(to: u16, observer: Option<Observer>) -> Proxy {
         let port = Port::take();
         let listener = TcpListener::bind(("127.0.0.1", port.number())).expect("the port is free");
         let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
         let stopped = Arc::new(AtomicBool::new(false));
-        let observer: Observer = Arc::new(observer);
         let (to, held) = (Arc::new(AtomicU16::new(to)), Arc::new(AtomicU64::new(0)));
         let (connections, stop) = (Arc::clone(&open), Arc::clone(&stopped));
         let (target, holding) = (Arc::clone(&to), Arc::clone(&held));
@@ -60,8 +68,11 @@ impl Proxy {
                 let hold = Hold { born: holding.load(Ordering::SeqCst), held: Arc::clone(&holding) };
                 let other = hold.clone();
                 std::thread::spawn(move || pass_through(from_server, to_client, &other));
-                let observer = Arc::clone(&observer);
-                std::thread::spawn(move || pass_frames(client, server, &observer, &hold));
+                let observer = observer.clone();
+                std::thread::spawn(move || match observer {
+                    Some(observer) => pass_frames(client, server, &observer, &hold),
+                    None => pass_through(client, server, &hold),
+                });
             }
         });
         Proxy { port, open, stopped, to, held }
