@@ -1,6 +1,7 @@
 //! A table's writer: compiled once, then rows become records.
 
 use super::avro::Avro;
+use super::change::change_of;
 use super::connect::{Schema, Type};
 use super::control::Control;
 use super::envelope::{Common, Envelope, Parts};
@@ -99,7 +100,7 @@ pub(super) struct Change<'a> {
 }
 
 /// Microseconds from 1970 to 2000.
-const EPOCH: i64 = 946_684_800_000_000;
+pub(super) const EPOCH: i64 = 946_684_800_000_000;
 
 /// Makes JSON writers.
 #[derive(Clone, Copy, Debug)]
@@ -723,54 +724,6 @@ fn entry(change: &Change<'_>, op: Op, own_headers: Range<usize>, out: &Target<'_
         own_headers,
         named: out.name.part.clone(),
     }
-}
-
-fn change_of<'a>(
-    batch: &'a ChangeBatch,
-    row: usize,
-    op: Op,
-    txn: Option<(Txn, Option<CommitLsn>)>,
-    occasion: &Occasion,
-) -> Result<Change<'a>> {
-    let now_ns = occasion.now_ns;
-    let origin = batch.origin_of(row);
-    let first_made = origin.map(|(run, _)| run.time);
-    if let Some(snapshot) = occasion.snapshot {
-        let marker = match row {
-            row if row + 1 == batch.len() => snapshot.last,
-            0 => snapshot.first,
-            _ => snapshot.between,
-        };
-        return Ok(Change {
-            row,
-            op,
-            marker,
-            lsn: snapshot.point.position.lsn(),
-            xid: snapshot.point.xid,
-            previous: None,
-            ordinal: 0,
-            commit_start: Lsn::ZERO,
-            end: Lsn::ZERO,
-            source_us: first_made.or(snapshot.point.time.map(|time| time + EPOCH)).unwrap_or(now_ns / 1000),
-            now_ns,
-            origin,
-        });
-    }
-    let (txn, end) = txn.ok_or_else(|| Error::new(codes::RT001, "a streamed row without its transaction"))?;
-    Ok(Change {
-        row,
-        op,
-        marker: Marker::False,
-        lsn: batch.lsns.get(row).copied().unwrap_or(txn.commit_start),
-        xid: Some(txn.xid.into()),
-        previous: Some(txn.after.lsn()).filter(|after| *after > Lsn::ZERO),
-        ordinal: batch.ordinals.get(row).copied().unwrap_or(0),
-        commit_start: txn.commit_start,
-        end: end.map_or(txn.commit_start, CommitLsn::lsn),
-        source_us: first_made.unwrap_or(txn.commit_time + EPOCH),
-        now_ns,
-        origin,
-    })
 }
 
 /// The columns that consumers know rows by: those that were asked for; else those that the log identifies old rows

@@ -30,6 +30,7 @@
 mod avro;
 mod avro_schema;
 mod brackets;
+mod change;
 mod column;
 mod column_my;
 mod connect;

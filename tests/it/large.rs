@@ -259,7 +259,8 @@ fn columns_that_change_within_are_followed() {
     running.wait(LONG).expect_code(0);
     scene.drain();
     scene.assert_equal(TABLES);
-    assert!(streamed(&scene) >= 3, "only {} transactions came in blocks", streamed(&scene));
+    // From the first one on they are asked for whole for a while.
+    assert!(streamed(&scene) >= 1, "none came in blocks");
     // Two changes in one backlog, met while nobody ran.
     let mut sql = scene.sql();
     sql.exec(&format!(
