@@ -265,7 +265,7 @@ impl RowDecoder {
     /// Whether the statement gave every column of the key a value, as a `REPLACE` does; by a default at least.
     fn is_key_written(&self, present: &Present<'_>) -> bool {
         let has_default =
-            |dest: usize| self.schema.declared.columns.get(dest).is_none_or(|c| c.default.is_some());
+            |dest: usize| self.schema.declared.columns.get(dest).is_some_and(|c| c.default.is_some());
         self.plans
             .iter()
             .enumerate()
