@@ -23,6 +23,9 @@ use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// Old rows of a batch, and for each of its changes which of them is its own.
+type OldRows<'a> = (Rows<'a>, &'a [u32]);
+
 /// Which place a row has in its snapshot: `source.snapshot`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Marker {
@@ -440,7 +443,7 @@ impl Encoder {
         Ok(wide)
     }
 
-    fn rows_of<'a>(&self, batch: &'a ChangeBatch) -> Result<(Rows<'a>, Option<(Rows<'a>, &'a [u32])>)> {
+    fn rows_of<'a>(&self, batch: &'a ChangeBatch) -> Result<(Rows<'a>, Option<OldRows<'a>>)> {
         let misuse = || Error::new(codes::RT001, "a batch of another form than its encoder's");
         if batch.after.num_columns() != self.schema.columns.len() {
             return Err(misuse());

@@ -122,14 +122,20 @@ impl<S: Source, K: Sink> Session<S, K> {
         Box::pin(driver.run(&mut stop)).await
     }
 
-    /// Everything before the stream. See the module.
-    async fn prepare(self, goal: &mut Goal) -> Result<Driver<S, K>> {
+    /// The source as it is, with every table that was asked for.
+    async fn look(&self) -> Result<SourceView> {
         let view = self.source.inspect().await?;
         self.show_source(&view);
         self.check_names(&view)?;
-        if let ([], [refused, ..]) = (&view.tables[..], &view.refused[..]) {
-            return Err(refused.error.retold());
+        match (&view.tables[..], &view.refused[..]) {
+            ([], [refused, ..]) => Err(refused.error.retold()),
+            _ => Ok(view),
         }
+    }
+
+    /// Everything before the stream. See the module.
+    async fn prepare(self, goal: &mut Goal) -> Result<Driver<S, K>> {
+        let view = self.look().await?;
         let replaced = goal.replace_all;
         let (fresh, view) = self.make_slot(view, replaced).await?;
         // A table that is not published has missed changes since; it is looked at before it is added again.
@@ -154,9 +160,8 @@ impl<S: Source, K: Sink> Session<S, K> {
         } else if !replaced {
             let positions: Vec<CommitLsn> = opened.live.values().map(|t| t.progress.position).collect();
             let was = fresh.is_none().then_some(&slot);
-            let recorded = record.lineage.clone();
-            let recorded =
-                source_link::carried_on(self.source.as_ref(), recorded, &point, &held, &positions).await?;
+            let (source, recorded) = (self.source.as_ref(), record.lineage.clone());
+            let recorded = source_link::carried_on(source, recorded, &point, &held, &positions).await?;
             source_link::check(&point, was, recorded.as_ref(), held.position, &positions)?;
             if source_link::watch_replay(&mut stream, held, &slot).await? {
                 drop(stream);

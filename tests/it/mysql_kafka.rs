@@ -175,8 +175,8 @@ fn the_checkpoint_has_gtids() {
     let (uuid, numbers) = executed.split_once(':').expect("one interval");
     let last: i64 = numbers.rsplit('-').next().unwrap().parse().expect("a number");
     let checkpoints = broker.read_all(&["__strandline_checkpoints"]);
-    let of_ours = checkpoints.iter().filter(|record| record.key.as_deref() == Some("my-kafka-gtid"));
-    let newest = of_ours.last().and_then(|record| record.value.as_ref()).expect("a checkpoint");
+    let newest = checkpoints.iter().rfind(|record| record.key.as_deref() == Some("my-kafka-gtid"));
+    let newest = newest.and_then(|record| record.value.as_ref()).expect("a checkpoint");
     let newest: Value = serde_json::from_str(newest).expect("JSON");
     assert_eq!(newest["marks"][format!("{uuid}/1")], last, "{newest}");
 }

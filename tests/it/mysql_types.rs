@@ -134,18 +134,18 @@ const KINDS: &[(&str, &str)] = &[
 fn any_order(brand: Brand, test: &str) {
     let Some(mut scene) = MyScene::new(test, brand) else { return };
     let mut random = Random::from_env(test);
+    let mut below = |n: usize| usize::try_from(random.between(0, n as u64)).expect("it is below n");
     let mut sql = scene.sql();
     let mut streamed = Vec::new();
     for table in 0..12 {
         let mut kinds = KINDS.to_vec();
         for at in (1..kinds.len()).rev() {
-            kinds.swap(at, random.between(0, at as u64 + 1) as usize);
+            kinds.swap(at, below(at + 1));
         }
-        kinds.truncate(random.between(6, kinds.len() as u64 + 1) as usize);
+        kinds.truncate(6 + below(kinds.len() - 5));
         let mut columns: Vec<String> =
             kinds.iter().enumerate().map(|(at, (kind, _))| format!("c{at} {kind}")).collect();
-        columns
-            .insert(random.between(0, columns.len() as u64) as usize, "id int unsigned primary key".into());
+        columns.insert(below(columns.len()), "id int unsigned primary key".into());
         sql.exec(&format!("create table any{table} ({})", columns.join(", ")));
         let names: Vec<String> = (0..kinds.len()).map(|at| format!("c{at}")).collect();
         let values: Vec<&str> = kinds.iter().map(|(_, value)| *value).collect();

@@ -103,13 +103,15 @@ fn parts(table: &DeltaTable, schema: &Arc<TableSchema>, rows: &BTreeMap<i64, Row
     vec![writer.finish().unwrap()]
 }
 
+type KeyOf = fn(i64) -> ChunkKey;
+
 /// Chunk by chunk, each in a process of its own as often as not. `over`: what the table holds for its readers meanwhile.
 async fn copy(
     lake: &Lake,
     schema: &Arc<TableSchema>,
     random: &mut Random,
     (history, plan): (&History, &Plan),
-    (key, over): (fn(i64) -> ChunkKey, Option<&BTreeMap<i64, Row>>),
+    (key, over): (KeyOf, Option<&BTreeMap<i64, Row>>),
 ) {
     let purpose = || match over {
         Some(_) => OpenFor::Replace,
