@@ -23,6 +23,7 @@ mod health;
 mod kafka;
 mod kafka_control;
 mod kafka_large;
+mod kafka_security;
 mod keyless;
 mod kill;
 mod large;

@@ -27,9 +27,46 @@ const LINGER_MS: &str = "1";
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     failed: Mutex<Option<(RDKafkaErrorCode, String)>>,
+    trouble: Mutex<Option<Trouble>>,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug)]
+pub(super) struct Trouble {
+    pub code: RDKafkaErrorCode,
+    pub reason: String,
+}
+
+impl Trouble {
+    /// One of both does not take the other's certificate. After the handshake a broker says so by an alert.
+    pub(super) fn is_tls(&self) -> bool {
+        let is_alert =
+            self.code == RDKafkaErrorCode::BrokerTransportFailure && self.reason.contains("tls alert");
+        is_alert || self.code == RDKafkaErrorCode::SSL
+    }
+
+    /// A broker answered, and does not want us, or we not it.
+    pub(super) fn is_refusal(&self) -> bool {
+        use RDKafkaErrorCode as Rd;
+        if self.is_tls() {
+            return true;
+        }
+        matches!(
+            self.code,
+            Rd::Authentication
+                | Rd::SaslAuthenticationFailed
+                | Rd::UnsupportedSASLMechanism
+                | Rd::IllegalSASLState
+        )
+    }
 }
 
 impl Watch {
+    /// What stands in the way of a connection: a refusal, else the last that was told.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The first message that could not be delivered since the last look, and its topic.
     pub(super) fn take_failure(&self) -> Option<(RDKafkaErrorCode, String)> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -48,6 +85,13 @@ impl ClientContext for Watch {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, "Kafka client: {reason}");
+        let Some(code) = error.rdkafka_error_code() else { return };
+        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        // That all brokers are down follows from what was told before it.
+        let is_known = known.is_some() && code == RDKafkaErrorCode::AllBrokersDown;
+        if !is_known && known.as_ref().is_none_or(|known| !known.is_refusal()) {
+            *known = Some(Trouble { code, reason: reason.to_owned() });
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `options` | what the sink is told |
 //! | `client` `topics` | librdkafka's clients and their errors; topics |
+//! | `probe` | whether the brokers take us |
 //! | `state` `read` | the checkpoint, and reading it |
 //! | `units` `order` | which shares belong together, and in which order their events go: pure |
 //! | `spill` | events that wait, in memory or on disk |
@@ -23,6 +24,7 @@ mod copy;
 mod options;
 mod order;
 mod oversize;
+mod probe;
 mod read;
 mod spill;
 mod state;
@@ -183,6 +185,12 @@ impl KafkaSink {
         blocking(move || read::read(&options, until)).await
     }
 
+    /// The brokers are there, and take us.
+    async fn probe(&self) -> Result<()> {
+        let options = Arc::clone(&self.options);
+        blocking(move || probe::probe(&options)).await
+    }
+
     /// The topic is there, or is made.
     async fn ensure_topic(&self, live: &Live, topic: &str) -> Result<()> {
         if lock(&live.topics).contains(topic) {
@@ -257,11 +265,13 @@ impl Sink for KafkaSink {
     type Table = KafkaTable;
 
     async fn peek(&self) -> Result<Option<PipelineRecord>> {
+        self.probe().await?;
         self.read(Until::Visible).await?.map(|state| state.pipeline_record()).transpose()
     }
 
     async fn take_over(&self) -> Result<(WriterLease, PipelineRecord)> {
         drop(lock(&self.live).take());
+        self.probe().await?;
         self.topics.ensure_checkpoints().await?;
         let options = Arc::clone(&self.options);
         // The fences first: what is read after them is what will be built upon.

@@ -30,6 +30,8 @@ pub(crate) struct Broker {
     port: Port,
     controller: Port,
     child: Option<Child>,
+    /// Properties over the usual ones.
+    pub(super) more: String,
 }
 
 /// What a test is interested in of a record.
@@ -76,19 +78,31 @@ impl Broker {
     pub(crate) fn start(dir: &Path) -> Broker {
         std::fs::create_dir_all(dir).expect("the run directory can be written");
         super::postgres::copy(&template(), &dir.join("data"));
-        let mut broker =
-            Broker { dir: dir.to_owned(), port: Port::take(), controller: Port::take(), child: None };
+        let mut broker = Broker::unformatted(dir);
         broker.restart();
         broker
+    }
+
+    /// Without data yet.
+    pub(super) fn unformatted(dir: &Path) -> Broker {
+        let (port, controller) = (Port::take(), Port::take());
+        Broker { dir: dir.to_owned(), port, controller, child: None, more: String::new() }
+    }
+
+    /// The broker's own, and the controller's.
+    pub(super) fn ports(&self) -> (u16, u16) {
+        (self.port.number(), self.controller.number())
+    }
+
+    pub(super) fn properties(&self) -> String {
+        properties_text(self.port.number(), self.controller.number(), &self.dir.join("data")) + &self.more
     }
 
     /// Starts the stopped or crashed broker again, on its old port.
     pub(crate) fn restart(&mut self) {
         assert!(self.child.is_none(), "the broker runs already");
         let properties = self.dir.join("server.properties");
-        let data = self.dir.join("data");
-        let text = properties_text(self.port.number(), self.controller.number(), &data);
-        std::fs::write(&properties, text).expect("the run directory can be written");
+        std::fs::write(&properties, self.properties()).expect("the run directory can be written");
         let log = File::options()
             .create(true)
             .append(true)
@@ -265,7 +279,7 @@ impl Reader {
     }
 }
 
-fn java() -> Command {
+pub(super) fn java() -> Command {
     let libs = places::cache().join("servers/kafka/libs");
     assert!(libs.exists(), "no Kafka in {}: run scripts/install.sh kafka", libs.display());
     let mut command = places::dies_with_us(Path::new("java"));

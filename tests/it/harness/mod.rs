@@ -8,6 +8,7 @@ pub(crate) mod browser;
 pub(crate) mod compare;
 pub(crate) mod deltalog;
 pub(crate) mod kafka;
+pub(crate) mod kafka_doors;
 pub(crate) mod mysql;
 pub(crate) mod mysql_scene;
 pub(crate) mod mysql_sql;
