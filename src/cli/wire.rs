@@ -559,6 +559,17 @@ async fn show_source(
     if cfg.source.kind == model::SourceKind::MySql {
         return mysql::show_source(cfg, status).await;
     }
+    show_postgres(cfg, status, record).await?;
+    let ends = status.source.server_flushed.zip(status.position);
+    status.lag_bytes = ends.map(|(end, position)| end.0.bytes_since(position.0));
+    Ok(())
+}
+
+async fn show_postgres(
+    cfg: &Config,
+    status: &mut OfflineStatus,
+    record: Option<&PipelineRecord>,
+) -> Result<()> {
     let options = pg_options(cfg).await?;
     let sql = Sql::connect(&options).await?;
     let found = slot::inspect(&sql, &options.slot).await?;

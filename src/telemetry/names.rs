@@ -26,6 +26,8 @@ pub const PG_SLOT_RETAINED_BYTES: &str = "pg_slot_retained_bytes";
 pub const PG_SLOT_SAFE_WAL_BYTES: &str = "pg_slot_safe_wal_bytes";
 /// Gauge, seconds until the nearer limit of retained WAL is reached. Absent when unknown.
 pub const PG_SLOT_SECONDS_TO_LOSS: &str = "pg_slot_seconds_to_loss";
+/// Gauge, seconds for which a MySQL keeps what the target does not hold yet, at least. Absent when it keeps it for ever.
+pub const MYSQL_BINLOG_REMAINING_SECONDS: &str = "mysql_binlog_remaining_seconds";
 /// Gauge, seconds since the last commit to the target. Absent before the first one.
 pub const LAST_COMMIT_AGE_SECONDS: &str = "last_commit_age_seconds";
 /// Gauge: `state` of a table.

@@ -36,6 +36,7 @@ mod mysql_charsets;
 mod mysql_checks;
 mod mysql_commands;
 mod mysql_ddl;
+mod mysql_gauges;
 mod mysql_images;
 mod mysql_kafka;
 mod mysql_kill;

@@ -6,6 +6,7 @@ use crate::config::{self as model, Config};
 use crate::debezium::Connector;
 use crate::error::finding::Finding;
 use crate::error::{Disposition, Error, Result, codes};
+use crate::position::Lsn;
 use crate::runtime::StopSignal;
 use crate::schema::TableName;
 use crate::sink::delta::DeltaSink;
@@ -14,6 +15,7 @@ use crate::source::mysql::adapter::{MySettings, MySource};
 use crate::source::mysql::catalog::{self, Known, View};
 use crate::source::mysql::doctor::{self, Examined, Recorded};
 use crate::source::mysql::lock::Lock;
+use crate::source::mysql::logfiles;
 use crate::source::mysql::options::{MyOptions, Passwords, TlsMode};
 use crate::source::mysql::server::Server;
 use crate::source::mysql::sql::Sql;
@@ -239,13 +241,13 @@ pub struct BinlogShown {
 pub(super) async fn show_source(cfg: &Config, status: &mut OfflineStatus) -> Result<()> {
     let mut sql = Sql::connect(&options(cfg).await?).await?;
     let server = Server::identify(&mut sql).await?;
-    let end = server.log_end(&mut sql).await?;
     let shift = status.source.timeline.unwrap_or(0);
     status.source.server_version = Some(server.version.clone());
     status.source.slot_active = Some(Lock::holder(&mut sql, &cfg.name).await?.is_some());
-    if let Ok(position) = end.point.position(shift) {
-        status.source.server_flushed = Some(PositionText(position.lsn()));
-    }
+    let held = status.position.map_or(Lsn::ZERO, |position| position.0);
+    let (lag, end) = logfiles::lag(&mut sql, &server, shift, held).await?;
+    status.source.server_flushed = Some(PositionText(end));
+    status.lag_bytes = lag.filter(|_| status.position.is_some());
     sql.close().await;
     Ok(())
 }
