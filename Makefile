@@ -2,10 +2,11 @@
 
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 KILLS ?= 1000
+ROUNDS ?= 50
 SEEDS ?= 2000
 TARGET ?= message
 
-.PHONY: help demo test test-matrix check bench fault sim fuzz doc deb page-test
+.PHONY: help demo test test-matrix check bench fault random sim fuzz doc deb page-test
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z]+:  +##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
 
@@ -26,6 +27,9 @@ bench:           ## measurements, beside the physical limit and a peer
 
 fault:           ## the kill test in its long form: make fault KILLS=1000
 	@KILLS=$(KILLS) scripts/fault.sh
+
+random:          ## random tables, transactions and configurations, with kills: make random ROUNDS=50
+	@ROUNDS=$(ROUNDS) scripts/random.sh
 
 sim:             ## the coordinator under a seeded simulator: make sim SEEDS=2000
 	@SEEDS=$(SEEDS) scripts/sim.sh

@@ -56,6 +56,8 @@ mod package;
 mod page;
 mod partitions;
 mod pg_cases;
+mod random_mysql;
+mod random_postgres;
 mod readers;
 mod resume;
 mod resync;

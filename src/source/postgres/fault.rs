@@ -66,6 +66,11 @@ impl ServerError {
             // of the past, so a publication that was dropped and made again bricks the slot.
             "42704" if says("publication") => codes::PG007,
             "42704" if says("replication slot") => codes::PG040,
+            // The session that holds an exported snapshot is gone, in the words of 16 and newer, of older ones, and
+            // of all where it went just now: a lost connection like any other.
+            "42704" if says("snapshot \"") => codes::PG006,
+            "22023" if says("invalid snapshot identifier") => codes::PG006,
+            "55000" if says("could not import the requested snapshot") => codes::PG006,
             // Shutdown, crash of a neighbour, starting up, lost connection, too busy, lock or deadlock.
             "57P01" | "57P02" | "57P03" | "57P05" | "55P03" | "40001" | "40P01" | "57014" => codes::PG006,
             s if s.starts_with("08") || s.starts_with("53") || s.starts_with("58") => codes::PG006,
@@ -144,6 +149,9 @@ mod tests {
             ("55000", "can no longer get changes from replication slot \"s\"", codes::PG046),
             ("42704", "replication slot \"s\" does not exist", codes::PG040),
             ("42704", "publication \"p\" does not exist", codes::PG007),
+            ("42704", "snapshot \"00000089-00000004-1\" does not exist", codes::PG006),
+            ("22023", "invalid snapshot identifier: \"00000089-00000004-1\"", codes::PG006),
+            ("55000", "could not import the requested snapshot", codes::PG006),
             ("57P03", "the database system is starting up", codes::PG006),
             ("22012", "division by zero", codes::PG014),
         ] {

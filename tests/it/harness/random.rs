@@ -40,4 +40,25 @@ impl Random {
     pub(crate) fn one_in(&mut self, n: u64) -> bool {
         self.next().is_multiple_of(n)
     }
+
+    /// Below `n`, for an index.
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.between(0, n as u64)).expect("an index")
+    }
+
+    /// One of them.
+    pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len())]
+    }
+
+    /// Any whole number that fits into so many bits with a sign, 1 to 64.
+    pub(crate) fn signed(&mut self, bits: u32) -> i64 {
+        i64::from_ne_bytes(self.next().to_ne_bytes()) >> (64 - bits)
+    }
+
+    /// Text of fewer characters than this, some of which need quoting, escaping or more than a byte.
+    pub(crate) fn text(&mut self, fewer_than: u64) -> String {
+        let letters: Vec<char> = "abcXYZ äß'\\\"%;{}日本\t\n🦀$".chars().collect();
+        (0..self.between(0, fewer_than)).map(|_| letters[self.below(letters.len())]).collect()
+    }
 }
