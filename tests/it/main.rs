@@ -59,6 +59,7 @@ mod pg_cases;
 mod readers;
 mod resume;
 mod resync;
+mod resync_incremental;
 mod resync_resume;
 mod selftest;
 mod slot;
