@@ -160,6 +160,7 @@ impl Source for PgSource {
         busy: codes::PG011,
     };
     const HAS_MESSAGES: bool = true;
+    const ONE_SYSTEM: bool = true;
 
     async fn inspect(&self) -> Result<SourceView> {
         let PgSettings { options, selection, policies, .. } = &self.settings;

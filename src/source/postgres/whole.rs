@@ -63,7 +63,7 @@ impl Whole {
         if known.times > PATIENCE {
             return error.with_try(
                 "the server cannot decode its own log here (its log says more); a newer minor release may be able to. To \
-                 go on without this piece of log: strandline resync --all --yes",
+                 go on behind it: strandline slot drop --yes, then strandline resync --all --yes",
             );
         }
         let what =
