@@ -192,8 +192,11 @@ pub(super) enum ResyncMode {
 #[derive(Args)]
 pub(super) struct ResyncArgs {
     /// Tables, as schema.table
-    #[arg(required = true, value_name = "TABLE")]
+    #[arg(required_unless_present = "all", value_name = "TABLE")]
     pub(super) tables: Vec<String>,
+    /// Every table of the pipeline
+    #[arg(long, conflicts_with = "tables")]
+    pub(super) all: bool,
     /// How [default: swap; with --where: incremental]
     #[arg(long, value_enum)]
     pub(super) mode: Option<ResyncMode>,
