@@ -412,12 +412,7 @@ pub(super) async fn slot(cfg: &Config, wish: Wish, yes: bool) -> Result<SlotPlan
 ///
 /// # Errors
 /// `CF005` for a name that is none, `PG009` for a table that is not replicated; what stops a run.
-pub async fn resync(
-    cfg: Config,
-    tables: Vec<String>,
-    all: bool,
-    amend: Option<AmendChoice>,
-) -> Result<()> {
+pub async fn resync(cfg: Config, tables: Vec<String>, all: bool, amend: Option<AmendChoice>) -> Result<()> {
     let names = tables.iter().map(|text| table_name(text)).collect::<Result<BTreeSet<_>>>()?;
     if let Some(amend) = amend {
         return amend::amend(cfg, names, amend).await;

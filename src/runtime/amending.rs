@@ -139,9 +139,24 @@ impl<S: Source> Amending<S> {
             self.snapshotter.end().await?;
             self.door.ask(Amend::Watch).await?;
             self.snapshotter.begin().await?;
-            self.snapshotter.check_unchanged(&self.schema).await?;
+            match self.snapshotter.check_unchanged(&self.schema).await {
+                Err(error) if error.code().is_change() => self.follow(error).await?,
+                other => other?,
+            }
         }
         Ok(())
+    }
+
+    /// The table was rewritten before the snapshot was taken, and is what it was: as it is stored now.
+    async fn follow(&mut self, error: Error) -> Result<()> {
+        let now = self.source.inspect().await?.tables.into_iter();
+        match now.map(|table| table.schema).find(|schema| schema.describes_same(&self.schema)) {
+            Some(schema) => {
+                self.schema = schema;
+                Ok(())
+            }
+            None => Err(error),
+        }
     }
 
     async fn part(&mut self, range: KeyRange, ends: Vec<ChunkKey>) -> std::result::Result<(), Halt> {
@@ -225,7 +240,8 @@ impl<S: Source> Amending<S> {
         let workers = self.copies.workers.max(1);
         let writers = self.door.ask(|reply| Amend::Writers(point, workers, reply)).await??;
         let (schema, rows) = (Arc::clone(&self.schema), Arc::clone(&self.rows));
-        let parts = self.snapshotter.read_into(&schema, Share::Some(pick), writers, &rows, &self.board).await?;
+        let parts =
+            self.snapshotter.read_into(&schema, Share::Some(pick), writers, &rows, &self.board).await?;
         let (reply, mut answer) = oneshot::channel();
         let (request, at) = (self.request.id.clone(), point.position);
         let part = AmendPart { request, at, range: whole, ends, parts };

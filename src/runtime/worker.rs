@@ -150,12 +150,21 @@ impl Worker {
     }
 
     /// Hands a slice in. Waits while the queue is full.
-    pub(super) async fn stage(&self, batch: ChangeBatch, budget: OwnedSemaphorePermit) -> std::result::Result<(), Gone> {
+    pub(super) async fn stage(
+        &self,
+        batch: ChangeBatch,
+        budget: OwnedSemaphorePermit,
+    ) -> std::result::Result<(), Gone> {
         self.queue.send(Work::Stage(Box::new(batch), budget)).await.map_err(|_| Gone)
     }
 
     /// Commits everything handed in since the last commit.
-    pub(super) async fn commit(&self, unit: UnitId, interval: Interval, marks: Marks) -> std::result::Result<(), Gone> {
+    pub(super) async fn commit(
+        &self,
+        unit: UnitId,
+        interval: Interval,
+        marks: Marks,
+    ) -> std::result::Result<(), Gone> {
         self.queue.send(Work::Commit(unit, interval, marks)).await.map_err(|_| Gone)
     }
 
@@ -249,12 +258,7 @@ async fn work_through<T: TableSink>(
 }
 
 /// Rows that are to be put right. Whoever asked may have gone: then the answer is not heard.
-async fn amend<T: TableSink>(
-    id: TableId,
-    generation: u64,
-    table: &mut T,
-    work: Amend,
-) -> Option<TableEvent> {
+async fn amend<T: TableSink>(id: TableId, generation: u64, table: &mut T, work: Amend) -> Option<TableEvent> {
     let done = match work {
         Amend::Begin(request, reply) => reply.send(table.amend_begin(&request)).is_ok(),
         Amend::Watch(reply) => {

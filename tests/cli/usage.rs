@@ -156,7 +156,10 @@ fn a_part_of_a_table_is_put_right_and_never_swapped() {
     assert_eq!(place.run(&["resync", "public.a", "--mode", "swap"]).code, Some(2), "the plan");
     let plan = place.run(&["resync", "public.a", "--where", "id > 7"]);
     assert_eq!(plan.code, Some(2), "{plan:?}");
-    assert!(plan.stdout.contains("Will compare and put right") && plan.stdout.contains("NOT removed"), "{plan:?}");
+    assert!(
+        plan.stdout.contains("Will compare and put right") && plan.stdout.contains("NOT removed"),
+        "{plan:?}"
+    );
 }
 
 #[test]

@@ -37,8 +37,10 @@ fn damage(scene: &Scene, table: &Path, python: &str) {
          \x20   pq.write_table(t, f, compression='zstd')\n",
         table.display().to_string()
     );
-    let output =
-        std::process::Command::new(crate::harness::places::reader_python()).args(["-c", &script]).output().unwrap();
+    let output = std::process::Command::new(crate::harness::places::reader_python())
+        .args(["-c", &script])
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // An index that was saved knows the keys that were there.
     let _not_there = std::fs::remove_dir_all(scene.dir().join("cache"));
@@ -97,7 +99,11 @@ fn rows_are_put_right_where_they_are_through_kills_and_changes() {
             let state: serde_json::Value = serde_json::from_str(&text).expect("a document");
             state["amended"]["below"]["number"].as_i64()
         };
-        deltalog::commits(&table).into_iter().filter(|c| c.version > from).filter_map(state).collect::<Vec<_>>()
+        deltalog::commits(&table)
+            .into_iter()
+            .filter(|c| c.version > from)
+            .filter_map(state)
+            .collect::<Vec<_>>()
     };
     let mut kills = 0;
     let mut said = String::new();
@@ -146,7 +152,9 @@ fn check_history(table: &Path, before: i64, marks: &[i64]) {
     let commits: Vec<_> = deltalog::commits(table).into_iter().filter(|c| c.version > before).collect();
     let operations: Vec<String> = commits
         .iter()
-        .filter_map(|c| c.actions.iter().find_map(|a| a["commitInfo"]["operation"].as_str().map(str::to_owned)))
+        .filter_map(|c| {
+            c.actions.iter().find_map(|a| a["commitInfo"]["operation"].as_str().map(str::to_owned))
+        })
         .collect();
     let other = |name: &&String| !["MERGE", "TAKE OVER", "OPTIMIZE"].contains(&name.as_str());
     assert_eq!(operations.iter().find(other), None, "{operations:?}");
@@ -162,11 +170,7 @@ fn some_rows_by_a_condition_and_without_a_process() {
     );
     scene.drain();
     let table = scene.table("public.big");
-    damage(
-        &scene,
-        &table,
-        "    t = t.set_column(1, t.schema.field(1), pc.negate(t['n']))",
-    );
+    damage(&scene, &table, "    t = t.set_column(1, t.schema.field(1), pc.negate(t['n']))");
     let config = scene.write_config();
     // What cannot be is said before anything is asked for.
     let ask = |scene: &Scene, more: &[&str]| resync(scene, more).wait(LONG);
@@ -174,12 +178,18 @@ fn some_rows_by_a_condition_and_without_a_process() {
     refused.expect_code(2).expect_error("CF005");
     assert!(refused.stderr.contains("nonsense"), "{}", refused.stderr);
     ask(&scene, &["--where", "true", "--mode", "swap", "--yes"]).expect_code(2).expect_error("CF005");
-    let keyless = scene.start(&["resync", "public.keyless", "--mode", "incremental", "--yes", "-c", &config]).wait(LONG);
+    let keyless = scene
+        .start(&["resync", "public.keyless", "--mode", "incremental", "--yes", "-c", &config])
+        .wait(LONG);
     keyless.expect_code(2).expect_error("TG029");
     let planned = ask(&scene, &["--where", "n < 100", "-o", "json"]);
     planned.expect_code(2);
     let plan: serde_json::Value = serde_json::from_str(&planned.stdout).unwrap();
-    assert_eq!((plan["mode"].as_str(), plan["where"].as_str()), (Some("incremental"), Some("n < 100")), "{plan}");
+    assert_eq!(
+        (plan["mode"].as_str(), plan["where"].as_str()),
+        (Some("incremental"), Some("n < 100")),
+        "{plan}"
+    );
 
     ask(&scene, &["--where", "at = '2026-01-04' -- three days in", "--yes"]).expect_code(0);
     // Not by a filter: statistics would leave the files out.

@@ -1,8 +1,9 @@
 //! Tables that are put right where they are: what can be known before anybody is asked.
 
 use super::{
-    AmendChoice, BTreeSet, Config, DeltaSink, Metrics, Request, Result, RunOptions, Snapshot, Sql, StatusBoard,
-    StopSignal, TableName, Until, ask, catalog, model, pg_settings, runtime_options, slot, start, store_options,
+    AmendChoice, BTreeSet, Config, DeltaSink, Metrics, Request, Result, RunOptions, Snapshot, Sql,
+    StatusBoard, StopSignal, TableName, Until, ask, catalog, model, pg_settings, runtime_options, slot,
+    start, store_options,
 };
 use crate::error::{Error, codes};
 use crate::schema::TableSchema;
@@ -18,7 +19,8 @@ use crate::source::postgres::quote;
 /// `TG029` for a table that cannot be, `CF005` for a condition that the server refuses; as a resync.
 pub(super) async fn amend(cfg: Config, names: BTreeSet<TableName>, choice: AmendChoice) -> Result<()> {
     let refuse = |what: String| {
-        Error::new(codes::TG029, what).with_try("resync --mode swap: a new copy takes the place of the old rows")
+        Error::new(codes::TG029, what)
+            .with_try("resync --mode swap: a new copy takes the place of the old rows")
     };
     let model::SinkTarget::Delta { uri } = &cfg.sink.target else {
         return Err(refuse("the target holds events, which are never changed".to_owned()));

@@ -191,7 +191,11 @@ impl<S: Source, K: Sink> Driver<S, K> {
         }
     }
 
-    async fn amend_ended(&mut self, request: Request, result: std::result::Result<Tally, Halt>) -> Result<()> {
+    async fn amend_ended(
+        &mut self,
+        request: Request,
+        result: std::result::Result<Tally, Halt>,
+    ) -> Result<()> {
         match result {
             Ok(Tally { confirmed, written, removed }) => {
                 tracing::info!(
@@ -213,9 +217,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 self.amends.begun.remove(&request.id);
                 Ok(())
             }
-            Err(Halt::Failed(error))
-                if error.code().disposition == crate::error::Disposition::HaltTable =>
-            {
+            Err(Halt::Failed(error)) if error.code().disposition == crate::error::Disposition::HaltTable => {
                 self.amend_failed(&request, &error).await
             }
             Err(Halt::Failed(error)) => Err(error),

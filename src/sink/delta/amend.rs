@@ -125,7 +125,8 @@ impl<K: Key> Amending<K> {
                 self.touch(new[row], last, is_partial);
             }
             let before = batch.before.as_ref().map_or(Before::NONE, |before| before.index[row]);
-            if let Some(&key) = old.get(before as usize).filter(|key| **key != new[row] || *op == Op::Delete) {
+            if let Some(&key) = old.get(before as usize).filter(|key| **key != new[row] || *op == Op::Delete)
+            {
                 self.touch(key, last, false);
             }
         }
@@ -150,9 +151,15 @@ impl<K: Key> Amending<K> {
     }
 
     /// Rows of the table with keys in the part's range; those of parts that follow are kept.
-    async fn suspects(&mut self, core: &mut Core, range: &KeyRange, ends: &[ChunkKey], at: u64) -> Result<Rows> {
-        let is_known = self.suspects.0 == at
-            && self.suspects.1.front().is_some_and(|(below, _)| *below == range.below);
+    async fn suspects(
+        &mut self,
+        core: &mut Core,
+        range: &KeyRange,
+        ends: &[ChunkKey],
+        at: u64,
+    ) -> Result<Rows> {
+        let is_known =
+            self.suspects.0 == at && self.suspects.1.front().is_some_and(|(below, _)| *below == range.below);
         if !is_known {
             read_vectors(&core.files, core.slots.iter_mut()).await?;
             self.suspects = (at, prepare(core, range, ends).await?);
@@ -207,7 +214,9 @@ async fn sort_out(
     range: &KeyRange,
     parts: &mut VecDeque<(Option<ChunkKey>, Rows)>,
 ) -> Result<()> {
-    let Some(first) = core.schema.key.first().and_then(|&i| core.schema.columns.get(i)) else { return Ok(()) };
+    let Some(first) = core.schema.key.first().and_then(|&i| core.schema.columns.get(i)) else {
+        return Ok(());
+    };
     let field = core.schema.arrow.field_with_name(&first.name).cloned().map_err(broken)?;
     let schema = Arc::new(Schema::new(vec![field]));
     let mut batches =

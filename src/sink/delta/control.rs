@@ -33,7 +33,8 @@ use crate::error::{Disposition, Error, Result, codes};
 use crate::position::{CommitLsn, Epoch, Lineage, Lsn, Marks, Witness};
 use crate::schema::{TableId, TableName};
 use crate::sink::{
-    AmendChoice, CommitOutcome, Cut, CutTable, PipelineRecord, RecordChange, Request, StoppedTable, WriterLease,
+    AmendChoice, CommitOutcome, Cut, CutTable, PipelineRecord, RecordChange, Request, StoppedTable,
+    WriterLease,
 };
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};

@@ -20,9 +20,7 @@ use crate::event::{ChangeBatch, ChunkKey, Chunks, CopyPart, CopyWriter, Snapshot
 use crate::position::{CommitLsn, Epoch, Interval, Marks};
 use crate::schema::{TableName, TableSchema};
 use crate::sink::write::{WriteMode, WriteOptions};
-use crate::sink::{
-    AmendPart, Amended, Base, CommitOutcome, Standing, TableRecord, TableSink, table_error,
-};
+use crate::sink::{AmendPart, Amended, Base, CommitOutcome, Standing, TableRecord, TableSink, table_error};
 use std::sync::Arc;
 
 /// The change log beside a table has the table's name with this behind it.

@@ -54,14 +54,7 @@ pub(super) struct Upsert<K> {
 
 impl<K: Key> Default for Upsert<K> {
     fn default() -> Self {
-        Upsert {
-            index: None,
-            unit: Unit::default(),
-            amending: None,
-            places: 0,
-            saving: None,
-            save_at: None,
-        }
+        Upsert { index: None, unit: Unit::default(), amending: None, places: 0, saving: None, save_at: None }
     }
 }
 
