@@ -185,21 +185,23 @@ pub(super) struct SetupArgs {
 pub(super) enum ResyncMode {
     /// A new copy takes the place of the old rows in one commit
     Swap,
-    /// Not built yet
-    #[value(hide = true)]
+    /// Rows are compared and put right where they are, while the stream goes on; it costs the target what differs
     Incremental,
 }
 
 #[derive(Args)]
 pub(super) struct ResyncArgs {
     /// Tables, as schema.table
-    #[arg(required = true, value_name = "TABLE")]
+    #[arg(required_unless_present = "all", value_name = "TABLE")]
     pub(super) tables: Vec<String>,
-    /// How: swap reads a new copy and puts it in place in one commit
-    #[arg(long, value_enum, default_value_t = ResyncMode::Swap)]
-    pub(super) mode: ResyncMode,
-    /// Only these rows, as a condition in SQL (not built yet)
-    #[arg(long = "where", value_name = "SQL", hide = true)]
+    /// Every table of the pipeline
+    #[arg(long, conflicts_with = "tables")]
+    pub(super) all: bool,
+    /// How [default: swap; with --where: incremental]
+    #[arg(long, value_enum)]
+    pub(super) mode: Option<ResyncMode>,
+    /// Only rows of the source for which this SQL condition holds; rows that the source has not stay
+    #[arg(long = "where", value_name = "SQL")]
     pub(super) condition: Option<String>,
     /// Print what would be read, and how much of it
     #[arg(long, conflicts_with = "yes")]

@@ -13,6 +13,7 @@
 //! begins with a new takeover: starting again is the one way to recover, so it is the one that is tested.
 //! Only a lost source connection is mended inside a session, because the tables' indexes are worth keeping.
 
+mod amending;
 pub mod compare;
 mod copying;
 pub mod desk;
@@ -133,6 +134,8 @@ pub struct Options {
     pub wal_budget: WalBudget,
     /// The slot may be made anew although it was there before; then every table is copied again.
     pub may_replace_slot: bool,
+    /// So may the server, by one of another identity: nothing of what the tables hold counts then.
+    pub may_replace_source: bool,
 }
 
 /// Asked to stop: flush, commit, acknowledge, end.
