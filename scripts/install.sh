@@ -9,6 +9,7 @@
 #   scripts/install.sh promtool           Prometheus' checker of alert rules, for their tests
 #   scripts/install.sh psql               PostgreSQL's client, for the demo's workload
 #   scripts/install.sh kafka              Apache Kafka (a Java runtime and Maven with it, where they are missing)
+#   scripts/install.sh registry           a Schema Registry and a reader of Avro
 #   scripts/install.sh readers            Python environment with DuckDB, delta-rs and Polars, all pinned
 #   scripts/install.sh s3                 Python environment with an S3 server (moto), pinned
 #   scripts/install.sh test | demo        all of the above that `make test` | `make demo` needs
@@ -35,6 +36,9 @@ S3_PACKAGES="moto==5.2.5 flask==3.1.3 flask-cors==6.0.5 py-partiql-parser==0.6.3
 
 # The newest release whose parts are all on Maven Central. A broker and its tools, nothing of Connect.
 KAFKA_VERSION=4.3.1
+# A Schema Registry with Confluent's interface, and a reader of Avro that is not ours.
+REGISTRY_VERSION=3.0.9
+AVRO_PACKAGES="fastavro==1.12.1"
 
 READER_PACKAGES="duckdb==1.5.5 duckdb-extensions==1.5.5 duckdb-extension-delta==1.5.5 deltalake==1.6.6 polars==2.1.0 pyarrow==26.0.1"
 
@@ -285,6 +289,28 @@ POM
     mv "$dir.part" "$dir"
 }
 
+install_registry() {
+    local dir=$SERVERS/registry stamp="$REGISTRY_VERSION $AVRO_PACKAGES"
+    [ "$(cat "$dir/.stamp" 2>/dev/null)" = "$stamp" ] && return 0
+    need java default-jre-headless mvn maven
+    need python3 python3
+    python3 -c 'import venv, ensurepip' 2>/dev/null || apt_install python3-venv
+    say "fetching Apicurio Registry $REGISTRY_VERSION (109 MB) and $AVRO_PACKAGES into $dir"
+    rm -rf "$dir" "$dir.part"
+    mkdir -p "$dir.part"
+    mvn -q -B dependency:copy -Dartifact="io.apicurio:apicurio-registry-app:$REGISTRY_VERSION:tar.gz:all" \
+        -DoutputDirectory="$dir.part/jars" >"$CACHE/mvn.log" 2>&1 ||
+        { tail -n 20 "$CACHE/mvn.log" >&2; die "maven could not fetch Apicurio Registry $REGISTRY_VERSION"; }
+    tar xzf "$dir.part/jars/"*.tar.gz -C "$dir.part"
+    rm -rf "$dir.part/jars"
+    mv "$dir.part" "$dir"
+    # Environments of Python know their own path.
+    python3 -m venv "$dir/python"
+    # shellcheck disable=SC2086
+    "$dir/python/bin/pip" install --disable-pip-version-check --no-input -q $AVRO_PACKAGES || die "pip could not install $AVRO_PACKAGES"
+    echo "$stamp" >"$dir/.stamp"
+}
+
 install_psql() { need psql postgresql-client; }
 
 install_readers() {
@@ -333,10 +359,11 @@ psql) install_psql ;;
 pgbouncer) install_pgbouncer ;;
 promtool) install_promtool ;;
 kafka) install_kafka ;;
+registry) install_registry ;;
 readers) install_readers ;;
 s3) install_s3 ;;
 test)
-    install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_pgbouncer && install_promtool && install_mysql && install_mariadb && install_kafka && install_readers && install_s3
+    install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_pgbouncer && install_promtool && install_mysql && install_mariadb && install_kafka && install_registry && install_readers && install_s3
     ;;
 demo) install_build && install_postgres 18 && install_psql && install_readers ;;
 *) die "unknown: $what" ;;

@@ -1,10 +1,11 @@
 //! `strandline resync`: copies tables again. Without `--yes` it prints the plan and exits with 2.
 
 use super::args::{Global, Output, ResyncArgs};
+use super::http_client::over_socket;
 use super::output::{Failure, err, out, out_json};
 use super::wire::inspect::KnownTable;
-use super::{Outcome, exit, load_quietly, runtime, wire};
-use crate::config::{Config, TablePattern};
+use super::{Outcome, exit, hold, load_quietly, runtime, socket, wire};
+use crate::config::{Config, SinkTarget, TablePattern};
 use crate::error::{Error, codes};
 use crate::schema::TableName;
 use serde_json::json;
@@ -33,12 +34,41 @@ pub(super) fn command(global: &Global, args: ResyncArgs) -> Outcome {
         plan(global.output, &config, &tables, &known, args.plan);
         return Ok(ExitCode::from(if args.plan { exit::OK } else { exit::USAGE }));
     }
+    if is_kafka(&config) && runtime()?.block_on(runs_here(&config)) {
+        for name in &tables {
+            let path = format!("/api/v1/tables/{}/resync", hold::escaped(name));
+            hold::told(global, &config, "POST", &path)?;
+        }
+        return Ok(ExitCode::from(exit::OK));
+    }
     runtime()?.block_on(wire::resync(config, tables.clone()))?;
     match global.output {
         Output::Text => out(&format!("requested: {}", tables.join(", "))),
         Output::Json => out_json(&json!({"tables": tables, "requested": true})),
     }
     Ok(ExitCode::from(exit::OK))
+}
+
+/// Delta's control table takes requests; a Kafka pipeline is asked over its socket.
+fn is_kafka(config: &Config) -> bool {
+    matches!(config.sink.target, SinkTarget::Kafka(_))
+}
+
+async fn runs_here(config: &Config) -> bool {
+    let asked = over_socket(&socket::path(config), "GET", "/livez").await;
+    asked.is_ok_and(|(status, _)| status == 200)
+}
+
+/// What readers see of it.
+fn consequence(config: &Config) -> &'static str {
+    if is_kafka(config) {
+        "Each table is read whole from the source while the others go on. Its rows come to its topic once more, with\n\
+         op r, and its changes after them; a consumer by key converges. A row that was deleted while the table stood\n\
+         still is not read again, and no event says so."
+    } else {
+        "Each table is read whole from the source while the others go on. Readers see its old rows until\nthe new \
+         copy replaces them in one commit; rows that are gone from the source are gone then too."
+    }
 }
 
 pub(super) fn parse(text: &str) -> Result<TableName, Failure> {
@@ -65,12 +95,11 @@ fn plan(output: Output, config: &Config, tables: &[String], known: &[KnownTable]
                 Some(_) | None => name.clone(),
             };
             out(&format!(
-                "Will copy again, from {} to {}:\n  {}\n\nEach table is read whole from the source while the \
-                 others go on. Readers see its old rows until\nthe new copy replaces them in one commit; rows \
-                 that are gone from the source are gone then too.{}",
+                "Will copy again, from {} to {}:\n  {}\n\n{}{}",
                 config.source.address,
                 config.sink.target,
                 tables.iter().map(line).collect::<Vec<_>>().join("\n  "),
+                consequence(config),
                 if is_asked {
                     format!("\nConnections on the source meanwhile: {} more.", config.snapshot.workers + 1)
                 } else {

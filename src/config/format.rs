@@ -23,6 +23,9 @@ const OPERATIONS: [(&str, Option<Op>); 5] = [
     ("t", Some(Op::Truncate)),
 ];
 
+/// Values of `encoding`.
+const ENCODINGS: [(&str, Encoding); 2] = [("json", Encoding::Json), ("avro", Encoding::Avro)];
+
 /// A key with words, of an enum that knows its own.
 macro_rules! word {
     ($reader:ident, $section:ident, $key:literal, $ty:ty, $into:expr) => {
@@ -39,7 +42,7 @@ pub(super) fn read_format(reader: &mut Reader<'_>, top: Section<'_>) -> Option<O
     let mut options = unwritten();
     word!(reader, section, "style", Style, options.style);
     if section.entry("encoding").is_some() {
-        options.encoding = reader.choice(section, "encoding", &[("json", Encoding::Json)], &["avro"])?;
+        options.encoding = reader.choice(section, "encoding", &ENCODINGS, &[])?;
     }
     let debezium = reader.section(section.entry("debezium").map(|e| &e.value), "format.debezium");
     let flat = reader.section(section.entry("flat").map(|e| &e.value), "format.flat");
@@ -105,6 +108,11 @@ fn read_modes(reader: &mut Reader<'_>, section: Section<'_>, options: &mut Optio
         }
     }
     if section.entry("schemas_enable").is_some() && reader.boolean(section, "schemas_enable")? {
+        if options.encoding == Encoding::Avro {
+            let advice = "remove format.debezium.schemas_enable: the registry has the schemas";
+            reader.report_missing("format.encoding: avro has no schemas in its records", advice);
+            return None;
+        }
         options.encoding = Encoding::JsonWithSchema;
     }
     if section.entry("unavailable_value_placeholder").is_some() {
@@ -206,6 +214,7 @@ pub(super) fn shown(options: &Options) -> Value {
     });
     json!({
         "style": options.style.as_str(),
+        "encoding": if options.encoding == Encoding::Avro { "avro" } else { "json" },
         "debezium": {
             "compat": COMPAT,
             "topic_prefix": prefix,

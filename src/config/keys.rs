@@ -104,7 +104,12 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     SectionKeys { path: "sink.storage", built: &["endpoint", "region", "path_style", "ca"], later: &[] },
     SectionKeys {
         path: "sink.topics",
-        built: &["create", "partitions", "replication", "settings"],
+        built: &["create", "partitions", "replication", "settings", "tables"],
+        later: &[],
+    },
+    SectionKeys {
+        path: "sink.topics.tables.*",
+        built: &["partitions", "replication", "settings"],
         later: &[],
     },
     SectionKeys { path: "sink.tls", built: &["verify", "ca", "cert", "key", "key_password"], later: &[] },
@@ -119,9 +124,15 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     SectionKeys { path: "sink.commit", built: &["interval", "max_rows", "max_bytes"], later: &[] },
     SectionKeys {
         path: "format",
-        built: &["style", "encoding", "debezium", "flat", "route"],
-        later: &["schema_registry"],
+        built: &["style", "encoding", "schema_registry", "debezium", "flat", "route"],
+        later: &[],
     },
+    SectionKeys {
+        path: "format.schema_registry",
+        built: &["url", "user", "password", "ca", "register"],
+        later: &[],
+    },
+    SectionKeys { path: "format.schema_registry.password", built: &["file", "env", "command"], later: &[] },
     SectionKeys {
         path: "format.debezium",
         built: &[

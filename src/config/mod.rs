@@ -33,7 +33,9 @@ mod write;
 mod tests;
 
 pub use effective::{effective, yaml};
-pub use kafka::{Acks, KafkaTarget, KafkaTls, OversizePolicy, Sasl, TopicsConfig};
+pub use kafka::{
+    Acks, KafkaTarget, KafkaTls, OversizePolicy, Sasl, SchemaRegistry, TopicConfig, TopicsConfig,
+};
 pub(crate) use lookup::none_found;
 pub use lookup::{Found, Wanted, find};
 pub use model::{

@@ -18,6 +18,7 @@ use super::secret::SecretSource;
 use super::store;
 use super::tree::Node;
 use super::write;
+use crate::debezium::Encoding;
 use crate::error::codes;
 use crate::schema::change::{ChangePolicy, Choice};
 use std::path::PathBuf;
@@ -71,8 +72,17 @@ pub(super) fn read_config(
     let snapshot = read_snapshot(reader, top);
     let mut sink = read_sink(reader, top, overrides);
     let format = read_event_format(reader, top);
+    // What is wrong with the sink is told already.
+    let is_sink_known = sink.is_some();
     if let (Some(SinkConfig { target: SinkTarget::Kafka(target), .. }), Some(format)) = (&mut sink, &format) {
         kafka::with_prefix(reader, target, top, &format.topic_prefix);
+    }
+    let target = match &mut sink {
+        Some(SinkConfig { target: SinkTarget::Kafka(target), .. }) => Some(&mut **target),
+        _ => None,
+    };
+    if let (Some(format), true) = (&format, is_sink_known) {
+        kafka::with_registry(reader, target, top, format.encoding == Encoding::Avro);
     }
     if let Some(SinkConfig { target: SinkTarget::Delta { .. } | SinkTarget::Discard, .. }) = &sink {
         refuse_format(reader, top);

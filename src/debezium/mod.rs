@@ -56,7 +56,7 @@ mod value;
 mod tests;
 
 pub use brackets::Brackets;
-pub use control::{Control, ControlRecord, EndOfTransaction, LogicalMessage, transaction_id};
+pub use control::{Control, ControlKind, ControlRecord, EndOfTransaction, LogicalMessage, transaction_id};
 pub use encoder::{AvroSchemas, Encoder, Marker, Occasion, SnapshotRows};
 pub use options::{
     Adjustment, BigintUnsignedMode, BinaryMode, Connector, DecimalFormat, DecimalMode, Encoding, FlatDeletes,

@@ -28,7 +28,7 @@ pub struct KafkaTable {
     number: u64,
     topic: Arc<str>,
     limits: Limits,
-    encoder: Encoder,
+    encoder: Arc<Encoder>,
     staged: Vec<Part>,
     shelf: Shelf,
     /// What the next position means to other servers.
@@ -47,6 +47,7 @@ impl KafkaTable {
     ) -> Self {
         let number = super::lock(&live.units).open(schema.id);
         let topic = Arc::from(encoder.topic());
+        let encoder = Arc::new(encoder);
         let shelf = Shelf::new(Arc::clone(&live.memory), live.options.memory);
         let (staged, run) = (Vec::new(), Mutex::new(None));
         let marks = Marks::default();
@@ -63,7 +64,7 @@ pub(super) fn now_ns() -> i64 {
 impl TableSink for KafkaTable {
     async fn stage(&mut self, batch: ChangeBatch) -> Result<()> {
         if batch.schema != *self.encoder.schema() {
-            self.encoder = Encoder::new(&batch.schema, &self.events)?;
+            self.encoder = Arc::new(self.live.encoder(&batch.schema, &self.events).await?);
         }
         let options = Arc::clone(&self.live.options);
         let occasion = Occasion { now_ns: now_ns(), snapshot: None };
@@ -118,12 +119,14 @@ impl TableSink for KafkaTable {
         // Writers of one copy share its point; a copy that begins again has another.
         let run = match current.take().filter(|run| run.point == *point) {
             Some(run) => run,
-            None => Arc::new(CopyRun::new(
-                Arc::clone(&self.live),
-                &self.schema,
-                &self.events,
-                (*point, self.limits),
-            )?),
+            None if *self.encoder.schema() == self.schema => {
+                let encoder = Arc::clone(&self.encoder);
+                Arc::new(CopyRun::new(Arc::clone(&self.live), encoder, (*point, self.limits)))
+            }
+            None => {
+                let what = format!("table \"{}\" changed when its copy began", self.schema.name);
+                return Err(Error::new(codes::KF007, what).with_try("nothing: it is opened again"));
+            }
         };
         *current = Some(Arc::clone(&run));
         Ok(Box::new(copy::Writer::new(run)))
