@@ -5,7 +5,7 @@ KILLS ?= 1000
 SEEDS ?= 2000
 TARGET ?= message
 
-.PHONY: help demo test check bench fault sim fuzz doc deb page-test
+.PHONY: help demo test test-matrix check bench fault sim fuzz doc deb page-test
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z]+:  +##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
 
@@ -14,6 +14,9 @@ demo:            ## throw-away PostgreSQL, 100,000 rows, a workload, kill -9, pr
 
 test:            ## every test, on real servers
 	@scripts/test.sh
+
+test-matrix:     ## every test that touches PostgreSQL on 14, 15, 16, 17 and 18
+	@scripts/matrix.sh $(MAJORS)
 
 check:           ## format, lints, house rules, dependencies
 	@scripts/check.sh

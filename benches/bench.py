@@ -20,10 +20,12 @@ import kafka
 import latency
 import mysql
 import snapshot
+import source
 import sustained
+import wires
 from harness import DIR, PG_BIN, REPS, SCALE, STRANDLINE, WORK, Postgres, Report, fresh, print_table, say
 
-ITEMS = {"catchup": catchup, "snapshot": snapshot, "commit": commit, "giant": giant, "sustained": sustained, "latency": latency, "kafka": kafka, "mysql": mysql}
+ITEMS = {"catchup": catchup, "wires": wires, "snapshot": snapshot, "source": source, "commit": commit, "giant": giant, "sustained": sustained, "latency": latency, "kafka": kafka, "mysql": mysql}
 
 
 class Tee:

@@ -51,7 +51,6 @@ def say(text):
 # ------------------------------------------------------------------------------------------------ PostgreSQL
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
-    "unix_socket_directories": "",
     "wal_level": "logical",
     "fsync": "off",
     "synchronous_commit": "off",
@@ -103,7 +102,8 @@ class Postgres:
         if made.returncode:
             raise RuntimeError(f"initdb: {made.stderr.strip()}")
         self.port = free_port()
-        options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        settings = {**SETTINGS, "unix_socket_directories": str(self.home)}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         self.log = open(DIR / "postgres.log", "wb")
         self.process = subprocess.Popen(
             as_postgres([PG_BIN / "postgres", "-D", data, "-p", str(self.port), *options]),

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Measures strandline beside the physical limit and a peer, all in one run; the method is in docs/BENCHMARKS.md.
 #
-#   benches/run.sh                        everything: catchup snapshot commit giant sustained latency kafka mysql
+#   benches/run.sh                        everything: catchup wires snapshot source commit giant sustained latency kafka mysql
 #   benches/run.sh catchup commit         some of them
 #   SCALE=0.01 REPS=1 benches/run.sh      a quick look whether all of it works; its figures mean nothing
+#   SCALE=10 benches/run.sh commit        100 million rows, with 256 MiB for the index (13 GB of disk)
+#   SUSTAINED_PARTITIONS=30 SUSTAINED_FEED=1 benches/run.sh sustained   a partitioned table, one with a change data feed
 #
 #   STRANDLINE=FILE             the binary to measure (default: it is built, with --release)
 #   STRANDLINE_BENCH_DIR=DIR    everything goes here (default /var/tmp/strandline-bench, about 8 GB at most);
@@ -16,8 +18,8 @@ cd "$ROOT"
 
 for item in "$@"; do
     case $item in
-    catchup | snapshot | commit | giant | sustained | latency | kafka | mysql) ;;
-    *) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    catchup | wires | snapshot | source | commit | giant | sustained | latency | kafka | mysql) ;;
+    *) sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
 done
 

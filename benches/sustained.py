@@ -15,6 +15,8 @@ from commit import FILES, copy_of, expected, make_batches, make_table
 from harness import STRANDLINE, WORK, duckdb, fresh, measure, middle, percentile, print_table, say, scaled, short, verdict
 
 COMMITS = int(os.environ.get("SUSTAINED_COMMITS", "200"))
+PARTITIONS = int(os.environ.get("SUSTAINED_PARTITIONS", "0"))
+FEED = os.environ.get("SUSTAINED_FEED", "") == "1"
 EDGE = 20
 SCANS = 5
 SCAN = "select count(*), sum(a), sum(b), sum(c), sum(d), max(e), max(epoch_us(f)), count(*) filter (where g) from delta_scan('{}')"
@@ -26,11 +28,11 @@ def run(postgres, report):
     say(f"sustained: making a table of {rows:,} rows in {FILES} files")
     connection = duckdb()
     base = fresh(WORK / "base")
-    rows = make_table(connection, base, rows)
+    rows = make_table(connection, base, rows, PARTITIONS, FEED)
     commit.COMMITS = COMMITS
-    paths = make_batches(connection, WORK / "batches", rows, size)
+    paths = make_batches(connection, WORK / "batches", rows, size, PARTITIONS)
     target = copy_of(base, WORK / "table")
-    before = set(os.listdir(target))
+    before = files_in(target)
     found = measure([STRANDLINE, "bench", "merge", "--upkeep", "-q", "--table", target, "--key", "id", *paths])
     if found["rc"]:
         report.check("sustained upserts", "failed")
@@ -49,11 +51,17 @@ def run(postgres, report):
         shutil.rmtree(WORK / name, ignore_errors=True)
 
 
+def files_in(target):
+    """Below the table, as its log calls them."""
+    found = (path.relative_to(target) for path in target.rglob("*") if path.is_file())
+    return {str(path) for path in found if path.parts[0] != "_delta_log"}
+
+
 def written(target, before):
-    """Bytes by who wrote them: units, compaction, deletion vectors, log."""
-    new = set(os.listdir(target)) - before
+    """Bytes by who wrote them: units, compaction, deletion vectors, change data, log."""
+    new = files_in(target) - before
     sizes = {name: os.path.getsize(target / name) for name in new if (target / name).is_file()}
-    data = vectors = moved = 0
+    data = vectors = moved = feed = 0
     compacted = set()
     log = target / "_delta_log"
     for name in sorted(os.listdir(log)):
@@ -66,6 +74,8 @@ def written(target, before):
     for name, bytes_ in sizes.items():
         if name.startswith("deletion_vector_"):
             vectors += bytes_
+        elif name.startswith("_change_data/"):
+            feed += bytes_
         elif name in compacted:
             moved += bytes_
         else:
@@ -76,6 +86,7 @@ def written(target, before):
     return {
         "data_bytes": data,
         "vector_bytes": vectors,
+        "feed_bytes": feed,
         "moved_bytes": moved,
         "log_bytes": sum(os.path.getsize(log / name) for name in os.listdir(log)),
         "live_files": len(table.file_uris()),
@@ -117,7 +128,8 @@ def scans(connection, target):
 
 
 def table(report, size, rows, found):
-    print(f"**{len(found['commits'])} commits of {size:,} random updates into {rows:,} rows, upkeep on**\n")
+    more = (f", {PARTITIONS} partitions" if PARTITIONS else "") + (", change data feed" if FEED else "")
+    print(f"**{len(found['commits'])} commits of {size:,} random updates into {rows:,} rows, upkeep on{more}**\n")
     walls = [c["s"] for c in found["commits"]]
     landed = [c["landed_s"] for c in found["commits"] if c["landed_s"]]
     edge = min(EDGE, len(walls) // 3)
@@ -136,10 +148,16 @@ def table(report, size, rows, found):
             f"{found['rss_mb']:.0f} ({found['end']['index_bytes'] / 1e6:.0f} index)",
         ]],
     )
+    # A vector is written whole for each file that a commit touches, up to a bit a row: that is what drifts.
+    edges = [("first", found["commits"][2 : 2 + edge]), ("last", found["commits"][-edge:])]
     print_table(
-        ["MB by units", "by compaction", "vectors", "log", "amplification", "live files", "scan after s", "scan anew s", "ratio"],
+        ["", "median ms", "files touched", "KB of vectors"],
+        [[f"{name} {edge}", f"{middle([c['s'] for c in of]) * 1000:.1f}", f"{middle([c['files_touched'] for c in of]):.0f}", f"{middle([c['dv_bytes'] for c in of]) / 1e3:.0f}"] for name, of in edges],
+    )
+    print_table(
+        ["MB by units", "by compaction", "vectors", "change data", "log", "amplification", "live files", "scan after s", "scan anew s", "ratio"],
         [[
-            *(short(found[k] / 1e6) for k in ("data_bytes", "moved_bytes", "vector_bytes", "log_bytes")),
+            *(short(found[k] / 1e6) for k in ("data_bytes", "moved_bytes", "vector_bytes", "feed_bytes", "log_bytes")),
             f"{amplification:.2f} ({amplification + found['vector_bytes'] / units:.2f} with vectors)",
             str(found["live_files"]),
             f"{found['scan_after_s']:.2f}",

@@ -5,6 +5,7 @@
 //! and found, in lower case, with object kinds and quoted names; never a row's values, never a secret.
 //! Each code has a page `docs/errors/<code>.md`; `tests/tidy.rs` holds the two together.
 
+#[path = "error/finding.rs"]
 pub mod finding;
 
 use std::fmt;
@@ -87,8 +88,7 @@ macro_rules! codes {
             pub const ALL: &[Code] = &[$($id),*];
 
             /// Their pages, in the same order.
-            const PAGES: &[&str] = &[$(include_str!(concat!(
-                env!("CARGO_MANIFEST_DIR"), "/docs/errors/", stringify!($id), ".md"
+            const PAGES: &[&str] = &[$(include_str!(concat!("../docs/errors/", stringify!($id), ".md"
             ))),*];
 
             /// The page of a code, `docs/errors/CODE.md`.

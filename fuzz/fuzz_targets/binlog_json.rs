@@ -19,7 +19,7 @@ fn counted(bytes: &[u8]) -> Vec<u8> {
 fuzz_target!(|data: &[u8]| {
     let [at, rest @ ..] = data else { return };
     let (old, diff) = rest.split_at(usize::from(*at).min(rest.len()));
-    let map = TableMap::parse(MAP).expect("a table");
+    let map = TableMap::parse(MAP, Flavor::MySql).expect("a table");
     let policies = Policies::default();
     let schema = Arc::new(schema_of_map(&map, TableId(1), &[], &policies, false).expect("a schema"));
     let decoder = RowDecoder::new(&map, &schema, &[], policies, Missing::Refuse).expect("a plan");

@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
     let [a, b, rest @ ..] = data else { return };
     let Some((map, rest)) = rest.split_at_checked(usize::from(u16::from_le_bytes([*a, *b]))) else { return };
     let [kind, body @ ..] = rest else { return };
-    let Ok(map) = TableMap::parse(map) else { return };
+    let Ok(map) = TableMap::parse(map, Flavor::MySql) else { return };
     let policies = Policies { zero_dates: if kind & 64 == 0 { ZeroDates::Stop } else { ZeroDates::Null }, ..Policies::default() };
     let Ok(schema) = schema_of_map(&map, TableId(1), &[], &policies, kind & 128 != 0) else { return };
     let schema = Arc::new(schema);

@@ -230,6 +230,7 @@ impl RowDecoder {
     ) -> Result<usize, ValueError> {
         let mut cursor = Cursor { data: &rows.data, at: 0 };
         let (before, after) = (Present::new(rows.before), Present::new(rows.after));
+        let may_be_replace = rows.is_v1 && self.is_key_written(&after);
         let mut count = 0;
         while cursor.at < rows.data.len() {
             let start = cursor.at;
@@ -239,7 +240,7 @@ impl RowDecoder {
                     Op::Create
                 }
                 RowsKind::Update => {
-                    self.updated(&mut cursor, &before, &after, None, into)?;
+                    self.updated(&mut cursor, &before, &after, New::Values { may_be_replace }, into)?;
                     Op::Update
                 }
                 RowsKind::PartialUpdate => {
@@ -259,6 +260,17 @@ impl RowDecoder {
             count += 1;
         }
         Ok(count)
+    }
+
+    /// Whether the statement gave every column of the key a value, as a `REPLACE` does; by a default at least.
+    fn is_key_written(&self, present: &Present<'_>) -> bool {
+        let has_default =
+            |dest: usize| self.schema.declared.columns.get(dest).is_some_and(|c| c.default.is_some());
+        self.plans
+            .iter()
+            .enumerate()
+            .filter(|(_, plan)| plan.is_key)
+            .all(|(index, plan)| present.all || present.bits.has(index) || plan.dest.is_none_or(has_default))
     }
 
     fn created(
@@ -396,16 +408,16 @@ impl RowDecoder {
         cursor: &mut Cursor<'_>,
         before: &Present<'_>,
         after: &Present<'_>,
-        partial: Option<PartialBits<'_>>,
+        new: New<'_>,
         into: &mut BatchBuilder,
     ) -> Result<(), ValueError> {
         let mut spans = std::mem::take(&mut into.spans);
-        let located = match partial {
+        let located = match new {
             // The caller has read the old image: what says which values are partial lies between the two.
-            Some(_) => Ok(()),
-            None => self.locate(cursor, before, &mut spans),
+            New::Partial(_) => Ok(()),
+            New::Values { .. } => self.locate(cursor, before, &mut spans),
         };
-        let result = located.and_then(|()| self.updated_from(cursor, &spans, after, partial, into));
+        let result = located.and_then(|()| self.updated_from(cursor, &spans, after, new, into));
         let kept = match result {
             Ok(true) => self.push_old(cursor.data, &spans, into),
             Ok(false) => Ok(()),
@@ -421,7 +433,7 @@ impl RowDecoder {
         cursor: &mut Cursor<'_>,
         old: &[Span],
         present: &Present<'_>,
-        partial: Option<PartialBits<'_>>,
+        new: New<'_>,
         into: &mut BatchBuilder,
     ) -> Result<bool, ValueError> {
         let nulls = cursor.take(present.null_bytes)?;
@@ -433,7 +445,7 @@ impl RowDecoder {
         let mut key_changed = false;
         let data = cursor.data;
         for (index, (plan, &span)) in self.plans.iter().zip(old).enumerate() {
-            let is_diff = plan.is_json && partial.is_some_and(|bits| bits.has(json));
+            let is_diff = plan.is_json && matches!(new, New::Partial(bits) if bits.has(json));
             json += usize::from(plan.is_json);
             let absent = !present.all && !present.bits.has(index);
             let value = if absent {
@@ -465,6 +477,9 @@ impl RowDecoder {
                 (None, true) => match span.of(data) {
                     Some(value) => plan.codec.push_log(value, row, column, &mut context).map_err(error)?,
                     None if plan.is_key => return Err(error(Reason::NoKey)),
+                    None if matches!(new, New::Values { may_be_replace: true }) => {
+                        return Err(error(Reason::Replaced));
+                    }
                     None => image.push_unchanged(dest),
                 },
             }
@@ -492,8 +507,20 @@ impl RowDecoder {
             [1] => cursor.take(self.plans.iter().filter(|plan| plan.is_json).count().div_ceil(8))?,
             _ => return Err(ValueError::row(Reason::Malformed)),
         };
-        self.updated(cursor, before, after, Some(PartialBits(bits)), into)
+        self.updated(cursor, before, after, New::Partial(PartialBits(bits)), into)
     }
+}
+
+/// What the new image of an update is.
+#[derive(Clone, Copy)]
+enum New<'a> {
+    /// Values.
+    Values {
+        /// What it lacks may be a default instead of what was there.
+        may_be_replace: bool,
+    },
+    /// Values, and what changed in JSON values.
+    Partial(PartialBits<'a>),
 }
 
 /// Which JSON columns, counted over those of the table, are said by what changed.

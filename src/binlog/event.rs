@@ -210,7 +210,7 @@ impl EventDecoder {
             T::STOP => Event::Stop,
             T::QUERY => Event::Query(query::read(reader, self.fixed_of(T::QUERY))?),
             T::XID => Event::Xid(reader.u64("xid")?),
-            T::TABLE_MAP => Event::TableMap(Box::new(TableMap::read(reader)?)),
+            T::TABLE_MAP => Event::TableMap(Box::new(TableMap::read(reader, self.flavor)?)),
             T::WRITE_ROWS_V1 => rows(reader, RowsKind::Write, RowsVersion::V1)?,
             T::UPDATE_ROWS_V1 => rows(reader, RowsKind::Update, RowsVersion::V1)?,
             T::DELETE_ROWS_V1 => rows(reader, RowsKind::Delete, RowsVersion::V1)?,

@@ -39,6 +39,8 @@ pub enum Reason {
     NoKey,
     /// A created row, or the old row of a deleted one, lacks a value that it must hold.
     MissingValue,
+    /// The row lacks a value that is either what it was or the column's default: MariaDB logs a `REPLACE` so.
+    Replaced,
     /// A new JSON value is said by what changed in it, and the old one is not there to be changed.
     PartialJson,
     /// What changed in a JSON value does not fit the old one.
@@ -59,7 +61,7 @@ impl Reason {
             | Reason::JsonDiff => codes::MY021,
             Reason::UnknownCharset => codes::MY020,
             Reason::Truncated | Reason::ColumnCount { .. } | Reason::Column => codes::MY022,
-            Reason::NoKey | Reason::MissingValue | Reason::PartialJson => codes::MY023,
+            Reason::NoKey | Reason::MissingValue | Reason::Replaced | Reason::PartialJson => codes::MY023,
             Reason::Lossy | Reason::BatchTooLarge | Reason::Misuse => codes::RT001,
         }
     }
@@ -75,6 +77,9 @@ impl Reason {
             Reason::Truncated | Reason::ColumnCount { .. } | Reason::Column => Some("resync the table"),
             Reason::NoKey | Reason::MissingValue => {
                 Some("SET PERSIST binlog_row_image=FULL; on the server, then resync the table")
+            }
+            Reason::Replaced => {
+                Some("SET GLOBAL binlog_row_image=FULL; on the server, then resync the table")
             }
             Reason::PartialJson => {
                 Some("SET PERSIST binlog_row_value_options=''; on the server, then resync the table")
@@ -103,6 +108,9 @@ impl std::fmt::Display for Reason {
             Reason::Column => "the rows do not have this column as the table has it",
             Reason::NoKey => "the old row has no key",
             Reason::MissingValue => "the row lacks a value that it must hold",
+            Reason::Replaced => {
+                "the row lacks a value that is as before, or the default if this was a REPLACE: the log does not say which"
+            }
             Reason::PartialJson => {
                 "the log says only what changed in a JSON value, and the old value is not there"
             }

@@ -79,6 +79,9 @@ pub struct Rows<'a> {
     pub kind: RowsKind,
     /// The number that a `TABLE_MAP` of this statement gave the table.
     pub table_id: u64,
+    /// Of the first version, which only MariaDB still writes. It logs a `REPLACE` of a row as an update, and leaves out of
+    /// it what the statement set to its default, if `binlog_row_image` lets it.
+    pub is_v1: bool,
     /// The statement's last row event: table numbers end.
     pub ends_statement: bool,
     /// Columns of the table.
@@ -130,7 +133,8 @@ impl<'a> Rows<'a> {
             }
         };
         let data = Cow::Borrowed(reader.take_rest());
-        Ok(Rows { kind, table_id, ends_statement: flags & 1 != 0, columns, before, after, data })
+        let is_v1 = version == RowsVersion::V1;
+        Ok(Rows { kind, table_id, is_v1, ends_statement: flags & 1 != 0, columns, before, after, data })
     }
 
     /// An event without a table and without rows.

@@ -1,6 +1,7 @@
 //! `TABLE_MAP_EVENT`: a table as it was when its rows were written, with all the metadata that
 //! `binlog_row_metadata=FULL` adds.
 
+use super::event::Flavor;
 use super::wire::{DecodeError, Problem, Reader};
 
 /// A column's type on the wire.
@@ -129,20 +130,22 @@ impl FieldType {
         )
     }
 
-    /// Whether the metadata says in which character set it is.
-    fn has_charset(self) -> bool {
-        matches!(
-            self,
-            FieldType::STRING
-                | FieldType::VAR_STRING
-                | FieldType::VARCHAR
-                | FieldType::BLOB
-                | FieldType::TINY_BLOB
-                | FieldType::MEDIUM_BLOB
-                | FieldType::LONG_BLOB
-                | FieldType::VARCHAR_COMPRESSED
-                | FieldType::BLOB_COMPRESSED
-        )
+    /// Whether the metadata says in which character set it is. MariaDB counts geometries as text (of no character set).
+    fn has_charset(self, flavor: Flavor) -> bool {
+        let is_geometry = self == FieldType::GEOMETRY;
+        is_geometry && flavor == Flavor::MariaDb
+            || matches!(
+                self,
+                FieldType::STRING
+                    | FieldType::VAR_STRING
+                    | FieldType::VARCHAR
+                    | FieldType::BLOB
+                    | FieldType::TINY_BLOB
+                    | FieldType::MEDIUM_BLOB
+                    | FieldType::LONG_BLOB
+                    | FieldType::VARCHAR_COMPRESSED
+                    | FieldType::BLOB_COMPRESSED
+            )
     }
 }
 
@@ -211,14 +214,14 @@ impl TableMap {
     ///
     /// # Errors
     /// Damaged bytes.
-    pub fn parse(body: &[u8]) -> Result<Self, DecodeError> {
+    pub fn parse(body: &[u8], flavor: Flavor) -> Result<Self, DecodeError> {
         let mut reader = Reader::new("TABLE_MAP_EVENT", body);
-        let map = TableMap::read(&mut reader)?;
+        let map = TableMap::read(&mut reader, flavor)?;
         reader.end()?;
         Ok(map)
     }
 
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    pub(super) fn read(reader: &mut Reader<'_>, flavor: Flavor) -> Result<Self, DecodeError> {
         let table_id = reader.u48("table id")?;
         let flags = reader.u16("flags")?;
         let database = short_name(reader, "database")?;
@@ -236,18 +239,19 @@ impl TableMap {
         while !reader.is_empty() {
             let kind = reader.u8("kind of metadata")?;
             let value = reader.lenenc_bytes("metadata")?;
-            map.read_optional(kind, value)?;
+            map.read_optional(kind, value, flavor)?;
         }
         Ok(map)
     }
 
-    fn read_optional(&mut self, kind: u8, value: &[u8]) -> Result<(), DecodeError> {
+    fn read_optional(&mut self, kind: u8, value: &[u8], flavor: Flavor) -> Result<(), DecodeError> {
+        let has_charset = |field_type: FieldType| field_type.has_charset(flavor);
         let mut reader = Reader::new("TABLE_MAP_EVENT's metadata", value);
         let reader = &mut reader;
         match kind {
             1 => self.read_signs(reader)?,
-            2 => default_charsets(reader, &mut self.columns, FieldType::has_charset)?,
-            3 => column_charsets(reader, &mut self.columns, FieldType::has_charset)?,
+            2 => default_charsets(reader, &mut self.columns, has_charset)?,
+            3 => column_charsets(reader, &mut self.columns, has_charset)?,
             4 => self.read_names(reader)?,
             5 => labels(reader, &mut self.columns, FieldType::SET)?,
             6 => labels(reader, &mut self.columns, FieldType::ENUM)?,
@@ -379,7 +383,7 @@ fn collation(reader: &mut Reader<'_>) -> Result<u16, DecodeError> {
 fn default_charsets(
     reader: &mut Reader<'_>,
     columns: &mut [MapColumn],
-    counted: fn(FieldType) -> bool,
+    counted: impl Fn(FieldType) -> bool,
 ) -> Result<(), DecodeError> {
     let default = collation(reader)?;
     let mut of: Vec<&mut MapColumn> = columns.iter_mut().filter(|c| counted(c.field_type)).collect();
@@ -397,7 +401,7 @@ fn default_charsets(
 fn column_charsets(
     reader: &mut Reader<'_>,
     columns: &mut [MapColumn],
-    counted: fn(FieldType) -> bool,
+    counted: impl Fn(FieldType) -> bool,
 ) -> Result<(), DecodeError> {
     for column in columns.iter_mut().filter(|column| counted(column.field_type)) {
         column.collation = Some(collation(reader)?);
@@ -428,7 +432,7 @@ mod tests {
             0x9f, 0, 0, 0, 0, 0, 1, 0, 4, b's', b'h', b'o', b'p', 0, 1, b't', 0, 4, 3, 13, 3, 3, 0, 0x0e, 1,
             1, 0x60,
         ];
-        let map = TableMap::parse(body).unwrap();
+        let map = TableMap::parse(body, Flavor::MySql).unwrap();
         let signs: Vec<_> = map.columns.iter().map(|column| column.unsigned).collect();
         assert_eq!(signs, [Some(false), Some(true), Some(true), Some(false)]);
     }

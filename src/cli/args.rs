@@ -180,11 +180,27 @@ pub(super) struct SetupArgs {
     pub(super) print: bool,
 }
 
+/// How a table is made equal again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum ResyncMode {
+    /// A new copy takes the place of the old rows in one commit
+    Swap,
+    /// Not built yet
+    #[value(hide = true)]
+    Incremental,
+}
+
 #[derive(Args)]
 pub(super) struct ResyncArgs {
     /// Tables, as schema.table
     #[arg(required = true, value_name = "TABLE")]
     pub(super) tables: Vec<String>,
+    /// How: swap reads a new copy and puts it in place in one commit
+    #[arg(long, value_enum, default_value_t = ResyncMode::Swap)]
+    pub(super) mode: ResyncMode,
+    /// Only these rows, as a condition in SQL (not built yet)
+    #[arg(long = "where", value_name = "SQL", hide = true)]
+    pub(super) condition: Option<String>,
     /// Print what would be read, and how much of it
     #[arg(long, conflicts_with = "yes")]
     pub(super) plan: bool,

@@ -1,6 +1,6 @@
 //! `strandline resync`: copies tables again. Without `--yes` it prints the plan and exits with 2.
 
-use super::args::{Global, Output, ResyncArgs};
+use super::args::{Global, Output, ResyncArgs, ResyncMode};
 use super::http_client::over_socket;
 use super::output::{Failure, err, out, out_json};
 use super::wire::inspect::KnownTable;
@@ -12,12 +12,13 @@ use serde_json::json;
 use std::process::ExitCode;
 
 pub(super) fn command(global: &Global, args: ResyncArgs) -> Outcome {
+    check_built(&args)?;
     let mut names = args.tables.iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
     names.sort();
     names.dedup();
     let config = load_quietly(global)?;
     for name in &names {
-        if !config.tables.covers(name) {
+        if *name != TableName::messages() && !config.tables.covers(name) {
             let error = Error::new(
                 codes::CF005,
                 format!("the table \"{name}\" is not covered by tables.include and tables.exclude"),
@@ -71,10 +72,26 @@ fn consequence(config: &Config) -> &'static str {
     }
 }
 
+/// What is asked for in so many words must not become something else.
+fn check_built(args: &ResyncArgs) -> Result<(), Failure> {
+    let what = match (args.mode, &args.condition) {
+        (ResyncMode::Incremental, _) => "--mode incremental: a table cannot be mended in place",
+        (ResyncMode::Swap, Some(_)) => "--where: a part of a table cannot be copied again",
+        (ResyncMode::Swap, None) => return Ok(()),
+    };
+    let error = Error::new(codes::CF004, format!("{what} (not built yet)"));
+    Err(error
+        .with_try("resync the whole table: readers keep every row until the new copy is in place")
+        .into())
+}
+
 pub(super) fn parse(text: &str) -> Result<TableName, Failure> {
     let refuse = |what: &str, advice: String| {
         Failure::from(Error::new(codes::CF005, format!("the table \"{text}\" {what}")).with_try(advice))
     };
+    if *text == *TableName::messages().table {
+        return Ok(TableName::messages());
+    }
     match TablePattern::parse(text) {
         Ok(pattern) => pattern
             .exact()

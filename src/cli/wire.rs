@@ -97,7 +97,10 @@ async fn start(
     if cfg.source.kind == model::SourceKind::MySql {
         let mut cfg = cfg;
         if writes_events(&cfg) {
-            cfg.format.connector = mysql::connector(&cfg).await?;
+            let Some(connector) = mysql::connector(&cfg, &board, signal.clone()).await? else {
+                return Ok(());
+            };
+            cfg.format.connector = connector;
         }
         let source = mysql::source(&cfg).await?;
         return into_sink(source, &cfg, options, board, metrics, signal).await;
@@ -484,6 +487,9 @@ fn answered(record: &PipelineRecord, names: &BTreeSet<TableName>) -> Result<()> 
 
 fn table_name(text: &str) -> Result<TableName> {
     let bare = text.replace('"', "");
+    if bare == TableName::messages().table {
+        return Ok(TableName::messages());
+    }
     match bare.split_once('.') {
         Some((schema, table)) if !schema.is_empty() && !table.is_empty() => Ok(TableName::new(schema, table)),
         _ => Err(Error::new(codes::CF005, format!("\"{text}\" is not a table"))
@@ -553,6 +559,17 @@ async fn show_source(
     if cfg.source.kind == model::SourceKind::MySql {
         return mysql::show_source(cfg, status).await;
     }
+    show_postgres(cfg, status, record).await?;
+    let ends = status.source.server_flushed.zip(status.position);
+    status.lag_bytes = ends.map(|(end, position)| end.0.bytes_since(position.0));
+    Ok(())
+}
+
+async fn show_postgres(
+    cfg: &Config,
+    status: &mut OfflineStatus,
+    record: Option<&PipelineRecord>,
+) -> Result<()> {
     let options = pg_options(cfg).await?;
     let sql = Sql::connect(&options).await?;
     let found = slot::inspect(&sql, &options.slot).await?;

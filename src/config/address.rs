@@ -5,6 +5,7 @@
 use super::model::{SinkTarget, SourceAddress, SourceKind, TlsMode};
 use super::problem::Refusal;
 use super::secret::Secret;
+use super::service::Service;
 use super::suggest;
 use std::path::PathBuf;
 use url::Url;
@@ -28,10 +29,16 @@ pub(super) struct ParsedSource {
     pub(super) tls_ca: Option<PathBuf>,
     pub(super) tls_cert: Option<PathBuf>,
     pub(super) tls_key: Option<PathBuf>,
+    /// What libpq's service file adds, where neither URL nor configuration says it.
+    pub(super) service: Service,
 }
 
-/// Reads `postgres://user:password@host:port/database?sslmode=…&sslrootcert=…`, or the same with `mysql://`.
-pub(super) fn parse_source(text: &str) -> Result<ParsedSource, Refusal> {
+/// Reads `postgres://user:password@host:port/database?sslmode=…&sslrootcert=…`, or the same with `mysql://`. `lookup`: the
+/// environment, for the service that it may name.
+pub(super) fn parse_source(
+    text: &str,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<ParsedSource, Refusal> {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     let kind = match scheme.as_deref() {
         Some("postgres" | "postgresql") => SourceKind::Postgres,
@@ -65,7 +72,17 @@ pub(super) fn parse_source(text: &str) -> Result<ParsedSource, Refusal> {
     for (key, value) in url.query_pairs() {
         found.parameter(&key, &value)?;
     }
-    found.finish(kind)
+    let service = match kind {
+        SourceKind::Postgres => Service::load(found.service.as_deref(), lookup)?,
+        SourceKind::MySql if found.service.is_some() => {
+            return Err(Refusal::new(
+                "names a service, which only PostgreSQL has",
+                "write host, user and database",
+            ));
+        }
+        SourceKind::MySql => None,
+    };
+    found.finish(kind, service.unwrap_or_default())
 }
 
 #[derive(Default)]
@@ -79,10 +96,11 @@ struct Pieces {
     tls_ca: Option<PathBuf>,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
+    service: Option<String>,
 }
 
-const PARAMETERS: [&str; 9] =
-    ["host", "port", "user", "password", "dbname", "sslmode", "sslrootcert", "sslcert", "sslkey"];
+const PARAMETERS: [&str; 10] =
+    ["host", "port", "user", "password", "dbname", "service", "sslmode", "sslrootcert", "sslcert", "sslkey"];
 
 impl Pieces {
     fn parameter(&mut self, key: &str, value: &str) -> Result<(), Refusal> {
@@ -92,6 +110,7 @@ impl Pieces {
             "user" => self.user = value.to_owned(),
             "password" => self.password = Some(value.to_owned()),
             "dbname" => self.database = value.to_owned(),
+            "service" => self.service = Some(value.to_owned()),
             "sslmode" => {
                 let modes = || TlsMode::ALL.map(TlsMode::as_str).join(", ");
                 self.tls_mode = Some(TlsMode::parse(value).ok_or_else(|| {
@@ -113,11 +132,18 @@ impl Pieces {
         Ok(())
     }
 
-    fn finish(self, kind: SourceKind) -> Result<ParsedSource, Refusal> {
+    fn finish(mut self, kind: SourceKind, mut service: Service) -> Result<ParsedSource, Refusal> {
         let need = |what: &str| {
             Refusal::new(format!("names no {what}"), "write postgres://user:password@host:5432/database")
         };
-        let host = self.host.filter(|host| !host.is_empty()).ok_or_else(|| need("host"))?;
+        let host = self.host.filter(|host| !host.is_empty()).or(service.host.take());
+        let host = host.ok_or_else(|| need("host"))?;
+        if self.user.is_empty() {
+            self.user = service.user.take().unwrap_or_default();
+        }
+        if self.database.is_empty() {
+            self.database = service.database.take().unwrap_or_default();
+        }
         if self.user.is_empty() {
             return Err(need("user"));
         }
@@ -128,7 +154,7 @@ impl Pieces {
             kind,
             address: SourceAddress {
                 host,
-                port: self.port.unwrap_or(default_port(kind)),
+                port: self.port.or(service.port).unwrap_or(default_port(kind)),
                 database: self.database,
                 user: self.user,
             },
@@ -137,6 +163,7 @@ impl Pieces {
             tls_ca: self.tls_ca,
             tls_cert: self.tls_cert,
             tls_key: self.tls_key,
+            service,
         })
     }
 }
@@ -235,6 +262,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn parse_source(text: &str) -> Result<ParsedSource, Refusal> {
+        super::parse_source(text, &|_| None)
+    }
+
     #[test]
     fn a_source_url_is_taken_apart() {
         let parsed = parse_source(
@@ -250,6 +281,33 @@ mod tests {
         assert_eq!(parsed.tls_ca, Some(PathBuf::from("/ca.pem")));
         let socket = parse_source("postgres:///shop?host=/run/postgresql&user=me").unwrap();
         assert_eq!((socket.address.host.as_str(), socket.address.port), ("/run/postgresql", 5432));
+    }
+
+    #[test]
+    fn a_service_says_what_the_url_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("services");
+        let text = "[shop]\nhost=db\nport=6000\ndbname=shop\nuser=me\npassword=pw\nsslmode=require\nsslrootcert=/ca\n";
+        std::fs::write(&file, text).unwrap();
+        let lookup = |name: &str| match name {
+            "PGSERVICEFILE" => Some(file.display().to_string()),
+            "PGSERVICE" => Some("shop".to_owned()),
+            _ => None,
+        };
+        for url in ["postgres://?service=shop", "postgres:///?service=shop", "postgresql://"] {
+            let parsed = super::parse_source(url, &lookup).unwrap();
+            assert_eq!(parsed.address.to_string(), "me@db:6000/shop", "{url}");
+            assert_eq!((parsed.password, parsed.tls_mode), (None, None));
+            assert_eq!(parsed.service.password.unwrap().expose(), "pw");
+            assert_eq!(parsed.service.tls_mode, Some(TlsMode::Require));
+        }
+        let parsed = super::parse_source("postgres://you:own@other/db?service=shop", &lookup).unwrap();
+        assert_eq!(parsed.address.to_string(), "you@other:6000/db");
+        assert_eq!(parsed.password.unwrap().expose(), "own");
+        let other = super::parse_source("postgres:///d?service=none", &lookup).unwrap_err();
+        assert_eq!(other.problem, "names the service \"none\", which no service file defines");
+        assert!(super::parse_source("mysql://u@h/d?service=shop", &lookup).is_err());
+        assert_eq!(super::parse_source("mysql://u@h/d", &lookup).unwrap().address.port, 3306);
     }
 
     #[test]

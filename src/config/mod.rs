@@ -22,6 +22,7 @@ mod read;
 mod reader;
 mod schema;
 mod secret;
+mod service;
 mod store;
 mod substitute;
 mod suggest;

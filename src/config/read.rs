@@ -15,6 +15,7 @@ use super::pattern::TablePattern;
 use super::problem::{Refusal, Show};
 use super::reader::{Reader, Repeat, Section};
 use super::secret::SecretSource;
+use super::service::Service;
 use super::store;
 use super::tree::Node;
 use super::write;
@@ -174,14 +175,18 @@ impl Connection {
             SourceKind::Postgres => AMBIENT_PASSWORD,
             SourceKind::MySql => AMBIENT_MYSQL_PASSWORD,
         };
+        let service = parsed.service;
         Connection {
             kind: parsed.kind,
             address: parsed.address,
-            password: parsed.password.map_or(SecretSource::Ambient(ambient), SecretSource::Plain),
+            password: parsed
+                .password
+                .or(service.password)
+                .map_or(SecretSource::Ambient(ambient), SecretSource::Plain),
             tls: TlsConfig {
-                mode: parsed.tls_mode.unwrap_or(TlsMode::Prefer),
-                ca: parsed.tls_ca,
-                identity: parsed.tls_cert.zip(parsed.tls_key),
+                mode: parsed.tls_mode.or(service.tls_mode).unwrap_or(TlsMode::Prefer),
+                ca: parsed.tls_ca.or(service.tls_ca),
+                identity: parsed.tls_cert.or(service.tls_cert).zip(parsed.tls_key.or(service.tls_key)),
             },
         }
     }
@@ -202,7 +207,8 @@ fn read_connection(
     let kinds =
         [("postgres", SourceKind::Postgres), ("mysql", SourceKind::MySql), ("mariadb", SourceKind::MySql)];
     let kind = reader.choice(section, "type", &kinds, &["kafka"]);
-    let from_url = reader.parsed(section, "url", Repeat::Never, parse_source);
+    let lookup = reader.lookup();
+    let from_url = reader.parsed(section, "url", Repeat::Never, |text| parse_source(text, lookup));
     let part_kind = kind.unwrap_or(SourceKind::Postgres);
     let from_parts = read_parts(reader, section, part_kind, overrides.source_url.is_some());
     let password = reader.secret(section, "password", "source.password");
@@ -213,7 +219,7 @@ fn read_connection(
     let cert = reader.text(tls, "cert").map(PathBuf::from);
     let key = reader.text(tls, "key").map(PathBuf::from);
     if let Some(url) = &overrides.source_url {
-        return match parse_source(url) {
+        return match parse_source(url, lookup) {
             Ok(parsed) => Some(Connection::from_url(parsed)),
             Err(refusal) => {
                 reader.report_argument("SOURCE_URL", refusal);
@@ -233,6 +239,7 @@ fn read_connection(
             tls_ca: None,
             tls_cert: None,
             tls_key: None,
+            service: Service::default(),
         }
     };
     check_kind(reader, section, kind, parsed.kind)?;

@@ -64,6 +64,11 @@ impl<'a> Reader<'a> {
         Reader { file, text, lookup, problems: Vec::new() }
     }
 
+    /// The environment.
+    pub(super) fn lookup(&self) -> &'a dyn Fn(&str) -> Option<String> {
+        self.lookup
+    }
+
     pub(super) fn into_problems(self) -> Vec<Problem> {
         self.problems
     }

@@ -35,6 +35,9 @@ impl<'a> Brackets<'a> {
         let place = record.place();
         let is_same = self.open.as_ref().is_some_and(|open| open.place.commit_start == place.commit_start);
         let ended = if is_same { None } else { self.end() };
+        if place.is_alone() {
+            return ended.into_iter().chain(None);
+        }
         let begun =
             self.open.is_none().then(|| self.control.begin(&record.transaction_id(), place.commit_time));
         let open = self.open.get_or_insert_with(|| {

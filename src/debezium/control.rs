@@ -14,6 +14,7 @@ use super::topic::{heartbeat_topic, message_topic, transaction_topic};
 use super::value::{Cell, Conv};
 use crate::event::Op;
 use crate::position::Lsn;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// One record. It has no headers.
@@ -52,6 +53,14 @@ pub struct LogicalMessage<'a> {
     pub previous: Option<Lsn>,
     /// The transaction's commit, or the server's clock; microseconds since 2000-01-01 UTC.
     pub time: i64,
+}
+
+/// Where a logical message's parts stand.
+pub(super) struct MessageParts {
+    pub(super) key: Range<usize>,
+    pub(super) value: Range<usize>,
+    /// The transaction block, or the null in its place.
+    pub(super) transaction: Range<usize>,
 }
 
 /// The kinds of records, each with key and value.
@@ -197,7 +206,29 @@ impl Control {
         self.record(2, OptionalText("prefix", message.prefix), value)
     }
 
-    fn record(&self, kind: usize, key: impl WriteWith<()>, value: impl WriteWith<()>) -> ControlRecord {
+    /// Appends a logical message's key and value, in these frames.
+    pub(super) fn message_parts(
+        &self,
+        (key_frame, value_frame): (&Frame, &Frame),
+        message: &LogicalMessage<'_>,
+        now_ns: i64,
+        out: &mut Vec<u8>,
+    ) -> MessageParts {
+        let start = out.len();
+        self.framed(key_frame, OptionalText("prefix", message.prefix), out);
+        let key = start..out.len();
+        let value = Message { control: self, message, block: None, now_ns };
+        let transaction = self.framed(value_frame, value, out);
+        MessageParts { value: key.end..out.len(), key, transaction }
+    }
+
+    /// Schemas of a logical message's key and value.
+    pub(super) fn message_schemas(&self) -> (Schema, Schema) {
+        let [_, _, schemas] = schemas(&self.options);
+        schemas
+    }
+
+    fn record<R>(&self, kind: usize, key: impl WriteWith<()>, value: impl WriteWith<R>) -> ControlRecord {
         let mut record = ControlRecord::default();
         if let Some((key_frame, value_frame)) = self.frames.get(kind) {
             self.framed(key_frame, key, &mut record.key);
@@ -206,13 +237,14 @@ impl Control {
         record
     }
 
-    fn framed(&self, frame: &Frame, write: impl WriteWith<()>, out: &mut Vec<u8>) {
+    fn framed<R>(&self, frame: &Frame, write: impl WriteWith<R>, out: &mut Vec<u8>) -> R {
         out.extend_from_slice(&frame.open);
-        match &self.outs {
+        let written = match &self.outs {
             Outs::Json(json) => JsonOuts::with(json, out, write),
             Outs::Avro => write.call(&mut Avro { out }),
-        }
+        };
         out.extend_from_slice(&frame.close);
+        written
     }
 }
 
@@ -312,8 +344,9 @@ struct Message<'a> {
     now_ns: i64,
 }
 
-impl WriteWith<()> for Message<'_> {
-    fn call<O: Out>(self, out: &mut O) {
+/// Returns where its transaction block stands.
+impl WriteWith<Range<usize>> for Message<'_> {
+    fn call<O: Out>(self, out: &mut O) -> Range<usize> {
         let Message { control, message, block, now_ns } = self;
         let optional = Nullness::Optional;
         let change = Change {
@@ -339,6 +372,7 @@ impl WriteWith<()> for Message<'_> {
         out.field(b"\"source\":", 2);
         control.source.write(&change, out);
         out.field(b"\"transaction\":", 3);
+        let hole = out.position();
         match block {
             None => out.null(optional),
             Some(block) => {
@@ -353,6 +387,7 @@ impl WriteWith<()> for Message<'_> {
                 out.end_struct();
             }
         }
+        let hole = hole..out.position();
         out.field(b"\"message\":", 4);
         out.begin_struct();
         out.field(b"\"prefix\":", 0);
@@ -364,6 +399,7 @@ impl WriteWith<()> for Message<'_> {
         let _written = control.content.write(Cell::Bytes(message.content), out);
         out.end_struct();
         out.end_struct();
+        hole
     }
 }
 

@@ -1,10 +1,13 @@
 //! A table's writer: compiled once, then rows become records.
 
 use super::avro::Avro;
+use super::change::change_of;
 use super::connect::{Schema, Type};
+use super::control::Control;
 use super::envelope::{Common, Envelope, Parts};
 use super::flat::Flat;
 use super::image::{Fault, Image, MakeOut, Rows, WriteWith};
+use super::message;
 use super::native::Native;
 use super::options::{Connector, DecimalFormat, DecimalMode, Encoding, FlatDeletes, Options, Style};
 use super::options::{HstoreMode, IntervalMode, TimeMode};
@@ -19,6 +22,9 @@ use crate::schema::TableSchema;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Old rows of a batch, and for each of its changes which of them is its own.
+type OldRows<'a> = (Rows<'a>, &'a [u32]);
 
 /// Which place a row has in its snapshot: `source.snapshot`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,7 +103,7 @@ pub(super) struct Change<'a> {
 }
 
 /// Microseconds from 1970 to 2000.
-const EPOCH: i64 = 946_684_800_000_000;
+pub(super) const EPOCH: i64 = 946_684_800_000_000;
 
 /// Makes JSON writers.
 #[derive(Clone, Copy, Debug)]
@@ -151,6 +157,8 @@ enum Form {
     Envelope(Envelope),
     Flat(Flat),
     Native(Native),
+    /// Its rows are logical messages.
+    Messages(Box<Control>),
 }
 
 /// What stands around a value or a key.
@@ -273,6 +281,9 @@ impl Encoder {
     /// # Errors
     /// `CF003` for a field of the row alone that does not exist, or a key column that the table has not.
     pub fn new(schema: &Arc<TableSchema>, options: &Arc<Options>) -> Result<Self> {
+        if schema.is_messages() {
+            return Ok(Encoder::of_messages(schema, options));
+        }
         let options = &for_style(options);
         let outs = Outs::new(options);
         let topic = table_topic(options, &schema.name);
@@ -319,6 +330,30 @@ impl Encoder {
         })
     }
 
+    /// The writer of logical messages: they have one form, whatever the style, and no headers.
+    fn of_messages(schema: &Arc<TableSchema>, options: &Arc<Options>) -> Self {
+        let outs = Outs::new(options);
+        let control = Control::new(options);
+        let (key_schema, value_schema) = control.message_schemas();
+        let (row, _) = Image::compile(schema, 0..0, options, &outs);
+        Encoder {
+            topic: control.message_topic(),
+            key_frame: Frame::new(options.encoding, &key_schema),
+            value_frame: Frame::new(options.encoding, &value_schema),
+            headers: Arc::default(),
+            typical: AtomicUsize::default(),
+            schema: Arc::clone(schema),
+            options: Arc::clone(options),
+            outs,
+            key: None,
+            row,
+            dropped: Vec::new(),
+            form: Form::Messages(Box::new(control)),
+            key_schema: Some(key_schema),
+            value_schema,
+        }
+    }
+
     /// The topic that the records go to.
     pub fn topic(&self) -> &str {
         &self.topic
@@ -336,7 +371,7 @@ impl Encoder {
 
     /// Whether records have keys.
     pub fn has_key(&self) -> bool {
-        self.key.is_some()
+        self.key_schema.is_some()
     }
 
     /// The schemas to be registered, if the encoding is Avro.
@@ -377,7 +412,12 @@ impl Encoder {
         out.shared = Arc::clone(&self.headers);
         out.entries.reserve(batch.len());
         out.bytes.reserve(batch.len() * self.typical.load(Ordering::Relaxed));
-        let result = self.encode_all(batch, hidden, occasion, out);
+        let result = match &self.form {
+            Form::Messages(control) => {
+                message::encode(control, (&self.key_frame, &self.value_frame), batch, occasion, out)
+            }
+            _ => self.encode_all(batch, hidden, occasion, out),
+        };
         if result.is_err() {
             out.truncate(mark.0, mark.1);
         } else if let Some(typical) = (out.bytes.len() - mark.1).checked_div(batch.len()) {
@@ -403,7 +443,7 @@ impl Encoder {
         Ok(wide)
     }
 
-    fn rows_of<'a>(&self, batch: &'a ChangeBatch) -> Result<(Rows<'a>, Option<(Rows<'a>, &'a [u32])>)> {
+    fn rows_of<'a>(&self, batch: &'a ChangeBatch) -> Result<(Rows<'a>, Option<OldRows<'a>>)> {
         let misuse = || Error::new(codes::RT001, "a batch of another form than its encoder's");
         if batch.after.num_columns() != self.schema.columns.len() {
             return Err(misuse());
@@ -593,6 +633,8 @@ impl Encoder {
                 native.write(parts, out)?;
                 None
             }
+            // They have a way of their own.
+            Form::Messages(_) => None,
         };
         out.raw(&self.value_frame.close);
         Ok(hole)
@@ -685,54 +727,6 @@ fn entry(change: &Change<'_>, op: Op, own_headers: Range<usize>, out: &Target<'_
         own_headers,
         named: out.name.part.clone(),
     }
-}
-
-fn change_of<'a>(
-    batch: &'a ChangeBatch,
-    row: usize,
-    op: Op,
-    txn: Option<(Txn, Option<CommitLsn>)>,
-    occasion: &Occasion,
-) -> Result<Change<'a>> {
-    let now_ns = occasion.now_ns;
-    let origin = batch.origin_of(row);
-    let first_made = origin.map(|(run, _)| run.time);
-    if let Some(snapshot) = occasion.snapshot {
-        let marker = match row {
-            row if row + 1 == batch.len() => snapshot.last,
-            0 => snapshot.first,
-            _ => snapshot.between,
-        };
-        return Ok(Change {
-            row,
-            op,
-            marker,
-            lsn: snapshot.point.position.lsn(),
-            xid: snapshot.point.xid,
-            previous: None,
-            ordinal: 0,
-            commit_start: Lsn::ZERO,
-            end: Lsn::ZERO,
-            source_us: first_made.or(snapshot.point.time.map(|time| time + EPOCH)).unwrap_or(now_ns / 1000),
-            now_ns,
-            origin,
-        });
-    }
-    let (txn, end) = txn.ok_or_else(|| Error::new(codes::RT001, "a streamed row without its transaction"))?;
-    Ok(Change {
-        row,
-        op,
-        marker: Marker::False,
-        lsn: batch.lsns.get(row).copied().unwrap_or(txn.commit_start),
-        xid: Some(txn.xid.into()),
-        previous: Some(txn.after.lsn()).filter(|after| *after > Lsn::ZERO),
-        ordinal: batch.ordinals.get(row).copied().unwrap_or(0),
-        commit_start: txn.commit_start,
-        end: end.map_or(txn.commit_start, CommitLsn::lsn),
-        source_us: first_made.unwrap_or(txn.commit_time + EPOCH),
-        now_ns,
-        origin,
-    })
 }
 
 /// The columns that consumers know rows by: those that were asked for; else those that the log identifies old rows

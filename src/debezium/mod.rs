@@ -30,6 +30,7 @@
 mod avro;
 mod avro_schema;
 mod brackets;
+mod change;
 mod column;
 mod column_my;
 mod connect;
@@ -42,6 +43,7 @@ mod flat;
 mod image;
 mod iso;
 mod json;
+mod message;
 mod native;
 mod options;
 mod out;

@@ -43,7 +43,7 @@ pub(super) struct Entry {
 pub struct Place {
     /// Start of the transaction's commit record. Zero for rows of a snapshot.
     pub commit_start: Lsn,
-    /// Ordinal of the change within its transaction, over all tables.
+    /// Ordinal of the change within its transaction, over all tables; or [`Place::ALONE`].
     pub ordinal: u64,
     /// The change's own address in the log; transaction ids show it.
     pub lsn: Lsn,
@@ -53,6 +53,16 @@ pub struct Place {
     pub commit_time: i64,
     /// End of the transaction's commit record, if that had come; else its start.
     pub end: Lsn,
+}
+
+impl Place {
+    /// The ordinal of what is of no transaction.
+    pub const ALONE: u64 = u64::MAX;
+
+    /// Whether it is of no transaction: nothing stands around it.
+    pub fn is_alone(&self) -> bool {
+        self.ordinal == Place::ALONE
+    }
 }
 
 /// The `transaction` block of one event: counted over the events of its transaction by whoever merges the tables'

@@ -171,6 +171,21 @@ impl BatchBuilder {
         Ok(())
     }
 
+    /// A logical message, for a builder of [`TableSchema::messages`].
+    pub fn push_message(
+        &mut self,
+        prefix: &str,
+        content: &[u8],
+        ordinal: u64,
+        wire_bytes: usize,
+    ) -> Result<(), ValueError> {
+        self.must_be_stream()?;
+        let values = [Value::Binary(prefix.as_bytes()), Value::Binary(content)];
+        self.after.push(values.len(), values.into_iter(), false)?;
+        self.add(Op::Create, ordinal, wire_bytes);
+        Ok(())
+    }
+
     /// A row of a snapshot: `count` values.
     pub(super) fn push_read<'a>(
         &mut self,

@@ -87,6 +87,7 @@ pub(super) async fn watch<S: Source>(source: &S, budget: WalBudget, board: &Stat
             let what = format!("the source does not answer within {} s", ANSWER_WITHIN.as_secs());
             Err(Error::new(codes::PG006, what))
         });
+        look_at_log(source, board).await;
         let temporary = |error: &&Error| error.code().disposition == Disposition::Retry;
         board.set_unanswered(looked.as_ref().err().filter(temporary));
         match looked {
@@ -102,6 +103,23 @@ pub(super) async fn watch<S: Source>(source: &S, budget: WalBudget, board: &Stat
                 tracing::debug!(code = %error.code(), "cannot look at the slot: {}", error.cause_line())
             }
         }
+    }
+}
+
+/// A log that is kept for a time, not for us: how long is left.
+async fn look_at_log<S: Source>(source: &S, board: &StatusBoard) {
+    let (held, age) = board
+        .read(|status| (status.position.map(|at| at.0), status.lag_seconds.map(Duration::from_secs_f64)));
+    match tokio::time::timeout(ANSWER_WITHIN, source.look_at_log(held, age)).await {
+        Ok(Ok(Some(log))) => board.update(|status| {
+            status.source.log_seconds_left = log.left.map(|left| left.as_secs());
+            status.source.server_flushed = status.source.server_flushed.max(Some(PositionText(log.end)));
+        }),
+        Ok(Ok(None)) => {}
+        Ok(Err(error)) => {
+            tracing::debug!(code = %error.code(), "cannot look at the log: {}", error.cause_line());
+        }
+        Err(_) => tracing::debug!("the source does not say in time what it keeps of its log"),
     }
 }
 

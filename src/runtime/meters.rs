@@ -4,7 +4,7 @@ use crate::event::{ChangeBatch, Op};
 use crate::position::CommitLsn;
 use crate::schema::change::Change;
 use crate::schema::{TableId, TableName};
-use crate::sink::Written;
+use crate::sink::{Standing, Written};
 use crate::source::Burst;
 use crate::telemetry::status::Timestamp;
 use crate::telemetry::{Metrics, Stage, TableMetrics};
@@ -78,7 +78,9 @@ impl Meters {
     /// Counts transactions, and what those take that have not committed.
     pub(super) fn transactions(&mut self, burst: &Burst) {
         self.metrics.flow().heard(burst.rows > 0, burst.bytes);
-        if let Some(witness) = burst.witness.filter(|_| self.on_the_way.len() < ON_THE_WAY) {
+        // Zero: a message of no transaction.
+        let told = burst.witness.filter(|witness| witness.commit_time != 0);
+        if let Some(witness) = told.filter(|_| self.on_the_way.len() < ON_THE_WAY) {
             self.on_the_way.push_back((witness.end, witness.commit_time));
         }
         self.metrics.transactions().inc_by(burst.transactions);
@@ -97,6 +99,13 @@ impl Meters {
         }
     }
 
+    /// How a table stands after a commit.
+    pub(super) fn stands(&mut self, id: TableId, name: &TableName, standing: Option<Standing>) {
+        let Some(standing) = standing else { return };
+        let table = self.tables.entry(id).or_insert_with(|| self.metrics.table(&name.to_string()));
+        table.stands(standing);
+    }
+
     /// Adds what the sink has written since the last look.
     pub(super) fn written(&mut self, now: Written) {
         self.metrics.files().inc_by(now.files.saturating_sub(self.seen.files));
@@ -105,6 +114,7 @@ impl Meters {
             now.conflicts.saturating_sub(self.seen.conflicts),
             now.rewritten.saturating_sub(self.seen.rewritten),
         );
+        self.metrics.flow().amplification(now);
         self.seen = now;
     }
 

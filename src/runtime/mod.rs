@@ -18,6 +18,7 @@ mod copying;
 pub mod desk;
 mod driver;
 mod health;
+mod messages;
 mod meters;
 mod recorder;
 mod session;

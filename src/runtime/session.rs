@@ -15,6 +15,7 @@
 use super::copying::{self, Copied, Copying, Snapshotter};
 use super::driver::{Driver, Start};
 use super::health;
+use super::messages;
 use super::source_link::{self, loss};
 use super::{Options, Snapshots, StopSignal, Until};
 use crate::error::{Code, Disposition, Error, Result, codes};
@@ -74,14 +75,14 @@ pub(super) struct LiveTable<T> {
     pub(super) table: T,
     pub(super) progress: TableProgress,
     /// What its position means to other servers.
-    marks: Marks,
+    pub(super) marks: Marks,
 }
 
 /// The tables as the takeover found them.
-struct Opened<T> {
-    live: BTreeMap<TableId, LiveTable<T>>,
-    to_copy: Vec<Copying<T>>,
-    stop: Vec<StoppedTable>,
+pub(super) struct Opened<T> {
+    pub(super) live: BTreeMap<TableId, LiveTable<T>>,
+    pub(super) to_copy: Vec<Copying<T>>,
+    pub(super) stop: Vec<StoppedTable>,
 }
 
 impl<S: Source, K: Sink> Session<S, K> {
@@ -121,14 +122,20 @@ impl<S: Source, K: Sink> Session<S, K> {
         Box::pin(driver.run(&mut stop)).await
     }
 
-    /// Everything before the stream. See the module.
-    async fn prepare(self, goal: &mut Goal) -> Result<Driver<S, K>> {
+    /// The source as it is, with every table that was asked for.
+    async fn look(&self) -> Result<SourceView> {
         let view = self.source.inspect().await?;
         self.show_source(&view);
         self.check_names(&view)?;
-        if let ([], [refused, ..]) = (&view.tables[..], &view.refused[..]) {
-            return Err(refused.error.retold());
+        match (&view.tables[..], &view.refused[..]) {
+            ([], [refused, ..]) => Err(refused.error.retold()),
+            _ => Ok(view),
         }
+    }
+
+    /// Everything before the stream. See the module.
+    async fn prepare(self, goal: &mut Goal) -> Result<Driver<S, K>> {
+        let view = self.look().await?;
         let replaced = goal.replace_all;
         let (fresh, view) = self.make_slot(view, replaced).await?;
         // A table that is not published has missed changes since; it is looked at before it is added again.
@@ -153,9 +160,8 @@ impl<S: Source, K: Sink> Session<S, K> {
         } else if !replaced {
             let positions: Vec<CommitLsn> = opened.live.values().map(|t| t.progress.position).collect();
             let was = fresh.is_none().then_some(&slot);
-            let recorded = record.lineage.clone();
-            let recorded =
-                source_link::carried_on(self.source.as_ref(), recorded, &point, &held, &positions).await?;
+            let (source, recorded) = (self.source.as_ref(), record.lineage.clone());
+            let recorded = source_link::carried_on(source, recorded, &point, &held, &positions).await?;
             source_link::check(&point, was, recorded.as_ref(), held.position, &positions)?;
             if source_link::watch_replay(&mut stream, held, &slot).await? {
                 drop(stream);
@@ -258,7 +264,10 @@ impl<S: Source, K: Sink> Session<S, K> {
     fn check_names(&self, view: &SourceView) -> Result<()> {
         S::CODES.check_names(
             &self.options.resync,
-            |name| view.tables.iter().any(|t| t.schema.name == *name),
+            |name| {
+                let is_ours = messages::is_messages(name) && messages::passes::<S, K>(&self.sink);
+                is_ours || view.tables.iter().any(|t| t.schema.name == *name)
+            },
             |name| view.refused.iter().find(|refused| refused.name == *name).map(|refused| &refused.error),
         )
     }
@@ -295,7 +304,7 @@ impl<S: Source, K: Sink> Session<S, K> {
             .collect())
     }
 
-    fn wants_copy(&self, schema: &TableSchema, record: &PipelineRecord, goal: &Goal) -> bool {
+    pub(super) fn wants_copy(&self, schema: &TableSchema, record: &PipelineRecord, goal: &Goal) -> bool {
         let asked = self.options.resync.contains(&schema.name) && !goal.resynced;
         asked || record.requests.iter().any(|request| request.table == schema.name)
     }
@@ -365,6 +374,7 @@ impl<S: Source, K: Sink> Session<S, K> {
                 Err(error) => return Err(error),
             }
         }
+        self.open_messages(lease, record, replaced, goal, &mut opened).await?;
         Ok(opened)
     }
 
@@ -397,7 +407,7 @@ impl<S: Source, K: Sink> Session<S, K> {
         Ok(())
     }
 
-    async fn open_one(
+    pub(super) async fn open_one(
         &self,
         lease: &WriterLease,
         record: &PipelineRecord,
@@ -438,7 +448,13 @@ impl<S: Source, K: Sink> Session<S, K> {
         }
     }
 
-    fn stopped(&self, id: TableId, name: &TableName, record: &PipelineRecord, error: &Error) -> StoppedTable {
+    pub(super) fn stopped(
+        &self,
+        id: TableId,
+        name: &TableName,
+        record: &PipelineRecord,
+        error: &Error,
+    ) -> StoppedTable {
         let code = S::CODES.own(error.code());
         tracing::error!(table = %name, code = %code, "{}", told(error));
         self.board.update_table(name, |t| t.stop(code, told(error)));
@@ -486,10 +502,13 @@ impl<S: Source, K: Sink> Session<S, K> {
         goal: &mut Goal,
     ) -> Result<Vec<Copied<K::Table>>> {
         let mut copied = Vec::new();
-        if self.options.snapshots == Snapshots::Never {
-            for copying in to_copy {
-                copied.push(copying::begin_without::<K>(copying, begin).await?);
-            }
+        let is_never = self.options.snapshots == Snapshots::Never;
+        let (bare, to_copy): (Vec<_>, Vec<_>) =
+            to_copy.into_iter().partition(|copying| is_never || copying.schema.is_messages());
+        for copying in bare {
+            copied.push(copying::begin_without::<K>(copying, begin).await?);
+        }
+        if is_never {
             return Ok(copied);
         }
         if !to_copy.is_empty() {

@@ -12,7 +12,7 @@ use crate::event::ChangeBatch;
 use crate::position::{Epoch, Interval, Marks};
 use crate::replication::UnitId;
 use crate::schema::{TableId, TableSchema};
-use crate::sink::{CommitOutcome, TableSink};
+use crate::sink::{CommitOutcome, Standing, TableSink};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
@@ -38,6 +38,7 @@ pub(super) enum TableEvent {
         unit: UnitId,
         version: i64,
         tally: Tally,
+        standing: Option<Standing>,
         took: std::time::Duration,
     },
     /// It cannot go on.
@@ -171,6 +172,7 @@ async fn work_through<T: TableSink>(
                             unit,
                             version,
                             tally,
+                            standing: table.standing(),
                             took: began.elapsed(),
                         });
                         None

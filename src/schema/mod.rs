@@ -6,6 +6,7 @@
 pub mod change;
 mod declared;
 mod kind;
+mod messages;
 mod shape;
 
 pub use declared::{Declared, DeclaredColumn, DeclaredType};
@@ -47,7 +48,11 @@ impl TableName {
 
 impl fmt::Display for TableName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.schema, self.table)
+        match self.schema.as_str() {
+            // Of no schema: logical messages.
+            "" => f.write_str(&self.table),
+            schema => write!(f, "{schema}.{}", self.table),
+        }
     }
 }
 

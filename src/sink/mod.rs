@@ -162,6 +162,11 @@ pub trait Sink: Send + Sync + 'static {
     /// Raises the pipeline's epoch by put-if-absent and reads its record.
     fn take_over(&self) -> impl Future<Output = Result<(WriterLease, PipelineRecord)>> + Send;
 
+    /// Whether it has a place for logical messages ([`TableSchema::messages`]), which then are one of its tables.
+    fn takes_messages(&self) -> bool {
+        false
+    }
+
     /// Opens a table, making it when it is not there, writes the epoch to it, then reads its position.
     /// Commits newer than the cut that are not ours are examined.
     fn open_table(
@@ -208,6 +213,21 @@ pub struct Written {
     pub conflicts: u64,
     /// Files that upkeep wrote anew into others.
     pub rewritten: u64,
+    /// Of the bytes: marks of rows that are gone.
+    pub vector_bytes: u64,
+    /// Of the bytes: rows that were there before, moved by upkeep or by a commit that rewrites files.
+    pub moved_bytes: u64,
+}
+
+/// How a table stands for its readers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Standing {
+    /// Data files.
+    pub files: u64,
+    /// Rows in them.
+    pub rows: u64,
+    /// Rows among these that readers skip.
+    pub deleted_rows: u64,
 }
 
 /// A change to the pipeline's record.
@@ -272,6 +292,11 @@ pub trait TableSink: Send + 'static {
         _parts: Vec<CopyPart>,
     ) -> impl Future<Output = Result<CommitOutcome>> + Send {
         std::future::ready(Err(Error::new(codes::RT001, "a chunk for a target that takes none")))
+    }
+
+    /// How it stands after the last commit; `None` where that means nothing.
+    fn standing(&self) -> Option<Standing> {
+        None
     }
 
     /// Resolves when work beside the commits wants the table: then [`TableSink::upkeep`] is called. Never,

@@ -314,6 +314,10 @@ impl Sink for StdoutSink {
         Ok(None)
     }
 
+    fn takes_messages(&self) -> bool {
+        true
+    }
+
     async fn take_over(&self) -> Result<(WriterLease, PipelineRecord)> {
         lock(&self.shared.committed).clear();
         self.shared.held.store(0, Ordering::Relaxed);

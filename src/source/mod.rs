@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 pub mod mysql;
 pub mod pattern;
@@ -86,6 +87,15 @@ pub struct SourceHealth {
     pub end: Lsn,
     /// The slot, where the source has one.
     pub slot: Option<SlotHealth>,
+}
+
+/// A log that the server keeps for a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogHealth {
+    /// Its end.
+    pub end: Lsn,
+    /// How long the server keeps what the target does not hold yet, at least; `None`: for ever, or unknown.
+    pub left: Option<Duration>,
 }
 
 /// A slot as the server shows it, for people.
@@ -375,6 +385,8 @@ pub trait Source: Send + Sync + 'static {
     type Copy: CopySession + 'static;
     /// Its codes, for what the runtime finds.
     const CODES: SourceCodes;
+    /// Whether applications can put messages into its log ([`TableSchema::messages`]).
+    const HAS_MESSAGES: bool = false;
 
     /// Logs in, checks what must hold, and looks around.
     fn inspect(&self) -> impl Future<Output = Result<SourceView>> + Send;
@@ -419,6 +431,22 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// `PG016` when the server would wait for us at each commit; others are those of asking.
     fn health(&self) -> impl Future<Output = Result<Option<SourceHealth>>> + Send {
+        async { Ok(None) }
+    }
+
+    /// Bytes of log between two places; `None`: the source cannot tell.
+    fn log_bytes(&self, from: Lsn, to: Lsn) -> Option<u64> {
+        Some(to.bytes_since(from))
+    }
+
+    /// Looks at a log that the server keeps for a time, whoever needs it; `None` where it keeps it for us. `held` is what
+    /// the target holds all up to, `age` how old the last transaction in it is.
+    fn look_at_log(
+        &self,
+        held: Option<Lsn>,
+        age: Option<Duration>,
+    ) -> impl Future<Output = Result<Option<LogHealth>>> + Send {
+        let _ = (held, age);
         async { Ok(None) }
     }
 

@@ -11,6 +11,7 @@ mod flow;
 use super::names;
 use super::status::StatusBoard;
 use crate::error::{Code, Error, Result, codes};
+use crate::sink::Standing;
 use board::BoardCollector;
 use debezium::Debezium;
 pub use flow::{Flow, Stage};
@@ -22,6 +23,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -109,6 +111,19 @@ pub struct TableMetrics {
     pub message: Counter,
     /// Rows read by first copies.
     pub snapshot_rows: Counter,
+    /// Data files of the target table.
+    files: Gauge,
+    /// Of the rows in them, the part that readers skip.
+    debt: Gauge<f64, AtomicU64>,
+}
+
+impl TableMetrics {
+    /// How the target table stands.
+    #[expect(clippy::cast_precision_loss, reason = "a part of the rows of one table")]
+    pub fn stands(&self, standing: Standing) {
+        self.files.set(i64::try_from(standing.files).unwrap_or(i64::MAX));
+        self.debt.set(standing.deleted_rows as f64 / standing.rows.max(1) as f64);
+    }
 }
 
 /// A new metric of its kind, registered.
@@ -211,7 +226,10 @@ impl Metrics {
         let op = |letter: &str| {
             self.0.events.get_or_create_owned(&vec![("table", table.clone()), ("op", letter.to_owned())])
         };
+        let (files, debt) = self.0.flow.of_table(&table);
         TableMetrics {
+            files,
+            debt,
             read: op("r"),
             create: op("c"),
             update: op("u"),

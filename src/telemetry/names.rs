@@ -26,6 +26,8 @@ pub const PG_SLOT_RETAINED_BYTES: &str = "pg_slot_retained_bytes";
 pub const PG_SLOT_SAFE_WAL_BYTES: &str = "pg_slot_safe_wal_bytes";
 /// Gauge, seconds until the nearer limit of retained WAL is reached. Absent when unknown.
 pub const PG_SLOT_SECONDS_TO_LOSS: &str = "pg_slot_seconds_to_loss";
+/// Gauge, seconds for which a MySQL keeps what the target does not hold yet, at least. Absent when it keeps it for ever.
+pub const MYSQL_BINLOG_REMAINING_SECONDS: &str = "mysql_binlog_remaining_seconds";
 /// Gauge, seconds since the last commit to the target. Absent before the first one.
 pub const LAST_COMMIT_AGE_SECONDS: &str = "last_commit_age_seconds";
 /// Gauge: `state` of a table.
@@ -90,6 +92,12 @@ pub const SINK_CONFLICTS: &str = "sink_conflicts";
 pub const SINK_TABLE_VERSION: &str = "sink_table_version";
 /// Counter: files that upkeep wrote anew into others.
 pub const MERGE_FILES_REWRITTEN: &str = "merge_files_rewritten";
+/// Bytes written for each byte of new rows.
+pub const MERGE_WRITE_AMPLIFICATION: &str = "merge_write_amplification";
+/// Data files of the target table.
+pub const SINK_TABLE_FILES: &str = "sink_table_files";
+/// The part of a target table's rows that readers skip.
+pub const MERGE_READ_DEBT_RATIO: &str = "merge_read_debt_ratio";
 /// Counter: `kind` (added, dropped, renamed, widened, retyped, …), `action` (in_place, resync, stop).
 pub const SCHEMA_CHANGES: &str = "schema_changes";
 /// Gauge: `table`; rows that the last `strandline verify` found to differ.

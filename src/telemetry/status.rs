@@ -290,6 +290,9 @@ pub struct SourceStatus {
     /// Seconds until the nearer limit of retained WAL is reached, should nothing be acknowledged meanwhile.
     #[serde(default)]
     pub seconds_to_loss: Option<u64>,
+    /// Seconds for which a server that keeps its log for a time keeps what the target does not hold, at least.
+    #[serde(default)]
+    pub log_seconds_left: Option<u64>,
     /// `wal_status` of the slot.
     #[serde(default)]
     pub wal_status: Option<String>,
@@ -421,6 +424,12 @@ impl Status {
         &mut self.tables[at]
     }
 
+    /// Whether the table was shown before.
+    pub fn has_table(&self, name: &TableName) -> bool {
+        let text = name.to_string();
+        self.tables.binary_search_by(|table| table.name.as_str().cmp(&text)).is_ok()
+    }
+
     /// Adds a reason, or renews one of the same code and table and keeps its `since`.
     pub fn add_reason(&mut self, mut reason: Reason) {
         let same = |old: &&mut Reason| old.code == reason.code && old.table == reason.table;
@@ -497,6 +506,8 @@ pub struct OfflineStatus {
     pub source: SourceStatus,
     /// The position of the last cut.
     pub position: Option<PositionText>,
+    /// Bytes from there to the end of the server's log.
+    pub lag_bytes: Option<u64>,
     /// The slot's `confirmed_flush_lsn`.
     pub acknowledged: Option<PositionText>,
     /// When the last cut was committed.
@@ -508,14 +519,11 @@ pub struct OfflineStatus {
 }
 
 impl OfflineStatus {
-    /// The documented form. Lag is computed when both ends are known.
+    /// The documented form.
     pub fn into_status(mut self, name: &str) -> Status {
         let active = self.source.slot_active == Some(true);
         let phase = if active { PipelineState::Unknown } else { PipelineState::Stopped };
-        let lag_bytes = match (self.source.server_flushed, self.position) {
-            (Some(end), Some(position)) => Some(end.0.bytes_since(position.0)),
-            _ => None,
-        };
+        let lag_bytes = self.lag_bytes;
         if active {
             self.reasons.push(Reason {
                 code: crate::error::codes::PG011.id.to_owned(),
@@ -778,6 +786,7 @@ mod tests {
     fn without_a_process_the_state_is_stopped_and_with_a_stranger_unknown() {
         let mut offline = OfflineStatus {
             position: Some(Lsn::new(100).into()),
+            lag_bytes: Some(250),
             source: SourceStatus { server_flushed: Some(Lsn::new(350).into()), ..SourceStatus::default() },
             ..OfflineStatus::default()
         };

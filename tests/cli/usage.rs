@@ -148,6 +148,17 @@ fn resync_without_yes_prints_the_plan_and_exits_with_2() {
 }
 
 #[test]
+fn resync_refuses_what_is_not_built() {
+    let place = Place::with_config(GOOD);
+    for more in [["--mode", "incremental"], ["--where", "id > 7"]] {
+        let refused = place.run(&["resync", "public.a", "--yes", more[0], more[1]]);
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        assert!(refused.stderr.starts_with(&format!("error CF004: {}", more[0])), "{refused:?}");
+    }
+    assert_eq!(place.run(&["resync", "public.a", "--mode", "swap"]).code, Some(2), "the plan");
+}
+
+#[test]
 fn resync_takes_names_that_the_configuration_covers() {
     let place = Place::with_config(GOOD);
     for (table, message) in [

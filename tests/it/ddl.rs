@@ -90,6 +90,40 @@ fn every_change_is_followed_while_it_runs() {
     scene.assert_equal(&["public.orders", "public.items"]);
 }
 
+/// Of a partitioned table, only the partitions' catalogue knows that older rows have a value in a new column.
+#[test]
+fn columns_of_a_partitioned_table_are_followed() {
+    let mut scene = Scene::new("ddl-partitioned");
+    scene.sql().exec(
+        "create table orders (id int primary key, n int) partition by range (id);
+         create table orders_a partition of orders for values from (0) to (1000);
+         create table orders_b partition of orders for values from (1000) to (9000) partition by range (id);
+         create table orders_b1 (n int, gone text, id int not null); alter table orders_b1 drop gone;
+         alter table orders_b attach partition orders_b1 for values from (1000) to (5000);
+         create table items (id int primary key, v text);
+         insert into orders select i * 5, i from generate_series(1, 900) i; insert into items values (1, 'x'), (2, 'y')",
+    );
+    scene.drain();
+    let steps = [
+        ("alter table orders add note text", false),
+        ("alter table orders add filled int default 42", true),
+        ("alter table orders add never timestamptz not null default '2001-02-03'", true),
+        ("alter table orders alter filled drop default, add late date default '2020-02-29', drop n", true),
+    ];
+    for (n, (statement, copies)) in steps.into_iter().enumerate() {
+        let before = version(&scene, "public.orders");
+        let (row, moved) = (5 * n + 1, 500 * (n + 1));
+        scene.sql().exec(&format!(
+            "insert into orders (id) values ({row}); update orders set id = id + 2 where id = {moved}"
+        ));
+        scene.sql().exec(statement);
+        scene.sql().exec(&format!("insert into orders (id) values ({})", 1001 + 5 * n));
+        scene.drain();
+        scene.assert_equal(&["public.orders", "public.items"]);
+        assert_eq!(copied_since(&scene, "public.orders", before), copies, "copied anew after {statement}?");
+    }
+}
+
 /// Several changes in one backlog, each with rows of its own form.
 #[test]
 fn two_changes_in_one_backlog_are_followed() {

@@ -3,7 +3,7 @@
 use crate::harness::process::Strandline;
 use crate::harness::proxy::Proxy;
 use crate::harness::reader::Engine;
-use crate::harness::{LONG, NEWEST, Scene, deltalog, until};
+use crate::harness::{LONG, NEWEST, Scene, deltalog, has, until};
 
 const SYNCED: &str = "select count(*) from pg_replication_slots where slot_name = 'strandline_shop' and synced \
                       and not temporary and invalidation_reason is null";
@@ -51,6 +51,9 @@ fn wait_synced(scene: &Scene, standby: &crate::harness::postgres::Postgres, runn
 /// promotion, while we run, loses nothing and is followed.
 #[test]
 fn a_promotion_is_followed_where_nothing_is_lost() {
+    if !has(17, "a slot on a standby") {
+        return;
+    }
     let mut scene = with_orders("failover-follow");
     let mut standby = scene.pg.standby(&scene.dir().join("standby"));
     let proxy = Proxy::start(scene.pg.port(), |_| {});
@@ -86,6 +89,9 @@ fn a_promotion_is_followed_where_nothing_is_lost() {
 /// The tables hold what the standby never got: the run stops before another commit.
 #[test]
 fn a_promotion_that_loses_rows_stops_the_run() {
+    if !has(17, "a slot on a standby") {
+        return;
+    }
     let mut scene = with_orders("failover-lost");
     let mut standby = scene.pg.standby(&scene.dir().join("standby"));
     let mut running = scene.start_run(&[]);
@@ -116,6 +122,9 @@ fn a_promotion_that_loses_rows_stops_the_run() {
 /// A standby as the source: slot, copy and stream are the standby's, the publication is the primary's.
 #[test]
 fn a_standby_is_a_source() {
+    if !has(16, "decoding on a standby") {
+        return;
+    }
     let mut scene = with_orders("failover-standby");
     let standby = scene.pg.standby(&scene.dir().join("standby"));
     scene.config.url = standby.url("strandline", "shop");

@@ -207,18 +207,120 @@ fn columns_that_change_in_what_is_rolled_back_do_not_matter() {
     ));
     scene.drain();
     scene.assert_equal(TABLES);
-    // What commits is either applied or says why not, and the others go on.
+    // Rolled back behind the last row of its table: nothing of it is left for the next transaction.
     sql.exec(&format!(
-        "begin; {}; alter table wide add extra int default 3; {}; insert into side values (5000, 'with it'); commit",
+        "begin; {}; savepoint s; alter table wide add extra int; {}; rollback to s; insert into side values (6000, 'last'); commit",
+        many(4000, 4999),
+        many(10_000, 10_999)
+    ));
+    sql.exec("insert into wide values (20000, 1, 'next', null)");
+    scene.drain();
+    scene.assert_equal(TABLES);
+}
+
+/// What follows each other in one large transaction, with rows of each form between.
+fn changes_within(scene: &Scene) {
+    let mut sql = scene.sql();
+    sql.exec(&format!(
+        "begin; {}; alter table wide add extra int; {}; update wide set extra = 3 where id > 6900; insert into side values (5000, 'with it'); commit",
         many(5000, 5999),
         many(6000, 6999)
     ));
-    let outcome = scene.run(&["--until-caught-up"]);
-    if outcome.code == Some(0) {
-        scene.assert_equal(TABLES);
-    } else {
-        outcome.expect_code(1).expect_error("PG022");
-        scene.assert_equal(&["public.side", "public.log"]);
+    sql.exec(&format!(
+        "begin; {}; alter table wide add more text; {}; update wide set more = 'm' where id > 7500; alter table wide add last int; {};
+         update wide set last = id where id > 8900; commit",
+        many(7000, 7999),
+        many(8000, 8999),
+        many(9000, 9999)
+    ));
+    sql.exec(&format!(
+        "begin; {}; savepoint s; alter table wide drop extra; {}; rollback to s; alter table wide add kept int; {}; commit",
+        many(11_000, 11_999),
+        many(12_000, 12_999),
+        many(13_000, 13_999)
+    ));
+}
+
+/// The table is followed in place: no other row of it is read again.
+#[test]
+fn columns_that_change_within_are_followed() {
+    let mut scene = scene("large-columns", NEWEST);
+    let mut running = scene.start_run(&[]);
+    until(LONG, "the first copy", || is_live(&scene) || !running.is_running());
+    changes_within(&scene);
+    until(LONG, "all of it arrives", || {
+        assert!(running.is_running(), "it ended:\n{}", running.stderr());
+        scene.difference("public.wide", crate::harness::reader::Engine::DuckDb).is_none()
+    });
+    let log = running.stderr();
+    assert!(log.contains("it is asked for whole"), "{log}");
+    assert!(!log.contains("it is copied"), "copied for nothing:\n{log}");
+    running.terminate();
+    running.wait(LONG).expect_code(0);
+    scene.drain();
+    scene.assert_equal(TABLES);
+    // From the first one on they are asked for whole for a while.
+    assert!(streamed(&scene) >= 1, "none came in blocks");
+    // Two changes in one backlog, met while nobody ran.
+    let mut sql = scene.sql();
+    sql.exec(&format!(
+        "begin; {}; alter table wide add one int; {}; alter table wide drop one; {}; commit",
+        many(14_000, 14_999),
+        many(15_000, 15_999),
+        many(16_000, 16_999)
+    ));
+    scene.drain();
+    scene.assert_equal(TABLES);
+}
+
+/// The same as events: each row once, with the columns that it had or got.
+#[test]
+fn columns_that_change_within_are_told() {
+    let mut scene = scene("large-told", NEWEST);
+    scene.config.target = Some("  type: stdout\n".into());
+    let mut running = scene.start_run(&[]);
+    until(LONG, "the copy", || {
+        assert!(running.is_running(), "it ended:\n{}", running.stderr());
+        running.stdout().lines().count() >= 600
+    });
+    changes_within(&scene);
+    scene.sql().exec("insert into log values (1, 'end')");
+    until(LONG, "the last event", || {
+        assert!(running.is_running(), "it ended:\n{}", running.stderr());
+        running
+            .stdout()
+            .lines()
+            .any(|line| line.contains("large-told.public.log") || line.contains(".public.log\""))
+    });
+    running.terminate();
+    let outcome = running.wait(LONG);
+    let mut last: std::collections::BTreeMap<i64, serde_json::Value> = std::collections::BTreeMap::new();
+    let (mut created, mut read) = (0, 0);
+    for line in outcome.stdout.lines().filter(|line| line.contains(".public.wide\"")) {
+        let event: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let (op, after) = (event["value"]["op"].as_str().expect("an op"), event["value"]["after"].clone());
+        created += usize::from(op == "c");
+        read += usize::from(op == "r");
+        last.insert(event["key"]["id"].as_i64().expect("an id"), after);
+    }
+    let mut sql = scene.sql();
+    let count = sql.value("select count(*) from wide where id >= 5000");
+    assert_eq!((created.to_string(), read), (count, 300), "each is told once:\n{}", outcome.stderr);
+    for row in sql
+        .rows("select id, more, last, kept, extra from wide where id between 5000 and 13999 and id % 97 = 0")
+    {
+        let id: i64 = row[0].as_deref().expect("an id").parse().expect("a number");
+        let told = &last[&id];
+        let is_told = |name: &str, value: &Option<String>| match (&told[name], value) {
+            (serde_json::Value::Null, None) => true,
+            (serde_json::Value::String(told), Some(value)) => told == value,
+            (serde_json::Value::Number(told), Some(value)) => told.to_string() == *value,
+            _ => false,
+        };
+        assert!(
+            is_told("more", &row[1]) && is_told("last", &row[2]) && is_told("extra", &row[4]),
+            "{row:?} {told}"
+        );
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::harness::postgres::{Postgres, copy};
 use crate::harness::reader::Engine;
-use crate::harness::{LONG, Scene, deltalog, places, until};
+use crate::harness::{LONG, NEWEST, Scene, deltalog, has, matrix, places, until};
 use std::path::Path;
 use std::time::Duration;
 
@@ -141,7 +141,7 @@ fn an_advanced_slot() {
 fn another_system() {
     let mut scene = caught_up("loss-system");
     let before = held(&scene);
-    let other = Postgres::start_afresh(crate::harness::NEWEST, &scene.dir().join("other"));
+    let other = Postgres::start_afresh(matrix().unwrap_or(NEWEST), &scene.dir().join("other"));
     let mut sql = other.sql();
     sql.exec("create publication strandline_pub for all tables with (publish_via_partition_root = true)");
     sql.exec("create table orders (id int primary key, v text)");
@@ -189,6 +189,9 @@ fn another_timeline_that_lacks_what_was_applied() {
 /// A slot that the server gave up because nobody used it (PostgreSQL 18): the reason is named.
 #[test]
 fn a_slot_that_was_idle_for_too_long() {
+    if !has(18, "idle_replication_slot_timeout") {
+        return;
+    }
     let mut scene = caught_up("loss-idle");
     let before = held(&scene);
     scene.pg.set_and_restart("idle_replication_slot_timeout = '1s'");

@@ -123,3 +123,57 @@ fn a_truncate_is_refused_and_another_way_is_noticed() {
     scene.start(&["resync", "--yes", "-c", &config, "public.b"]).wait(Duration::from_secs(60)).expect_code(0);
     scene.assert_equal(&["public.b"]);
 }
+
+/// Values of a megabyte that the log does not repeat, in every way: the table has them, and no more is written than the way needs.
+#[test]
+fn large_values_that_do_not_change_stay_in_every_way() {
+    let mut scene = Scene::new("modes-large");
+    scene.config.tables = "  overrides:
+    public.exact: {write: copy_on_write}
+    public.logged: {write: both, images: both}
+    public.soft: {deletes: soft}
+    public.parts: {target: {partition_by: [n]}}
+"
+    .to_owned();
+    let names = ["plain", "exact", "logged", "soft", "parts"];
+    for name in names {
+        scene.sql().exec(&format!(
+            "create table {name} (id int primary key, n int, big text, more text);
+             alter table {name} alter big set storage external, alter more set storage external;
+             insert into {name} select i, i % 3, (select string_agg(md5(i || '/' || j), '') from generate_series(1, 32768) j),
+               repeat('m' || i, 4000) from generate_series(1, 6) i"
+        ));
+    }
+    scene.drain();
+    for round in 0..4 {
+        for name in names {
+            // Each in a transaction of its own, and several times in one; keys that move; one that is deleted in the end.
+            scene.sql().exec(&format!("update {name} set n = (n + 1) % 3 where id % 2 = {round} % 2"));
+            scene.sql().exec(&format!(
+                "begin; update {name} set n = 0 where id = 2; update {name} set more = 'new ' || {round} where id = 2;
+                 update {name} set id = 100 + {round} where id = {round} + 3; update {name} set n = n + 1 where id > 99; commit"
+            ));
+        }
+        scene.drain();
+    }
+    for name in names {
+        scene.sql().exec(&format!("alter table {name} add late text; update {name} set n = 5 where id = 1"));
+        scene
+            .sql()
+            .exec(&format!("delete from {name} where id = 100; update {name} set late = 'x' where id = 101"));
+    }
+    scene.drain();
+    for name in names {
+        let rows = format!("select id, n, md5(big), md5(more), late from {name} order by id");
+        let source = scene.sql().rows(&rows);
+        let table = scene.table(&format!("public.{name}"));
+        let standing = if name == "soft" { "where not _strandline_deleted" } else { "" };
+        let query = format!("select id, n, md5(big), md5(more), late from t {standing} order by id");
+        assert_eq!(scene.readers().sql(&table, None, &query), source, "{name}");
+    }
+    let deleted = "select id, n, length(big) from t where _strandline_deleted order by id";
+    let soft = scene.table("public.soft");
+    let deleted = scene.readers().sql(&soft, None, deleted);
+    assert_eq!(deleted.len(), 5, "the four keys that moved and the row that was deleted: {deleted:?}");
+    assert!(deleted.iter().all(|row| row[2].as_deref() == Some("1048576")), "{deleted:?}");
+}

@@ -1,11 +1,12 @@
-//! kill -9 of strandline at random instants, of the server now and then, and of its dump connections, on MySQL and on
-//! MariaDB: every table ends equal. `KILLS` scales it.
+//! kill -9 of strandline at random instants, of the server now and then, of its dump connections and of the network, on
+//! MySQL and on MariaDB, with compressed and two-phase transactions in the log: every table ends equal. `KILLS` scales it.
 
 use crate::harness::mysql::Brand;
 use crate::harness::mysql_scene::MyScene;
+use crate::harness::proxy::Proxy;
 use crate::harness::random::Random;
 use crate::harness::{deltalog, until};
-use crate::mysql_workload::{MIXED, MyClients, make_mixed};
+use crate::mysql_workload::{MIXED, MyClients, decide, make_mixed};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -19,14 +20,19 @@ fn every_table_equals_mariadb_after_kills() {
 }
 
 fn kills(brand: Brand, test: &str) {
-    let Some(mut scene) = MyScene::new(test, brand) else { return };
+    let options: &[&str] =
+        if brand.is_mariadb() { &["--log-bin-compress=ON", "--log-bin-compress-min-len=10"] } else { &[] };
+    let Some(mut scene) = MyScene::with(test, brand, options) else { return };
+    let proxy = Proxy::blind(scene.server.port());
+    let (direct, through) = (scene.server.port().to_string(), proxy.port().to_string());
+    scene.config.url = scene.config.url.replace(&direct, &through);
     let kills = std::env::var("KILLS").map_or(12, |k| k.parse::<u64>().expect("KILLS is a number"));
     let mut random = Random::from_env(test);
     make_mixed(&mut scene.sql(), 60_000);
     let clients =
         MyClients::start(3, &scene.server.url("admin", "shop"), &mut random, Duration::from_millis(8));
     let started = Instant::now();
-    let (mut servers, mut dumps, mut copies) = (0, 0, 0);
+    let (mut servers, mut dumps, mut copies, mut cuts, mut left) = (0, 0, 0, 0, 0);
     for number in 0..kills {
         let is_live = MIXED.iter().all(|name| deltalog::position(&scene.table(name), "shop").is_some());
         if number % 4 == 1 && is_live {
@@ -54,6 +60,13 @@ fn kills(brand: Brand, test: &str) {
                 dumps += kill_dumps(&scene);
                 std::thread::sleep(Duration::from_millis(random.between(1, 600)));
             }
+            4 => {
+                for _ in 0..3 {
+                    proxy.cut();
+                    cuts += 1;
+                    std::thread::sleep(Duration::from_millis(random.between(1, 400)));
+                }
+            }
             _ => {}
         }
         let log = running.kill9();
@@ -62,14 +75,16 @@ fn kills(brand: Brand, test: &str) {
         }
         if number % 5 == 2 {
             scene.server.restart();
+            left += decide(&mut scene.sql());
             clients.wait_for(5);
         }
     }
     let turns = clients.stop();
+    left += decide(&mut scene.sql());
     scene.drain();
     scene.assert_equal(MIXED);
     println!(
-        "{brand:?}: {kills} kills ({copies} in copies), {servers} of the server, {dumps} of its dumps, {turns} transactions, {:?}",
+        "{brand:?}: {kills} kills ({copies} in copies), {servers} of the server, {dumps} of its dumps, {cuts} cuts, {left} left prepared, {turns} transactions, {:?}",
         started.elapsed()
     );
     assert!(turns > 10 * kills, "the workload did too little to prove anything: {turns} transactions");

@@ -135,6 +135,17 @@ pub(crate) fn make_mixed(sql: &mut MySql, bulk: u64) {
 /// One transaction: some changes in several tables, always an entry in the ledger.
 fn step(sql: &mut MySql, random: &mut Random) -> Result<(), Failed> {
     let kind = random.between(0, 100);
+    match kind {
+        25..37 => return two_phases(sql, random),
+        // MariaDB compresses for the whole server, or not at all.
+        37..43 => match sql
+            .try_exec("set session binlog_transaction_compression = 1 - @@binlog_transaction_compression")
+        {
+            Err(error) if error.number != Some(1193) => return Err(error),
+            _ => {}
+        },
+        _ => {}
+    }
     sql.try_exec("begin")?;
     for _ in 0..random.between(1, 4) {
         change(sql, random)?;
@@ -151,6 +162,31 @@ fn step(sql: &mut MySql, random: &mut Random) -> Result<(), Failed> {
     }
     sql.try_exec(&format!("insert into ledger (what) values ('kind {kind}')"))?;
     sql.try_exec("commit")
+}
+
+/// The same in two phases. One that loses its connection between them stays prepared, for [`decide`].
+fn two_phases(sql: &mut MySql, random: &mut Random) -> Result<(), Failed> {
+    sql.try_exec("set session innodb_lock_wait_timeout = 2")?;
+    let name = format!("'x{}'", random.between(1, u64::from(u32::MAX)));
+    sql.try_exec(&format!("xa start {name}"))?;
+    for _ in 0..random.between(1, 4) {
+        change(sql, random)?;
+    }
+    sql.try_exec("insert into ledger (what) values ('two phases')")?;
+    sql.try_exec(&format!("xa end {name}"))?;
+    sql.try_exec(&format!("xa prepare {name}"))?;
+    std::thread::sleep(Duration::from_millis(random.between(0, 60)));
+    sql.try_exec(&format!("xa {} {name}", if random.between(0, 4) == 0 { "rollback" } else { "commit" }))
+}
+
+/// Commits what is still prepared; how many there were.
+pub(crate) fn decide(sql: &mut MySql) -> usize {
+    let prepared = sql.texts("xa recover");
+    for row in &prepared {
+        // Its session may just be about to end it.
+        let _done = sql.try_exec(&format!("xa commit '{}'", row[3]));
+    }
+    prepared.len()
 }
 
 fn change(sql: &mut MySql, random: &mut Random) -> Result<(), Failed> {

@@ -9,11 +9,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 const WAYS: &str = "  overrides:
-    public.orders: {target: {partition_by: [day, region]}}
-    public.exact: {write: copy_on_write, target: {partition_by: [n, region]}}
+    public.orders: {target: {partition_by: [day, region], properties: {delta.checkpointInterval: '5'}}}
+    public.exact: {write: copy_on_write, target: {partition_by: [n, region], properties: {delta.checkpointInterval: '5'}}}
     public.soft: {deletes: soft, meta_columns: strandline, target: {partition_by: [amount]}}
     public.logged: {write: both, images: both, target: {partition_by: [flag]}}
-    public.tenants: {target: {partition_by: [tenant]}}
+    public.tenants: {target: {partition_by: [tenant], properties: {delta.checkpointInterval: '5'}}}
     'public.Odd %': {target: {partition_by: [_the key]}}
     public.keyless: {write: append, target: {partition_by: [kind]}}
 ";
@@ -80,6 +80,29 @@ fn compactions(table: &Path) -> usize {
         .count()
 }
 
+/// Takes away what the last log checkpoint makes superfluous, as a clean-up of the log does.
+fn only_from_the_checkpoint(table: &Path) {
+    let log = table.join("_delta_log");
+    let last = std::fs::read_to_string(log.join("_last_checkpoint")).expect("a checkpoint");
+    let last: Value = serde_json::from_str(&last).expect("JSON");
+    let version = last["version"].as_i64().expect("a version");
+    assert!(version >= 10, "{last}");
+    for gone in 0..version {
+        std::fs::remove_file(log.join(format!("{gone:020}.json"))).expect("a log entry");
+    }
+}
+
+fn parquet_in(folder: &Path) -> Option<PathBuf> {
+    let mut entries: Vec<PathBuf> =
+        std::fs::read_dir(folder).expect("a directory").flatten().map(|entry| entry.path()).collect();
+    entries.retain(|path| !path.ends_with("_delta_log"));
+    entries.sort();
+    entries.iter().find_map(|path| match path.is_dir() {
+        true => parquet_in(path),
+        false => path.extension().is_some_and(|ext| ext == "parquet").then(|| path.clone()),
+    })
+}
+
 #[test]
 fn rows_find_their_partitions_in_every_way_of_writing() {
     let mut scene = Scene::new("partitions");
@@ -107,6 +130,9 @@ fn rows_find_their_partitions_in_every_way_of_writing() {
     running.kill9();
     sql.exec(&change(17));
     scene.drain();
+    for name in ["orders", "exact", "tenants"] {
+        only_from_the_checkpoint(&scene.table(&format!("public.{name}")));
+    }
     for engine in Engine::ALL {
         for name in ["orders", "exact", "tenants", "logged"] {
             if (name, engine) == ("orders", Engine::Polars) {
@@ -161,6 +187,15 @@ fn what_cannot_be(scene: &mut Scene, sql: &mut Sql) {
     sql.exec("truncate exact; insert into exact values (1, 3, 'x', 3)");
     scene.drain();
     scene.assert_equal(&["public.exact"]);
+    // The writer alone, for comparison with others: rows that do not say their partition are refused.
+    let tenants = scene.table("public.tenants");
+    let rows = parquet_in(&tenants).expect("a data file");
+    let (table, rows) = (tenants.to_string_lossy(), rows.to_string_lossy());
+    scene
+        .start(&["bench", "merge", "--table", &table, "--key", "id", &rows])
+        .wait(LONG)
+        .expect_code(3)
+        .expect_error("TG023");
     scene.config.tables = WAYS.replace("[n, region]", "[v]");
     scene.run(&["--until-caught-up"]).expect_code(3).expect_error("TG021");
     let config = scene.write_config();

@@ -5,7 +5,7 @@ use crate::harness::process::Strandline;
 use crate::harness::proxy::Proxy;
 use crate::harness::reader::Engine;
 use crate::harness::sql::{Sql, parse_lsn};
-use crate::harness::{LONG, NEWEST, OLDEST, Scene, deltalog, places, until};
+use crate::harness::{LONG, NEWEST, OLDEST, Scene, deltalog, matrix, places, until};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -181,7 +181,7 @@ fn hostile_settings(major: u32) {
         sql.exec(&format!("alter role strandline set {setting}"));
         sql.exec(&format!("alter role strandline in database shop set {setting}"));
     }
-    if major >= 17 {
+    if matrix().unwrap_or(major) >= 17 {
         sql.exec("alter role strandline set transaction_timeout = '300ms'");
     }
     let row = "now() + i * interval '1 day', current_date - i, make_interval(months => i, secs => i / 7.0), i / 3.0, \

@@ -16,8 +16,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use strandline::source::postgres::options::PgOptions;
 
-/// Every supported version speaks the same here; this one is always installed for tests.
-const MAJOR: u32 = 15;
+/// Every supported version speaks the same here; 15 is always installed for tests, a run of the matrix names another.
+pub(crate) fn major() -> u32 {
+    std::env::var("STRANDLINE_TEST_PG").map_or(15, |major| major.parse().expect("a version"))
+}
 
 /// A running server; dropped, it is killed and its directory removed.
 pub(crate) struct Server {
@@ -56,7 +58,7 @@ fn template() -> &'static Path {
         sweep(root);
         let dir = root.join(format!("tpl-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
-        run(as_postgres(postgres_bin(MAJOR).join("initdb")).arg("-D").arg(&dir).args([
+        run(as_postgres(postgres_bin(major()).join("initdb")).arg("-D").arg(&dir).args([
             "-U",
             "postgres",
             "-A",
@@ -112,7 +114,7 @@ impl Server {
         .expect("the configuration is written");
         prepare(&dir);
         let log = fs::File::create(dir.join("server.log")).expect("the log");
-        let child = as_postgres(postgres_bin(MAJOR).join("postgres"))
+        let child = as_postgres(postgres_bin(major()).join("postgres"))
             .arg("-D")
             .arg(&dir)
             .stdin(Stdio::null())

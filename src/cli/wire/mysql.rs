@@ -5,7 +5,9 @@ use crate::binlog::{Policies, WideDecimal, ZeroDates};
 use crate::config::{self as model, Config};
 use crate::debezium::Connector;
 use crate::error::finding::Finding;
-use crate::error::{Error, Result, codes};
+use crate::error::{Disposition, Error, Result, codes};
+use crate::position::Lsn;
+use crate::runtime::StopSignal;
 use crate::schema::TableName;
 use crate::sink::delta::DeltaSink;
 use crate::source::Source;
@@ -13,12 +15,14 @@ use crate::source::mysql::adapter::{MySettings, MySource};
 use crate::source::mysql::catalog::{self, Known, View};
 use crate::source::mysql::doctor::{self, Examined, Recorded};
 use crate::source::mysql::lock::Lock;
+use crate::source::mysql::logfiles;
 use crate::source::mysql::options::{MyOptions, Passwords, TlsMode};
 use crate::source::mysql::server::Server;
 use crate::source::mysql::sql::Sql;
 use crate::source::pattern::Selection;
-use crate::telemetry::status::{OfflineStatus, PositionText};
+use crate::telemetry::status::{OfflineStatus, PositionText, StatusBoard};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// The source.
 pub(super) async fn source(cfg: &Config) -> Result<MySource> {
@@ -31,8 +35,30 @@ pub(super) async fn source(cfg: &Config) -> Result<MySource> {
     }))
 }
 
-/// Whose events they are: the server says.
-pub(super) async fn connector(cfg: &Config) -> Result<Connector> {
+/// Whose events they are: the server says, once it answers. `None`: the run was ended before it did.
+pub(super) async fn connector(
+    cfg: &Config,
+    board: &StatusBoard,
+    mut stop: StopSignal,
+) -> Result<Option<Connector>> {
+    const PAUSE: Duration = Duration::from_secs(1);
+    loop {
+        match ask_connector(cfg).await {
+            Ok(connector) => return Ok(Some(connector)),
+            Err(error) if error.code().disposition == Disposition::Retry => {
+                tracing::warn!(code = %error.code(), "{}; trying again", error.cause_line());
+                board.set_retrying(&error);
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::select! {
+            () = stop.wait() => return Ok(None),
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+}
+
+async fn ask_connector(cfg: &Config) -> Result<Connector> {
     let mut sql = Sql::connect(&options(cfg).await?).await?;
     let version = sql.row("SELECT VERSION()").await?.into_iter().next().flatten().unwrap_or_default();
     sql.close().await;
@@ -215,13 +241,13 @@ pub struct BinlogShown {
 pub(super) async fn show_source(cfg: &Config, status: &mut OfflineStatus) -> Result<()> {
     let mut sql = Sql::connect(&options(cfg).await?).await?;
     let server = Server::identify(&mut sql).await?;
-    let end = server.log_end(&mut sql).await?;
     let shift = status.source.timeline.unwrap_or(0);
     status.source.server_version = Some(server.version.clone());
     status.source.slot_active = Some(Lock::holder(&mut sql, &cfg.name).await?.is_some());
-    if let Ok(position) = end.point.position(shift) {
-        status.source.server_flushed = Some(PositionText(position.lsn()));
-    }
+    let held = status.position.map_or(Lsn::ZERO, |position| position.0);
+    let (lag, end) = logfiles::lag(&mut sql, &server, shift, held).await?;
+    status.source.server_flushed = Some(PositionText(end));
+    status.lag_bytes = lag.filter(|_| status.position.is_some());
     sql.close().await;
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! Copies beside the stream: what an operator asked for, new tables, and tables that changed in a way that
 //! cannot be followed in place; up to the table's return into the stream.
 
-use super::super::copying::{Copied, Copying, Snapshotter};
+use super::super::copying::{self, Copied, Copying, Snapshotter};
+use super::super::messages;
 use super::super::recorder::Entry;
 use super::super::worker::Worker;
 use super::{COPY_LATER, Driver};
@@ -91,6 +92,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
 
     /// A copy beside the stream. `answers`: the requests that it fulfils.
     async fn begin_copy(&mut self, name: TableName, answers: Vec<String>, why: &str) -> Result<()> {
+        if messages::is_messages(&name) && messages::passes::<S, K>(&self.sink) {
+            return self.begin_messages(name, answers).await;
+        }
         let mut view = self.source.inspect().await?;
         // How it is published is part of what its copy remembers.
         let unpublished: Vec<_> = view
@@ -150,6 +154,33 @@ impl<S: Source, K: Sink> Driver<S, K> {
             }
             let result = task.await;
             CopyEnd { name, answers, gone, result }
+        });
+        Ok(())
+    }
+
+    /// Logical messages begin anew, behind what was received.
+    async fn begin_messages(&mut self, name: TableName, answers: Vec<String>) -> Result<()> {
+        let SourceTable { schema, estimated_rows: estimate } = messages::table();
+        let id = schema.id;
+        self.names.insert(id, name.clone());
+        self.stopped.remove(&id);
+        self.copying.insert(name.clone());
+        self.feed(Input::CopyStarted { table: id }).await?;
+        let begin = self.coordinator.view().received;
+        let old = self.workers.remove(&id).map(Worker::close);
+        self.forget(id);
+        let (sink, lease) = (Arc::clone(&self.sink), self.lease.clone());
+        self.copies.spawn(async move {
+            if let Some(old) = old {
+                old.await;
+            }
+            let begun = async {
+                let (table, record) =
+                    sink.open_table(&lease, Arc::clone(&schema), OpenFor::Replace, None).await?;
+                let copying = Copying { schema, table, record, estimate, chunks: Chunks::default() };
+                copying::begin_without::<K>(copying, begin).await
+            };
+            CopyEnd { name, answers, gone: vec![id], result: begun.await }
         });
         Ok(())
     }

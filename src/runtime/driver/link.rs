@@ -186,7 +186,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
 
     /// How these tables stand in the source. What can be followed in place is; the others are returned.
     pub(super) async fn stand(&mut self, tables: &[TableId]) -> Result<Vec<(TableId, Lost)>> {
-        let schemas: Vec<_> = tables.iter().filter_map(|id| self.schemas.get(id).cloned()).collect();
+        // Logical messages have no table in the source.
+        let known = |id: &TableId| self.schemas.get(id).filter(|schema| !schema.is_messages()).cloned();
+        let schemas: Vec<_> = tables.iter().filter_map(known).collect();
         let mut lost = Vec::new();
         for (id, standing) in self.source.check(&schemas).await? {
             match standing {

@@ -10,6 +10,7 @@ mod desk;
 mod link;
 
 use super::copying::{self, Copied};
+use super::messages;
 use super::meters::{Meters, age};
 use super::recorder::{self, Entry, RecordEvent};
 use super::session::{LiveTable, Session, told};
@@ -563,8 +564,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
             {
                 Ok(())
             }
-            TableEvent::Committed { table, unit, version, tally, took, .. } => {
+            TableEvent::Committed { table, unit, version, tally, standing, took, .. } => {
                 if let Some(name) = self.names.get(&table) {
+                    self.meters.stands(table, name, standing);
                     let rows = tally.rows();
                     tracing::debug!(table = %name, version, rows, ms = took.as_millis(), "committed");
                 }
@@ -657,12 +659,13 @@ impl<S: Source, K: Sink> Driver<S, K> {
         self.meters.metrics.buffer_bytes().set(i64::try_from(held).unwrap_or(i64::MAX));
         let view = self.coordinator.view();
         self.flushed = self.flushed.max(view.received.lsn());
-        let lag = self.flushed.bytes_since(view.cut.lsn());
+        let lag = self.source.log_bytes(view.cut.lsn(), self.flushed);
+        let ahead = self.source.log_bytes(view.received.lsn(), self.flushed);
         let is_caught_up = view.units_in_flight == 0 && view.open_rows == 0;
         let is_held = self.options.hold.is_set();
         let owed = view.units_in_flight > 0 || view.cut_in_flight.is_some() || view.stops_unrecorded > 0;
         self.board.set_owed(owed);
-        let lag_seconds = behind(&view, self.flushed, Timestamp::now());
+        let lag_seconds = behind(&view, ahead, Timestamp::now());
         let tables: Vec<_> =
             self.coordinator.live().filter_map(|id| Some((id, self.coordinator.table(id)?))).collect();
         let names = &self.names;
@@ -685,10 +688,14 @@ impl<S: Source, K: Sink> Driver<S, K> {
             status.position = Some(PositionText(view.cut.lsn())).filter(|_| view.cut > CommitLsn::ZERO);
             status.acknowledged =
                 Some(PositionText(view.acknowledged.lsn())).filter(|_| view.acknowledged > CommitLsn::ZERO);
-            status.lag_bytes = Some(lag);
+            status.lag_bytes = lag;
             status.lag_seconds = lag_seconds;
             for (id, table) in tables {
                 let Some(name) = names.get(&id) else { continue };
+                // Shown when there is something to say.
+                if messages::is_messages(name) && !status.has_table(name) {
+                    continue;
+                }
                 let shown = status.table(name);
                 shown.state = if table.covered { TableState::Live } else { TableState::CatchingUp };
                 shown.position = Some(PositionText(table.own.lsn()));
@@ -703,12 +710,13 @@ const QUIET_BYTES: u64 = 64 * 1024;
 
 /// Seconds that the target is behind. It is not, when everything that was received is durable and next to nothing is
 /// left in the log; else it is the age of the last transaction in the cut. Unknown before the first one.
-fn behind(view: &View, flushed: Lsn, now: Timestamp) -> Option<f64> {
+fn behind(view: &View, ahead: Option<u64>, now: Timestamp) -> Option<f64> {
     let is_whole = view.units_in_flight == 0 && view.open_rows == 0;
-    if is_whole && flushed.bytes_since(view.received.lsn()) <= QUIET_BYTES {
+    if is_whole && ahead.is_some_and(|bytes| bytes <= QUIET_BYTES) {
         return Some(0.0);
     }
-    let witness = view.witness?;
+    // Zero: of a message of no transaction.
+    let witness = view.witness.filter(|witness| witness.commit_time != 0)?;
     age(witness.commit_time, now).map(|age| age.as_secs_f64())
 }
 

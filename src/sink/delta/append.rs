@@ -4,7 +4,7 @@ use super::commit::{Core, PutEnd};
 use super::log::{self, Action};
 use super::table::{DataFile, now_ms};
 use super::upsert::added;
-use super::writers::{Layout, Open, Writers};
+use super::writers::{Layout, Open, Writers, close_all};
 use crate::error::Result;
 use crate::event::ChangeBatch;
 use crate::position::Interval;
@@ -34,10 +34,7 @@ impl AppendUnit {
     }
 
     async fn finish(&mut self, files: Vec<Open>) -> Result<()> {
-        for open in files {
-            let (_, finished) = open.finish().await?;
-            self.finished.push(finished);
-        }
+        self.finished.extend(close_all(files).await?.into_iter().map(|(_, file)| file));
         Ok(())
     }
 

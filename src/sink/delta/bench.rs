@@ -3,12 +3,14 @@
 //! Each file holds new versions of rows, and is merged by key in one commit, as a unit of the stream would
 //! be: index, deletion vectors, sync and all. The table is given deletion vectors first if it has none.
 
+use super::cdc;
 use super::commit::Core;
 use super::compact::Policy;
 use super::index::Budget;
 use super::keys::KeyWidth;
 use super::layout::Form;
-use super::log::{self, Action, AppIds, Protocol};
+use super::log::{self, Action, AppIds, MetaData, Protocol};
+use super::partition;
 use super::remote::StoreOptions;
 use super::state::TableState;
 use super::storage::Storage;
@@ -86,12 +88,14 @@ impl MergeBench {
         let ids = AppIds::new("bench");
         let schema = Arc::new(table_schema(like, key)?);
         let loaded = table::load(&files, &ids).await?;
+        table::check_supported(&loaded.protocol, &loaded.metadata)?;
+        let form = form_of(&loaded.metadata, &schema)?;
         let mut core = Core {
             files,
             ids,
             epoch: Epoch(1),
-            state: TableState::new("bench", &schema, &Form::upsert()),
-            form: Form::upsert(),
+            state: TableState::new("bench", &schema, &form),
+            form,
             accepts: false,
             schema: Arc::clone(&schema),
             metadata: loaded.metadata.clone(),
@@ -222,6 +226,14 @@ impl MergeBench {
     }
 }
 
+/// As the table is partitioned.
+fn form_of(metadata: &MetaData, schema: &TableSchema) -> Result<Form> {
+    let mut form = Form::upsert();
+    form.layout.partition_by.clone_from(&metadata.partition_columns);
+    partition::check(schema, &form.layout.partition_by)?;
+    Ok(form)
+}
+
 /// Gives the table deletion vectors, in a commit of its own.
 async fn allow_vectors(core: &mut Core) -> Result<()> {
     let feature = "deletionVectors".to_owned();
@@ -230,6 +242,11 @@ async fn allow_vectors(core: &mut Core) -> Result<()> {
     }
     let mut features = core.protocol.writer_features.clone();
     features.push(feature);
+    // What an older protocol says by its number.
+    let feed = "changeDataFeed".to_owned();
+    if cdc::is_wanted(&core.metadata.configuration) && !features.contains(&feed) {
+        features.push(feed);
+    }
     let reader = features.iter().filter(|f| ["deletionVectors", "timestampNtz"].contains(&f.as_str()));
     let protocol = Protocol {
         min_reader_version: 3,

@@ -16,7 +16,7 @@ use super::keys::Key;
 use super::log::{Action, Cdc, MetaData};
 use super::table::{DataFile, Stored, columns_of, percent_encode, read_columns};
 use super::unit::Unit;
-use super::writers::{Layout, Open, Writers};
+use super::writers::{Layout, Open, Writers, close_all};
 use crate::error::{Error, Result, codes};
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::compute::filter_record_batch;
@@ -217,9 +217,7 @@ impl<'a> Feed<'a> {
     }
 
     async fn close(&mut self, files: Vec<Open>) -> Result<()> {
-        for open in files {
-            self.finished.push(open.finish().await?.1);
-        }
+        self.finished.extend(close_all(files).await?.into_iter().map(|(_, file)| file));
         Ok(())
     }
 

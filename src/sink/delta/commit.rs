@@ -23,7 +23,7 @@ use super::state::{self, TableState};
 use super::storage::{Put, TableFiles};
 use super::table::{self, DataFile, Loaded};
 use crate::error::{Disposition, Error, Result, codes};
-use crate::event::{Chunks, CopyPart};
+use crate::event::{ChunkKey, Chunks, CopyPart};
 use crate::position::landing::{Found, Landing, Planned, judge};
 use crate::position::{CommitLsn, Epoch, Marks};
 use crate::schema::TableSchema;
@@ -342,7 +342,15 @@ impl Core {
         let goes_on = copied.is_whole() || self.state.can_go_on(&self.schema, &self.form);
         match purpose {
             OpenFor::Continue(_) if goes_on && !is_outdated => copied.clone(),
-            OpenFor::Continue(_) | OpenFor::Replace => Chunks::default(),
+            // It is copied anew: what was copied ahead of it is not read again.
+            OpenFor::Continue(_) | OpenFor::Replace => {
+                let ahead = self.state.ahead.as_ref().filter(|_| self.is_in_use());
+                // Where only the source compares keys, a row may go back in time on the way: not under readers.
+                let ahead =
+                    ahead.filter(|ahead| !matches!(ahead.chunks().end(), Some(ChunkKey::Source { .. })));
+                let ahead = ahead.filter(|ahead| ahead.state.can_go_on(&self.schema, &self.form));
+                ahead.map(|ahead| ahead.chunks().clone()).unwrap_or_default()
+            }
         }
     }
 

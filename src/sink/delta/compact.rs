@@ -32,11 +32,11 @@ use super::moves::{Moved, locate};
 use super::partition::Values;
 use super::slots::Slots;
 use super::state::Mode;
-use super::storage::TableFiles;
+use super::storage::{NewFile, TableFiles};
 use super::table::{DataFile, Stored, columns_of, now_ms, read_columns};
 use super::unit::TARGET_FILE_BYTES;
 use super::upsert::{added, start_of};
-use super::writers::Layout;
+use super::writers::{AT_ONCE, Layout, finish_all};
 use crate::error::{Error, Result, codes};
 use crate::position::landing::Planned;
 use crate::position::{Epoch, Interval};
@@ -334,6 +334,7 @@ impl Job {
             writer: None,
             rows: 0,
             finished: Vec::new(),
+            syncing: Vec::new(),
         };
         let mut inputs = Vec::with_capacity(self.inputs.len());
         for input in &self.inputs {
@@ -346,13 +347,16 @@ impl Job {
             output.copy(input).await?;
         }
         output.close().await?;
+        output.sync().await?;
         let (outputs, took) = (output.finished, output.pace.began.elapsed());
         self.files.sync_names()?;
+        let written = outputs.iter().map(|(_, f)| f.size).sum();
+        self.files.count_moved(written);
         Ok(Compacted {
             generation: self.generation,
             inputs,
             read: self.inputs.iter().map(|i| i.bytes).sum(),
-            written: outputs.iter().map(|(_, f)| f.size).sum(),
+            written,
             outputs,
             took,
         })
@@ -397,6 +401,8 @@ struct Output<'a> {
     /// Rows in all files.
     rows: u64,
     finished: Vec<(u64, FinishedFile)>,
+    /// Closed files that are not whole yet.
+    syncing: Vec<NewFile>,
 }
 
 impl Output<'_> {
@@ -463,10 +469,16 @@ impl Output<'_> {
 
     async fn close(&mut self) -> Result<()> {
         if let Some(writer) = self.writer.take() {
-            let finished = writer.finish().await?;
+            let (finished, rest) = tokio::task::block_in_place(|| writer.finish_apart())?;
             self.finished.push((self.rows - u64::from(finished.rows), finished));
+            self.syncing.push(rest);
         }
-        Ok(())
+        if self.syncing.len() >= AT_ONCE { self.sync().await } else { Ok(()) }
+    }
+
+    /// Makes the closed files whole.
+    async fn sync(&mut self) -> Result<()> {
+        finish_all(std::mem::take(&mut self.syncing)).await
     }
 }
 

@@ -1,5 +1,6 @@
 //! A copy of a whole table: several workers write files, one commit replaces the content.
 
+use super::ahead::{self, Ahead};
 use super::cdc;
 use super::commit::{Core, PutEnd, part_files};
 use super::encode::FinishedFile;
@@ -9,7 +10,7 @@ use super::state::{Mode, TableState};
 use super::storage::TableFiles;
 use super::table::{self, DataFile, now_ms};
 use super::upsert::{added, start_of};
-use super::writers::{Layout, Open, Writers};
+use super::writers::{Layout, Open, Writers, close_all};
 use crate::error::Result;
 use crate::event::{ChangeBatch, Chunks, CopyPart, CopyWriter};
 use crate::position::landing::Planned;
@@ -40,11 +41,9 @@ impl DeltaCopyWriter {
     }
 
     fn close(&mut self, files: Vec<Open>) -> Result<()> {
-        for open in files {
-            // The worker that calls is itself inside a `block_on`: that context is left for the time being.
-            let finished = tokio::task::block_in_place(|| self.runtime.block_on(open.finish()));
-            self.finished.push(finished?.1);
-        }
+        // The worker that calls is itself inside a `block_on`: that context is left for the time being.
+        let finished = tokio::task::block_in_place(|| self.runtime.block_on(close_all(files)))?;
+        self.finished.extend(finished.into_iter().map(|(_, file)| file));
         Ok(())
     }
 }
@@ -77,7 +76,7 @@ pub(super) async fn commit_copy(
     parts: Vec<CopyPart>,
     base: Base,
 ) -> Result<CommitOutcome> {
-    let commit = CopyCommit { operation: "OVERWRITE", position, replaces: true };
+    let commit = CopyCommit { operation: "OVERWRITE", position, replaces: true, earlier: Vec::new() };
     commit
         .run(core, parts, |core| TableState {
             first_live_version: Some(core.version + 1),
@@ -87,8 +86,9 @@ pub(super) async fn commit_copy(
         .await
 }
 
-/// Adds a chunk of a copy, in one commit with what is copied now. The first one replaces the table's content.
-/// The interleavings stand in [`crate::event::Chunks`]'s module.
+/// Adds a chunk of a copy, in one commit with what is copied now. The first one replaces the table's content, but where
+/// readers use it: there the last one does. The interleavings stand in [`crate::event::Chunks`]'s module and in
+/// [`super::ahead`].
 ///
 /// # Errors
 /// As [`Core::put`].
@@ -98,9 +98,20 @@ pub(super) async fn commit_chunk(
     is_first: bool,
     parts: Vec<CopyPart>,
 ) -> Result<CommitOutcome> {
+    let is_in_use = core.is_in_use();
+    if is_in_use && !chunks.is_whole() {
+        let state = anew(core);
+        return ahead::commit_chunk(core, chunks, state, is_first, parts).await;
+    }
     let position = chunks.oldest().unwrap_or_default();
     let is_live = chunks.is_whole() && !chunks.is_mixed();
-    let commit = CopyCommit { operation: "COPY CHUNK", position, replaces: is_first };
+    let before = core.state.ahead.take().filter(|_| is_in_use && !is_first);
+    let earlier = before.iter().flat_map(Ahead::finished).collect();
+    if let Some(before) = &before {
+        core.next_marks = Some(before.marks());
+    }
+    let is_first = is_first || is_in_use;
+    let commit = CopyCommit { operation: "COPY CHUNK", position, replaces: is_first, earlier };
     commit
         .run(core, parts, |core| TableState {
             first_live_version: is_live.then_some(core.version + 1),
@@ -127,6 +138,8 @@ struct CopyCommit {
     position: CommitLsn,
     /// What the table held goes.
     replaces: bool,
+    /// Files that were copied ahead.
+    earlier: Vec<FinishedFile>,
 }
 
 impl CopyCommit {
@@ -137,7 +150,7 @@ impl CopyCommit {
         parts: Vec<CopyPart>,
         state: impl Fn(&Core) -> TableState,
     ) -> Result<CommitOutcome> {
-        let mut finished = Vec::new();
+        let mut finished = self.earlier;
         for part in parts {
             finished.extend(part_files(part)?);
         }

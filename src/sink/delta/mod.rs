@@ -10,6 +10,7 @@
 //! beside          ─► compaction job   ─► landed by the same committer: remove…, add…, no row changes
 //! ```
 
+mod ahead;
 mod append;
 pub mod bench;
 mod cdc;
@@ -183,13 +184,14 @@ impl DeltaSink {
         {
             core.examine_since(cut.version).await?;
         }
-        let is_copied = core.state.first_live_version.is_some() || core.state.copied.is_whole();
+        let is_copied = core.is_in_use();
+        let chunks = core.chunks_to_go_on(purpose, outdated.is_some());
         let record = TableRecord {
             target_id: core.metadata.id.clone(),
             version: core.version,
             position: core.position.filter(|_| is_copied),
-            chunks: core.chunks_to_go_on(purpose, outdated.is_some()),
-            marks: core.held_marks(),
+            marks: core.marks_to_go_on(&chunks),
+            chunks,
             copied_at: core.state.copied_at.and_then(CommitLsn::from_stored),
             past: core.pending.as_ref().map_or(&core.state, |pending| &pending.state).past.clone(),
             outdated,
@@ -316,10 +318,7 @@ async fn open_core(
         let already_fenced = loaded.epoch == Some(epoch);
         core.adopt(loaded);
         pair::check_role(&core)?;
-        let follow = follow(&core, purpose);
-        if let Ok(evolve::Follow::InPlace(pending)) = &follow {
-            core.pending = Some(evolve::Pending::clone(pending));
-        }
+        let follow = opened(&mut core, purpose).await;
         core.set_properties();
         // The fence stands whatever is found.
         if already_fenced || fence(&mut core).await? {
@@ -373,12 +372,31 @@ async fn fence(core: &mut Core) -> Result<bool> {
     Ok(true)
 }
 
+/// How the table follows its source, with what waits for the first commit.
+async fn opened(core: &mut Core, purpose: OpenFor) -> Result<evolve::Follow> {
+    core.check_ahead().await?;
+    let ahead = core.state.ahead.clone();
+    if matches!(purpose, OpenFor::Continue(_)) {
+        core.state.ahead = None;
+    }
+    let follow = follow(core, purpose)?;
+    match &follow {
+        evolve::Follow::InPlace(pending) => core.pending = Some(evolve::Pending::clone(pending)),
+        evolve::Follow::Same if ahead.is_some() && core.state.ahead.is_none() => {
+            let (state, mut metadata) = (core.state.clone(), core.metadata.clone());
+            metadata.configuration.insert(state::KEY.into(), state.encode()?);
+            core.pending = Some(evolve::Pending { state, metadata, protocol: None });
+        }
+        evolve::Follow::Same => {}
+        evolve::Follow::Copy(_) => core.state.ahead = ahead,
+    }
+    Ok(follow)
+}
+
 /// The target must still be the table of this source table, or follow it, unless it is to be replaced.
 fn follow(core: &Core, purpose: OpenFor) -> Result<evolve::Follow> {
     match purpose {
-        OpenFor::Continue(policy)
-            if core.state.first_live_version.is_some() || core.state.copied.is_whole() =>
-        {
+        OpenFor::Continue(policy) if core.is_in_use() => {
             if core.state.source_table != core.schema.id {
                 return Ok(evolve::Follow::Copy("in the source it was dropped and made again".to_owned()));
             }

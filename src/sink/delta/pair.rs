@@ -14,13 +14,13 @@
 use super::commit::Core;
 use super::layout::Form;
 use super::state::Mode;
-use super::{DeltaTable, copy};
+use super::{DeltaTable, cdc, copy};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, Chunks, CopyPart, CopyWriter, SnapshotPoint};
 use crate::position::{CommitLsn, Epoch, Interval, Marks};
 use crate::schema::{TableName, TableSchema};
 use crate::sink::write::{WriteMode, WriteOptions};
-use crate::sink::{Base, CommitOutcome, TableRecord, TableSink, table_error};
+use crate::sink::{Base, CommitOutcome, Standing, TableRecord, TableSink, table_error};
 use std::sync::Arc;
 
 /// The change log beside a table has the table's name with this behind it.
@@ -146,6 +146,10 @@ impl TableSink for DeltaTable {
         self.upkeep.close().await;
     }
 
+    fn standing(&self) -> Option<Standing> {
+        Some(self.core.slots.standing())
+    }
+
     async fn upkeep_ready(&mut self) {
         let own = self.upkeep.ready(&self.core.schema.name);
         match &mut self.beside {
@@ -189,11 +193,12 @@ impl TableSink for DeltaTable {
 
     fn takes_chunks(&self) -> bool {
         let form = &self.core.form;
-        // Readers keep the old content of a live table until the new is whole.
+        // A feed of changes tells of the whole copy at once.
+        let is_told = self.core.is_in_use() && cdc::is_on(&self.core);
         self.beside.is_none()
             && form.mode != Mode::Append
             && !form.is_soft()
-            && self.core.state.first_live_version.is_none()
+            && !is_told
             && self.core.schema.has_key()
     }
 

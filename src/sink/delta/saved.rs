@@ -30,6 +30,11 @@ const MAGIC: &[u8; 8] = b"SLINDEX1";
 /// Smaller tables are read again as quickly.
 const FEWEST_ROWS: usize = if cfg!(test) { 10 } else { 100_000 };
 
+/// Entries that are read at once.
+const ENTRIES_AT_ONCE: usize = 1 << 16;
+/// Files have smaller numbers than this; otherwise the index is built anew, with small ones.
+const MOST_NUMBERS: usize = 1 << 22;
+
 #[derive(Serialize, Deserialize)]
 struct SavedFile {
     number: u32,
@@ -227,20 +232,31 @@ fn read<K: Key>(core: &Core, rows: usize, file: std::fs::File) -> Option<Found<K
     let files = still_there(core, &header, &mut from)?;
     let builder = Builder::new(rows, core.budget.clone());
     let mut found = Found { builder, entries: 0, covered: HashSet::new() };
-    let mut last = (u32::MAX, None);
-    let mut entry = vec![0; width];
-    for _ in 0..header.keys {
-        from.read_exact(&mut entry).ok()?;
-        let (key, place) = entry.split_at(K::BYTES);
-        let word = |at: usize| Some(u32::from_le_bytes(place.get(at..at + 4)?.try_into().ok()?));
-        let (saved, row) = (word(0)?, word(4)?);
-        if last.0 != saved {
-            last = (saved, files.get(&saved).copied());
-        }
-        let Some((file, gone)) = last.1 else { continue };
-        if gone.is_none_or(|gone| !gone.contains(row)) {
-            found.builder.push(K::from_bytes(key, true), Place { file, row });
-            found.entries += 1;
+    // Entries stand in the order of hashes, so each may be of another file: found by number, without a search.
+    let last = files.keys().max().map_or(0, |&last| last as usize + 1);
+    if last > MOST_NUMBERS {
+        return None;
+    }
+    let mut by_number = vec![None; last];
+    for (&saved, &led) in &files {
+        *by_number.get_mut(saved as usize)? = Some(led);
+    }
+    let mut left = header.keys;
+    let mut entries = vec![0; ENTRIES_AT_ONCE.min(left) * width];
+    while left > 0 {
+        let count = ENTRIES_AT_ONCE.min(left);
+        let part = entries.get_mut(..count * width)?;
+        from.read_exact(part).ok()?;
+        left -= count;
+        for entry in part.chunks_exact(width) {
+            let (key, place) = entry.split_at(K::BYTES);
+            let word = |at: usize| Some(u32::from_le_bytes(place.get(at..at + 4)?.try_into().ok()?));
+            let (saved, row) = (word(0)?, word(4)?);
+            let Some(&Some((file, gone))) = by_number.get(saved as usize) else { continue };
+            if gone.is_none_or(|gone| !gone.contains(row)) {
+                found.builder.push(K::from_bytes(key, true), Place { file, row });
+                found.entries += 1;
+            }
         }
     }
     let hash = from.hash.digest().to_le_bytes();

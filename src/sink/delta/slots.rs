@@ -5,6 +5,8 @@
 //! opened again, or copied anew) the *generation* rises: what was prepared on an older one is void.
 
 use super::table::DataFile;
+use crate::sink::Standing;
+use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
 
 /// Number → file.
@@ -57,6 +59,21 @@ impl Slots {
     /// All files.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut DataFile> {
         self.files.values_mut()
+    }
+
+    /// How the table stands for readers. Of a vector that has not been read, its name says how many rows are gone.
+    pub(super) fn standing(&self) -> Standing {
+        let mut standing = Standing::default();
+        for file in self.files.values() {
+            let named = || {
+                let vector = file.add.deletion_vector.as_ref();
+                vector.and_then(|vector| u64::try_from(vector.cardinality).ok()).unwrap_or(0)
+            };
+            standing.files += 1;
+            standing.rows += u64::from(file.rows);
+            standing.deleted_rows += file.deleted.as_ref().map_or_else(named, RoaringBitmap::len);
+        }
+        standing
     }
 
     /// Rises whenever numbers lose their meaning.

@@ -3,6 +3,7 @@
 //! It changes only in the commit that changes what it describes: a copy, or a new schema. Positions are
 //! not here but in `txn` actions. The format carries a number; a newer one is refused.
 
+use super::ahead::Ahead;
 use super::layout::{Form, Layout, is_ours};
 use crate::error::{Error, Result, codes};
 use crate::event::Chunks;
@@ -89,6 +90,9 @@ pub(super) struct TableState {
     /// Which parts are copied, while the copy goes on, and until all parts are at one moment.
     #[serde(default, skip_serializing_if = "Chunks::is_empty")]
     pub copied: Chunks,
+    /// A new copy that is made while readers use the table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<Ahead>,
     /// The position of the last copy: the consistent point of its snapshot, which ends no transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copied_at: Option<i64>,
@@ -123,6 +127,7 @@ impl TableState {
             past: Past::default(),
             first_live_version: None,
             copied: Chunks::default(),
+            ahead: None,
             copied_at: None,
             marks: Vec::new(),
             complete: false,

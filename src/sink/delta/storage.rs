@@ -25,6 +25,9 @@ use url::Url;
 /// The folder of change data, below a table.
 pub(super) const CHANGE_DATA: &str = "_change_data";
 
+/// What names of files of deletion vectors begin with.
+const VECTORS: &str = "deletion_vector_";
+
 /// What a put-if-absent did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Put {
@@ -114,12 +117,14 @@ impl Storage {
 
     /// What was written below the root, log entries apart.
     pub(super) fn written(&self) -> Written {
-        let Tally { files, bytes, conflicts, rewritten } = &*self.root.tally;
+        let Tally { files, bytes, conflicts, rewritten, vectors, moved } = &*self.root.tally;
         Written {
             files: files.load(Ordering::Relaxed),
             bytes: bytes.load(Ordering::Relaxed),
             conflicts: conflicts.load(Ordering::Relaxed),
             rewritten: rewritten.load(Ordering::Relaxed),
+            vector_bytes: vectors.load(Ordering::Relaxed),
+            moved_bytes: moved.load(Ordering::Relaxed),
         }
     }
 
@@ -195,6 +200,10 @@ struct Tally {
     bytes: AtomicU64,
     conflicts: AtomicU64,
     rewritten: AtomicU64,
+    /// Bytes of deletion vectors.
+    vectors: AtomicU64,
+    /// Bytes of rows that were there before.
+    moved: AtomicU64,
 }
 
 impl TableFiles {
@@ -288,7 +297,7 @@ impl TableFiles {
             }
             Place::Remote { store, prefix } => Target::Remote(Upload::new(store, child(prefix, name))),
         };
-        Ok(NewFile { files: self.clone(), name: name.to_owned(), target, written: 0 })
+        Ok(NewFile { files: self.clone(), name: name.to_owned(), target: Some(target), written: 0 })
     }
 
     /// Writes a whole new file, synced.
@@ -344,6 +353,11 @@ impl TableFiles {
     pub(super) fn count_rewritten(&self, files: usize) {
         let files = u64::try_from(files).unwrap_or(u64::MAX);
         self.tally.rewritten.fetch_add(files, Ordering::Relaxed);
+    }
+
+    /// Counts bytes of files into which rows were moved.
+    pub(super) fn count_moved(&self, bytes: u64) {
+        self.tally.moved.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Reads a whole file. `None` when it is not there.
@@ -640,11 +654,13 @@ enum Target {
     Remote(Upload),
 }
 
-/// A file being written: nothing refers to it before it is finished.
+/// A file being written: nothing refers to it before it is finished, so one that is given up goes at once. Otherwise a
+/// file system that is full would be filled by what each new start begins.
 pub(super) struct NewFile {
     files: TableFiles,
     name: String,
-    target: Target,
+    /// `None`: it is finished.
+    target: Option<Target>,
     written: u64,
 }
 
@@ -663,19 +679,25 @@ impl NewFile {
     ///
     /// # Errors
     /// `TG001` to `TG003`.
-    pub(super) async fn finish(self) -> Result<()> {
+    pub(super) async fn finish(mut self) -> Result<()> {
         self.files.step()?;
         self.files.tally.files.fetch_add(1, Ordering::Relaxed);
         self.files.tally.bytes.fetch_add(self.written, Ordering::Relaxed);
-        match self.target {
-            Target::Local(file) => tokio::task::block_in_place(|| {
+        if self.name.starts_with(VECTORS) {
+            self.files.tally.vectors.fetch_add(self.written, Ordering::Relaxed);
+        }
+        if let Some(Target::Local(file)) = &self.target {
+            tokio::task::block_in_place(|| {
                 file.sync_data()?;
                 self.files.sync_folders(&self.name)
             })
-            .map_err(|e| self.files.io("sync", &self.name, &e)),
-            Target::Remote(upload) => {
+            .map_err(|e| self.files.io("sync", &self.name, &e))?;
+        }
+        match self.target.take() {
+            Some(Target::Remote(upload)) => {
                 upload.finish().await.map_err(|e| self.files.refused("write", &self.name, e))
             }
+            Some(Target::Local(_)) | None => Ok(()),
         }
     }
 
@@ -685,11 +707,25 @@ impl NewFile {
     }
 }
 
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        #[cfg(test)]
+        if self.files.faults.as_ref().is_some_and(|faults| faults.is_dead()) {
+            return;
+        }
+        if let (Some(Target::Local(_)), Some(path)) = (&self.target, self.files.local_path(&self.name)) {
+            // What stays is vacuum's business.
+            let _best_effort = fs::remove_file(path);
+        }
+    }
+}
+
 impl Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = match &mut self.target {
-            Target::Local(file) => file.write(bytes)?,
-            Target::Remote(upload) => upload.write(bytes)?,
+            Some(Target::Local(file)) => file.write(bytes)?,
+            Some(Target::Remote(upload)) => upload.write(bytes)?,
+            None => return Err(io::Error::other("the file is finished")),
         };
         self.written += n as u64;
         Ok(n)

@@ -177,11 +177,12 @@ fn lake() -> Lake {
 
 impl Lake {
     async fn open(&self, schema: &Arc<TableSchema>) -> (DeltaTable, TableRecord) {
+        self.open_for(schema, OpenFor::Continue(ChangePolicy::default())).await
+    }
+
+    async fn open_for(&self, schema: &Arc<TableSchema>, purpose: OpenFor) -> (DeltaTable, TableRecord) {
         let (lease, _) = self.sink.take_over().await.unwrap();
-        self.sink
-            .open_table(&lease, schema.clone(), OpenFor::Continue(ChangePolicy::default()), None)
-            .await
-            .unwrap()
+        self.sink.open_table(&lease, schema.clone(), purpose, None).await.unwrap()
     }
 }
 

@@ -20,7 +20,7 @@ use super::index::{KeyMap, Place};
 use super::keys::{self, Key};
 use super::storage::{NewFile, TableFiles};
 use super::table::Stored;
-use super::writers::{Layout, Open, Writers};
+use super::writers::{Layout, Open, Writers, close_all};
 use crate::error::{Error, Result, codes};
 use crate::event::{Before, ChangeBatch, ChunkKey, Chunks, Op};
 use crate::position::CommitLsn;
@@ -160,13 +160,7 @@ impl<K: Key> Unit<K> {
 
     fn apply(&mut self, batch: &ChangeBatch, onto: &Onto<'_, K>) -> Result<Slice> {
         let schema = &batch.schema;
-        let new_keys = keys::extract::<K>(schema, &schema.key, &batch.after, |row| {
-            matches!(batch.ops[row], Op::Create | Op::Update | Op::Read)
-        })?;
-        let old_keys = match &batch.before {
-            None => Vec::new(),
-            Some(before) => keys::extract::<K>(schema, &schema.key, &before.rows, |_| true)?,
-        };
+        let (new_keys, old_keys) = keys_of::<K>(batch)?;
         let old_key = |row: usize| {
             let at = batch.before.as_ref().map_or(Before::NONE, |before| before.index[row]);
             old_keys.get(at as usize).copied()
@@ -405,8 +399,7 @@ impl<K: Key> Unit<K> {
     }
 
     async fn finish(&mut self, files: Vec<Open>) -> Result<()> {
-        for open in files {
-            let (number, finished) = open.finish().await?;
+        for (number, finished) in close_all(files).await? {
             if let Some(file) = self.files.get_mut(number as usize) {
                 file.finished = Some(finished);
             }
@@ -557,6 +550,19 @@ impl Held {
 
 fn row_number(row: usize) -> u32 {
     u32::try_from(row).unwrap_or(u32::MAX)
+}
+
+/// Keys of the rows as they are after their changes, and of the old rows.
+fn keys_of<K: Key>(batch: &ChangeBatch) -> Result<(Vec<K>, Vec<K>)> {
+    let schema = &batch.schema;
+    let new = keys::extract::<K>(schema, &schema.key, &batch.after, |row| {
+        matches!(batch.ops[row], Op::Create | Op::Update | Op::Read)
+    })?;
+    let old = match &batch.before {
+        None => Vec::new(),
+        Some(before) => keys::extract::<K>(schema, &schema.key, &before.rows, |_| true)?,
+    };
+    Ok((new, old))
 }
 
 fn misfit(schema: &TableSchema, what: &str) -> Error {

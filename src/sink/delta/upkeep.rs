@@ -124,6 +124,7 @@ impl Upkeep {
         };
         // What a job has written so far is named by no version, and must stay whatever the retention.
         let in_use_since = self.job.as_ref().map_or(i64::MAX, |_| self.job_began_ms);
+        let in_use_since = core.ahead_since().map_or(in_use_since, |since| in_use_since.min(since));
         self.cleaning = Some(Beside(clean::beside(core.files.clone(), retention, in_use_since, name)));
     }
 

@@ -14,9 +14,9 @@ use super::log::{self, Action, Add};
 use super::moves::Moved;
 use super::saved;
 use super::state::Mode;
-use super::storage::NewFile;
 use super::table::{DataFile, now_ms, percent_encode, read_columns, read_vectors};
 use super::unit::Unit;
+use super::writers::finish_all;
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, Op};
 use crate::position::landing::Planned;
@@ -82,7 +82,7 @@ impl<K: Key> Upsert<K> {
     /// As [`Core::put`].
     pub(super) async fn commit(&mut self, core: &mut Core, interval: Interval) -> Result<CommitOutcome> {
         // The data file is synced while the deletion vectors are written.
-        let mut syncing = Some(tokio::spawn(finish(self.unit.close_files_apart()?)));
+        let mut syncing = Some(tokio::spawn(finish_all(self.unit.close_files_apart()?)));
         if cfg!(test) {
             // There the steps are counted.
             whole(syncing.take()).await?;
@@ -301,14 +301,6 @@ impl<K: Key> Upsert<K> {
             Err(e) => tracing::warn!(table = %name, "the index was not saved: {e}"),
         }));
     }
-}
-
-/// Syncs files, or sends them.
-async fn finish(files: Vec<NewFile>) -> Result<()> {
-    for file in files {
-        file.finish().await?;
-    }
-    Ok(())
 }
 
 /// Waits until the files are whole.

@@ -4,12 +4,15 @@ use super::encode::{FileWriter, FinishedFile};
 use super::partition::{self, Values};
 use super::storage::{NewFile, TableFiles};
 use super::unit::TARGET_FILE_BYTES;
-use crate::error::Result;
+use crate::error::{Error, Result, codes};
 use arrow::array::{RecordBatch, UInt32Array};
 use std::sync::Arc;
+use tokio::task::JoinSet;
 
 /// So many files are open at once; beyond that the one that waits longest is closed.
 const MOST_OPEN: usize = 100;
+/// So many files are synced at once. In tests the steps are counted: one after the other.
+pub(super) const AT_ONCE: usize = if cfg!(test) { 1 } else { 16 };
 /// Bytes that all encoders together hold back, about.
 const MOST_HELD: usize = 64 << 20;
 
@@ -53,14 +56,6 @@ pub(super) struct Open {
 }
 
 impl Open {
-    /// Closes it; it is synced when this returns.
-    ///
-    /// # Errors
-    /// As [`FileWriter::finish`].
-    pub(super) async fn finish(self) -> Result<(u32, FinishedFile)> {
-        Ok((self.number, self.writer.finish().await?))
-    }
-
     /// Closes it; it is whole once the second part is finished, too.
     ///
     /// # Errors
@@ -68,6 +63,43 @@ impl Open {
     pub(super) fn finish_apart(self) -> Result<(u32, FinishedFile, NewFile)> {
         let (finished, file) = self.writer.finish_apart()?;
         Ok((self.number, finished, file))
+    }
+}
+
+/// Closes files; they are synced when this returns. Each with its number.
+///
+/// # Errors
+/// As [`FileWriter::finish`].
+pub(super) async fn close_all(open: Vec<Open>) -> Result<Vec<(u32, FinishedFile)>> {
+    let (mut finished, mut apart) = (Vec::with_capacity(open.len()), Vec::with_capacity(open.len()));
+    for open in open {
+        let (number, file, rest) = tokio::task::block_in_place(|| open.finish_apart())?;
+        finished.push((number, file));
+        apart.push(rest);
+    }
+    finish_all(apart).await?;
+    Ok(finished)
+}
+
+/// Syncs files, or sends them, some at a time: a unit of a partitioned table has many.
+///
+/// # Errors
+/// `TG001` to `TG003`.
+pub(super) async fn finish_all(files: Vec<NewFile>) -> Result<()> {
+    let mut waiting = files.into_iter();
+    let mut running = JoinSet::new();
+    loop {
+        while running.len() < AT_ONCE
+            && let Some(file) = waiting.next()
+        {
+            running.spawn(file.finish());
+        }
+        match running.join_next().await {
+            None => return Ok(()),
+            Some(ended) => {
+                ended.map_err(|e| Error::new(codes::RT001, "syncing a data file broke").with_source(e))??
+            }
+        }
     }
 }
 

@@ -67,7 +67,7 @@ use writer::{Change, Counters, Job, Share, Writer};
 pub struct KafkaSink {
     options: Arc<KafkaOptions>,
     events: Arc<EventOptions>,
-    topics: Topics,
+    topics: Arc<Topics>,
     counters: Arc<Counters>,
     registry: Option<Arc<Registry>>,
     live: Mutex<Option<Arc<Live>>>,
@@ -79,6 +79,7 @@ pub(crate) struct Live {
     jobs: mpsc::Sender<Job>,
     units: Mutex<Units<Share>>,
     lane: Arc<Mutex<Lane>>,
+    maker: Arc<Topics>,
     /// Topics that are known to be there.
     topics: Mutex<BTreeSet<String>>,
     options: Arc<KafkaOptions>,
@@ -156,6 +157,40 @@ impl Live {
         let _gone = self.give(complete);
     }
 
+    /// The topic is there, or is made.
+    async fn ensure_topic(&self, topic: &str, table: Option<&TableName>) -> Result<()> {
+        if lock(&self.topics).contains(topic) {
+            return Ok(());
+        }
+        match table {
+            Some(table) => self.maker.ensure_of(topic, table).await?,
+            None => self.maker.ensure(topic).await?,
+        }
+        lock(&self.topics).insert(topic.to_owned());
+        Ok(())
+    }
+
+    /// How large the records of a topic may be. The producers' batches stay below it, too.
+    async fn limit(&self, topic: &str) -> usize {
+        let configured = self.options.max_record;
+        let Some(told) = self.maker.limit(topic).await else { return configured };
+        let told = told.saturating_sub(BATCH_OVERHEAD).max(1);
+        self.under_way.fetch_min(told, Ordering::Relaxed);
+        configured.min(told)
+    }
+
+    async fn limits(&self, topic: &str) -> Result<Limits> {
+        let table = self.limit(topic).await;
+        let dead_letter = match &self.options.oversize {
+            Oversize::DeadLetter { topic } => {
+                self.ensure_topic(topic, None).await?;
+                self.limit(topic).await
+            }
+            Oversize::Stop | Oversize::Truncate => table,
+        };
+        Ok(Limits { table, dead_letter })
+    }
+
     async fn look(&self) -> Result<State> {
         let (reply, state) = oneshot::channel();
         self.send(Job::Look(reply))?;
@@ -190,7 +225,7 @@ impl KafkaSink {
     pub fn new(options: KafkaOptions) -> Result<Self> {
         Ok(KafkaSink {
             registry: options.registry.as_ref().map(|to| Registry::new(to).map(Arc::new)).transpose()?,
-            topics: Topics::new(&options)?,
+            topics: Arc::new(Topics::new(&options)?),
             events: Arc::new(options.events.clone()),
             options: Arc::new(options),
             counters: Arc::default(),
@@ -223,40 +258,6 @@ impl KafkaSink {
     async fn probe(&self) -> Result<()> {
         let options = Arc::clone(&self.options);
         blocking(move || probe::probe(&options)).await
-    }
-
-    /// The topic is there, or is made.
-    async fn ensure_topic(&self, live: &Live, topic: &str, table: Option<&TableName>) -> Result<()> {
-        if lock(&live.topics).contains(topic) {
-            return Ok(());
-        }
-        match table {
-            Some(table) => self.topics.ensure_of(topic, table).await?,
-            None => self.topics.ensure(topic).await?,
-        }
-        lock(&live.topics).insert(topic.to_owned());
-        Ok(())
-    }
-
-    /// How large the records of a topic may be. The producers' batches stay below it, too.
-    async fn limit(&self, live: &Live, topic: &str) -> usize {
-        let configured = live.options.max_record;
-        let Some(told) = self.topics.limit(topic).await else { return configured };
-        let told = told.saturating_sub(BATCH_OVERHEAD).max(1);
-        live.under_way.fetch_min(told, Ordering::Relaxed);
-        configured.min(told)
-    }
-
-    async fn limits(&self, live: &Live, topic: &str) -> Result<Limits> {
-        let table = self.limit(live, topic).await;
-        let dead_letter = match &live.options.oversize {
-            Oversize::DeadLetter { topic } => {
-                self.ensure_topic(live, topic, None).await?;
-                self.limit(live, topic).await
-            }
-            Oversize::Stop | Oversize::Truncate => table,
-        };
-        Ok(Limits { table, dead_letter })
     }
 
     /// How a table that is known goes on: its past, and why it must be copied again.
@@ -304,6 +305,10 @@ impl Sink for KafkaSink {
     async fn peek(&self) -> Result<Option<PipelineRecord>> {
         self.probe().await?;
         self.read(Until::Visible).await?.map(|state| state.pipeline_record()).transpose()
+    }
+
+    fn takes_messages(&self) -> bool {
+        true
     }
 
     async fn take_over(&self) -> Result<(WriterLease, PipelineRecord)> {
@@ -358,6 +363,7 @@ impl Sink for KafkaSink {
             jobs,
             units: Mutex::new(Units::new()),
             lane: Arc::new(Mutex::new(lane)),
+            maker: Arc::clone(&self.topics),
             topics: Mutex::new(names),
             options,
             counters: Arc::clone(&self.counters),
@@ -396,7 +402,7 @@ impl Sink for KafkaSink {
             .filter(|table| table.position.is_some() && matches!(purpose, OpenFor::Continue(_)));
         let (mut past, mut outdated) = (Past::default(), None);
         if let Some(known) = known {
-            if known.topic == topic && !lock(&live.topics).contains(&topic) {
+            if known.topic == topic && !schema.is_messages() && !lock(&live.topics).contains(&topic) {
                 return Err(table_error(
                     &schema.name,
                     codes::KF006,
@@ -406,7 +412,10 @@ impl Sink for KafkaSink {
             }
             (past, outdated) = self.follow(&live, known, &schema, purpose, &topic).await?;
         }
-        self.ensure_topic(&live, &topic, Some(&schema.name)).await?;
+        // That of messages when the first one comes.
+        if !schema.is_messages() {
+            live.ensure_topic(&topic, Some(&schema.name)).await?;
+        }
         let (position, copied_at, marks) = match known {
             Some(known) if outdated.is_none() => {
                 (known.position()?, known.copied_at()?, Marks(known.marks.clone()))
@@ -429,7 +438,7 @@ impl Sink for KafkaSink {
             chunks: Default::default(),
             outdated,
         };
-        let limits = self.limits(&live, &encoder.topic().to_owned()).await?;
+        let limits = live.limits(encoder.topic()).await?;
         Ok((KafkaTable::new(live, schema, Arc::clone(&self.events), encoder, limits), record))
     }
 

@@ -28,6 +28,8 @@ pub struct KafkaTable {
     number: u64,
     topic: Arc<str>,
     limits: Limits,
+    /// The topic of messages is made when the first one comes.
+    has_topic: bool,
     encoder: Arc<Encoder>,
     staged: Vec<Part>,
     shelf: Shelf,
@@ -50,8 +52,20 @@ impl KafkaTable {
         let encoder = Arc::new(encoder);
         let shelf = Shelf::new(Arc::clone(&live.memory), live.options.memory);
         let (staged, run) = (Vec::new(), Mutex::new(None));
-        let marks = Marks::default();
-        KafkaTable { live, schema, events, number, topic, limits, encoder, staged, shelf, marks, run }
+        KafkaTable {
+            live,
+            schema,
+            events,
+            number,
+            topic,
+            limits,
+            has_topic: false,
+            encoder,
+            staged,
+            shelf,
+            marks: Marks::default(),
+            run,
+        }
     }
 }
 
@@ -65,6 +79,11 @@ impl TableSink for KafkaTable {
     async fn stage(&mut self, batch: ChangeBatch) -> Result<()> {
         if batch.schema != *self.encoder.schema() {
             self.encoder = Arc::new(self.live.encoder(&batch.schema, &self.events).await?);
+        }
+        if self.schema.is_messages() && !self.has_topic {
+            self.live.ensure_topic(&self.topic, None).await?;
+            self.limits = self.live.limits(&self.topic).await?;
+            self.has_topic = true;
         }
         let options = Arc::clone(&self.live.options);
         let occasion = Occasion { now_ns: now_ns(), snapshot: None };

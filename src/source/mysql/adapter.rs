@@ -4,6 +4,7 @@ use super::catalog::{self, Known, MyTable, View};
 use super::fault::table_error;
 use super::gtids;
 use super::lock::Lock;
+use super::logfiles;
 use super::options::MyOptions;
 use super::preflight;
 use super::server::{Server, too_large};
@@ -16,10 +17,13 @@ use crate::error::{Error, Result, codes};
 use crate::position::{CommitLsn, Lsn, Marks, ServerPoint};
 use crate::schema::{TableId, TableSchema};
 use crate::source::pattern::Selection;
-use crate::source::{HeldStream, RefusedTable, Source, SourceCodes, SourceTable, SourceView, Standing};
+use crate::source::{
+    HeldStream, LogHealth, RefusedTable, Source, SourceCodes, SourceTable, SourceView, Standing,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// What is to be replicated, and how.
 pub struct MySettings {
@@ -58,6 +62,8 @@ struct State {
     told: BTreeSet<String>,
     /// The server logs rows in part.
     is_partial: bool,
+    /// Files of the log and their sizes, as they were last seen; numbers counted on.
+    sizes: BTreeMap<u64, u64>,
 }
 
 impl Shared {
@@ -312,6 +318,19 @@ impl Source for MySource {
         let end = server.log_end(&mut sql).await?;
         sql.close().await;
         Ok(end.point.position(self.shift()).map_err(too_large)?.lsn())
+    }
+
+    fn log_bytes(&self, from: Lsn, to: Lsn) -> Option<u64> {
+        logfiles::between(&self.shared.state().sizes, from, to)
+    }
+
+    async fn look_at_log(&self, held: Option<Lsn>, age: Option<Duration>) -> Result<Option<LogHealth>> {
+        let (mut sql, server) = self.connect().await?;
+        let seen = logfiles::look(&mut sql, &server, self.shift()).await;
+        sql.close().await;
+        let seen = seen?;
+        self.shared.state().sizes.clone_from(&seen.sizes);
+        Ok(Some(LogHealth { end: seen.end, left: seen.left(held, age) }))
     }
 
     async fn heartbeat(&self) -> Result<()> {

@@ -25,6 +25,7 @@ mod dump;
 mod fault;
 mod gtids;
 pub mod lock;
+pub mod logfiles;
 pub mod options;
 mod preflight;
 mod recall;

@@ -54,16 +54,26 @@ fn judge(settings: &BTreeMap<String, String>, server: &Server) -> Vec<Finding> {
         found.push(must_be(code, name, &get(name), wanted, why, set(name, &format!("'{wanted}'")), server));
     }
     let image = get("binlog_row_image");
-    found.push(if image.is_empty() || image == "FULL" {
+    let is_whole =
+        matches!(image.as_str(), "" | "FULL") || image == "FULL_NODUP" && server.flavor == Flavor::MariaDb;
+    found.push(if is_whole {
         Finding::good(codes::MY003, "binlog_row_image", "binlog_row_image is FULL")
     } else {
-        // MariaDB logs a REPLACE as an update that leaves out columns which it set to their defaults.
-        let (verdict, why) = match server.flavor {
-            Flavor::MySql => (
+        // MariaDB logs a REPLACE as an update that leaves out columns which it set to their defaults; with NOBLOB any
+        // update that leaves a column out could be one.
+        let (verdict, why) = match (server.flavor, image.as_str()) {
+            (Flavor::MySql, _) => (
                 Verdict::Warning,
                 "rows are logged in part, and a created row that leaves out a column with a default stops its table",
             ),
-            Flavor::MariaDb => (Verdict::Stops, "rows are logged in part, and those of REPLACE wrongly"),
+            (Flavor::MariaDb, "MINIMAL") => (
+                Verdict::Warning,
+                "rows are logged in part; a created row that leaves out a column with a default, and an update that \
+                 could be a REPLACE, because it sets the key, stop their table",
+            ),
+            (Flavor::MariaDb, _) => {
+                (Verdict::Stops, "rows are logged in part, and an update cannot be told from a REPLACE")
+            }
         };
         Finding::new(codes::MY003, "binlog_row_image", verdict, format!("binlog_row_image is {image}: {why}"))
             .run_sql([set("binlog_row_image", "'FULL'")])
@@ -179,6 +189,29 @@ mod tests {
             .filter(|f| f.verdict != Verdict::Good)
             .map(|f| (f.code.id.to_owned(), f.is_error()))
             .collect()
+    }
+
+    #[test]
+    fn what_was_not_tested_is_said() {
+        let good = [("log_bin", "ON"), ("binlog_format", "ROW"), ("binlog_row_metadata", "FULL")];
+        let settings: BTreeMap<String, String> =
+            good.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
+        for (flavor, version, image, expected) in [
+            (Flavor::MySql, "8.0.44", "FULL", &["MY035"][..]),
+            (Flavor::MySql, "8.4.6", "FULL", &["MY035"]),
+            (Flavor::MySql, "9.7.4", "FULL", &[]),
+            (Flavor::MariaDb, "10.11.14-MariaDB", "FULL", &[]),
+            (Flavor::MariaDb, "11.4.8-MariaDB", "FULL_NODUP", &["MY035"]),
+            (Flavor::MariaDb, "11.8.6-MariaDB", "MINIMAL", &["MY003"]),
+        ] {
+            let server = Server { flavor, version: version.into(), identity: String::new(), has_gtids: true };
+            let mut settings = settings.clone();
+            settings.insert("binlog_row_image".into(), image.into());
+            settings.insert("binlog_expire_logs_seconds".into(), "2592000".into());
+            let told = judge(&settings, &server).into_iter().filter(|f| f.verdict == Verdict::Warning);
+            let told: Vec<&str> = told.map(|f| f.code.id).collect();
+            assert_eq!(told, expected, "{version}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | a transaction is in the log and not in the tables when the snapshot opens | it owns its GTID: the place is taken again |
 //! | a table is altered or truncated after the snapshot | the server refuses to read it (1412): copied again, from a newer one |
-//! | the lock is not to be had within seconds | given up: nobody's writes wait behind it for longer |
+//! | the lock is not to be had within a second | let go, so that nobody's writes wait behind it for longer, and tried again |
 
 use super::catalog::MyTable;
 use super::chunk::{self, Cuts, KeyOrder};
@@ -35,8 +35,12 @@ use std::time::Duration;
 /// So often the place is taken without a lock.
 const ATTEMPTS: u32 = 40;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(5);
-/// Seconds that a lock is waited for: whoever writes waits behind it.
-const LOCK_WITHIN: u32 = 3;
+/// Seconds that a lock is waited for: whoever writes waits behind it, and who waits for a row of theirs, and the lock for
+/// both.
+const LOCK_WITHIN: u32 = 1;
+/// So often it is tried.
+const LOCK_ATTEMPTS: u32 = 12;
+const BETWEEN_LOCKS: Duration = Duration::from_millis(50);
 const BATCH_ROWS: usize = 32 * 1024;
 const BATCH_BYTES: usize = 12 << 20;
 /// From 1970 to 2000, microseconds.
@@ -138,7 +142,7 @@ async fn mysql(control: &mut Sql, server: &Server, sessions: &mut [Sql]) -> Resu
         }
     }
     control.exec(&format!("SET SESSION lock_wait_timeout = {LOCK_WITHIN}")).await?;
-    for attempt in 0..3 {
+    for attempt in 0..LOCK_ATTEMPTS {
         match control.conn().query_drop("FLUSH TABLES WITH READ LOCK").await {
             Ok(()) => {
                 let opened = locked(control, server, sessions).await;
@@ -147,6 +151,7 @@ async fn mysql(control: &mut Sql, server: &Server, sessions: &mut [Sql]) -> Resu
             }
             Err(error) if super::fault::number(&error).is_some_and(|n| LOCK_REFUSED.contains(&n)) => {
                 tracing::debug!(attempt, "no read lock: {error}");
+                tokio::time::sleep(BETWEEN_LOCKS).await;
             }
             Err(error) => return Err(fault("the tables cannot be locked for a moment", error)),
         }

@@ -15,6 +15,7 @@ use super::snapshot::{CopyJob, CopyProgress, CopySink, copy_table};
 use super::spill::Spill;
 use super::sql::{Sql, field};
 use super::stream::{OriginFilter, PgStream, StreamStart};
+use super::stumble::Stumbles;
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, ChunkKey, CopyPart, CopyWriter, KeyRange, SnapshotPoint, Txn};
 use crate::pgoutput::Policies;
@@ -70,6 +71,9 @@ pub struct PgSource {
     /// The server could not send a value in binary form: so for good, since a table that is published and not
     /// ours can have such a column.
     text_forced: Arc<AtomicBool>,
+    stumbles: Arc<Stumbles>,
+    /// A transaction that ends here could not be told in blocks: up to here it is streamed without.
+    whole: Arc<AtomicU64>,
     /// How often in a row a stream ended because the server said nothing.
     silences: Arc<AtomicU32>,
     /// Codes of warnings that were given.
@@ -86,6 +90,8 @@ impl PgSource {
             cuts: Arc::default(),
             text_stream: Arc::default(),
             text_forced: Arc::default(),
+            stumbles: Arc::default(),
+            whole: Arc::default(),
             silences: Arc::default(),
             told: Mutex::default(),
         }
@@ -169,6 +175,7 @@ impl Source for PgSource {
         partial: codes::PG008,
         busy: codes::PG011,
     };
+    const HAS_MESSAGES: bool = true;
 
     async fn inspect(&self) -> Result<SourceView> {
         let PgSettings { options, selection, policies, .. } = &self.settings;
@@ -282,6 +289,9 @@ impl Source for PgSource {
         // The first must be there; the second only where tables without a key were met in time.
         publications.retain(|name| *name == self.settings.options.publication || !missing.contains(name));
         let is_text = self.text_stream.load(Ordering::Relaxed);
+        let whole = Lsn::new(self.whole.load(Ordering::Relaxed));
+        let streaming = whole == Lsn::ZERO
+            || self.slot_state(&sql).await?.is_some_and(|slot| slot.confirmed_flush.lsn() >= whole);
         let start = StreamStart {
             publications,
             policies: self.settings.policies,
@@ -290,7 +300,7 @@ impl Source for PgSource {
             guard: None,
             acknowledged,
             patience: SLOT_PATIENCE,
-            streaming: true,
+            streaming: streaming && !self.stumbles.wants_whole(),
             spill: self.settings.spill.clone(),
             origin: self.settings.origin,
         };
@@ -313,6 +323,8 @@ impl Source for PgSource {
                 is_text,
                 text_stream: Arc::clone(&self.text_stream),
                 text_forced: Arc::clone(&self.text_forced),
+                stumbles: Arc::clone(&self.stumbles),
+                whole: Arc::clone(&self.whole),
                 silences: Arc::clone(&self.silences),
             },
             slot,
@@ -372,6 +384,8 @@ pub struct PgChanges {
     /// It should be: a table may be made while it runs.
     text_stream: Arc<AtomicBool>,
     text_forced: Arc<AtomicBool>,
+    stumbles: Arc<Stumbles>,
+    whole: Arc<AtomicU64>,
     silences: Arc<AtomicU32>,
 }
 
@@ -406,10 +420,12 @@ impl ChangeStream for PgChanges {
                 return Err(Error::new(codes::PG006, what).with_source(error));
             }
             Err(error) => {
-                if stream.was_silent() {
+                if let Some(end) = stream.wants_whole() {
+                    self.whole.fetch_max(end.lsn().raw(), Ordering::Relaxed);
+                } else if stream.was_silent() {
                     self.silences.fetch_add(1, Ordering::Relaxed);
                 }
-                return Err(error);
+                return Err(self.stumbles.judge(error));
             }
             Ok(burst) => burst,
         };

@@ -9,15 +9,21 @@
 //! Transactions that are sent before they commit wait in [`super::streamed`]. From Stream Commit on they are
 //! handed on as a half-received transaction: [`Assembler::apply`] moves about a slice at each call, and the
 //! last one ends it.
+//!
+//! Logical messages of others are rows of a table that is not there ([`TableSchema::messages`]). They are changes of
+//! their transaction whether that table is followed or not, so that what a replay must meet does not depend on the
+//! target. One that is of no transaction is a transaction of its own. In blocks the server sends those of a
+//! subtransaction under the id of the whole: when a part of such a transaction was rolled back, nobody can tell which of
+//! its messages went with it, and the transaction is asked for whole ([`Assembler::wants_whole`]).
 
 use super::announced::Announced;
 use super::spill::Spill;
-use super::streamed::{Applied, Applying, Fate, Streamed, changed};
+use super::streamed::{Applied, Applying, Fate, Streamed, StreamedTxn, changed};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, Txn};
 use crate::pgoutput::{
-    BatchBuilder, Begin, Commit, Message, Policies, Relation, ReplicationFrame, StreamCommit, Truncate,
-    ValueError, decode,
+    BatchBuilder, Begin, Commit, Logical, Message, Policies, Relation, ReplicationFrame, StreamCommit,
+    Truncate, ValueError, decode,
 };
 use crate::position::{CommitLsn, Lsn, Witness};
 use crate::schema::{TableId, TableName, TableSchema};
@@ -138,6 +144,8 @@ pub struct Assembler {
     streamed: Streamed,
     /// A streamed transaction that has committed, and the end of its commit record.
     applying: Option<(Box<Applying>, CommitLsn)>,
+    /// A transaction came in blocks that can be told when it comes whole only: the end of it.
+    wants_whole: Option<CommitLsn>,
     /// Tables with rows of the open transaction.
     dirty: Vec<usize>,
     open: Option<Open>,
@@ -158,6 +166,7 @@ impl Assembler {
             arrivals: 0,
             streamed: Streamed::new(policies, Spill::default()),
             applying: None,
+            wants_whole: None,
             dirty: Vec::new(),
             open: None,
             last_end: CommitLsn::ZERO,
@@ -194,6 +203,7 @@ impl Assembler {
         let last = self.relations.get(&id);
         let announced = match last.map(|(_, in_block, bytes)| decode(bytes, *in_block)).transpose()? {
             Some(Message::Relation(relation)) => Announced::of(&schema, &relation),
+            _ if schema.is_messages() => Announced::Agrees,
             _ => Announced::Not,
         };
         self.streamed.drop_table(id);
@@ -387,10 +397,7 @@ impl Assembler {
             Message::Commit(commit) => self.commit(commit),
             Message::Relation(relation) => Ok(self.relation(&relation, bytes)),
             Message::Truncate(truncate) => self.truncate(&truncate, at, size),
-            Message::Logical(message) => {
-                self.burst.heartbeats += u64::from(message.prefix == HEARTBEAT_PREFIX);
-                Ok(Progress::Within)
-            }
+            Message::Logical(message) => self.message(&message, at, size),
             // The name of a type, and of the server that a transaction came from: of no use to us.
             Message::Type(_) | Message::Origin(_) => Ok(Progress::Within),
             Message::StreamStart(m) if self.open.is_none() => {
@@ -463,7 +470,11 @@ impl Assembler {
         self.burst.rows += open.rows;
         self.burst.bytes += open.bytes;
         if open.changes > 0 {
-            let witness = open.txn.witness(end);
+            let mut witness = open.txn.witness(end);
+            if open.txn.xid == 0 {
+                // The time of a message of no transaction is that of sending: another one each time.
+                witness.commit_time = 0;
+            }
             self.burst.last_nonempty = Some(witness);
             if self.guard.is_some_and(|guard| open.txn.held_at(guard)) {
                 self.burst.replayed.push((open.txn.commit_start, witness));
@@ -486,6 +497,7 @@ impl Assembler {
         if !self.open(txn)? {
             return Ok(Progress::Stopped);
         }
+        self.check_messages(&txn, &streamed, commit.end)?;
         for (id, (arrival, bytes)) in streamed.take_relations() {
             if self.index.contains_key(&id) {
                 self.burst.announced.push(id);
@@ -506,6 +518,10 @@ impl Assembler {
                 Some(table) if !table.failed && !txn.held_at(table.skip_until) => Fate::Take,
                 _ => Fate::Skip,
             });
+        // Whole, the catalogue can be asked as each announcement comes.
+        if failed.iter().any(|(_, error)| error.code().is_change()) {
+            return Err(self.ask_whole(commit.end, "changes the columns of a table"));
+        }
         for (id, error) in failed {
             self.fail(id, error);
         }
@@ -514,6 +530,27 @@ impl Assembler {
         }
         self.applying = Some((Box::new(applying), commit.end));
         self.apply()
+    }
+
+    /// Whether it is known which of its messages were not rolled back. See the module.
+    fn check_messages(&mut self, txn: &Txn, streamed: &StreamedTxn, end: CommitLsn) -> Result<()> {
+        let table = self.index.get(&TableId::MESSAGES).and_then(|&place| self.tables.get(place));
+        let is_wanted = table.is_some_and(|table| !table.failed && !txn.held_at(table.skip_until));
+        if !streamed.may_hold_lost_messages() || !(is_wanted || streamed.holds_messages_alone()) {
+            return Ok(());
+        }
+        Err(self.ask_whole(end, "has messages, and a part of it was rolled back"))
+    }
+
+    /// The connection is made again, and the server sends the transaction that ends here whole.
+    fn ask_whole(&mut self, end: CommitLsn, why: &str) -> Error {
+        self.wants_whole = Some(end);
+        Error::new(codes::PG006, format!("a large transaction {why}: it is asked for whole"))
+    }
+
+    /// Up to where the connection must be made again without blocks, if the last error was of that.
+    pub fn wants_whole(&self) -> Option<CommitLsn> {
+        self.wants_whole
     }
 
     /// Whether a streamed transaction is being handed on: [`Assembler::apply`] goes on before any frame.
@@ -626,6 +663,33 @@ impl Assembler {
             }
         }
         Ok(Progress::Within)
+    }
+
+    /// A logical message: a change of its transaction, or a transaction of its own. Our own are nothing.
+    fn message(&mut self, message: &Logical<'_>, at: Lsn, size: usize) -> Result<Progress> {
+        if message.prefix == HEARTBEAT_PREFIX {
+            self.burst.heartbeats += 1;
+            return Ok(Progress::Within);
+        }
+        let push = |builder: &mut BatchBuilder, ordinal: u64, _: Option<&[Option<usize>]>| {
+            builder.at(at);
+            builder.push_message(message.prefix, message.content, ordinal, size)
+        };
+        if message.transactional {
+            return self.change(message.xid, TableId::MESSAGES, push);
+        }
+        // Its address is the end of its record; where that starts does not matter, as long as it is within.
+        let (start, end) =
+            (Lsn::new(message.lsn.raw().saturating_sub(1)), CommitLsn::end_of_commit(message.lsn));
+        let commit_time = self.burst.server_time.unwrap_or_default();
+        if !self.open(Txn { commit_start: start, xid: 0, commit_time, after: end })? {
+            return Ok(Progress::Stopped);
+        }
+        self.change(None, TableId::MESSAGES, push)?;
+        if let Some(open) = self.open.take() {
+            self.ended(Open { bytes: size as u64, ..open }, end);
+        }
+        Ok(Progress::Boundary)
     }
 
     fn truncate(&mut self, truncate: &Truncate, at: Lsn, size: usize) -> Result<Progress> {

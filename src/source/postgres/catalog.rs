@@ -373,12 +373,18 @@ pub(super) fn list(ids: &[TableId]) -> String {
 }
 
 async fn columns(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, Vec<RawColumn>>> {
+    // A partitioned table holds no rows: what those from before a column have in it, its partitions know.
     let query = format!(
-        "SELECT attrelid, attnum, attname, atttypid, atttypmod, attgenerated <> '', \
-         pg_catalog.format_type(atttypid, atttypmod), atthasmissing, NOT attnotnull, \
+        "WITH filled(root, name) AS MATERIALIZED (SELECT DISTINCT c.oid, l.attname FROM pg_catalog.pg_class c, \
+         LATERAL {0} t JOIN pg_catalog.pg_attribute l ON l.attrelid = t.relid AND l.atthasmissing \
+         WHERE c.oid IN ({1}) AND c.relkind = 'p') \
+         SELECT attrelid, attnum, attname, atttypid, atttypmod, attgenerated <> '', \
+         pg_catalog.format_type(atttypid, atttypmod), \
+         atthasmissing OR (attrelid, attname) IN (SELECT root, name FROM filled), NOT attnotnull, \
          (SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d \
          WHERE d.adrelid = attrelid AND d.adnum = attnum AND attgenerated = '') \
-         FROM pg_catalog.pg_attribute WHERE attrelid IN ({}) AND attnum > 0 AND NOT attisdropped ORDER BY attrelid, attnum",
+         FROM pg_catalog.pg_attribute WHERE attrelid IN ({1}) AND attnum > 0 AND NOT attisdropped ORDER BY attrelid, attnum",
+        partition_tree("c.oid"),
         list(ids)
     );
     let mut map: HashMap<TableId, Vec<RawColumn>> = HashMap::new();

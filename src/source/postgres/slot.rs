@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 /// What `pg_replication_slots` says.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SlotState {
     /// Output plugin; none for a physical slot.
     pub plugin: Option<String>,

@@ -7,6 +7,7 @@
 use super::assemble::{Assembler, Burst, Progress};
 use super::fault::{ServerError, protocol};
 use super::feedback::Feedback;
+use super::held::Waiting;
 use super::options::PgOptions;
 use super::publication;
 use super::quote::{identifier, identifiers, literal};
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::debug;
 
 /// Which transactions are wanted, by where they came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -49,7 +50,7 @@ pub struct StreamStart {
     pub guard: Option<CommitLsn>,
     /// The position that may be told to the server: durable in the sink and in a cut.
     pub acknowledged: watch::Receiver<CommitLsn>,
-    /// How long to wait for a slot that somebody else holds.
+    /// How long to wait for a slot that somebody else holds, who is alive.
     pub patience: Duration,
     /// Large transactions are sent before they commit.
     pub streaming: bool,
@@ -112,7 +113,7 @@ impl PgStream {
     /// Takes the slot and starts streaming at its confirmed position.
     ///
     /// Errors: PG040 when the slot is not there, PG013 or PG046 when it cannot be used, PG011 with who holds
-    /// it after `patience`, PG007 when a publication is missing.
+    /// it after the wait for it, PG007 when a publication is missing.
     pub async fn start(options: &PgOptions, sql: &Sql, start: StreamStart) -> Result<PgStream> {
         let missing = publication::missing(sql, &start.publications).await?;
         if !missing.is_empty() {
@@ -120,21 +121,10 @@ impl PgStream {
             return Err(Error::new(codes::PG007, format!("publication {names} does not exist"))
                 .with_try("strandline setup"));
         }
-        let deadline = Instant::now() + start.patience;
+        let mut waiting = Waiting::new(start.patience);
         loop {
             match Self::attempt(options, sql, &start).await {
-                Err(error) if error.code() == codes::PG011 && Instant::now() < deadline => {
-                    warn!("{}; waiting", error.message());
-                    tokio::time::sleep(Duration::from_millis(250)).await;
-                }
-                Err(error) if error.code() == codes::PG011 => {
-                    // The server names a pid; the catalogue says who that is.
-                    let state = slot::inspect(sql, &options.slot).await?;
-                    return match state {
-                        Some(state) => state.check_free(options).and(Err(error)),
-                        None => Err(error),
-                    };
-                }
+                Err(error) if error.code() == codes::PG011 => waiting.again(options, sql, error).await?,
                 result => return result,
             }
         }
@@ -232,6 +222,11 @@ impl PgStream {
     /// Bytes of such rows that were put on disk so far.
     pub fn spilled_bytes(&self) -> u64 {
         self.assembler.spilled_bytes()
+    }
+
+    /// Up to where transactions are needed whole, not in blocks, if the last error was of that.
+    pub fn wants_whole(&self) -> Option<CommitLsn> {
+        self.assembler.wants_whole()
     }
 
     /// Takes what is at hand, or waits for it. Returns at the end of a transaction once the budget is reached,

@@ -30,8 +30,9 @@
 //!   id. Stream Abort marks segments; rows are taken out when the transaction is applied, wherever they are.
 //! - *Errors* of a row (a value that cannot be represented, changed columns) wait with the ordinal of their
 //!   row. Those of aborted rows are never seen. The catalogue cannot explain changed columns before the commit,
-//!   so that rows behind an `ALTER TABLE` of the same streamed transaction are not decoded: the table is copied
-//!   again (or stops, where the operator has said so).
+//!   so that rows behind an `ALTER TABLE` of the same streamed transaction are not decoded: if they commit, the
+//!   connection is made again without blocks, and the transaction comes whole
+//!   ([`super::assemble::Assembler::wants_whole`]).
 //! - *Relation messages* in a block hold for that transaction, and for all from its commit on. The one that
 //!   arrived last is the newest: one of an ordinary transaction that came after it stays.
 //! - *Tables that join* (a copy that ended) while a transaction is open have not had their first rows kept. If
@@ -171,6 +172,10 @@ pub(super) struct StreamedTxn {
     file: Option<SpillFile>,
     /// Bytes of its messages.
     bytes: u64,
+    /// Logical messages in it.
+    messages: u64,
+    /// A subtransaction of it was rolled back.
+    has_aborts: bool,
 }
 
 impl StreamedTxn {
@@ -186,12 +191,25 @@ impl StreamedTxn {
             slices: Vec::new(),
             file: None,
             bytes: 0,
+            messages: 0,
+            has_aborts: false,
         }
     }
 
     /// Bytes of its messages.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Whether some of its logical messages may have been rolled back: the server does not tell of which
+    /// subtransaction each was.
+    pub(super) fn may_hold_lost_messages(&self) -> bool {
+        self.messages > 0 && self.has_aborts
+    }
+
+    /// Whether nothing but such messages is left of it.
+    pub(super) fn holds_messages_alone(&self) -> bool {
+        self.survivors().count <= self.messages
     }
 
     /// Tables with rows that were not kept.
@@ -218,6 +236,7 @@ impl StreamedTxn {
     }
 
     fn abort(&mut self, xid: u32) {
+        self.has_aborts = true;
         let mut at = self.last_of.remove(&xid);
         while let Some(segment) = at.and_then(|at| self.segments.get_mut(at as usize)) {
             segment.xid = ABORTED;
@@ -257,6 +276,7 @@ impl StreamedTxn {
         };
         let announced = match relations.get(&id).map(|(_, bytes)| decode(bytes, true)).transpose()? {
             Some(Message::Relation(relation)) => Announced::of(schema, &relation),
+            _ if schema.is_messages() => Announced::Agrees,
             _ => Announced::Not,
         };
         Ok(entry.insert(Rows {
@@ -613,6 +633,7 @@ impl Streamed {
         let policies = self.policies;
         let Some(txn) = &mut self.block else { return Err(doubtful("a streamed change outside of a block")) };
         let ordinal = txn.count(xid);
+        txn.messages += u64::from(id == TableId::MESSAGES);
         let Some(schema) = schema.filter(|_| !txn.passed.contains(&id)) else {
             txn.passed.insert(id);
             return Ok(());

@@ -101,6 +101,8 @@ enum Change {
     Truncate,
     /// A value that cannot be represented: an id of a wrong length.
     Bad,
+    /// A logical message; of no table.
+    Message(String),
 }
 
 fn change(xid: Option<u32>, table: u32, change: &Change) -> Vec<u8> {
@@ -110,11 +112,25 @@ fn change(xid: Option<u32>, table: u32, change: &Change) -> Vec<u8> {
         Change::Move(from, to) => message(b'U', xid, &[&id, &row(b'K', *from, None), &row(b'N', *to, None)]),
         Change::Delete(key) => message(b'D', xid, &[&id, &row(b'K', *key, None)]),
         Change::Truncate => message(b'T', xid, &[&1u32.to_be_bytes(), &[0], &id]),
+        Change::Message(content) => logical(xid, true, 1000, content),
         Change::Bad => message(b'I', xid, &[&id, &[b'N', 0, 2], &cell(&[1, 2, 3]), b"n"]),
     }
 }
 
+/// A logical message.
+fn logical(xid: Option<u32>, transactional: bool, lsn: u64, content: &str) -> Vec<u8> {
+    let length = (content.len() as u32).to_be_bytes();
+    message(
+        b'M',
+        xid,
+        &[&[u8::from(transactional)], &lsn.to_be_bytes(), b"app\0", &length, content.as_bytes()],
+    )
+}
+
 fn schema(table: u32) -> Arc<TableSchema> {
+    if table == 0 {
+        return Arc::new(TableSchema::messages());
+    }
     let column = |name: &str, type_oid, kind| Column {
         name: name.into(),
         attnum: 1,
@@ -147,6 +163,15 @@ fn short(note: &str) -> String {
 }
 
 fn words(batch: &ChangeBatch) -> Vec<String> {
+    if batch.schema.is_messages() {
+        let contents = batch.after.column(1).as_binary::<i32>();
+        let line = |row: usize| {
+            let txn = batch.txn_of(row).expect("a transaction");
+            let content = short(std::str::from_utf8(contents.value(row)).expect("text"));
+            format!("{}/{}@{} message {content}", txn.xid, batch.ordinals[row], txn.commit_start)
+        };
+        return (0..batch.len()).map(line).collect();
+    }
     let ids = |rows: &arrow::record_batch::RecordBatch| rows.column(0).as_primitive::<Int32Type>().clone();
     let (after, notes) = (ids(&batch.after), batch.after.column(1).as_string::<i32>().clone());
     let line = |row: usize| {
@@ -244,6 +269,73 @@ fn an_aborted_subtransaction_takes_its_rows_and_ordinals_with_it() {
     assert_eq!((a.uncommitted(), a.uncommitted_bytes()), (0, 0));
 }
 
+/// Logical messages beside transactions, within them, in blocks; our own heartbeats are none; followed or not, they
+/// count the same.
+#[test]
+fn messages_have_their_places() {
+    let mut frames = vec![logical(None, false, 50, "alone"), begin(100, 7), relation(None, 1, &[ID, TEXT])];
+    frames.extend([
+        change(None, 1, &insert(1)),
+        logical(None, true, 60, "within"),
+        change(None, 1, &insert(2)),
+    ]);
+    frames.extend([commit(100), begin(200, 8), logical(None, true, 190, "only"), commit(200)]);
+    frames.extend(block(9, true, &[(9, insert(3)), (9, Change::Message("in".into())), (9, insert(4))]));
+    frames.extend([logical(None, false, 250, "between"), stream_commit(9, 300)]);
+    let out = play(&mut assembler(&[0, 1], memory()), &frames).unwrap();
+    let ids = |out: &Outcome| out.witnesses.iter().map(|w| (w.end.lsn().raw(), w.xid)).collect::<Vec<_>>();
+    assert_eq!(ids(&out), [(50, 0), (108, 7), (208, 8), (250, 0), (308, 9)]);
+    let times: Vec<i64> = out.witnesses.iter().map(|w| w.commit_time).collect();
+    assert_eq!(times, [0, 5, 5, 0, 5], "the same at each sending");
+    let messages = [
+        "0/0@0/31 message alone",
+        "7/1@0/64 message within",
+        "8/0@0/C8 message only",
+        "0/0@0/F9 message between",
+        "9/1@0/12C message in",
+    ];
+    assert_eq!(out.rows[&0], messages);
+    let rows =
+        ["7/0@0/64 insert 1 n1", "7/2@0/64 insert 2 n2", "9/0@0/12C insert 3 n3", "9/2@0/12C insert 4 n4"];
+    assert_eq!(out.rows[&1], rows);
+    let without = play(&mut assembler(&[1], memory()), &frames).unwrap();
+    assert_eq!((ids(&without), &without.rows[&1]), (ids(&out), &out.rows[&1]));
+    // What is held is not taken again; a message holds no more than itself.
+    for (held, count) in [(49, 1), (50, 0), (51, 0)] {
+        let mut later = Assembler::new(Policies::default(), None, None);
+        later.add(schema(0), position(held)).unwrap();
+        assert_eq!(play(&mut later, &frames[..1]).unwrap().rows.get(&0).map_or(0, Vec::len), count, "{held}");
+    }
+}
+
+/// The server sends messages of subtransactions under the id of the whole. When a part was rolled back, the transaction
+/// is asked for whole by who wants its messages; nobody else cares, unless nothing but messages may be left of it.
+#[test]
+fn messages_of_what_was_rolled_back_in_part_are_asked_for_again() {
+    let message = || Change::Message("m".into());
+    let script = |changes: &[(u32, Change)]| {
+        let mut frames = block(9, true, changes);
+        frames.extend([stream_abort(9, 10), stream_commit(9, 300)]);
+        frames
+    };
+    let mixed = script(&[(9, insert(1)), (9, message()), (10, insert(2))]);
+    let bare = script(&[(9, message()), (10, insert(2))]);
+    for (tables, frames, is_asked) in [
+        (vec![0, 1], &mixed, true),
+        (vec![1], &mixed, false),
+        (vec![0, 1], &bare, true),
+        (vec![1], &bare, true),
+    ] {
+        let mut a = assembler(&tables, memory());
+        let played = play(&mut a, frames);
+        let wanted = is_asked.then(|| position(308));
+        assert_eq!((a.wants_whole(), played.is_err()), (wanted, is_asked), "{tables:?}");
+        if let Err(error) = played {
+            assert_eq!(error.code(), codes::PG006);
+        }
+    }
+}
+
 #[test]
 fn an_abort_of_the_inner_one_alone_leaves_the_outer() {
     let mut a = assembler(&[1], memory());
@@ -272,7 +364,6 @@ fn what_makes_no_sense_is_an_error() {
         ("begins twice", with(vec![stream_start(10, true)])),
         ("has not begun", vec![stream_start(10, false)]),
         ("has not begun", vec![stream_stop()]),
-        ("not streamed", vec![stream_abort(10, 10)]),
         ("not streamed", vec![stream_commit(10, 100)]),
         ("within a block", open(vec![stream_abort(10, 10)])),
         ("within a block", open(vec![stream_commit(10, 100)])),
@@ -383,11 +474,12 @@ fn relations_hold_within_their_transaction_until_it_commits() {
     frames.extend([begin(200, 22), change(None, 1, &insert(2)), commit(200)]);
     let out = play(&mut a, &frames).unwrap();
     assert_eq!((out.stopped, out.rows[&1].len()), (vec![], 2));
-    // It commits: the table stops.
+    // It commits: whole, the catalogue explains it.
     let mut a = assembler(&[1], memory());
     let mut frames = altered(10);
     frames.push(stream_commit(10, 100));
-    assert_eq!(play(&mut a, &frames).unwrap().stopped, [1]);
+    assert_eq!(play(&mut a, &frames).unwrap_err().code(), codes::PG006);
+    assert_eq!(a.wants_whole(), Some(position(108)));
     // One that an ordinary transaction brought meanwhile is newer.
     let mut a = assembler(&[1], memory());
     let mut frames = vec![stream_start(10, true), relation(Some(10), 1, other), stream_stop()];
@@ -513,242 +605,8 @@ fn golden_bytes_of_a_server() {
     assert_eq!(a.take_burst().transactions, 2);
 }
 
-mod model {
-    use super::*;
-
-    /// Small and seeded (xorshift).
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, n: u64) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            self.0 % n
-        }
-
-        fn chance(&mut self, percent: u64) -> bool {
-            self.below(100) < percent
-        }
-    }
-
-    /// A session of the source.
-    struct Session {
-        xid: u32,
-        /// Open subtransactions, each with how many changes came before it.
-        stack: Vec<(u32, usize)>,
-        /// All that have begun and are not rolled back, in order.
-        subs: Vec<u32>,
-        /// Changes that are not rolled back.
-        changes: Vec<(u32, u32, Change)>,
-        /// Not sent yet, from this change on.
-        sent: usize,
-        is_streamed: bool,
-        streamed_subs: Vec<u32>,
-    }
-
-    /// What the server sends in blocks, the same whole, and what must come out.
-    #[derive(Default)]
-    struct Script {
-        blocks: Vec<Vec<u8>>,
-        whole: Vec<Vec<u8>>,
-        expected: BTreeMap<u32, Vec<String>>,
-    }
-
-    const TABLES: u32 = 4;
-
-    fn some_change(random: &mut Random) -> Change {
-        let key = random.below(1000) as i32;
-        match random.below(20) {
-            0 => Change::Truncate,
-            1..4 => Change::Delete(key),
-            4..8 => Change::Move(key, key + 1),
-            _ => Change::Insert(key, "y".repeat(random.below(400) as usize)),
-        }
-    }
-
-    fn in_words(change: &Change) -> String {
-        match change {
-            Change::Insert(id, note) => format!("insert {id} {}", short(note)),
-            Change::Move(from, to) => format!("move {from} {to}"),
-            Change::Delete(id) => format!("delete {id}"),
-            Change::Truncate => "truncate".into(),
-            Change::Bad => "bad".into(),
-        }
-    }
-
-    impl Session {
-        fn new(xid: u32) -> Self {
-            Session {
-                xid,
-                stack: Vec::new(),
-                subs: Vec::new(),
-                changes: Vec::new(),
-                sent: 0,
-                is_streamed: false,
-                streamed_subs: Vec::new(),
-            }
-        }
-
-        fn current(&self) -> u32 {
-            self.stack.last().map_or(self.xid, |(xid, _)| *xid)
-        }
-
-        /// Everything that was not sent goes out as a block.
-        fn send_block(&mut self, out: &mut Script) {
-            out.blocks.push(stream_start(self.xid, !self.is_streamed));
-            self.is_streamed = true;
-            for table in 1..=TABLES {
-                out.blocks.push(relation(Some(self.xid), table, &[ID, TEXT]));
-            }
-            for (sub, table, c) in &self.changes[self.sent..] {
-                out.blocks.push(change(Some(*sub), *table, c));
-                if !self.streamed_subs.contains(sub) {
-                    self.streamed_subs.push(*sub);
-                }
-            }
-            self.sent = self.changes.len();
-            out.blocks.push(stream_stop());
-        }
-
-        /// Rolls back to the state with `depth` open subtransactions.
-        fn roll_back(&mut self, depth: usize, out: &mut Script) {
-            let Some(&(sub, keep)) = self.stack.get(depth) else { return };
-            self.stack.truncate(depth);
-            // It and all that began after it.
-            let at = self.subs.iter().position(|xid| *xid == sub).expect("it has begun");
-            let gone = self.subs.split_off(at);
-            // Children first, as abort records list them; only those of which something was sent.
-            for sub in gone.iter().rev().filter(|sub| self.streamed_subs.contains(sub)) {
-                out.blocks.push(stream_abort(self.xid, *sub));
-            }
-            self.changes.truncate(keep);
-            self.sent = self.sent.min(keep);
-        }
-
-        fn commit(mut self, start: u64, out: &mut Script) {
-            if self.is_streamed {
-                if self.sent < self.changes.len() {
-                    self.send_block(out);
-                }
-                out.blocks.push(stream_commit(self.xid, start));
-            } else {
-                self.send_whole(start, &mut out.blocks);
-            }
-            self.send_whole(start, &mut out.whole);
-            for (ordinal, (_, table, change)) in self.changes.iter().enumerate() {
-                let words = format!("{}/{ordinal}@{} {}", self.xid, Lsn::new(start), in_words(change));
-                out.expected.entry(*table).or_default().push(words);
-            }
-        }
-
-        fn send_whole(&self, start: u64, out: &mut Vec<Vec<u8>>) {
-            out.push(begin(start, self.xid));
-            for table in 1..=TABLES {
-                out.push(relation(None, table, &[ID, TEXT]));
-            }
-            out.extend(self.changes.iter().map(|(_, table, c)| change(None, *table, c)));
-            out.push(commit(start));
-        }
-    }
-
-    fn script(seed: u64) -> Script {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        let mut out = Script::default();
-        let mut sessions: Vec<Session> = Vec::new();
-        let (mut xid, mut lsn) = (100, 1000);
-        let mut next_xid = || {
-            xid += 1;
-            xid
-        };
-        for _ in 0..random.below(400) {
-            if sessions.is_empty() || (sessions.len() < 4 && random.chance(8)) {
-                sessions.push(Session::new(next_xid()));
-            }
-            let at = random.below(sessions.len() as u64) as usize;
-            let session = &mut sessions[at];
-            match random.below(100) {
-                0..60 => {
-                    for _ in 0..=random.below(6) {
-                        let (sub, table) = (session.current(), 1 + random.below(u64::from(TABLES)) as u32);
-                        session.changes.push((sub, table, some_change(&mut random)));
-                    }
-                }
-                60..68 => {
-                    let (sub, at) = (next_xid(), session.changes.len());
-                    session.stack.push((sub, at));
-                    session.subs.push(sub);
-                }
-                68..72 => {
-                    // Released: its changes are the outer one's, unless that is rolled back.
-                    session.stack.pop();
-                }
-                72..78 if !session.stack.is_empty() => {
-                    let depth = random.below(session.stack.len() as u64) as usize;
-                    session.roll_back(depth, &mut out);
-                }
-                78..92 => session.send_block(&mut out),
-                92..96 => {
-                    lsn += 10;
-                    sessions.swap_remove(at).commit(lsn, &mut out);
-                }
-                96..98 => {
-                    let session = sessions.swap_remove(at);
-                    if session.is_streamed {
-                        out.blocks.push(stream_abort(session.xid, session.xid));
-                    }
-                }
-                _ => out.blocks.push(keepalive(lsn + 9)),
-            }
-        }
-        for session in sessions {
-            lsn += 10;
-            session.commit(lsn, &mut out);
-        }
-        out
-    }
-
-    /// Rows of table 4 are not ours: they count for ordinals only.
-    const OURS: [u32; 3] = [1, 2, 3];
-
-    fn difference(found: &Outcome, wanted: &Outcome) -> Option<String> {
-        for table in OURS {
-            let rows = |o: &Outcome| o.rows.get(&table).cloned().unwrap_or_default();
-            let (found, wanted) = (rows(found), rows(wanted));
-            let at = (0..found.len().max(wanted.len())).find(|&i| found.get(i) != wanted.get(i));
-            if let Some(at) = at {
-                return Some(format!(
-                    "table {table}, row {at}: {:?}, not {:?}",
-                    found.get(at),
-                    wanted.get(at)
-                ));
-            }
-        }
-        (found != wanted).then(|| format!("{:?} {:?}", found.witnesses, wanted.witnesses))
-    }
-
-    #[test]
-    fn in_blocks_as_whole_as_expected() {
-        let seeds = std::env::var("SEEDS").map_or(400, |n| n.parse().expect("SEEDS is a number"));
-        let (mut rows, mut spilled) = (0, 0);
-        for seed in 1..=seeds {
-            let Script { blocks, whole, mut expected } = script(seed);
-            expected.remove(&TABLES);
-            rows += expected.values().map(Vec::len).sum::<usize>();
-            let dir = tempfile::tempdir().unwrap();
-            let tiny = Spill { memory: 3000, slice: 700, dir: dir.path().into() };
-            let plain = play(&mut assembler(&OURS, memory()), &whole).unwrap();
-            assert_eq!(plain.rows, expected, "seed {seed}: whole");
-            let found = play(&mut assembler(&OURS, memory()), &blocks).unwrap();
-            assert_eq!(difference(&found, &plain), None, "seed {seed}: in blocks");
-            let mut a = assembler(&OURS, tiny);
-            let found = play(&mut a, &blocks).unwrap();
-            assert_eq!(difference(&found, &plain), None, "seed {seed}: through the disk");
-            spilled += a.spilled_bytes();
-        }
-        assert!(rows > 100 * seeds as usize && spilled > 10_000 * seeds, "{rows} rows, {spilled} bytes");
-    }
-}
+#[path = "streamed_model_tests.rs"]
+mod model;
 
 mod random {
     use super::*;

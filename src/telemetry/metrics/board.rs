@@ -135,6 +135,11 @@ fn source_gauges(status: &Status) -> Vec<Line> {
             status.source.seconds_to_loss.map(|n| n as f64),
         ),
         (
+            names::MYSQL_BINLOG_REMAINING_SECONDS,
+            "Seconds for which the server keeps what the target does not hold yet, at least",
+            status.source.log_seconds_left.map(|n| n as f64),
+        ),
+        (
             names::LAST_COMMIT_AGE_SECONDS,
             "Seconds since the last commit to the target",
             status.last_commit.map(Timestamp::age_seconds),

@@ -2,6 +2,7 @@
 
 use super::Labels;
 use crate::error::Code;
+use crate::sink::Written;
 use crate::telemetry::names;
 use crate::telemetry::status::Timestamp;
 use prometheus_client::metrics::counter::Counter;
@@ -66,6 +67,9 @@ pub struct Flow {
     waited: [Counter<f64, AtomicU64>; 2],
     conflicts: Counter,
     rewritten: Counter,
+    amplification: Gauge<f64, AtomicU64>,
+    table_files: Family<Labels, Gauge>,
+    read_debt: Family<Labels, Gauge<f64, AtomicU64>>,
     schema_changes: Family<Labels, Counter>,
     mismatched: Family<Labels, Gauge>,
     verified_at: Gauge<f64, AtomicU64>,
@@ -86,6 +90,9 @@ impl Flow {
             waited: [stage("buffer"), stage("commit")],
             conflicts: Counter::default(),
             rewritten: Counter::default(),
+            amplification: Gauge::default(),
+            table_files: Family::default(),
+            read_debt: Family::default(),
             schema_changes: Family::default(),
             mismatched: Family::default(),
             verified_at: Gauge::default(),
@@ -105,6 +112,12 @@ impl Flow {
         registry.register(names::SINK_CONFLICTS, help, flow.conflicts.clone());
         let help = "Files that upkeep wrote anew into others";
         registry.register(names::MERGE_FILES_REWRITTEN, help, flow.rewritten.clone());
+        let help = "Bytes written for each byte of new rows, since the process began; 0: none yet";
+        registry.register(names::MERGE_WRITE_AMPLIFICATION, help, flow.amplification.clone());
+        let help = "Data files of the target table";
+        registry.register(names::SINK_TABLE_FILES, help, flow.table_files.clone());
+        let help = "Of the rows in a target table's files, the part that readers skip";
+        registry.register(names::MERGE_READ_DEBT_RATIO, help, flow.read_debt.clone());
         let help = "Changes of tables' columns, by kind and what was done";
         registry.register(names::SCHEMA_CHANGES, help, flow.schema_changes.clone());
         let help = "Rows that the last verify found to differ";
@@ -153,6 +166,24 @@ impl Flow {
     pub fn target(&self, conflicts: u64, rewritten: u64) {
         self.conflicts.inc_by(conflicts);
         self.rewritten.inc_by(rewritten);
+    }
+
+    /// What was written for what had to be written: new rows.
+    #[expect(clippy::cast_precision_loss, reason = "2^53 bytes are 9 PB")]
+    pub fn amplification(&self, written: Written) {
+        let new = written.bytes.saturating_sub(written.vector_bytes).saturating_sub(written.moved_bytes);
+        if new > 0 {
+            self.amplification.set(written.bytes as f64 / new as f64);
+        }
+    }
+
+    /// The gauges of a target table; those of tables without a label of their own are not shown.
+    pub(super) fn of_table(&self, name: &str) -> (Gauge, Gauge<f64, AtomicU64>) {
+        if name == names::OTHER_TABLES {
+            return Default::default();
+        }
+        let labels = vec![("table", name.to_owned())];
+        (self.table_files.get_or_create_owned(&labels), self.read_debt.get_or_create_owned(&labels))
     }
 
     /// A table's columns changed.

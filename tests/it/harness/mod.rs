@@ -38,6 +38,20 @@ use std::time::{Duration, Instant};
 pub(crate) const NEWEST: u32 = 18;
 /// The oldest version that `scripts/install.sh test` installs.
 pub(crate) const OLDEST: u32 = 15;
+/// The version that a run of the matrix is on (`STRANDLINE_TEST_PG`): each test runs on it, whatever it names.
+pub(crate) fn matrix() -> Option<u32> {
+    std::env::var("STRANDLINE_TEST_PG").ok().map(|major| major.parse().expect("a version"))
+}
+
+/// Whether the version that tests run on has what came with `major`; says so when it has not.
+pub(crate) fn has(major: u32, what: &str) -> bool {
+    let has = matrix().is_none_or(|on| on >= major);
+    if !has {
+        println!("LEFT OUT: {what} came with PostgreSQL {major}");
+    }
+    has
+}
+
 /// Long enough for anything that is not broken, on a slow and busy machine.
 pub(crate) const LONG: Duration = Duration::from_secs(120);
 
@@ -136,14 +150,14 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// A server of the newest version (or `STRANDLINE_TEST_PG`), an empty lake, a publication of all tables.
+    /// A server of the newest version, an empty lake, a publication of all tables.
     pub(crate) fn new(test: &str) -> Scene {
-        let major = std::env::var("STRANDLINE_TEST_PG").map_or(NEWEST, |m| m.parse().expect("a version"));
-        Scene::on(test, major)
+        Scene::on(test, NEWEST)
     }
 
-    /// The same on another version.
+    /// The same on another version; in a run of the matrix, on that one.
     pub(crate) fn on(test: &str, major: u32) -> Scene {
+        let major = matrix().unwrap_or(major);
         let permit = Permit::take();
         let dir = run_dir(test);
         let pg = Postgres::start(major, &dir.join("pg"));

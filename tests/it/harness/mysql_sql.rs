@@ -97,6 +97,23 @@ impl MySql {
         }
     }
 
+    /// Rows of text, by the text protocol: some statements know no other.
+    #[track_caller]
+    pub(crate) fn texts(&mut self, sql: &str) -> Vec<Vec<String>> {
+        let conn = self.conn.as_mut().expect("a connection");
+        let rows = self.runtime.block_on(async {
+            tokio::time::timeout(LONGEST, conn.query::<mysql_async::Row, _>(sql))
+                .await
+                .expect("an answer in time")
+        });
+        let text = |value: Value| match value {
+            Value::Bytes(bytes) => String::from_utf8(bytes).expect("text"),
+            other => panic!("{other:?} is no text"),
+        };
+        let rows = rows.unwrap_or_else(|error| panic!("{error:?}\n  in: {sql}"));
+        rows.into_iter().map(|row| row.unwrap().into_iter().map(text).collect()).collect()
+    }
+
     /// The single value of a statement that must return one.
     #[track_caller]
     pub(crate) fn value(&mut self, sql: &str) -> String {

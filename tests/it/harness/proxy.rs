@@ -34,11 +34,19 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Listens on a port of its own and forwards to `to` on loopback.
     pub(crate) fn start(to: u16, observer: impl Fn(StatusUpdate) + Send + Sync + 'static) -> Proxy {
+        Proxy::listen(to, Some(Arc::new(observer)))
+    }
+
+    /// The same for a protocol that it does not know.
+    pub(crate) fn blind(to: u16) -> Proxy {
+        Proxy::listen(to, None)
+    }
+
+    fn listen(to: u16, observer: Option<Observer>) -> Proxy {
         let port = Port::take();
         let listener = TcpListener::bind(("127.0.0.1", port.number())).expect("the port is free");
         let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
         let stopped = Arc::new(AtomicBool::new(false));
-        let observer: Observer = Arc::new(observer);
         let (to, held) = (Arc::new(AtomicU16::new(to)), Arc::new(AtomicU64::new(0)));
         let (connections, stop) = (Arc::clone(&open), Arc::clone(&stopped));
         let (target, holding) = (Arc::clone(&to), Arc::clone(&held));
@@ -60,8 +68,11 @@ impl Proxy {
                 let hold = Hold { born: holding.load(Ordering::SeqCst), held: Arc::clone(&holding) };
                 let other = hold.clone();
                 std::thread::spawn(move || pass_through(from_server, to_client, &other));
-                let observer = Arc::clone(&observer);
-                std::thread::spawn(move || pass_frames(client, server, &observer, &hold));
+                let observer = observer.clone();
+                std::thread::spawn(move || match observer {
+                    Some(observer) => pass_frames(client, server, &observer, &hold),
+                    None => pass_through(client, server, &hold),
+                });
             }
         });
         Proxy { port, open, stopped, to, held }
@@ -78,7 +89,7 @@ impl Proxy {
     }
 
     /// Every connection that is open now falls silent without an end: nothing is passed on any more, in neither
-    /// direction, and nothing is closed. New ones work.
+    /// direction, and nothing is closed, also when an end goes. New ones work.
     pub(crate) fn hold(&self) {
         self.held.fetch_add(1, Ordering::SeqCst);
     }
@@ -129,6 +140,7 @@ fn pass_through(mut from: TcpStream, mut to: TcpStream, hold: &Hold) {
             break;
         }
     }
+    hold.pass();
     // Either side may be gone already.
     let _closed = (to.shutdown(Shutdown::Both), from.shutdown(Shutdown::Both));
 }
@@ -144,6 +156,7 @@ fn pass_frames(mut client: TcpStream, mut server: TcpStream, observer: &Observer
     });
     let ended: std::io::Result<()> = passed;
     drop(ended);
+    hold.pass();
     let _closed = (server.shutdown(Shutdown::Both), client.shutdown(Shutdown::Both));
 }
 

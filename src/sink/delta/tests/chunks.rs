@@ -6,6 +6,7 @@
 
 use super::*;
 use crate::event::{ChunkKey, SnapshotPoint};
+use crate::position::Marks;
 
 const TRANSACTIONS: usize = 40;
 
@@ -102,21 +103,30 @@ fn parts(table: &DeltaTable, schema: &Arc<TableSchema>, rows: &BTreeMap<i64, Row
     vec![writer.finish().unwrap()]
 }
 
-/// Chunk by chunk, each in a process of its own as often as not.
+type KeyOf = fn(i64) -> ChunkKey;
+
+/// Chunk by chunk, each in a process of its own as often as not. `over`: what the table holds for its readers meanwhile.
 async fn copy(
     lake: &Lake,
     schema: &Arc<TableSchema>,
     random: &mut Random,
     (history, plan): (&History, &Plan),
-    key: fn(i64) -> ChunkKey,
+    (key, over): (KeyOf, Option<&BTreeMap<i64, Row>>),
 ) {
-    let (mut table, _) = lake.open(schema).await;
+    let purpose = || match over {
+        Some(_) => OpenFor::Replace,
+        None => OpenFor::Continue(ChangePolicy::default()),
+    };
+    let (mut table, before) = lake.open_for(schema, purpose()).await;
     let mut chunks = Chunks::default();
     for (i, &moment) in plan.moments.iter().enumerate() {
         if random.below(2) == 0 {
-            let (again, record) = lake.open(schema).await;
-            assert_eq!((&record.chunks, record.position), (&chunks, None));
+            let (again, record) = lake.open_for(schema, purpose()).await;
+            assert_eq!((&record.chunks, record.position), (&chunks, before.position));
             table = again;
+        }
+        if let Some(over) = over {
+            assert_eq!(&content(&lake.files, &lake.ids).await, over, "readers keep what they had");
         }
         let from = i.checked_sub(1).map_or(i64::MIN, |i| plan.ends[i]);
         let below = plan.ends.get(i).copied();
@@ -130,8 +140,19 @@ async fn copy(
     }
 }
 
+/// The table holds other rows, some of which the source has not, and readers use them.
+async fn used(lake: &Lake, schema: &Arc<TableSchema>, random: &mut Random) -> BTreeMap<i64, Row> {
+    let rows: BTreeMap<i64, Row> =
+        (0..40).map(|_| (random.below(400) as i64 - 100, (Some("old".to_owned()), None))).collect();
+    let (mut table, _) = lake.open(schema).await;
+    let parts = parts(&table, schema, &rows);
+    table.commit_copy(at(1), parts, Base::Copied).await.unwrap();
+    rows
+}
+
 /// How it ended: whole, or to be copied again because of a value that is in no chunk.
 async fn one(seed: u64) -> bool {
+    let is_used = seed.is_multiple_of(2);
     let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let (mut lake, schema) = (lake(), schema(&[0]));
     if seed.is_multiple_of(3) {
@@ -142,7 +163,8 @@ async fn one(seed: u64) -> bool {
         lake.sink = lake.sink.with_choices(WriteChoices { default: exact, ..WriteChoices::default() });
     }
     let (history, plan) = (history(&mut random), Plan::random(&mut random));
-    copy(&lake, &schema, &mut random, (&history, &plan), ChunkKey::Number).await;
+    let over = if is_used { Some(used(&lake, &schema, &mut random).await) } else { None };
+    copy(&lake, &schema, &mut random, (&history, &plan), (ChunkKey::Number, over.as_ref())).await;
     let (mut table, mut record) = lake.open(&schema).await;
     let (oldest, newest) = (plan.moments[0], *plan.moments.last().unwrap());
     let is_mixed = point(oldest) != point(newest);
@@ -185,7 +207,7 @@ async fn one_by_the_source(seed: u64) -> bool {
     let (lake, schema) = (lake(), schema(&[0]));
     let (history, plan) = (history(&mut random), Plan::random(&mut random));
     let key = |n: i64| ChunkKey::Source { order: "id".into(), values: vec![n.to_string()] };
-    copy(&lake, &schema, &mut random, (&history, &plan), key).await;
+    copy(&lake, &schema, &mut random, (&history, &plan), (key, None)).await;
     let (mut table, _) = lake.open(&schema).await;
     let (oldest, newest) = (plan.moments[0], *plan.moments.last().unwrap());
     let (mut t, mut from) = (oldest, point(oldest));
@@ -269,5 +291,57 @@ async fn chunks_of_a_table_that_changed_are_forgotten() {
     assert_eq!((record.position, record.chunks), (None, Chunks::default()));
     table.commit_copy(point(2), vec![], Base::Copied).await.unwrap();
     assert!(content(&lake.files, &lake.ids).await.is_empty(), "a new copy replaces them");
-    assert!(!table.takes_chunks(), "readers keep what they have until the new copy is whole");
+}
+
+/// A copy ahead of a table is given up when the table goes on without it, when the source's table is another one, and when a
+/// file of it is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_copied_ahead_is_forgotten_when_it_is_of_no_use() {
+    let (lake, schema) = (lake(), schema(&[0]));
+    let old = used(&lake, &schema, &mut Random(7)).await;
+    let marks = Marks([("uuid/1".to_owned(), 17)].into());
+    let ahead = async || {
+        let (mut table, _) = lake.open_for(&schema, OpenFor::Replace).await;
+        let mut chunks = Chunks::default();
+        chunks.push(Some(ChunkKey::Number(5)), point(1), 2);
+        let parts = parts(&table, &schema, &[(1, (None, None)), (2, (None, None))].into());
+        table.mark(marks.clone());
+        table.commit_chunk(chunks.clone(), true, parts).await.unwrap();
+        chunks
+    };
+    let chunks = ahead().await;
+    let (_, record) = lake.open_for(&schema, OpenFor::Replace).await;
+    assert_eq!((record.chunks, &record.marks), (chunks, &marks));
+    let mut rewritten = TableSchema::clone(&schema);
+    rewritten.form.files = 9;
+    let (_, record) = lake.open_for(&Arc::new(rewritten), OpenFor::Replace).await;
+    assert_eq!(record.chunks, Chunks::default(), "the source's table was rewritten");
+
+    let (mut table, record) = lake.open(&schema).await;
+    assert_eq!(
+        (record.position, record.chunks, record.marks),
+        (Some(at(1)), Chunks::default(), Marks::default())
+    );
+    assert!(table.core.state.ahead.is_none());
+    let new = batch_at(&schema, &[Change::Insert(9000, (None, None))], start(1));
+    table.stage(new).await.unwrap();
+    table.commit(Interval { from: at(1), to: end(1) }).await.unwrap();
+    assert_eq!(content(&lake.files, &lake.ids).await.len(), old.len() + 1);
+    assert_eq!(lake.open_for(&schema, OpenFor::Replace).await.1.chunks, Chunks::default(), "it went on");
+
+    let mut chunks = ahead().await;
+    let (mut table, _) = lake.open_for(&schema, OpenFor::Replace).await;
+    let file = table.core.state.ahead.as_ref().unwrap().finished().next().unwrap().path;
+    lake.files.delete(&file).await.unwrap();
+    assert_eq!(lake.open_for(&schema, OpenFor::Replace).await.1.chunks, Chunks::default(), "a file is gone");
+
+    ahead().await;
+    (table, _) = lake.open_for(&schema, OpenFor::Replace).await;
+    let last = parts(&table, &schema, &[(7, (None, None))].into());
+    chunks.push(None, point(3), 1);
+    table.mark(Marks([("uuid/1".to_owned(), 99)].into()));
+    table.commit_chunk(chunks, false, last).await.unwrap();
+    let (_, record) = lake.open(&schema).await;
+    assert_eq!((record.position, record.marks), (Some(point(1)), marks), "of the oldest chunk");
+    assert_eq!(content(&lake.files, &lake.ids).await.len(), 3);
 }

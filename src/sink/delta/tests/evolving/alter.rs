@@ -44,6 +44,7 @@ pub(super) const ALTERS: [Alter; 18] = [
 
 impl World {
     /// Another form of the source's table, with its rows. `None`: it cannot be altered so.
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind of change")]
     pub(super) fn altered(&mut self, alter: Alter) -> Option<(Shape, Rows)> {
         let (mut shape, mut rows) = (self.shape.clone(), self.rows.clone());
         rows.values_mut().for_each(|row| *row = self.shape.only(row));

@@ -91,7 +91,7 @@ impl Shape {
             key: [vec![1], vec![3], vec![1, 3], vec![4]][(seed / 7 % 4) as usize].clone(),
             form: TableForm { files: 1, columns: 1, ..TableForm::default() },
             filled: vec![],
-            full_before: seed / 3 % 4 == 0,
+            full_before: (seed / 3).is_multiple_of(4),
             next: 5,
         }
     }
