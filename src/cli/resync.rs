@@ -18,7 +18,7 @@ pub(super) fn command(global: &Global, args: ResyncArgs) -> Outcome {
     names.dedup();
     let config = load_quietly(global)?;
     for name in &names {
-        if *name != TableName::messages() && !config.tables.covers(name) {
+        if !name.is_beside() && !config.tables.covers(name) {
             let error = Error::new(
                 codes::CF005,
                 format!("the table \"{name}\" is not covered by tables.include and tables.exclude"),
@@ -89,8 +89,9 @@ pub(super) fn parse(text: &str) -> Result<TableName, Failure> {
     let refuse = |what: &str, advice: String| {
         Failure::from(Error::new(codes::CF005, format!("the table \"{text}\" {what}")).with_try(advice))
     };
-    if *text == *TableName::messages().table {
-        return Ok(TableName::messages());
+    let beside = [TableName::messages(), TableName::definitions()];
+    if let Some(name) = beside.into_iter().find(|name| name.table == *text) {
+        return Ok(name);
     }
     match TablePattern::parse(text) {
         Ok(pattern) => pattern

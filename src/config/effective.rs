@@ -1,5 +1,6 @@
 //! The configuration as it works, in the form of the file: defaults included, secrets masked.
 
+use super::columns;
 use super::kafka::{Acks, KafkaTarget};
 use super::model::{
     BadRow, BudgetAction, Config, InfinityPolicy, LoadSessions, NewTable, NumericUnbounded, OriginChoice,
@@ -364,6 +365,9 @@ fn overrides(config: &Config) -> Value {
         }
         if !target.is_empty() {
             map.insert("target".to_owned(), Value::Object(target));
+        }
+        if let Some(rules) = config.format.columns.iter().find(|rules| rules.table == *name) {
+            map.insert("columns".to_owned(), columns::shown(rules));
         }
         (name.to_string(), Value::Object(map))
     });

@@ -141,6 +141,8 @@ fn read_events(reader: &mut Reader<'_>, section: Section<'_>, options: &mut Opti
     for (key, into) in [
         ("tombstones_on_delete", &mut options.tombstones_on_delete),
         ("provide_transaction_metadata", &mut options.provide_transaction_metadata),
+        ("skip_messages_without_change", &mut options.skip_unchanged),
+        ("include_schema_changes", &mut options.include_schema_changes),
         ("extended_headers_enabled", &mut options.extended_headers),
     ] {
         if section.entry(key).is_some() {
@@ -193,6 +195,8 @@ fn unwritten() -> Options {
 
 /// The section as it works; null where nothing was written.
 pub(super) fn shown(options: &Options) -> Value {
+    // Those stand beside their tables.
+    let options = &Options { columns: Vec::new(), ..options.clone() };
     if *options == unwritten() {
         return Value::Null;
     }
@@ -238,6 +242,8 @@ pub(super) fn shown(options: &Options) -> Value {
             "topic_heartbeat_prefix": options.heartbeat_topic_prefix,
             "tombstones_on_delete": options.tombstones_on_delete,
             "provide_transaction_metadata": options.provide_transaction_metadata,
+            "skip_messages_without_change": options.skip_unchanged,
+            "include_schema_changes": options.include_schema_changes,
             "extended_headers_enabled": options.extended_headers,
             "skipped_operations": skipped,
             "message_key_columns": key_columns,

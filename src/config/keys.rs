@@ -50,8 +50,13 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     SectionKeys { path: "tables", built: &["include", "exclude", "on_new_table", "overrides"], later: &[] },
     SectionKeys {
         path: "tables.overrides.*",
-        built: &["write", "deletes", "truncates", "meta_columns", "images", "target"],
-        later: &["key", "columns", "where"],
+        built: &["write", "deletes", "truncates", "meta_columns", "images", "target", "columns"],
+        later: &["key", "where"],
+    },
+    SectionKeys {
+        path: "tables.overrides.*.columns",
+        built: &["include", "exclude", "mask", "truncate"],
+        later: &[],
     },
     SectionKeys {
         path: "tables.overrides.*.target",
@@ -159,10 +164,12 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "tombstones_on_delete",
             "provide_transaction_metadata",
             "extended_headers_enabled",
+            "include_schema_changes",
+            "skip_messages_without_change",
             "skipped_operations",
             "message_key_columns",
         ],
-        later: &["skip_messages_without_change"],
+        later: &[],
     },
     SectionKeys {
         path: "format.flat",

@@ -9,6 +9,7 @@
 //! Secrets have their own type ([`Secret`]), and no message or snippet repeats what may be one.
 
 mod address;
+mod columns;
 mod effective;
 mod format;
 mod kafka;

@@ -2,6 +2,7 @@
 
 use super::Overrides;
 use super::address::{ParsedSource, default_port, parse_port, parse_sink, parse_source};
+use super::columns;
 use super::format::read_format as read_event_format;
 use super::kafka;
 use super::model::{
@@ -85,9 +86,12 @@ pub(super) fn read_config(
     if let (Some(format), true) = (&format, is_sink_known) {
         kafka::with_registry(reader, target, top, format.encoding == Encoding::Avro);
     }
-    if let Some(SinkConfig { target: SinkTarget::Delta { .. } | SinkTarget::Discard, .. }) = &sink {
+    let for_events =
+        !matches!(&sink, Some(SinkConfig { target: SinkTarget::Delta { .. } | SinkTarget::Discard, .. }));
+    if !for_events {
         refuse_format(reader, top);
     }
+    let format = format.and_then(|format| columns::read_columns(reader, top, for_events, format));
     let errors = read_errors(reader, top);
     let limits = read_limits(reader, top);
     let http = operate::read_http(reader, top);

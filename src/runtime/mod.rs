@@ -13,12 +13,12 @@
 //! begins with a new takeover: starting again is the one way to recover, so it is the one that is tested.
 //! Only a lost source connection is mended inside a session, because the tables' indexes are worth keeping.
 
+mod beside;
 pub mod compare;
 mod copying;
 pub mod desk;
 mod driver;
 mod health;
-mod messages;
 mod meters;
 mod recorder;
 mod session;

@@ -162,8 +162,9 @@ pub trait Sink: Send + Sync + 'static {
     /// Raises the pipeline's epoch by put-if-absent and reads its record.
     fn take_over(&self) -> impl Future<Output = Result<(WriterLease, PipelineRecord)>> + Send;
 
-    /// Whether it has a place for logical messages ([`TableSchema::messages`]), which then are one of its tables.
-    fn takes_messages(&self) -> bool {
+    /// Whether it has a place for what stands beside the source's tables ([`TableSchema::messages`],
+    /// [`TableSchema::definitions`]), which then is one of its tables.
+    fn takes_beside(&self) -> bool {
         false
     }
 

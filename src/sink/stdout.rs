@@ -314,7 +314,7 @@ impl Sink for StdoutSink {
         Ok(None)
     }
 
-    fn takes_messages(&self) -> bool {
+    fn takes_beside(&self) -> bool {
         true
     }
 

@@ -76,9 +76,8 @@ const IGNORED: [(&str, &str); 29] = [
 ];
 
 /// Values with which an option changes nothing.
-const HARMLESS: [(&str, &str); 16] = [
+const HARMLESS: [(&str, &str); 15] = [
     ("slot.drop.on.stop", "false"),
-    ("include.schema.changes", "false"),
     ("include.query", "false"),
     ("inconsistent.schema.handling.mode", "fail"),
     ("event.deserialization.failure.handling.mode", "fail"),
@@ -303,10 +302,10 @@ impl Work {
             }
             self.mapped(from, if exclude { "tables.exclude" } else { "tables.include" });
         }
-        if !self.left.contains_key("include.schema.changes") {
-            let what = "the topic of schema changes, which the connector has by default, is not built";
-            self.unsupported("include.schema.changes", what);
-        }
+        // The connector has its topic unless it is told otherwise.
+        let changes = self.take("include.schema.changes").unwrap_or_else(|| "true".to_owned());
+        self.sections.debezium.push(format!("include_schema_changes: {changes}"));
+        self.mapped("include.schema.changes", "format.debezium.include_schema_changes");
     }
 
     fn tls(&mut self) {
@@ -706,7 +705,9 @@ mod tests {
         assert!(!done.yaml.contains("server_id"), "{}", done.yaml);
         assert_eq!(done.unsupported, []);
         let quiet = connector.replace("\"include.schema.changes\": \"false\",", "");
-        assert_eq!(import(&quiet, None).unwrap().unsupported.len(), 1);
+        let quiet = import(&quiet, None).unwrap();
+        assert_eq!(quiet.unsupported, []);
+        assert!(quiet.yaml.contains("include_schema_changes: true"), "{}", quiet.yaml);
         let offset = r#"{"file":"binlog.000003","pos":4,"gtids":"u:1-5"}"#;
         assert_eq!(import(connector, Some(offset)).unwrap_err().code(), codes::CF003);
     }

@@ -186,8 +186,8 @@ impl<S: Source, K: Sink> Driver<S, K> {
 
     /// How these tables stand in the source. What can be followed in place is; the others are returned.
     pub(super) async fn stand(&mut self, tables: &[TableId]) -> Result<Vec<(TableId, Lost)>> {
-        // Logical messages have no table in the source.
-        let known = |id: &TableId| self.schemas.get(id).filter(|schema| !schema.is_messages()).cloned();
+        // What stands beside the tables is not in the source's catalogue.
+        let known = |id: &TableId| self.schemas.get(id).filter(|schema| !schema.is_beside()).cloned();
         let schemas: Vec<_> = tables.iter().filter_map(known).collect();
         let mut lost = Vec::new();
         for (id, standing) in self.source.check(&schemas).await? {

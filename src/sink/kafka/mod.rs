@@ -307,7 +307,7 @@ impl Sink for KafkaSink {
         self.read(Until::Visible).await?.map(|state| state.pipeline_record()).transpose()
     }
 
-    fn takes_messages(&self) -> bool {
+    fn takes_beside(&self) -> bool {
         true
     }
 

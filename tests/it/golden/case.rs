@@ -119,7 +119,20 @@ impl Case {
         let streams = |process: &Strandline| lines(process) >= copied && process.stderr().contains("stream");
         until(LONG, "all rows are read", || processes.iter().all(streams));
         let mut sql = scene.sql();
-        run_all(&mut sql, &self.workload);
+        match self.option("#pace") {
+            None => run_all(&mut sql, &self.workload),
+            // A message of our own says that everything before it came through.
+            Some(_) => {
+                for (at, statement) in paced(&self.workload).iter().enumerate() {
+                    run_all(&mut sql, statement);
+                    let mark = format!("mark-{at}.");
+                    sql.exec(&format!("select pg_logical_emit_message(true, '{mark}', '')"));
+                    until(LONG, "the mark comes through", || {
+                        processes.iter().all(|process| process.stdout().contains(&mark))
+                    });
+                }
+            }
+        }
         drop(sql);
         // What lacks shows itself in the comparison.
         let since = std::time::Instant::now();
@@ -132,7 +145,10 @@ impl Case {
             process.terminate();
             let outcome = process.wait(LONG);
             match outcome.code {
-                Some(0) if !outcome.stderr.contains("\"level\":\"error\"") => Ok(ours(&outcome.stdout)),
+                Some(0) if !outcome.stderr.contains("\"level\":\"error\"") => {
+                    let is_mark = |event: &Event| event.key.as_ref().is_some_and(|key| key.contains("mark-"));
+                    Ok(ours(&outcome.stdout).into_iter().filter(|event| !is_mark(event)).collect())
+                }
                 code => Err(format!("exit code {code:?}\n{}", outcome.stderr)),
             }
         });
@@ -162,10 +178,13 @@ impl Case {
         scene.write_text(&format!("{name}.yaml"), &text)
     }
 
-    /// Leaves the others out of what was recorded.
-    pub(super) fn keep(&mut self, wanted: impl Fn(&Event) -> bool) {
-        self.bare.retain(&wanted);
-        self.with_schema.retain(&wanted);
+    /// Takes a topic's records out of both recordings.
+    pub(super) fn take_topic(&mut self, topic: &str) -> [Vec<Event>; 2] {
+        [&mut self.bare, &mut self.with_schema].map(|events| {
+            let (taken, left) = std::mem::take(events).into_iter().partition(|event| event.topic == topic);
+            *events = left;
+            taken
+        })
     }
 
     pub(super) fn format(&self, schemas: bool) -> String {
@@ -173,6 +192,10 @@ impl Case {
         // The converter's own default, which is not ours.
         let replace = self.option("#converter.replace.null.with.default") != Some("false");
         debezium.push_str(&format!("    replace_null_with_default: {replace}\n"));
+        // Likewise; connectors of PostgreSQL have none.
+        if self.id.contains('/') && self.option("include.schema.changes") != Some("false") {
+            debezium.push_str("    include_schema_changes: true\n");
+        }
         if let Some(format) = self.option("#converter.decimal.format") {
             debezium.push_str(&format!("    decimal_format: {}\n", format.to_lowercase()));
         }
@@ -279,7 +302,7 @@ fn beats_last(events: Vec<Event>) -> Vec<Event> {
 }
 
 /// Cases whose tables change: a process that does not run meanwhile would copy them again.
-const LIVE: [&str; 3] = ["enum_grows", "schema_change", "schema_change_burst"];
+const LIVE: [&str; 4] = ["enum_grows", "heartbeat", "schema_change", "schema_change_burst"];
 
 /// Options that have the same name here, with `_` for `.`.
 const KNOWN: [&str; 21] = [
@@ -342,6 +365,11 @@ fn run_all(sql: &mut Sql, script: &str) {
         rest = behind;
     }
     statements(rest).iter().for_each(|statement| sql.exec(statement));
+}
+
+/// The lines of a script, each with the statements that it holds.
+fn paced(script: &str) -> Vec<&str> {
+    script.lines().filter(|line| !line.trim().is_empty()).collect()
 }
 
 /// Splits at semicolons outside of quotes.
