@@ -6,6 +6,7 @@ use crate::harness::process::Strandline;
 use crate::harness::sql::Sql;
 use crate::harness::{LONG, Scene, until};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -171,11 +172,49 @@ impl Case {
             if self.option("table.include.list").is_some() { "[\"public.p\"]" } else { "[\"*.*\"]" };
         let text = format!(
             "version: 1\nname: {name}\nsource:\n  type: postgres\n  url: {url:?}\n  publication: {publication}\n\
-             tables:\n  include: {include}\nsnapshot: {{workers: 1}}\nsink:\n  type: stdout\n  commit: {{interval: 20ms}}\n\
+             tables:\n  include: {include}\n{}snapshot: {{workers: 1}}\nsink:\n  type: stdout\n  commit: {{interval: 20ms}}\n\
              format:\n{}",
+            self.overrides(),
             self.format(schemas)
         );
         scene.write_text(&format!("{name}.yaml"), &text)
+    }
+
+    /// `tables.overrides`, of the options about columns.
+    pub(super) fn overrides(&self) -> String {
+        let mut tables: BTreeMap<&str, serde_json::Map<String, Value>> = BTreeMap::new();
+        for (key, value) in &self.options {
+            let number = |key: &str| key.split('.').find_map(|word| word.parse::<usize>().ok());
+            for column in value.split(',').filter(|_| key.starts_with("column.")) {
+                let Some((table, column)) = column.rsplit_once('.') else { continue };
+                let (into, value) = match key.as_str() {
+                    "column.include.list" => ("include", None),
+                    "column.exclude.list" => ("exclude", None),
+                    // The first form of hashes left the value as it is.
+                    key if key.starts_with("column.mask.hash") || key.starts_with("column.propagate") => {
+                        continue;
+                    }
+                    key if key.starts_with("column.mask") => {
+                        ("mask", Some(Value::from("*".repeat(number(key).expect("a length")))))
+                    }
+                    key => ("truncate", Some(Value::from(number(key).expect("a length")))),
+                };
+                let table = tables.entry(table).or_default();
+                match value {
+                    None => {
+                        let list = table.entry(into).or_insert_with(|| Value::from(Vec::<Value>::new()));
+                        list.as_array_mut().expect("a list").push(Value::from(column));
+                    }
+                    Some(value) => {
+                        let map = table.entry(into).or_insert_with(|| serde_json::json!({}));
+                        map.as_object_mut().expect("a map").insert(column.to_owned(), value);
+                    }
+                }
+            }
+        }
+        let all = tables.into_iter().map(|(table, rules)| (table, serde_json::json!({"columns": rules})));
+        let all: BTreeMap<_, _> = all.collect();
+        if all.is_empty() { String::new() } else { format!("  overrides: {}\n", serde_json::json!(all)) }
     }
 
     /// Takes a topic's records out of both recordings.
@@ -305,7 +344,8 @@ fn beats_last(events: Vec<Event>) -> Vec<Event> {
 const LIVE: [&str; 4] = ["enum_grows", "heartbeat", "schema_change", "schema_change_burst"];
 
 /// Options that have the same name here, with `_` for `.`.
-const KNOWN: [&str; 21] = [
+const KNOWN: [&str; 22] = [
+    "skip.messages.without.change",
     "bigint.unsigned.handling.mode",
     "topic.prefix",
     "decimal.handling.mode",

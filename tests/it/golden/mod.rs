@@ -15,8 +15,6 @@ use std::path::Path;
 
 /// Cases that are not run, and why.
 const LEFT_OUT: &[(&str, &str)] = &[
-    ("column_include", "tables.overrides is not built yet"),
-    ("column_options", "tables.overrides is not built yet"),
     ("heartbeat_action", "strandline puts a message of its own into the log, and runs no SQL of others"),
     ("notifications", "notifications are not built yet"),
     ("pg18_vector", "pgvector is not installed for tests: see the unit tests of its values"),

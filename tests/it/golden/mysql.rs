@@ -27,7 +27,6 @@ const DEFINED: &[(&str, &str, &str)] = &[];
 /// Cases that are not run, and why.
 const LEFT_OUT: &[(&str, &str)] = &[
     ("mysql/boolean_converter", "TinyIntOneToBooleanConverter is not built"),
-    ("mysql/column_options", "tables.overrides is not built yet"),
     ("mysql/include_query", "include.query is not built"),
     ("mariadb/include_query", "include.query is not built"),
 ];
@@ -126,9 +125,9 @@ fn run_case(case: &Case, scene: &MyScene) -> Found {
     let configs = [("bare", false), ("schemas", true)].map(|(name, schemas)| {
         let include = DATABASES.map(|database| format!("{database}.*"));
         let text = format!(
-            "version: 1\nname: {name}\nsource:\n  type: mysql\n  url: {:?}\ntables:\n  include: {include:?}\n  exclude: [\"shop.s\"]\n\
-             snapshot: {{workers: 1}}\nsink:\n  type: stdout\n  commit: {{interval: 20ms}}\nformat:\n{}",
+            "version: 1\nname: {name}\nsource:\n  type: mysql\n  url: {:?}\ntables:\n  include: {include:?}\n  exclude: [\"shop.s\"]\n{}snapshot: {{workers: 1}}\nsink:\n  type: stdout\n  commit: {{interval: 20ms}}\nformat:\n{}",
             scene.config.url,
+            case.overrides(),
             case.format(schemas)
         );
         let path = scene.dir().join(format!("{name}.yaml"));

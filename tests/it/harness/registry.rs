@@ -79,6 +79,12 @@ impl Registry {
         serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
     }
 
+    /// What new schemas of a subject must be to the old ones.
+    pub(crate) fn set_rule(&self, subject: &str, rule: &str) {
+        let body = serde_json::json!({"compatibility": rule}).to_string();
+        assert!(self.ask("PUT", &format!("/config/{subject}"), &body).is_some(), "no answer to {rule}");
+    }
+
     /// What these records of Avro say: the schema's id and name, the value.
     pub(crate) fn decoded(&self, records: &[&str]) -> Vec<Value> {
         let mut python = Command::new(installed().join("python/bin/python"));
