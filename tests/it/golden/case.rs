@@ -8,7 +8,6 @@ use crate::harness::{LONG, Scene, until};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Which of the two recordings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,31 +116,29 @@ impl Case {
         let lines = |process: &Strandline| process.stdout().lines().count();
         let is_read = |event: &&Event| event.value.as_ref().is_some_and(|v| v.contains("\"op\":\"r\""));
         let copied = self.bare.iter().filter(is_read).count();
-        let streams = |process: &Strandline| lines(process) >= copied && process.stderr().contains("stream");
-        until(LONG, "all rows are read", || processes.iter().all(streams));
+        let is_copied =
+            |process: &Strandline| lines(process) >= copied && process.stderr().contains("table copied");
+        until(LONG, "all rows are read", || processes.iter().all(is_copied));
         let mut sql = scene.sql();
+        // A message of our own says that everything before it came through.
+        let pass = |sql: &mut Sql, mark: &str| {
+            sql.exec(&format!("select pg_logical_emit_message(true, '{mark}', '')"));
+            until(LONG, "the mark comes through", || {
+                processes.iter().all(|process| process.stdout().contains(mark))
+            });
+        };
+        pass(&mut sql, "mark-at-first.");
         match self.option("#pace") {
             None => run_all(&mut sql, &self.workload),
-            // A message of our own says that everything before it came through.
             Some(_) => {
                 for (at, statement) in paced(&self.workload).iter().enumerate() {
                     run_all(&mut sql, statement);
-                    let mark = format!("mark-{at}.");
-                    sql.exec(&format!("select pg_logical_emit_message(true, '{mark}', '')"));
-                    until(LONG, "the mark comes through", || {
-                        processes.iter().all(|process| process.stdout().contains(&mark))
-                    });
+                    pass(&mut sql, &format!("mark-{at}."));
                 }
             }
         }
+        pass(&mut sql, "mark-at-last.");
         drop(sql);
-        // What lacks shows itself in the comparison.
-        let since = std::time::Instant::now();
-        while processes.iter().any(|process| lines(process) < self.bare.len())
-            && since.elapsed() < Duration::from_secs(15)
-        {
-            std::thread::sleep(Duration::from_millis(20));
-        }
         let [bare, with_schema] = processes.map(|process| {
             process.terminate();
             let outcome = process.wait(LONG);
@@ -178,6 +175,11 @@ impl Case {
             self.format(schemas)
         );
         scene.write_text(&format!("{name}.yaml"), &text)
+    }
+
+    /// The connector tells definitions. Those of PostgreSQL have none.
+    pub(super) fn has_definitions(&self) -> bool {
+        self.id.contains('/') && self.option("include.schema.changes") != Some("false")
     }
 
     /// `tables.overrides`, of the options about columns.
@@ -231,8 +233,8 @@ impl Case {
         // The converter's own default, which is not ours.
         let replace = self.option("#converter.replace.null.with.default") != Some("false");
         debezium.push_str(&format!("    replace_null_with_default: {replace}\n"));
-        // Likewise; connectors of PostgreSQL have none.
-        if self.id.contains('/') && self.option("include.schema.changes") != Some("false") {
+        // Likewise.
+        if self.has_definitions() {
             debezium.push_str("    include_schema_changes: true\n");
         }
         if let Some(format) = self.option("#converter.decimal.format") {
