@@ -564,7 +564,8 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
     let choices = write::read_choices(reader, section, top.entry("tables"));
     let foreign = write::read_foreign(reader, section);
     let maintenance = write::read_maintenance(reader, section);
-    let schema_changes = read_schema_changes(reader, section);
+    let is_log = matches!(target, Some(SinkTarget::Kafka(_) | SinkTarget::Stdout));
+    let schema_changes = read_schema_changes(reader, section, is_log);
     let numeric =
         or_default(reader, section, "numeric_unbounded", NumericUnbounded::String, |reader, section, key| {
             reader.parsed(section, key, Repeat::Value, parse_numeric)
@@ -591,9 +592,11 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
     })
 }
 
-fn read_schema_changes(reader: &mut Reader<'_>, sink: Section<'_>) -> Option<ChangePolicy> {
+fn read_schema_changes(reader: &mut Reader<'_>, sink: Section<'_>, is_log: bool) -> Option<ChangePolicy> {
     let section = reader.section(sink.entry("schema_changes").map(|e| &e.value), "sink.schema_changes");
-    let default = ChangePolicy::default();
+    // Events go on with other types and other keys.
+    let other = if is_log { Choice::Apply } else { ChangePolicy::default().other };
+    let default = ChangePolicy { other, ..ChangePolicy::default() };
     let mut read = |key: &str, apply: &'static str, default: Choice| {
         or_default(reader, section, key, default, |reader, section, key| {
             reader.choice(section, key, &[(apply, Choice::Apply), ("quarantine", Choice::Quarantine)], &[])

@@ -16,7 +16,20 @@ pub(super) fn key_columns(schema: &TableSchema, options: &Options) -> Result<Vec
                 Error::new(codes::CF003, what)
             })
         };
-        return asked.columns.iter().map(place).collect();
+        let columns: Vec<usize> = asked.columns.iter().map(place).collect::<Result<_>>()?;
+        // A delete would go to the key of a row that never was.
+        if !schema.full_before
+            && let Some(column) = columns.iter().find(|at| !schema.key.contains(at))
+        {
+            let column = schema.columns.get(*column).map_or("", |column| &column.name);
+            let what = format!(
+                "message_key_columns: the log does not hold old values of column \"{column}\" of table \"{}\"",
+                schema.name
+            );
+            let advice = format!("ALTER TABLE {} REPLICA IDENTITY FULL", schema.name);
+            return Err(Error::new(codes::CF003, what).with_try(advice));
+        }
+        return Ok(columns);
     }
     Ok(if schema.key.is_empty() { schema.declared.key.clone() } else { schema.key.clone() })
 }

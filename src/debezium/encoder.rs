@@ -212,6 +212,8 @@ pub struct Encoder {
     outs: Outs,
     topic: String,
     key: Option<Image>,
+    /// In base64 they are not as headers show them.
+    key_has_decimals: bool,
     row: Image,
     dropped: Vec<String>,
     form: Form,
@@ -329,6 +331,7 @@ impl Encoder {
             schema: Arc::clone(schema),
             options: Arc::clone(options),
             outs,
+            key_has_decimals: key.as_ref().is_some_and(Image::has_decimals),
             key,
             row,
             dropped,
@@ -373,6 +376,7 @@ impl Encoder {
             options: Arc::clone(options),
             outs,
             key: None,
+            key_has_decimals: false,
             row,
             dropped: Vec::new(),
             form,
@@ -695,7 +699,7 @@ impl Encoder {
         let bare = match &self.outs {
             Outs::Json(json) => {
                 image.write(rows, row, &mut json.over(&mut out.bytes))?;
-                Some(bare_start..out.bytes.len())
+                Some(bare_start..out.bytes.len()).filter(|_| !self.key_has_decimals)
             }
             Outs::Avro => {
                 image.write(rows, row, &mut Avro { out: &mut out.bytes })?;
@@ -713,7 +717,8 @@ impl Encoder {
         }
         let start = out.bytes.len();
         if let (Some(image), Some((rows, row))) = (&self.key, row) {
-            let json = JsonOuts { decimals: self.options.decimal_format, with_schema: true };
+            // Headers show numbers as numbers, whatever keys do.
+            let json = JsonOuts { decimals: DecimalFormat::Numeric, with_schema: true };
             image.write(rows, row, &mut json.over(&mut out.bytes))?;
         }
         Ok(start..out.bytes.len())

@@ -265,6 +265,11 @@ impl Image {
         (Image { fields }, dropped)
     }
 
+    /// Some are decimals.
+    pub(super) fn has_decimals(&self) -> bool {
+        self.fields.iter().any(|field| matches!(field.conv, Conv::Decimal { .. }))
+    }
+
     /// Without a name.
     pub(super) fn schema(&self) -> Schema {
         let fields = self.fields.iter().map(|field| (field.name.clone(), field.schema.clone())).collect();

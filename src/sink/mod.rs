@@ -168,6 +168,11 @@ pub trait Sink: Send + Sync + 'static {
         false
     }
 
+    /// Whether it is a log of events: what it holds need not become what a definition makes of the rows.
+    fn is_log(&self) -> bool {
+        false
+    }
+
     /// Opens a table, making it when it is not there, writes the epoch to it, then reads its position.
     /// Commits newer than the cut that are not ours are examined.
     fn open_table(

@@ -318,6 +318,10 @@ impl Sink for StdoutSink {
         true
     }
 
+    fn is_log(&self) -> bool {
+        true
+    }
+
     async fn take_over(&self) -> Result<(WriterLease, PipelineRecord)> {
         lock(&self.shared.committed).clear();
         self.shared.held.store(0, Ordering::Relaxed);

@@ -211,7 +211,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
         if then.form.parts_differ(&now.parts) {
             changes.push(Change::Partitions);
         }
-        let remedy = self.options.changes.remedy(&changes);
+        let policy = self.options.changes;
+        let remedy =
+            if self.sink.is_log() { policy.remedy_of_log(&changes) } else { policy.remedy(&changes) };
         let action = match remedy {
             Remedy::Stop => "stop",
             Remedy::Copy => "resync",

@@ -311,6 +311,10 @@ impl Sink for KafkaSink {
         true
     }
 
+    fn is_log(&self) -> bool {
+        true
+    }
+
     async fn take_over(&self) -> Result<(WriterLease, PipelineRecord)> {
         drop(lock(&self.live).take());
         self.probe().await?;

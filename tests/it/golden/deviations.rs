@@ -19,6 +19,10 @@ pub(super) enum Kind {
     Defined(&'static str, &'static str),
     /// Definitions alone are compared: rows are copied again.
     Copied,
+    /// Our definitions are others: they are not compared.
+    OwnDefinitions,
+    /// What this mode has is not written.
+    Not(Mode),
 }
 
 /// One difference of one case.
@@ -70,6 +74,10 @@ pub(super) const ALL: &[Deviation] = &[
     of("D18", "types_unsupported_included", Kind::Recorded),
     of("D18", "types_unsupported", Kind::Recorded),
     of("D19", "publication_columns", Kind::Stops("PG007", None)),
+    of("D21", "mysql/column_options", Kind::Bytes("2020-01-01T00:00:00Z", "2020-01-01T00:00:00.000Z")),
+    of("D35", "mysql/column_options", Kind::Not(Mode::WithSchema)),
+    of("D36", "column_options", Kind::Stops("CF003", None)),
+    of("D37", "enum_grows", Kind::Recorded),
     of("D20", "mysql/types_float", Kind::Recorded),
     of("D20", "mariadb/types_numeric", Kind::Recorded),
     of("D21", "mysql/types_temporal", Kind::Recorded),
@@ -95,9 +103,18 @@ pub(super) const ALL: &[Deviation] = &[
     of("D32", "mysql/bulk_statements", Kind::Without("app.shop.s")),
     of("D33", "mysql/binary_base64", Kind::Defined(r#":"ab\\0""#, r#":"0x6162""#)),
     of("D33", "mysql/binary_hex", Kind::Defined(r#":"ab\\0""#, r#":"0x6162""#)),
-    of("D33", "mysql/defaults", Kind::Defined("de''fault", "de'fault")),
-    of("D33", "mariadb/defaults", Kind::Defined("de''fault", "de'fault")),
+    of("D33", "mysql/defaults", Kind::Defined(r#":"de''fault""#, r#":"de'fault""#)),
+    of("D33", "mariadb/defaults", Kind::Defined(r#":"de''fault""#, r#":"de'fault""#)),
     of("D33", "mysql/schema_change", Kind::Defined(r#":"2020-01-01""#, r#":"2020-01-01 00:00:00""#)),
+    of("D29", "mariadb/create_or_replace", Kind::OwnDefinitions),
+    of(
+        "D33",
+        "mariadb/schema_change",
+        Kind::Defined(
+            r#""INT","typeExpression":"INT","charsetName":null,"length":null"#,
+            r#""INT","typeExpression":"INT","charsetName":null,"length":11"#,
+        ),
+    ),
     of("D34", "mysql/schema_change", Kind::Copied),
     of("D34", "mariadb/schema_change", Kind::Copied),
 ];
@@ -122,6 +139,16 @@ pub(super) fn is_recorded(case: &str) -> bool {
 /// Whether definitions alone are compared.
 pub(super) fn is_copied(case: &str) -> bool {
     of_case(case).any(|kind| matches!(kind, Kind::Copied))
+}
+
+/// Whether definitions are not compared.
+pub(super) fn defines_else(case: &str) -> bool {
+    of_case(case).any(|kind| matches!(kind, Kind::OwnDefinitions))
+}
+
+/// Whether this mode is not compared.
+pub(super) fn is_left_out(case: &str, mode: Mode) -> bool {
+    of_case(case).any(|kind| matches!(kind, Kind::Not(left) if left == mode))
 }
 
 /// A record of a definition as ours is to be.
@@ -154,7 +181,12 @@ pub(super) fn applied(case: &str, mut events: Vec<Event>) -> Vec<Event> {
                     }
                 }
             }
-            Kind::Stops(..) | Kind::Recorded | Kind::Defined(..) | Kind::Copied => {}
+            Kind::Stops(..)
+            | Kind::Recorded
+            | Kind::Defined(..)
+            | Kind::Copied
+            | Kind::OwnDefinitions
+            | Kind::Not(_) => {}
         }
     }
     events
