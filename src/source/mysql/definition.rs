@@ -1,10 +1,14 @@
 //! How tables are defined now, in the words in which Debezium tells it.
 
 use super::assemble::Found;
+use super::fault::{fault, number};
 use super::sql::{Sql, TextRow, literal, quoted};
 use crate::error::{Error, Result, codes};
 use crate::schema::{DefinedColumn, Definition, TableChange, TableDefinition, TableName};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// There is no such table.
+const NO_TABLE: u16 = 1146;
 
 /// These tables; who is not in the answer is not there.
 ///
@@ -113,9 +117,13 @@ pub(super) async fn at_the_start(sql: &mut Sql, names: &[TableName]) -> Result<V
         rows.push(plain(database, None, create));
         rows.push(plain(database, None, format!("USE {}", quoted(database))));
         for name in names.iter().filter(|name| name.schema == database) {
-            let shown = sql
-                .row(&format!("SHOW CREATE TABLE {}.{}", quoted(&name.schema), quoted(&name.table)))
-                .await?;
+            let show = format!("SHOW CREATE TABLE {}.{}", quoted(&name.schema), quoted(&name.table));
+            let shown = match sql.try_rows(&show).await {
+                Ok(rows) => rows.into_iter().next().unwrap_or_default(),
+                // It is gone since it was looked at.
+                Err(error) if number(&error) == Some(NO_TABLE) => continue,
+                Err(error) => return Err(fault("cannot see how a table is made", error)),
+            };
             let ddl = cell(&shown, 1).ok_or_else(|| {
                 Error::new(codes::MY033, format!("the server does not show how \"{name}\" is created"))
             })?;
