@@ -161,9 +161,10 @@ fn column(row: &TextRow) -> DefinedColumn {
         many => (Some(i32::try_from(many).unwrap_or(i32::MAX).saturating_mul(2).saturating_sub(1)), None),
     };
     let extra = cell(row, 7).unwrap_or_default().to_ascii_uppercase();
-    // The server counts it up, or sets it with every update: Debezium has one word for both.
-    let is_filled = extra.contains("AUTO_INCREMENT") || extra.contains("ON UPDATE");
-    let is_sql = cell(row, 8).as_deref() == Some("1") || extra.contains("DEFAULT_GENERATED");
+    let is_mariadb = cell(row, 8).as_deref() == Some("1");
+    // The server counts it up, or sets it with every update: of MySQL, Debezium has one word for both.
+    let is_filled = extra.contains("AUTO_INCREMENT") || extra.contains("ON UPDATE") && !is_mariadb;
+    let is_sql = is_mariadb || extra.contains("DEFAULT_GENERATED");
     let type_name = if signs.is_empty() { base.clone() } else { format!("{base} {}", signs.join(" ")) };
     DefinedColumn {
         name: cell(row, 2).unwrap_or_default(),

@@ -165,8 +165,12 @@ impl Case {
             Some("disabled") => "dbz_publication".to_owned(),
             _ => format!("pub_{name}"),
         };
-        let include =
-            if self.option("table.include.list").is_some() { "[\"public.p\"]" } else { "[\"*.*\"]" };
+        let include = match self.option("table.include.list") {
+            Some(_) => "[\"public.p\"]",
+            // New tables are copied when they are noticed.
+            None if self.name == "schema_change" => "[\"public.t\"]",
+            None => "[\"*.*\"]",
+        };
         let text = format!(
             "version: 1\nname: {name}\nsource:\n  type: postgres\n  url: {url:?}\n  publication: {publication}\n\
              tables:\n  include: {include}\n{}snapshot: {{workers: 1}}\nsink:\n  type: stdout\n  commit: {{interval: 20ms}}\n\

@@ -17,6 +17,10 @@ use std::path::Path;
 const LEFT_OUT: &[(&str, &str)] = &[
     ("heartbeat_action", "strandline puts a message of its own into the log, and runs no SQL of others"),
     ("notifications", "notifications are not built yet"),
+    (
+        "schema_change_burst",
+        "a table that changed twice before its stream was read is copied: it comes as op r",
+    ),
     ("pg18_vector", "pgvector is not installed for tests: see the unit tests of its values"),
     ("snapshot_incremental", "signals are not built yet"),
 ];
