@@ -17,6 +17,13 @@ pub(super) fn command(global: &Global, args: ResyncArgs) -> Outcome {
     names.sort();
     names.dedup();
     let config = load_quietly(global)?;
+    let known = match args.all || args.plan {
+        true => runtime()?.block_on(wire::inspect::tables(&config))?.tables,
+        false => Vec::new(),
+    };
+    if args.all {
+        names = every(&known, &config)?;
+    }
     for name in &names {
         if !name.is_beside() && !config.tables.covers(name) {
             let error = Error::new(
@@ -28,10 +35,6 @@ pub(super) fn command(global: &Global, args: ResyncArgs) -> Outcome {
     }
     let tables: Vec<String> = names.iter().map(ToString::to_string).collect();
     if !args.yes {
-        let known = match args.plan {
-            true => runtime()?.block_on(wire::inspect::tables(&config))?.tables,
-            false => Vec::new(),
-        };
         plan(global.output, &config, &tables, &known, args.plan);
         return Ok(ExitCode::from(if args.plan { exit::OK } else { exit::USAGE }));
     }
@@ -42,7 +45,7 @@ pub(super) fn command(global: &Global, args: ResyncArgs) -> Outcome {
         }
         return Ok(ExitCode::from(exit::OK));
     }
-    runtime()?.block_on(wire::resync(config, tables.clone()))?;
+    runtime()?.block_on(wire::resync(config, tables.clone(), args.all))?;
     match global.output {
         Output::Text => out(&format!("requested: {}", tables.join(", "))),
         Output::Json => out_json(&json!({"tables": tables, "requested": true})),
@@ -70,6 +73,18 @@ fn consequence(config: &Config) -> &'static str {
         "Each table is read whole from the source while the others go on. Readers see its old rows until\nthe new \
          copy replaces them in one commit; rows that are gone from the source are gone then too."
     }
+}
+
+/// Every table that the configuration selects in the source, as it is now.
+fn every(known: &[KnownTable], config: &Config) -> Result<Vec<TableName>, Failure> {
+    let mut names: Vec<TableName> = known.iter().map(|table| table.name.clone()).collect();
+    names.sort();
+    if names.is_empty() {
+        let what = format!("{} has no table that tables.include selects", config.source.address);
+        let error = Error::new(codes::CF005, what);
+        return Err(error.with_try("strandline tables   shows what there is").into());
+    }
+    Ok(names)
 }
 
 /// What is asked for in so many words must not become something else.

@@ -385,6 +385,8 @@ pub trait Source: Send + Sync + 'static {
     type Copy: CopySession + 'static;
     /// Its codes, for what the runtime finds.
     const CODES: SourceCodes;
+    /// A server of another identity never has the history that was read, so that its address is taken for a wrong one.
+    const ONE_SYSTEM: bool = false;
 
     /// A table that it does not have, whose rows are what else its log tells: messages of applications
     /// ([`TableSchema::messages`]), or definitions ([`TableSchema::definitions`]).
