@@ -105,6 +105,7 @@ fn a_promotion_is_followed_where_nothing_is_lost() {
     let kafka = scene.write_text("kafka.yaml", &into_kafka(&scene, broker));
     let events = scene.start(&["run", "-c", &kafka]);
     wait_live(&scene, &mut running);
+    until(LONG, "it is copied into Kafka", || events.stderr().contains("table copied"));
     wait_for_slots(&scene, &standby, &mut running, 2);
     scene.sql().exec("alter system set synchronized_standby_slots = 'standby'");
     scene.sql().exec("select pg_reload_conf()");
