@@ -5,6 +5,7 @@
 #   scripts/install.sh postgres [MAJOR…]  PostgreSQL servers, 14 to 18, into the cache (default: 15 18)
 #   scripts/install.sh mysql              MySQL 9 (Debian sid's packages, unpacked into the cache)
 #   scripts/install.sh mariadb [SERIES…]  MariaDB 11.8 and 10.11 (Debian's packages), likewise (default: both)
+#   scripts/install.sh pg-extensions      PostgreSQL 17 with PostGIS and pgvector (Debian 13's packages), for `make test-matrix`
 #   scripts/install.sh pgbouncer          a pooler, for the test that refuses one
 #   scripts/install.sh promtool           Prometheus' checker of alert rules, for their tests
 #   scripts/install.sh psql               PostgreSQL's client, for the demo's workload
@@ -228,6 +229,43 @@ install_mariadb() {
     done
 }
 
+# PostgreSQL 17 of Debian 13 with PostGIS and pgvector and all that they depend on. PostgreSQL's programs look for one another,
+# so each is a script that runs the real one by the folder's own loader.
+install_pg_extensions() {
+    local dir=$SERVERS/pg17-extensions program
+    [ -s "$dir/.stamp" ] && return 0
+    if ! is_amd64; then
+        say "NO PostGIS and pgvector on $(uname -m): their types are not compared"
+        return 0
+    fi
+    make_pg_user
+    say "fetching PostgreSQL 17 with PostGIS and pgvector (Debian 13) into $dir"
+    rm -rf "$dir.part"
+    fetch_debs trixie "$dir" postgresql-17 postgresql-17-postgis-3 postgresql-17-postgis-3-scripts postgresql-17-pgvector ||
+        { tail -n 20 "$CACHE/apt.log" >&2; die "Debian 13 could not be asked for postgresql-17-postgis-3"; }
+    local bin=$dir.part/usr/lib/postgresql/17/bin
+    for program in postgres initdb; do
+        mv "$bin/$program" "$bin/$program.real"
+        cat >"$bin/$program" <<'WRAPPER'
+#!/bin/sh
+here=$(dirname "$(readlink -f "$0")")
+root=${here%/usr/lib/postgresql/17/bin}
+export PROJ_DATA="$root/usr/share/proj"
+exec "$root/usr/lib64/ld-linux-x86-64.so.2" --argv0 "$here/$(basename "$0")" \
+    --library-path "$root/usr/lib/x86_64-linux-gnu:$root/lib/x86_64-linux-gnu" "$here/$(basename "$0").real" "$@"
+WRAPPER
+        chmod 755 "$bin/$program"
+    done
+    # What the package's own installation does by update-alternatives.
+    (cd "$dir.part/usr/share/postgresql/17/extension" && ln -s postgis-3.control postgis.control)
+    chmod -R a+rX "$dir.part"
+    "$bin/postgres" --version | sed -E 's/.*\(PostgreSQL\) ([0-9.]+).*/\1-extensions/' >"$dir.part/.stamp"
+    [ -s "$dir.part/.stamp" ] || die "PostgreSQL 17 does not run from $dir.part"
+    cp "$dir.part/.stamp" "$bin/../.stamp"
+    rm -rf "$dir"
+    mv "$dir.part" "$dir"
+}
+
 # PgBouncer, unpacked into the cache: installing the package would start a service.
 install_pgbouncer() {
     local dir=$SERVERS/pgbouncer
@@ -356,6 +394,7 @@ postgres) install_postgres "$@" ;;
 mysql) install_mysql ;;
 mariadb) install_mariadb "$@" ;;
 psql) install_psql ;;
+pg-extensions) install_pg_extensions ;;
 pgbouncer) install_pgbouncer ;;
 promtool) install_promtool ;;
 kafka) install_kafka ;;
