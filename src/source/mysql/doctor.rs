@@ -13,6 +13,7 @@ use crate::binlog::Flavor;
 use crate::error::finding::{Finding, Verdict};
 use crate::error::{Result, codes};
 use crate::position::{CommitLsn, Lineage, LogPoint, Marks};
+use crate::schema::TableName;
 use crate::source::pattern::Selection;
 
 /// What was found on a server.
@@ -73,9 +74,46 @@ pub async fn examine(options: &MyOptions, selection: &Selection, view: View) -> 
             );
         }
     }
+    findings.extend(cascades(&mut sql, &catalog).await?);
     let is_read = Lock::holder(&mut sql, &options.pipeline).await?.is_some();
     sql.close().await;
     Ok(Examined { server, findings, catalog, is_read })
+}
+
+/// Foreign keys that change rows of followed tables without the log saying so.
+async fn cascades(sql: &mut Sql, catalog: &Catalog) -> Result<Vec<Finding>> {
+    // Since MySQL 9.6 the server follows them above the engine, and logs what they change.
+    let native = sql.rows("SHOW GLOBAL VARIABLES LIKE 'innodb_native_foreign_keys'").await?;
+    let is_logged = native.first().and_then(|row| row.get(1).cloned().flatten()).is_some_and(|v| v == "OFF");
+    if is_logged {
+        return Ok(Vec::new());
+    }
+    let keys = sql
+        .rows(
+            "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, UPDATE_RULE, DELETE_RULE \
+             FROM information_schema.REFERENTIAL_CONSTRAINTS \
+             WHERE UPDATE_RULE NOT IN ('RESTRICT', 'NO ACTION') OR DELETE_RULE NOT IN ('RESTRICT', 'NO ACTION') \
+             ORDER BY 1, 2, 3",
+        )
+        .await?;
+    let mut found = Vec::new();
+    for key in keys {
+        let cell = |i: usize| key.get(i).cloned().flatten().unwrap_or_default();
+        let (schema, table) = (cell(0), cell(1));
+        let is_it = |name: &&TableName| *name.schema == *schema && *name.table == *table;
+        let Some(name) = catalog.tables.iter().map(|t| &t.schema.name).find(is_it) else { continue };
+        let what = format!(
+            "foreign key \"{}\" of table \"{name}\" (ON UPDATE {}, ON DELETE {}) changes rows that the log says nothing of",
+            cell(2),
+            cell(3),
+            cell(4)
+        );
+        let advice = "change these rows by the application, or compare with strandline verify now and then";
+        found.push(
+            Finding::new(codes::MY005, "cascades", Verdict::Warning, what).advise(advice).of_table(name),
+        );
+    }
+    Ok(found)
 }
 
 /// Whether the server still holds what comes after a position.

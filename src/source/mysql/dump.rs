@@ -43,6 +43,8 @@ pub(super) struct Dump {
     /// The compressed transaction that is being read.
     payload: Option<PayloadStream>,
     heard: Instant,
+    /// How long nothing may be heard.
+    silence: Duration,
 }
 
 /// How an event came.
@@ -154,6 +156,11 @@ impl Dump {
         }
     }
 
+    fn of(packets: Packets) -> Dump {
+        let (checksum, heard) = (Checksum::None, Instant::now());
+        Dump { packets, checksum, payload: None, heard, silence: SILENCE }
+    }
+
     async fn request(
         options: &MyOptions,
         before: &[&str],
@@ -178,7 +185,7 @@ impl Dump {
             packets.send(request).await
         };
         asked.await.map_err(|error| fault("cannot read the binary log", error))?;
-        Ok(Dump { packets, checksum: Checksum::None, payload: None, heard: Instant::now() })
+        Ok(Dump::of(packets))
     }
 
     /// What the files before this one hold, as its beginning says. `None` where it does not say.
@@ -210,10 +217,10 @@ impl Dump {
     /// # Errors
     /// `MY032` and what the server says.
     pub(super) async fn next(&mut self) -> Result<Received> {
-        let until = self.heard + SILENCE;
+        let until = self.heard + self.silence;
         let next = tokio::time::timeout_at(until, self.event()).await;
         let next = next.map_err(|_| {
-            Error::new(codes::MY032, format!("the server has said nothing for {} s", SILENCE.as_secs()))
+            Error::new(codes::MY032, format!("the server has said nothing for {} s", self.silence.as_secs()))
         })?;
         self.heard = Instant::now();
         next
@@ -361,4 +368,108 @@ fn refused(error: mysql_async::Error) -> Error {
         return Error::new(codes::MY033, "the server cannot send its log").with_source(error);
     }
     fault("the binary log cannot be read", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt as _;
+
+    /// What the server writes from now on, and who reads it.
+    fn wire() -> (tokio::io::DuplexStream, Dump) {
+        let (server, client) = tokio::io::duplex(1 << 20);
+        (server, Dump::of(Packets::new(Box::new(client))))
+    }
+
+    fn event(event_type: EventType, body: &[u8], checksum: bool) -> Vec<u8> {
+        let trailer = if checksum { 4 } else { 0 };
+        let size = (EventHeader::LEN + body.len() + trailer) as u32;
+        let header = EventHeader { timestamp: 1, event_type, server_id: 1, size, log_pos: 500, flags: 0 };
+        let sum = header.checksum(body).to_le_bytes();
+        [&header.to_bytes()[..], body, &sum[..trailer]].concat()
+    }
+
+    /// As packets, each with a zero byte in front.
+    fn packets(events: &[Vec<u8>], frame: usize) -> Vec<u8> {
+        let (mut out, mut sequence) = (Vec::new(), 0u8);
+        for event in events {
+            let packet = [&[OK], &event[..]].concat();
+            let mut frames: Vec<&[u8]> = packet.chunks(frame).collect();
+            if packet.len() % frame == 0 {
+                frames.push(&[]);
+            }
+            for frame in frames {
+                let length = (frame.len() as u32).to_le_bytes();
+                out.extend([length[0], length[1], length[2], sequence]);
+                out.extend(frame);
+                sequence = sequence.wrapping_add(1);
+            }
+        }
+        out
+    }
+
+    const FULL: usize = 0xFF_FFFF;
+
+    /// A tunnel that forwards nothing any more, and does not say so.
+    #[tokio::test]
+    async fn a_server_that_is_silent_is_gone() {
+        let (_server, mut dump) = wire();
+        dump.silence = Duration::from_millis(50);
+        assert_eq!(dump.next().await.err().map(|error| error.code()), Some(codes::MY032));
+    }
+
+    #[tokio::test]
+    async fn an_event_of_several_packets_is_one() {
+        for length in [3, FULL - 1 - EventHeader::LEN - 1, FULL - 1 - EventHeader::LEN, 2 * FULL + 7] {
+            let (mut server, mut dump) = wire();
+            let big = event(EventType::ROWS_QUERY, &vec![7; length], false);
+            let small = event(EventType::ROWS_QUERY, b"\x02ab", false);
+            let sent = packets(&[small.clone(), big.clone(), small.clone()], FULL);
+            let writer = tokio::spawn(async move { server.write_all(&sent).await.map(|()| server) });
+            for expected in [&small, &big, &small] {
+                let received = dump.next().await.unwrap();
+                assert!(received.raw().unwrap().body == &expected[EventHeader::LEN..], "{length}");
+            }
+            drop(writer);
+        }
+    }
+
+    /// Events out of a compressed one, between others; a call that was dropped is made again without loss.
+    #[tokio::test]
+    async fn a_compressed_transaction_comes_event_by_event() {
+        let inner: Vec<Vec<u8>> =
+            (0..500usize).map(|n| event(EventType::ROWS_QUERY, &vec![n as u8; n * 13], false)).collect();
+        let packed = zstd::encode_all(inner.concat().as_slice(), 3).unwrap();
+        let mut description = vec![4, 0];
+        description.extend([0; 50]);
+        description.extend([0, 0, 0, 0, 19, 0, 1]);
+        let body = [&[2, 1, 0, 0][..], &packed].concat();
+        let before = event(EventType::ROWS_QUERY, b"\x02ab", true);
+        let events = [
+            event(EventType::FORMAT_DESCRIPTION, &description, true),
+            before.clone(),
+            event(EventType::TRANSACTION_PAYLOAD, &body, true),
+            before.clone(),
+        ];
+        let sent = packets(&events, FULL);
+        let (mut server, mut dump) = wire();
+        let (mut found, mut forms) = (Vec::new(), Vec::new());
+        for piece in sent.chunks(10) {
+            server.write_all(piece).await.unwrap();
+            while let Some(received) = dump.ready().unwrap() {
+                let raw = received.raw().unwrap();
+                forms.push(received.form());
+                if received.form() == Form::Within {
+                    found.push([&raw.header.to_bytes()[..], raw.body].concat());
+                }
+            }
+        }
+        assert!(found == inner);
+        assert_eq!(forms[..3], [Form::Plain(Checksum::Crc32), Form::Plain(Checksum::Crc32), Form::Packed]);
+        assert_eq!(forms.last(), Some(&Form::Plain(Checksum::Crc32)));
+        assert_eq!(forms.len(), 4 + inner.len());
+        // Another frame than the next one.
+        server.write_all(&[1, 0, 0, 99, 0]).await.unwrap();
+        assert!(dump.next().await.is_err());
+    }
 }

@@ -171,7 +171,7 @@ impl MyChanges {
         let options = &self.shared.settings.options;
         let Exact { end, gtids } = match self.shared.take_beginning() {
             Some(exact) => exact,
-            None => snapshot::place(options, &self.server).await?,
+            None => snapshot::place(options, &self.server, &self.shared.names()).await?,
         };
         let from = end.point.position(shift).map_err(too_large)?;
         let server_id = self.shared.free_server_id(sql).await?;
