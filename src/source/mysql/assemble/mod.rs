@@ -354,15 +354,18 @@ impl Assembler {
         self.advance(header);
         let start = LogPoint { offset: self.at.offset.saturating_sub(size), ..self.at };
         match event {
+            Event::Stop => self.end_with_file(),
             Event::Rotate { position, file } => {
                 let number = LogPoint::file_number(file).ok_or_else(|| {
                     Error::new(codes::MY024, format!("the log goes on in \"{file}\", which has no number"))
                 })?;
                 file.clone_into(&mut self.file);
-                if number != self.at.file {
-                    self.at = LogPoint { file: number, offset: position };
+                if number == self.at.file {
+                    return Ok(Progress::Within);
                 }
-                Ok(Progress::Within)
+                let progress = self.end_with_file()?;
+                self.at = LogPoint { file: number, offset: position };
+                Ok(progress)
             }
             Event::Gtid(event) => {
                 let micros =
@@ -396,8 +399,16 @@ impl Assembler {
         micros: Option<u64>,
         gtid: Id,
     ) -> Result<Progress> {
-        if self.open.is_some() {
-            return Err(Error::new(codes::MY024, format!("at {start}: a transaction begins within another")));
+        match &mut self.open {
+            Some(open) if open.ends_with_file => {
+                open.go_on(gtid);
+                return Ok(Progress::Within);
+            }
+            Some(_) => {
+                let what = format!("at {start}: a transaction begins within another");
+                return Err(Error::new(codes::MY024, what));
+            }
+            None => {}
         }
         let commit_start = start.position(self.shift).map_err(too_large)?.lsn();
         if self.stop_before.is_some_and(|bound| commit_start >= bound) {
@@ -431,6 +442,8 @@ impl Assembler {
             bytes: 0,
             has_begun: false,
             has_rows: false,
+            ends_with_file: false,
+            before: Vec::new(),
         });
         Ok(Progress::Within)
     }
@@ -597,8 +610,27 @@ impl Assembler {
         self.burst.stopped.push((id, error));
     }
 
-    /// The open transaction ends here.
+    /// The open transaction ends here. Beyond 4 GiB of a file all places have one position: there it ends with the file,
+    /// and whatever follows it there is of it, so that nothing is held in the middle.
     fn end(&mut self) -> Result<Progress> {
+        if self.at.offset > u64::from(u32::MAX)
+            && let Some(open) = &mut self.open
+        {
+            open.ends_with_file = true;
+            return Ok(Progress::Within);
+        }
+        self.close()
+    }
+
+    /// The file ends.
+    fn end_with_file(&mut self) -> Result<Progress> {
+        if self.open.as_ref().is_some_and(|open| open.ends_with_file) {
+            return self.close();
+        }
+        Ok(Progress::Within)
+    }
+
+    fn close(&mut self) -> Result<Progress> {
         let Some(open) = self.open.take() else {
             return Err(Error::new(codes::MY024, format!("at {}: the end of no transaction", self.at)));
         };
@@ -620,7 +652,7 @@ impl Assembler {
         if end <= self.from {
             return Ok(Progress::Boundary);
         }
-        open.gtid.add_to(&mut self.gtids);
+        open.before.iter().chain([&open.gtid]).for_each(|gtid| gtid.add_to(&mut self.gtids));
         let burst = &mut self.burst;
         burst.through = Some(end);
         burst.witness = Some(witness);

@@ -1,7 +1,7 @@
 //! The assembler on logs of real servers.
 
 use super::*;
-use crate::binlog::{Checksum, schema_of_map};
+use crate::binlog::{Checksum, EventType, PayloadStream, Unpacked, schema_of_map};
 use crate::event::Op;
 use crate::source::mysql::catalog::table_id;
 use arrow::array::AsArray;
@@ -47,6 +47,24 @@ struct Run {
     ends: Vec<Witness>,
 }
 
+/// Gives an event, so many bytes further behind in its file; a compressed one as its events.
+fn hand(assembler: &mut Assembler, bytes: &[u8], further: u64) -> Result<Progress> {
+    let mut raw = RawEvent::parse(bytes, Checksum::Crc32).unwrap();
+    raw.header.log_pos = (u64::from(raw.header.log_pos) + further) as u32;
+    if raw.header.event_type != EventType::TRANSACTION_PAYLOAD {
+        return assembler.on_event(raw);
+    }
+    let mut last = assembler.on_payload(raw.header);
+    // Its checksum was taken off.
+    raw.header.size -= 4;
+    let mut stream = PayloadStream::new(&raw.header, Checksum::None).unwrap();
+    let mut rest = raw.body;
+    while let Unpacked::Event(event) = stream.next(&mut rest).unwrap() {
+        last = assembler.on_packed(RawEvent::parse(&event, Checksum::None).unwrap())?;
+    }
+    Ok(last)
+}
+
 /// Follows table `t` from an event on to another one.
 fn run(name: &str, range: std::ops::Range<usize>, tells: bool) -> Run {
     let schema = described(name, "t", tells);
@@ -68,8 +86,7 @@ fn run(name: &str, range: std::ops::Range<usize>, tells: bool) -> Run {
             run.assembler.advance(header);
             continue;
         }
-        let raw = RawEvent::parse(bytes, Checksum::Crc32).unwrap();
-        match run.assembler.on_event(raw) {
+        match hand(&mut run.assembler, bytes, 0) {
             Ok(Progress::Boundary) => run.ends.extend(run.assembler.last()),
             Ok(Progress::Announced) => panic!("announced at event {at}"),
             Ok(_) => {}
@@ -229,5 +246,64 @@ fn what_was_not_kept_is_taken_from_the_log() {
         let txn = batch.txn_of(0).unwrap();
         assert!(txn.held_at(behind.assembler.last().unwrap().end), "{name}");
         assert!(behind.assembler.open_txn().is_none());
+    }
+}
+
+/// A file beyond 4 GiB: the events' own places wrap around there, and what ends beyond has one position, that of the file's
+/// end. So it is one transaction, which ends with the file; nothing that is held can be in its middle.
+#[test]
+fn beyond_4_gib_all_is_one_transaction() {
+    for name in ["events_mysql97", "events_mariadb118"] {
+        let schema = described(name, "t", false);
+        let id = schema.id;
+        let all = events(name);
+        let whole = run(name, 0..all.len(), false);
+        // The middle of the file stands at 4 GiB.
+        let middle = all.iter().map(Vec::len).sum::<usize>() as u64 / 2;
+        let further = (1 << 32) - middle;
+        let at = LogPoint { file: 1, offset: 4 + further };
+        let from = at.position(SHIFT).unwrap();
+        let mut assembler =
+            Assembler::new(flavor(name), Policies::default(), SHIFT, at, from, Gtids::none(flavor(name)));
+        assembler.add(schema, Vec::new(), CommitLsn::ZERO, None);
+        let (mut ends, mut rows) = (Vec::new(), Vec::new());
+        for bytes in &all {
+            match hand(&mut assembler, bytes, further).unwrap() {
+                Progress::Boundary => ends.extend(assembler.last()),
+                Progress::Within => {}
+                other => panic!("{other:?}"),
+            }
+            while let Some(batch) = assembler.take(id).unwrap() {
+                rows.extend(batch.ops.iter().copied());
+            }
+        }
+        let wrapped = LogPoint { file: 2, offset: 0 };
+        let far = CommitLsn::end_of_commit(Lsn::new(u64::from(wrapped.file) << 32));
+        assert!(ends.iter().all(|end| end.end <= far), "{name}");
+        // The last event of a file says that it ends.
+        let last = assembler.last().unwrap();
+        let open = assembler.open_txn().is_some();
+        assert!(open != (last.end == far), "{name}: one transaction beyond, and it ends with the file");
+        assert!(ends.len() < whole.ends.len(), "{name}");
+        assert!(ends.iter().filter(|end| end.end == far).count() <= 1, "{name}");
+        let expected: Vec<Op> = whole.rows.iter().map(|(op, ..)| *op).collect();
+        assert_eq!(rows, expected, "{name}");
+        if open {
+            let mut rotate = [0u8; 8].to_vec();
+            rotate[0] = 4;
+            rotate.extend(b"binlog.000002");
+            let header = EventHeader {
+                timestamp: 1,
+                event_type: EventType::ROTATE,
+                server_id: 1,
+                size: (EventHeader::LEN + rotate.len()) as u32,
+                log_pos: 0,
+                flags: 0,
+            };
+            let progress = assembler.on_event(RawEvent { header, body: &rotate }).unwrap();
+            assert_eq!(progress, Progress::Boundary, "{name}");
+            assert_eq!(assembler.last().unwrap().end, far, "{name}");
+        }
+        assert!(assembler.open_txn().is_none(), "{name}");
     }
 }
