@@ -25,7 +25,8 @@ fn warned(scene: &MyScene) -> Vec<String> {
 #[test]
 fn what_the_log_does_not_hold_is_said() {
     let lower = ["--lower-case-table-names=1", "--binlog-ignore-db=secret"];
-    for (brand, options) in [(Brand::MariaDb118, &lower[..]), (Brand::MySql9, &["--binlog-ignore-db=secret"])] {
+    for (brand, options) in [(Brand::MariaDb118, &lower[..]), (Brand::MySql9, &["--binlog-ignore-db=secret"])]
+    {
         let Some(mut scene) = MyScene::with("my-unlogged", brand, options) else { continue };
         let mut sql = scene.sql();
         sql.exec("create table Parent (id int primary key)");

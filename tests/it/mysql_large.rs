@@ -83,7 +83,8 @@ fn a_transaction_beyond_the_memory_is_applied_whole() {
         scene.drain();
         let path = scene.table("shop.rows_of_packets");
         let found = scene.readers().sql(&path, None, "select id, octet_length(v) from t order by id");
-        let expected = [["1", "20000000"], ["2", "5"]].map(|row| row.map(|cell| Some(cell.to_owned())).to_vec());
+        let expected =
+            [["1", "20000000"], ["2", "5"]].map(|row| row.map(|cell| Some(cell.to_owned())).to_vec());
         assert_eq!(found, expected);
     }
 }

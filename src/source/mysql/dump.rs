@@ -142,14 +142,12 @@ impl Dump {
             Gtids::MariaDb(set) => {
                 ComBinlogDump::new(server_id).with_pos(first).serialize(&mut request);
                 let from = format!("SET @slave_connect_state = '{set}'");
-                let before =
-                    ["SET @mariadb_slave_capability = 4", &from, "SET @slave_gtid_strict_mode = 1"];
+                let before = ["SET @mariadb_slave_capability = 4", &from, "SET @slave_gtid_strict_mode = 1"];
                 Dump::request(options, &before, server_id, &request).await
             }
             Gtids::MySql(set) => {
                 let sids = sids(set)?;
-                let command =
-                    ComBinlogDumpGtid::new(server_id).with_pos(first.into()).with_sids(sids);
+                let command = ComBinlogDumpGtid::new(server_id).with_pos(first.into()).with_sids(sids);
                 command.serialize(&mut request);
                 Dump::request(options, &[], server_id, &request).await
             }
@@ -161,17 +159,12 @@ impl Dump {
         Dump { packets, checksum, payload: None, heard, silence: SILENCE }
     }
 
-    async fn request(
-        options: &MyOptions,
-        before: &[&str],
-        server_id: u32,
-        request: &[u8],
-    ) -> Result<Dump> {
+    async fn request(options: &MyOptions, before: &[&str], server_id: u32, request: &[u8]) -> Result<Dump> {
         let mut packets = login::connect(options).await?;
         let nanos = HEARTBEAT.as_nanos();
-        let heartbeat =
-            format!("SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}");
-        let always = ["SET SESSION net_write_timeout = 600", &heartbeat, "SET @master_binlog_checksum = 'ALL'"];
+        let heartbeat = format!("SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}");
+        let always =
+            ["SET SESSION net_write_timeout = 600", &heartbeat, "SET @master_binlog_checksum = 'ALL'"];
         let asked = async {
             for statement in always.iter().chain(before) {
                 login::exec(&mut packets, statement).await?;

@@ -213,7 +213,8 @@ impl Login<'_> {
         let [1, key @ ..] = &*packet else { return Err(unexpected(&packet)) };
         password.iter_mut().zip(nonce.iter().cycle()).for_each(|(byte, nonce)| *byte ^= nonce);
         // What is no key makes it panic.
-        let sealed = std::panic::catch_unwind(AssertUnwindSafe(|| mysql_common::crypto::encrypt(&password, key)));
+        let sealed =
+            std::panic::catch_unwind(AssertUnwindSafe(|| mysql_common::crypto::encrypt(&password, key)));
         let sealed = sealed.map_err(|_| unexpected(&packet))?;
         self.packets.send(&sealed).await
     }

@@ -171,9 +171,8 @@ async fn mysql(
                 Some(number) if NOT_ALLOWED.contains(&number) && may_fall_back => {
                     may_fall_back = false;
                     tracing::info!("the tables that are followed are locked for a moment: {error}");
-                    let of = |name: &TableName| {
-                        format!("{}.{} READ", quoted(&name.schema), quoted(&name.table))
-                    };
+                    let of =
+                        |name: &TableName| format!("{}.{} READ", quoted(&name.schema), quoted(&name.table));
                     lock = format!("LOCK TABLES {}", tables.iter().map(of).collect::<Vec<_>>().join(", "));
                 }
                 Some(number) if LOCK_REFUSED.contains(&number) => {
