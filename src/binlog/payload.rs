@@ -273,22 +273,24 @@ impl PayloadStream {
             }
             let Some(unpacker) = &mut self.unpacker else { return Ok(Unpacked::More) };
             // What was read with the fields comes first.
-            let found = if self.beginning.is_empty() {
-                let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(input.len());
-                let (mut now, later) = input.split_at(most);
-                let found = unpacker.next(&mut now)?;
-                let (taken, _) = input.split_at(most - now.len());
-                self.left -= taken.len() as u64;
-                if let Some((hasher, _)) = &mut self.checksum {
-                    hasher.update(taken);
-                }
-                *input = if now.is_empty() { later } else { input.get(taken.len()..).unwrap_or_default() };
-                found
-            } else {
+            let is_beginning = !self.beginning.is_empty();
+            let found = if is_beginning {
                 let mut now = self.beginning.as_slice();
                 let found = unpacker.next(&mut now)?;
                 let taken = self.beginning.len() - now.len();
                 self.beginning.drain(..taken);
+                found
+            } else {
+                let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(input.len());
+                let (here, _) = input.split_at(most);
+                let mut now = here;
+                let found = unpacker.next(&mut now)?;
+                let (taken, _) = here.split_at(most - now.len());
+                if let Some((hasher, _)) = &mut self.checksum {
+                    hasher.update(taken);
+                }
+                self.left -= taken.len() as u64;
+                *input = input.get(taken.len()..).unwrap_or_default();
                 found
             };
             if let Some(event) = found {
@@ -297,7 +299,7 @@ impl PayloadStream {
                 }
                 continue;
             }
-            if !self.beginning.is_empty() {
+            if is_beginning {
                 continue;
             }
             if self.left > 0 {
