@@ -9,7 +9,7 @@ scripts/install.sh test
 scripts/install.sh postgres "${majors[@]}"
 modules=(
     bad_input:: bank:: ddl:: every_type:: failover:: foreign:: keyless:: kill:: large:: loss:: messages:: odd:: operate::
-    origin:: partitions:: pg_cases:: resume:: resync:: slot:: source_safe:: stdout:: teardown:: throttle:: types:: until::
+    origin:: partitions:: pg_cases:: pg_edges:: resume:: resync:: resync_resume:: slot:: source_safe:: stdout:: teardown:: throttle:: types:: until::
     verify:: wire_ack:: zombie::
 )
 failed=()

@@ -193,8 +193,11 @@ pub(super) enum ResyncMode {
 #[derive(Args)]
 pub(super) struct ResyncArgs {
     /// Tables, as schema.table
-    #[arg(required = true, value_name = "TABLE")]
+    #[arg(required_unless_present = "all", value_name = "TABLE")]
     pub(super) tables: Vec<String>,
+    /// Every table of the pipeline
+    #[arg(long, conflicts_with = "tables")]
+    pub(super) all: bool,
     /// How: swap reads a new copy and puts it in place in one commit
     #[arg(long, value_enum, default_value_t = ResyncMode::Swap)]
     pub(super) mode: ResyncMode,

@@ -16,6 +16,13 @@ pub(super) fn command(global: &Global, args: ResyncArgs) -> Outcome {
     names.sort();
     names.dedup();
     let config = load_quietly(global)?;
+    let known = match args.all || args.plan {
+        true => runtime()?.block_on(wire::inspect::tables(&config))?.tables,
+        false => Vec::new(),
+    };
+    if args.all {
+        names = every(&known, &config)?;
+    }
     for name in &names {
         if *name != TableName::messages() && !config.tables.covers(name) {
             let error = Error::new(
@@ -27,19 +34,27 @@ pub(super) fn command(global: &Global, args: ResyncArgs) -> Outcome {
     }
     let tables: Vec<String> = names.iter().map(ToString::to_string).collect();
     if !args.yes {
-        let known = match args.plan {
-            true => runtime()?.block_on(wire::inspect::tables(&config))?.tables,
-            false => Vec::new(),
-        };
         plan(global.output, &config, &tables, &known, args.plan);
         return Ok(ExitCode::from(if args.plan { exit::OK } else { exit::USAGE }));
     }
-    runtime()?.block_on(wire::resync(config, tables.clone()))?;
+    runtime()?.block_on(wire::resync(config, tables.clone(), args.all))?;
     match global.output {
         Output::Text => out(&format!("requested: {}", tables.join(", "))),
         Output::Json => out_json(&json!({"tables": tables, "requested": true})),
     }
     Ok(ExitCode::from(exit::OK))
+}
+
+/// Every table that the configuration selects in the source, as it is now.
+fn every(known: &[KnownTable], config: &Config) -> Result<Vec<TableName>, Failure> {
+    let mut names: Vec<TableName> = known.iter().map(|table| table.name.clone()).collect();
+    names.sort();
+    if names.is_empty() {
+        let what = format!("{} has no table that tables.include selects", config.source.address);
+        let error = Error::new(codes::CF005, what);
+        return Err(error.with_try("strandline tables   shows what there is").into());
+    }
+    Ok(names)
 }
 
 /// What is asked for in so many words must not become something else.

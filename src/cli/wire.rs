@@ -226,6 +226,7 @@ fn runtime_options(cfg: &Config, opts: RunOptions) -> runtime::Options {
             drop_slot: cfg.source.on_wal_budget == model::BudgetAction::DropSlot,
         },
         may_replace_slot: cfg.source.on_position_lost == model::PositionLost::Resync,
+        may_replace_source: false,
     }
 }
 
@@ -410,13 +411,13 @@ pub(super) async fn slot(cfg: &Config, wish: Wish, yes: bool) -> Result<SlotPlan
 ///
 /// # Errors
 /// `CF005` for a name that is none, `PG009` for a table that is not replicated; what stops a run.
-pub async fn resync(cfg: Config, tables: Vec<String>) -> Result<()> {
+pub async fn resync(cfg: Config, tables: Vec<String>, all: bool) -> Result<()> {
     let names = tables.iter().map(|text| table_name(text)).collect::<Result<BTreeSet<_>>>()?;
     if cfg.source.kind == model::SourceKind::MySql {
         if mysql::is_answered(&cfg, &names).await? {
             return Ok(());
         }
-        return resync_here(cfg, names).await;
+        return resync_here(cfg, names, all).await;
     }
     let settings = pg_settings(&cfg).await?;
     let sql = Sql::connect(&settings.options).await?;
@@ -438,14 +439,15 @@ pub async fn resync(cfg: Config, tables: Vec<String>) -> Result<()> {
             return Ok(());
         }
     }
-    resync_here(cfg, names).await
+    resync_here(cfg, names, all).await
 }
 
-async fn resync_here(cfg: Config, names: BTreeSet<TableName>) -> Result<()> {
+async fn resync_here(cfg: Config, names: BTreeSet<TableName>, all: bool) -> Result<()> {
     let mut options =
         runtime_options(&cfg, RunOptions { until: Until::CaughtUp, snapshot: Snapshot::AsNeeded });
     options.resync = names;
     options.may_replace_slot = true;
+    options.may_replace_source = all;
     let board = StatusBoard::new(&cfg.name);
     let (_sender, stop) = StopSignal::pair();
     let metrics = Metrics::new(&board);

@@ -313,7 +313,11 @@ pub fn check_source(check: SourceCheck<'_>) -> Result<(), LossReason> {
     }
 }
 
-fn check_lineage(recorded: &Lineage, found: &Lineage) -> Result<(), LossReason> {
+/// Whether the server is the one that was recorded, promoted or not, and the database, too.
+///
+/// # Errors
+/// Another system, another database.
+pub fn check_system(recorded: &Lineage, found: &Lineage) -> Result<(), LossReason> {
     if recorded.system_id != found.system_id {
         let (recorded, found) = (recorded.system_id.clone(), found.system_id.clone());
         return Err(LossReason::OtherSystem { recorded, found });
@@ -322,6 +326,11 @@ fn check_lineage(recorded: &Lineage, found: &Lineage) -> Result<(), LossReason> 
         let (recorded, found) = (recorded.database.clone(), found.database.clone());
         return Err(LossReason::OtherDatabase { recorded, found });
     }
+    Ok(())
+}
+
+fn check_lineage(recorded: &Lineage, found: &Lineage) -> Result<(), LossReason> {
+    check_system(recorded, found)?;
     if recorded.timeline != found.timeline {
         return Err(LossReason::OtherTimeline { recorded: recorded.timeline, found: found.timeline });
     }

@@ -133,6 +133,8 @@ pub struct Options {
     pub wal_budget: WalBudget,
     /// The slot may be made anew although it was there before; then every table is copied again.
     pub may_replace_slot: bool,
+    /// So may the server, by one of another identity: nothing of what the tables hold counts then.
+    pub may_replace_source: bool,
 }
 
 /// Asked to stop: flush, commit, acknowledge, end.

@@ -21,7 +21,9 @@ use super::{Options, Snapshots, StopSignal, Until};
 use crate::error::{Code, Disposition, Error, Result, codes};
 use crate::event::Chunks;
 use crate::position::{CommitLsn, Lineage, Lsn, Marks};
-use crate::replication::recovery::{CutFound, Held, LossReason, TableFound, TableStart, judge_table};
+use crate::replication::recovery::{
+    CutFound, Held, LossReason, TableFound, TableStart, check_system, judge_table,
+};
 use crate::replication::{CutEntry, Resume, TableProgress};
 use crate::schema::{TableId, TableName, TableSchema};
 use crate::sink::{
@@ -88,6 +90,7 @@ pub(super) struct Opened<T> {
 impl<S: Source, K: Sink> Session<S, K> {
     pub(super) async fn run(self, goal: &mut Goal) -> Result<End> {
         let may_replace = self.options.may_replace_slot && !goal.replace_all;
+        let may_replace_source = self.options.may_replace_source;
         let (source, board, budget) = (Arc::clone(&self.source), self.board.clone(), self.options.wal_budget);
         let watch = health::watch(source.as_ref(), budget, &board);
         let ended = tokio::select! {
@@ -102,7 +105,7 @@ impl<S: Source, K: Sink> Session<S, K> {
             health::release(source.as_ref()).await?;
         }
         match ended {
-            Err(error) if may_replace && REPLACEABLE.contains(&error.code()) => {
+            Err(error) if may_replace && is_replaceable(&error, may_replace_source) => {
                 tracing::warn!(code = %error.code(), "{}: every table is copied again", error.cause_line());
                 goal.replace_all = true;
                 Ok(End::Again)
@@ -214,6 +217,13 @@ impl<S: Source, K: Sink> Session<S, K> {
             return Ok((None, view));
         }
         let before = self.sink.peek().await?.unwrap_or_default();
+        // A wrong address must not empty the target, whatever may be replaced by itself.
+        if S::ONE_SYSTEM
+            && !self.options.may_replace_source
+            && let Some(recorded) = before.lineage.as_ref().filter(|_| before.cut.is_some())
+        {
+            check_system(recorded, &view.point.lineage).map_err(loss)?;
+        }
         if view.slot.is_none() && before.cut.is_some() && !replaced {
             return Err(loss(LossReason::SlotMissing));
         }
@@ -584,7 +594,8 @@ impl<S: Source, K: Sink> Session<S, K> {
     }
 }
 
-/// Losses that a new copy of every table mends. Another system or database is a wrong address, not a loss.
+/// Losses that a new copy of every table mends. Another system or database is a wrong address, not a loss, unless an
+/// operator says otherwise ([`super::Options::may_replace_source`]).
 const REPLACEABLE: [Code; 12] = [
     codes::PG040,
     codes::PG041,
@@ -599,6 +610,10 @@ const REPLACEABLE: [Code; 12] = [
     codes::MY044,
     codes::MY045,
 ];
+
+fn is_replaceable(error: &Error, may_replace_source: bool) -> bool {
+    REPLACEABLE.contains(&error.code()) || (may_replace_source && error.code() == codes::PG042)
+}
 
 /// What was found and what to do, in one line: for the log, the status and the record of a stopped table.
 pub(super) fn told(error: &Error) -> String {

@@ -155,7 +155,7 @@ pub(super) async fn reconnect<S: Source>(
 
 /// A loss, for people.
 pub(super) fn loss(reason: LossReason) -> Error {
-    let resync = "strandline resync TABLE --yes  (the slot is made anew and every table is copied; targets keep their content until then)";
+    let resync = "strandline resync --all --yes  (the slot is made anew and every table is copied; targets keep their content until then)";
     let (text, advice) = match &reason {
         LossReason::SlotMissing => (
             "the replication slot is gone, and with it the changes since the last acknowledgement".to_owned(),
@@ -169,15 +169,15 @@ pub(super) fn loss(reason: LossReason) -> Error {
         ),
         LossReason::WalDiscarded => (
             "the server discarded WAL that the slot still needed".to_owned(),
-            "raise max_slot_wal_keep_size, then: strandline resync TABLE --yes  (the slot is made anew and every table is copied)",
+            "raise max_slot_wal_keep_size, then: strandline resync --all --yes  (the slot is made anew and every table is copied)",
         ),
         LossReason::OtherSystem { recorded, found } => (
             format!("the server's system identifier is {found}, the tables were filled from {recorded}"),
-            "connect to the right server, or use another pipeline name and sink uri",
+            "connect to the right server; or, if this one took its place: strandline resync --all --yes  (every table is copied from it)",
         ),
         LossReason::OtherDatabase { recorded, found } => (
             format!("the database is \"{found}\", the tables were filled from \"{recorded}\""),
-            "connect to the right database, or use another pipeline name and sink uri",
+            "connect to the right database; or, if this one took its place: strandline resync --all --yes  (every table is copied from it)",
         ),
         LossReason::OtherTimeline { recorded, found } => (
             format!(

@@ -387,6 +387,8 @@ pub trait Source: Send + Sync + 'static {
     const CODES: SourceCodes;
     /// Whether applications can put messages into its log ([`TableSchema::messages`]).
     const HAS_MESSAGES: bool = false;
+    /// A server of another identity never has the history that was read, so that its address is taken for a wrong one.
+    const ONE_SYSTEM: bool = false;
 
     /// Logs in, checks what must hold, and looks around.
     fn inspect(&self) -> impl Future<Output = Result<SourceView>> + Send;

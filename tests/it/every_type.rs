@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 /// Types and values, one table.
 type Family = (&'static str, &'static [(&'static str, &'static [&'static str])]);
 
-/// A value is the text that the type's input function takes; after `=` it is an expression; after `18:` it is for
-/// servers of that version and later.
+/// A value is the text that the type's input function takes; after `=` it is an expression; after `15:` or `18:` it is
+/// for servers of that version and later.
 const FAMILIES: &[Family] = &[
     (
         "numbers",
@@ -142,9 +142,9 @@ const FAMILIES: &[Family] = &[
                     "178956970 years 7 mons",
                     "2147483647 days",
                     "-2147483648 days",
-                    "2562047788:00:54.775807",
-                    "-2562047788:00:54.775807",
-                    "='-2562047788:00:54.775807'::interval - interval '0.000001'",
+                    "15:2562047788:00:54.775807",
+                    "15:-2562047788:00:54.775807",
+                    "15:='-2562047788:00:54.775807'::interval - interval '0.000001'",
                     "1 year -13 mons",
                     "24:00:00",
                     "25 hours",
@@ -561,9 +561,10 @@ fn values(types: &[(&str, &[&str])], major: u32) -> Vec<(usize, usize, String)> 
     let mut all = Vec::new();
     for (column, (name, values)) in types.iter().enumerate() {
         for value in *values {
-            let value = match value.strip_prefix("18:") {
-                Some(value) if major >= 18 => value,
-                Some(_) => continue,
+            let since = |version: u32| Some((version, value.strip_prefix(&format!("{version}:"))?));
+            let value = match since(15).or_else(|| since(18)) {
+                Some((version, _)) if major < version => continue,
+                Some((_, value)) => value,
                 None => value,
             };
             let expression = match value.strip_prefix('=') {

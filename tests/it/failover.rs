@@ -149,4 +149,22 @@ fn a_standby_is_a_source() {
     scene.sql().exec("insert into orders values (1001, 'while it was down')");
     scene.drain();
     scene.assert_equal(&["public.orders"]);
+    // The primary cleans up what only the standby's slot needs: the slot is gone, and why is said.
+    standby.sql().exec("alter system set hot_standby_feedback = off");
+    standby.sql().exec("select pg_reload_conf()");
+    let held =
+        "select count(*) from pg_replication_slots where slot_name = 'standby' and catalog_xmin is not null";
+    until(LONG, "the primary holds nothing for the standby", || scene.sql().value(held) == "0");
+    let position = deltalog::position(&table, "shop");
+    let lost = "select count(*) from pg_replication_slots where slot_name = 'strandline_shop' and wal_status = 'lost'";
+    until(LONG, "the slot is given up", || {
+        scene.sql().exec("create table gone (id int); drop table gone");
+        scene.sql().exec("vacuum pg_class");
+        scene.sql().exec("vacuum pg_attribute");
+        standby.sql().value(lost) == "1"
+    });
+    let outcome = scene.run(&[]);
+    outcome.expect_code(1).expect_error("PG046");
+    assert!(!has(17, "the reason") || outcome.stderr.contains("rows_removed"), "{}", outcome.stderr);
+    assert_eq!(deltalog::position(&table, "shop"), position, "something was committed");
 }

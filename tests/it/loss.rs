@@ -149,6 +149,18 @@ fn another_system() {
     sql.exec("insert into orders values (1, 'of another system')");
     scene.config.url = other.url("strandline", "shop");
     expect_stop(&scene, &before, &["PG042"]);
+    // Nor is it followed by itself, where it has no slot of ours.
+    sql.exec("select pg_drop_replication_slot('strandline_shop')");
+    scene.config.source = "  on_position_lost: resync\n".into();
+    expect_stop(&scene, &before, &["PG042"]);
+    assert_eq!(sql.value("select count(*) from pg_replication_slots"), "0", "nothing was made there");
+    // An operator who moved to it says so.
+    let config = scene.write_config();
+    scene.start(&["resync", "--all", "--yes", "-c", &config]).wait(LONG).expect_code(0);
+    sql.exec("insert into orders values (2, 'streamed')");
+    scene.pg = other;
+    scene.drain();
+    scene.assert_equal(&["public.orders"]);
 }
 
 #[test]

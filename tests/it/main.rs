@@ -57,6 +57,7 @@ mod package;
 mod page;
 mod partitions;
 mod pg_cases;
+mod pg_edges;
 mod readers;
 mod resume;
 mod resync;

@@ -35,14 +35,17 @@ fn keys_savepoints_and_truncations() {
         "create table a (id int primary key, v text); create table pair (x int, y text, v text, primary key (y, x));
          create table parent (id int primary key, v text);
          create table child (id int primary key, p int references parent on delete cascade);
+         create type mood as enum ('sad', 'ok', 'happy'); create domain label as text; create domain labels as label;
+         create table moods (m mood, l labels, v text, primary key (m, l));
          create table renumbered (id int primary key deferrable initially immediate, v text);
          alter table renumbered replica identity full;
          insert into a select i, 'a' || i from generate_series(1, 200) i;
+         insert into moods values ('sad', 'a', 'x'), ('ok', 'b', 'y'), ('ok', 'c', 'z');
          insert into pair select i, 'k' || i, 'v' from generate_series(1, 100) i;
          insert into renumbered select i, 'r' || i from generate_series(1, 50) i;
          insert into parent select i, 'p' from generate_series(1, 50) i; insert into child select i, i from generate_series(1, 50) i",
     );
-    const TABLES: &[&str] = &["public.a", "public.pair", "public.parent", "public.child"];
+    const TABLES: &[&str] = &["public.a", "public.pair", "public.parent", "public.child", "public.moods"];
     scene.drain();
     scene.assert_equal(TABLES);
     let mut nested = "begin; ".to_owned();
@@ -59,6 +62,8 @@ fn keys_savepoints_and_truncations() {
         "update a set id = id + 5000 where id between 30 and 40",
         "begin; delete from a where id = 50; insert into a values (50, 'again'); update a set v = 'and again' where id = 50;
          delete from a where id = 50; insert into a values (50, 'last'); commit",
+        "alter type mood add value if not exists 'new' before 'ok'; update moods set m = 'happy' where m = 'sad'; delete from moods where l = 'b'",
+        "insert into moods values ('new', 'n', 'n') on conflict do nothing; update moods set m = 'new' where l = 'c'; delete from moods where m = 'happy'",
         "update pair set x = x + 1000 where x % 2 = 0; update pair set y = y || '!' where x % 3 = 0; delete from pair where x % 7 = 0",
         "begin; insert into a values (700, 'before'); truncate a; insert into a values (701, 'after'); commit",
         "begin; savepoint s; truncate parent, child; rollback to s; insert into parent values (60, 'kept'); commit",
@@ -80,6 +85,14 @@ fn keys_savepoints_and_truncations() {
         scene.drain();
         scene.assert_equal(TABLES);
     }
+    // A label keeps its old name in rows that are there: in a key that is noticed, before another commit.
+    scene.sql().exec(
+        "alter type mood rename value 'new' to 'newer'; update moods set v = 'after' where m = 'newer'",
+    );
+    scene.run(&["--until-caught-up"]).expect_code(1).expect_error("TG015");
+    let config = scene.write_config();
+    scene.start(&["resync", "public.moods", "--yes", "-c", &config]).wait(LONG).expect_code(0);
+    scene.assert_equal(TABLES);
 }
 
 /// One target for a partitioned table: nested partitions, other orders of columns, rows that change partitions,
@@ -284,4 +297,25 @@ fn a_table_that_left_the_publication_and_came_back() {
         assert!(running.is_running(), "it ended:\n{}", running.stderr());
         running.stderr().contains("\"code\":\"PG025\"")
     });
+    // It is on record, and holds neither the others nor the slot.
+    sql.exec("insert into t values (13, 'not taken'); insert into u values (13, 'taken')");
+    let end = sql.value("select pg_current_wal_lsn()");
+    equal_at_last(&mut scene, &mut running, &["public.u"]);
+    until(LONG, "the slot moves on", || {
+        sql.value(&format!("select confirmed_flush_lsn >= '{end}' from pg_replication_slots where slot_name = 'strandline_shop'")) == "t"
+    });
+    running.kill9();
+    let config = scene.write_config();
+    let status = scene.start(&["status", "-o", "json", "-c", &config]).wait(LONG);
+    let status: serde_json::Value = serde_json::from_str(&status.stdout).expect("a document");
+    let of = |name: &str| {
+        status["tables"].as_array().unwrap().iter().find(|t| t["name"] == name).cloned().unwrap()
+    };
+    assert_eq!(
+        (of("public.t")["state"].as_str(), of("public.t")["code"].as_str()),
+        (Some("stopped"), Some("PG025"))
+    );
+    assert_eq!(of("public.u")["code"], serde_json::Value::Null);
+    scene.start(&["resync", "public.t", "--yes", "-c", &config]).wait(LONG).expect_code(0);
+    scene.assert_equal(&["public.t", "public.u"]);
 }

@@ -168,6 +168,20 @@ fn each_chunk_has_a_snapshot_of_its_own() {
     let clients = Clients::start(2, &url, &mut random, Duration::from_millis(2), step);
     let running = scene.start_run(&[]);
     until(LONG, "three chunks of the table", || chunks(&scene, "public.large").len() >= 3);
+    // Two chunks later no snapshot is held that is older than now: neither by a session nor by a slot.
+    let mut sql = scene.sql();
+    let now: u64 = sql.value("select pg_snapshot_xmin(pg_current_snapshot())").parse().expect("a number");
+    let done = |scene: &Scene| TABLES.iter().map(|table| chunks(scene, table).len()).sum::<usize>();
+    let later = done(&scene) + 3;
+    let oldest = "select coalesce(min(x::text::bigint), 0) from (select backend_xmin from pg_stat_activity \
+                  where application_name like 'strandline/%' union all select xmin from pg_replication_slots \
+                  union all select catalog_xmin from pg_replication_slots where temporary) held(x)";
+    let mut held = 0;
+    until(LONG, "a snapshot two chunks later", || {
+        held = sql.value(oldest).parse::<u64>().expect("a number");
+        held > 0 && done(&scene) >= later
+    });
+    assert!(held >= now, "a snapshot of {held} is held two chunks after {now}");
     running.kill9();
     scene
         .sql()

@@ -178,13 +178,25 @@ async fn publications_are_made_and_added_to_and_do_no_harm() {
     assert!(advice.contains("publish_via_partition_root = true"), "{advice}");
     server.sql(&advice.replace('\n', " "));
     publication::check(&sql, &options, &found.tables[..1], publication::Second::Make).await.told();
-    server.sql(
-        "create publication filtered for table later where (id > 5) with (publish_via_partition_root=true)",
-    );
-    options.publication = "filtered".to_owned();
+    // What came with 15 and with 18: rows and columns that a copy would not leave out, or would not have.
     let later: Vec<_> = found.tables.iter().filter(|t| t.name().table == "later").cloned().collect();
-    let error = publication::ensure(&sql, &options, &later, publication::Second::Make).await.unwrap_err();
-    assert!(error.message().contains("row filter"), "{}", error.report());
+    let (major, table) = (crate::server::major(), "for table later");
+    for (since, name, what, word) in [
+        (15, "filtered", "for table later where (id > 5)", "row filter"),
+        (15, "columns", "for table later (id)", "column list"),
+        (18, "generated", table, "generated columns"),
+    ] {
+        if major < since {
+            continue;
+        }
+        let more = if name == "generated" { ", publish_generated_columns = stored" } else { "" };
+        server.sql(&format!("create publication {name} {what} with (publish_via_partition_root=true{more})"));
+        options.publication = name.to_owned();
+        let error = publication::ensure(&sql, &options, &later, publication::Second::Make).await.unwrap_err();
+        assert!(error.code() == codes::PG007 && error.message().contains(word), "{}", error.report());
+        server.sql(error.advice().unwrap());
+        publication::check(&sql, &options, &later, publication::Second::Make).await.told();
+    }
 }
 
 #[tokio::test]
@@ -279,6 +291,11 @@ async fn slots_are_made_looked_at_and_refused() {
         assert!(error.code() == codes::PG013 && error.message().contains(word), "{}", error.report());
         slot::drop_slot(&sql, "bad").await.told();
     }
+    let mut elsewhere = options.clone();
+    elsewhere.database = "other".to_owned();
+    let error =
+        slot::inspect(&sql, &options.slot).await.told().unwrap().check_usable(&elsewhere).unwrap_err();
+    assert!(error.message().contains("belongs to database \"postgres\""), "{}", error.report());
     // Only the exact name.
     slot::drop_slot(&sql, "strandline%").await.told();
     assert!(slot::inspect(&sql, &options.slot).await.told().is_some());

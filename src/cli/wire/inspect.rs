@@ -333,9 +333,6 @@ pub async fn tables(cfg: &Config) -> Result<Known> {
     if cfg.source.kind == model::SourceKind::MySql {
         return super::mysql::known_tables(cfg).await;
     }
-    if cfg.source.kind == model::SourceKind::MySql {
-        return Ok(Known::of_mysql(&super::mysql::examine(cfg).await?.catalog));
-    }
     let settings = pg_settings(cfg).await?;
     let sql = Sql::connect(&settings.options).await?;
     let catalog = catalog::load(&sql, &settings.selection, &settings.policies).await?;

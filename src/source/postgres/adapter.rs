@@ -5,6 +5,7 @@ use super::chunk::{self, Cuts};
 use super::fault::table_error;
 use super::forms;
 use super::health;
+use super::held;
 use super::load::MaxLoad;
 use super::options::PgOptions;
 use super::pattern::Selection;
@@ -15,7 +16,7 @@ use super::snapshot::{CopyJob, CopyProgress, CopySink, copy_table};
 use super::spill::Spill;
 use super::sql::{Sql, field};
 use super::stream::{OriginFilter, PgStream, StreamStart};
-use super::stumble::Stumbles;
+use super::whole::Whole;
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, ChunkKey, CopyPart, CopyWriter, KeyRange, SnapshotPoint, Txn};
 use crate::pgoutput::Policies;
@@ -30,7 +31,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
-use tokio::time::Instant;
 
 /// How long to wait for a slot that somebody else holds: our own last connection may still be closing.
 const SLOT_PATIENCE: Duration = Duration::from_secs(10);
@@ -71,9 +71,8 @@ pub struct PgSource {
     /// The server could not send a value in binary form: so for good, since a table that is published and not
     /// ours can have such a column.
     text_forced: Arc<AtomicBool>,
-    stumbles: Arc<Stumbles>,
-    /// A transaction that ends here could not be told in blocks: up to here it is streamed without.
-    whole: Arc<AtomicU64>,
+    /// Up to where transactions are streamed without blocks.
+    whole: Arc<Whole>,
     /// How often in a row a stream ended because the server said nothing.
     silences: Arc<AtomicU32>,
     /// Codes of warnings that were given.
@@ -90,7 +89,6 @@ impl PgSource {
             cuts: Arc::default(),
             text_stream: Arc::default(),
             text_forced: Arc::default(),
-            stumbles: Arc::default(),
             whole: Arc::default(),
             silences: Arc::default(),
             told: Mutex::default(),
@@ -111,32 +109,7 @@ impl PgSource {
     }
 
     async fn slot_state(&self, sql: &Sql) -> Result<Option<SlotState>> {
-        Ok(slot::inspect(sql, &self.settings.options.slot).await?.map(|found| SlotState {
-            plugin: found.plugin.unwrap_or_default(),
-            database: found.database.unwrap_or_default(),
-            confirmed_flush: CommitLsn::of_keepalive(found.confirmed_flush.unwrap_or(Lsn::ZERO)),
-            wal_lost: found.wal_status.as_deref() == Some("lost"),
-        }))
-    }
-
-    /// The slot, and whether there is one. One that the server is still making is none yet: whoever asked for it may be
-    /// a process of ours that was killed, and then it goes.
-    async fn settled_slot(&self, sql: &Sql) -> Result<Option<SlotState>> {
-        let options = &self.settings.options;
-        let deadline = Instant::now() + SLOT_PATIENCE;
-        let mut is_told = false;
-        while let Some(found) =
-            slot::inspect(sql, &options.slot).await?.filter(slot::SlotState::is_in_the_making)
-        {
-            if Instant::now() >= deadline {
-                found.check_free(options)?;
-            }
-            if !std::mem::replace(&mut is_told, true) {
-                tracing::warn!(slot = %options.slot, "the server is making this slot for somebody; waiting");
-            }
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
-        self.slot_state(sql).await
+        Ok(slot::inspect(sql, &self.settings.options.slot).await?.map(SlotState::from))
     }
 
     fn publications(&self) -> Vec<String> {
@@ -163,6 +136,17 @@ impl PgSource {
     }
 }
 
+impl From<slot::SlotState> for SlotState {
+    fn from(found: slot::SlotState) -> Self {
+        SlotState {
+            plugin: found.plugin.unwrap_or_default(),
+            database: found.database.unwrap_or_default(),
+            confirmed_flush: CommitLsn::of_keepalive(found.confirmed_flush.unwrap_or(Lsn::ZERO)),
+            wal_lost: found.wal_status.as_deref() == Some("lost"),
+        }
+    }
+}
+
 impl Source for PgSource {
     type Stream = PgChanges;
     type Copy = PgCopy;
@@ -176,6 +160,7 @@ impl Source for PgSource {
         busy: codes::PG011,
     };
     const HAS_MESSAGES: bool = true;
+    const ONE_SYSTEM: bool = true;
 
     async fn inspect(&self) -> Result<SourceView> {
         let PgSettings { options, selection, policies, .. } = &self.settings;
@@ -194,7 +179,7 @@ impl Source for PgSource {
         }
         drop(told);
         let point = slot::identify(options).await?;
-        let slot = self.settled_slot(&sql).await?;
+        let slot = held::settled(&sql, options, SLOT_PATIENCE).await?.map(SlotState::from);
         let tables = catalog
             .tables
             .iter()
@@ -289,9 +274,12 @@ impl Source for PgSource {
         // The first must be there; the second only where tables without a key were met in time.
         publications.retain(|name| *name == self.settings.options.publication || !missing.contains(name));
         let is_text = self.text_stream.load(Ordering::Relaxed);
-        let whole = Lsn::new(self.whole.load(Ordering::Relaxed));
-        let streaming = whole == Lsn::ZERO
-            || self.slot_state(&sql).await?.is_some_and(|slot| slot.confirmed_flush.lsn() >= whole);
+        let streaming = match self.whole.until() {
+            None => true,
+            Some(until) => {
+                self.slot_state(&sql).await?.is_some_and(|slot| slot.confirmed_flush.lsn() >= until)
+            }
+        };
         let start = StreamStart {
             publications,
             policies: self.settings.policies,
@@ -300,7 +288,7 @@ impl Source for PgSource {
             guard: None,
             acknowledged,
             patience: SLOT_PATIENCE,
-            streaming: streaming && !self.stumbles.wants_whole(),
+            streaming,
             spill: self.settings.spill.clone(),
             origin: self.settings.origin,
         };
@@ -323,7 +311,6 @@ impl Source for PgSource {
                 is_text,
                 text_stream: Arc::clone(&self.text_stream),
                 text_forced: Arc::clone(&self.text_forced),
-                stumbles: Arc::clone(&self.stumbles),
                 whole: Arc::clone(&self.whole),
                 silences: Arc::clone(&self.silences),
             },
@@ -384,8 +371,7 @@ pub struct PgChanges {
     /// It should be: a table may be made while it runs.
     text_stream: Arc<AtomicBool>,
     text_forced: Arc<AtomicBool>,
-    stumbles: Arc<Stumbles>,
-    whole: Arc<AtomicU64>,
+    whole: Arc<Whole>,
     silences: Arc<AtomicU32>,
 }
 
@@ -421,11 +407,11 @@ impl ChangeStream for PgChanges {
             }
             Err(error) => {
                 if let Some(end) = stream.wants_whole() {
-                    self.whole.fetch_max(end.lsn().raw(), Ordering::Relaxed);
+                    self.whole.want(end.lsn());
                 } else if stream.was_silent() {
                     self.silences.fetch_add(1, Ordering::Relaxed);
                 }
-                return Err(self.stumbles.judge(error));
+                return Err(self.whole.judge(error));
             }
             Ok(burst) => burst,
         };

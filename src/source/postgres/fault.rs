@@ -73,11 +73,24 @@ impl ServerError {
         }
     }
 
+    /// A message has no more room for a row's values (54000, program limit exceeded; 53200 where the size overflows).
+    fn is_too_large(&self) -> bool {
+        let says = |what: &str| self.message.contains(what);
+        (self.sqlstate == "54000" && (says("string buffer") || says("out of memory")))
+            || says("invalid memory alloc request size")
+    }
+
     /// As an error: what was being done, and what the server said.
     pub fn into_error(self, doing: &str) -> Error {
         let code = self.code();
         let error = Error::new(code, format!("{doing}: {self}"));
-        if let Some(hint) = self.hint {
+        if self.is_too_large() {
+            error.with_try(
+                "a row is larger than the server can send (1 GB in all). Make it smaller in the source, or leave its table out. \
+                 Where the stream met it, the log holds it still; to go on behind it: strandline slot drop --yes, \
+                 then strandline resync --all --yes",
+            )
+        } else if let Some(hint) = self.hint {
             error.with_try(hint)
         } else if code == codes::PG003 {
             error

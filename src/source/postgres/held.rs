@@ -5,6 +5,9 @@
 //! when its reader acknowledges a heartbeat that we write, and by the time of the reader's last answer, where our role may
 //! see that. For one that is alive we wait a moment, because it may be about to end; for one that is silent, until the
 //! server has had its time. Nobody's session is ended by us.
+//!
+//! A slot that the server is still making is held by whoever asked for it: that may be a process of ours that was killed,
+//! and then the slot goes with its session.
 
 use super::options::PgOptions;
 use super::quote::literal;
@@ -90,6 +93,31 @@ impl Waiting {
         }
         tokio::time::sleep(PAUSE).await;
         Ok(())
+    }
+}
+
+/// The slot once the server has made it; `None`: there is none. `patience`: for one that is still being made.
+///
+/// Errors: PG011 with who has it made, when the wait is over.
+pub(super) async fn settled(
+    sql: &Sql,
+    options: &PgOptions,
+    patience: Duration,
+) -> Result<Option<slot::SlotState>> {
+    let deadline = Instant::now() + patience;
+    let mut is_told = false;
+    loop {
+        let found = slot::inspect(sql, &options.slot).await?;
+        let Some(unready) = found.as_ref().filter(|slot| slot.is_in_the_making()) else {
+            return Ok(found);
+        };
+        if Instant::now() >= deadline {
+            unready.check_free(options)?;
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            tracing::warn!(slot = %options.slot, "the server is making this slot for somebody; waiting");
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

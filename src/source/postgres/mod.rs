@@ -30,7 +30,7 @@ pub mod spill;
 pub mod sql;
 pub mod stream;
 mod streamed;
-mod stumble;
 pub mod teardown;
 pub mod tls;
+mod whole;
 pub mod wire;

@@ -258,6 +258,8 @@ fn clause(tables: &[&SourceTable]) -> String {
 struct Existing {
     operations: [bool; 4],
     via_root: bool,
+    /// Generated columns, too (PostgreSQL 18): they are in no copy, so rows of the stream would have other columns.
+    generated: bool,
     owned: bool,
     tables: BTreeSet<TableName>,
     filtered: BTreeSet<TableName>,
@@ -282,6 +284,11 @@ impl Existing {
                 scope.operations()
             ));
         }
+        if self.generated {
+            plan.obstacles.push(format!("{quoted} publishes generated columns, which are not replicated"));
+            plan.statements
+                .push(format!("ALTER PUBLICATION {quoted} SET (publish_generated_columns = none);"));
+        }
     }
 }
 
@@ -290,7 +297,8 @@ async fn inspect(sql: &Sql, name: &str) -> Result<Option<Existing>> {
     let rows = sql
         .rows(&format!(
             "SELECT pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, \
-             pg_catalog.pg_has_role(pubowner, 'USAGE') FROM pg_catalog.pg_publication WHERE pubname = {name}"
+             pg_catalog.pg_has_role(pubowner, 'USAGE'), pg_catalog.to_jsonb(p) ->> 'pubgencols' \
+             FROM pg_catalog.pg_publication p WHERE pubname = {name}"
         ))
         .await?;
     let Some(row) = rows.first() else { return Ok(None) };
@@ -298,6 +306,7 @@ async fn inspect(sql: &Sql, name: &str) -> Result<Option<Existing>> {
         operations: [truth(row, 0), truth(row, 1), truth(row, 2), truth(row, 3)],
         via_root: truth(row, 4),
         owned: truth(row, 5),
+        generated: text(row, 6).is_some_and(|which| which != "n"),
         tables: BTreeSet::new(),
         filtered: BTreeSet::new(),
     };

@@ -250,16 +250,32 @@ impl Reader {
         }
     }
 
-    /// Everything up to the ends as they are now. Waits for open transactions.
+    /// Everything up to the ends as they are now. Waits for open transactions: somebody must end them.
     #[track_caller]
     pub(crate) fn rest(&mut self) -> Vec<Record> {
+        let ends = self.ends_by(&self.ends);
+        self.up_to(&ends)
+    }
+
+    /// Everything that is committed now, up to the first transaction that is open: what a producer that was killed has
+    /// left open ends with its successor only, or minutes later.
+    #[track_caller]
+    pub(crate) fn committed(&mut self) -> Vec<Record> {
+        let ends = self.ends_by(&self.consumer);
+        self.up_to(&ends)
+    }
+
+    fn ends_by(&self, told: &BaseConsumer) -> Vec<(String, i32, i64)> {
         let assigned = self.consumer.assignment().expect("it is assigned");
-        let mut ends = Vec::new();
-        for element in assigned.elements() {
-            let (topic, partition) = (element.topic().to_owned(), element.partition());
-            let (_, high) = self.ends.fetch_watermarks(&topic, partition, ASK).expect("the broker answers");
-            ends.push((topic, partition, high));
-        }
+        let end_of = |topic: &str, partition| {
+            let (_, high) = told.fetch_watermarks(topic, partition, ASK).expect("the broker answers");
+            (topic.to_owned(), partition, high)
+        };
+        assigned.elements().iter().map(|element| end_of(element.topic(), element.partition())).collect()
+    }
+
+    #[track_caller]
+    fn up_to(&mut self, ends: &[(String, i32, i64)]) -> Vec<Record> {
         let mut records = Vec::new();
         let started = Instant::now();
         loop {
