@@ -219,6 +219,7 @@ codes! {
     TG021 HaltTable 3 "the target table is written in another way than configured"
     TG022 HaltTable 1 "a TRUNCATE is refused"
     TG023 HaltTable 3 "the target table cannot be partitioned like this"
+    TG029 HaltTable 2 "a table cannot be put right where it is"
     TG030 HaltPipeline 3 "the clocks of this machine and of the target disagree"
     TG031 HaltPipeline 3 "not every reader can read the tables"
 }

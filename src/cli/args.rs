@@ -185,8 +185,7 @@ pub(super) struct SetupArgs {
 pub(super) enum ResyncMode {
     /// A new copy takes the place of the old rows in one commit
     Swap,
-    /// Not built yet
-    #[value(hide = true)]
+    /// Rows are compared and put right where they are, while the stream goes on; it costs the target what differs
     Incremental,
 }
 
@@ -198,11 +197,11 @@ pub(super) struct ResyncArgs {
     /// Every table of the pipeline
     #[arg(long, conflicts_with = "tables")]
     pub(super) all: bool,
-    /// How: swap reads a new copy and puts it in place in one commit
-    #[arg(long, value_enum, default_value_t = ResyncMode::Swap)]
-    pub(super) mode: ResyncMode,
-    /// Only these rows, as a condition in SQL (not built yet)
-    #[arg(long = "where", value_name = "SQL", hide = true)]
+    /// How [default: swap; with --where: incremental]
+    #[arg(long, value_enum)]
+    pub(super) mode: Option<ResyncMode>,
+    /// Only rows of the source for which this SQL condition holds; rows that the source has not stay
+    #[arg(long = "where", value_name = "SQL")]
     pub(super) condition: Option<String>,
     /// Print what would be read, and how much of it
     #[arg(long, conflicts_with = "yes")]

@@ -1,17 +1,18 @@
 //! `strandline resync`: copies tables again. Without `--yes` it prints the plan and exits with 2.
 
 use super::args::{Global, Output, ResyncArgs, ResyncMode};
-use super::output::{Failure, err, out, out_json};
+use super::output::{Failure, err, out, out_json, printable};
 use super::wire::inspect::KnownTable;
 use super::{Outcome, exit, load_quietly, runtime, wire};
 use crate::config::{Config, TablePattern};
 use crate::error::{Error, codes};
 use crate::schema::TableName;
+use crate::sink::AmendChoice;
 use serde_json::json;
 use std::process::ExitCode;
 
 pub(super) fn command(global: &Global, args: ResyncArgs) -> Outcome {
-    check_built(&args)?;
+    let amend = amend_choice(&args)?;
     let mut names = args.tables.iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
     names.sort();
     names.dedup();
@@ -34,13 +35,13 @@ pub(super) fn command(global: &Global, args: ResyncArgs) -> Outcome {
     }
     let tables: Vec<String> = names.iter().map(ToString::to_string).collect();
     if !args.yes {
-        plan(global.output, &config, &tables, &known, args.plan);
+        plan(global.output, &config, (&tables, amend.as_ref()), &known, args.plan);
         return Ok(ExitCode::from(if args.plan { exit::OK } else { exit::USAGE }));
     }
-    runtime()?.block_on(wire::resync(config, tables.clone(), args.all))?;
+    runtime()?.block_on(wire::resync(config, tables.clone(), args.all, amend.clone()))?;
     match global.output {
         Output::Text => out(&format!("requested: {}", tables.join(", "))),
-        Output::Json => out_json(&json!({"tables": tables, "requested": true})),
+        Output::Json => out_json(&json!({"tables": tables, "mode": mode(amend.as_ref()), "requested": true})),
     }
     Ok(ExitCode::from(exit::OK))
 }
@@ -57,17 +58,16 @@ fn every(known: &[KnownTable], config: &Config) -> Result<Vec<TableName>, Failur
     Ok(names)
 }
 
-/// What is asked for in so many words must not become something else.
-fn check_built(args: &ResyncArgs) -> Result<(), Failure> {
-    let what = match (args.mode, &args.condition) {
-        (ResyncMode::Incremental, _) => "--mode incremental: a table cannot be mended in place",
-        (ResyncMode::Swap, Some(_)) => "--where: a part of a table cannot be copied again",
-        (ResyncMode::Swap, None) => return Ok(()),
-    };
-    let error = Error::new(codes::CF004, format!("{what} (not built yet)"));
-    Err(error
-        .with_try("resync the whole table: readers keep every row until the new copy is in place")
-        .into())
+/// How tables are made equal again; `None`: a new copy takes their place.
+fn amend_choice(args: &ResyncArgs) -> Result<Option<AmendChoice>, Failure> {
+    match (args.mode, &args.condition) {
+        (None | Some(ResyncMode::Swap), None) => Ok(None),
+        (Some(ResyncMode::Swap), Some(_)) => {
+            let what = "--where with --mode swap: a part of a table cannot take the place of the whole";
+            Err(Error::new(codes::CF005, what).with_try("leave --mode out, or --where").into())
+        }
+        (_, condition) => Ok(Some(AmendChoice { condition: condition.clone() })),
+    }
 }
 
 pub(super) fn parse(text: &str) -> Result<TableName, Failure> {
@@ -85,7 +85,44 @@ pub(super) fn parse(text: &str) -> Result<TableName, Failure> {
     }
 }
 
-fn plan(output: Output, config: &Config, tables: &[String], known: &[KnownTable], is_asked: bool) {
+/// As `--mode` has it.
+fn mode(amend: Option<&AmendChoice>) -> &'static str {
+    if amend.is_some() { "incremental" } else { "swap" }
+}
+
+/// What will happen, in words.
+fn told(amend: Option<&AmendChoice>) -> (&'static str, String) {
+    match amend {
+        None => (
+            "copy again",
+            "Each table is read whole from the source while the others go on. Readers see its old rows until\nthe new copy \
+             replaces them in one commit; rows that are gone from the source are gone then too."
+                .to_owned(),
+        ),
+        Some(AmendChoice { condition: None }) => (
+            "compare and put right",
+            "Each table is read whole from the source, part by part, while its stream goes on. Rows that differ are\n\
+             written, rows that are gone from the source are removed; all others stay where they are."
+                .to_owned(),
+        ),
+        Some(AmendChoice { condition: Some(sql) }) => (
+            "compare and put right",
+            format!(
+                "Of each table the rows of the source with  {}  are read, while its stream goes on.\nThose that differ \
+                 are written. Rows that are gone from the source are NOT removed: that needs the whole table.",
+                printable(sql)
+            ),
+        ),
+    }
+}
+
+fn plan(
+    output: Output,
+    config: &Config,
+    (tables, amend): (&[String], Option<&AmendChoice>),
+    known: &[KnownTable],
+    is_asked: bool,
+) {
     let size = |name: &String| known.iter().find(|table| table.name.to_string() == *name);
     match output {
         Output::Text => {
@@ -96,10 +133,9 @@ fn plan(output: Output, config: &Config, tables: &[String], known: &[KnownTable]
                 Some(KnownTable { rows: Some(rows), .. }) => format!("{name}  ~{rows} rows"),
                 Some(_) | None => name.clone(),
             };
+            let (what, how) = told(amend);
             out(&format!(
-                "Will copy again, from {} to {}:\n  {}\n\nEach table is read whole from the source while the \
-                 others go on. Readers see its old rows until\nthe new copy replaces them in one commit; rows \
-                 that are gone from the source are gone then too.{}",
+                "Will {what}, from {} to {}:\n  {}\n\n{how}{}",
                 config.source.address,
                 config.sink.target,
                 tables.iter().map(line).collect::<Vec<_>>().join("\n  "),
@@ -115,6 +151,8 @@ fn plan(output: Output, config: &Config, tables: &[String], known: &[KnownTable]
         }
         Output::Json => out_json(&json!({
             "tables": tables,
+            "mode": mode(amend),
+            "where": amend.and_then(|amend| amend.condition.as_deref()),
             "estimates": tables.iter().map(|name| json!({
                 "table": name,
                 "rows": size(name).and_then(|table| table.rows),

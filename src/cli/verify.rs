@@ -34,7 +34,7 @@ pub(super) fn command(global: &Global, args: &VerifyArgs) -> Outcome {
         }
     }
     if args.repair && !differing.is_empty() {
-        runtime.block_on(wire::resync(config, differing.clone(), false))?;
+        runtime.block_on(wire::resync(config, differing.clone(), false, None))?;
         if global.output == Output::Text {
             out(&format!("copied again: {}", printable(&differing.join(", "))));
         }

@@ -1,5 +1,6 @@
 //! The one place that names concrete adapters: PostgreSQL, MySQL, Delta, Kafka, standard output, discard.
 
+mod amend;
 mod control;
 mod mysql;
 pub mod signals;
@@ -26,7 +27,7 @@ use crate::sink::delta::{DeltaSink, StoreOptions, bench};
 use crate::sink::discard::DiscardSink;
 use crate::sink::kafka::KafkaSink;
 use crate::sink::stdout::StdoutSink;
-use crate::sink::{PipelineRecord, Request};
+use crate::sink::{AmendChoice, PipelineRecord, Request};
 use crate::source::Source;
 use crate::source::postgres::adapter::{PgSettings, PgSource};
 use crate::source::postgres::catalog;
@@ -411,8 +412,11 @@ pub(super) async fn slot(cfg: &Config, wish: Wish, yes: bool) -> Result<SlotPlan
 ///
 /// # Errors
 /// `CF005` for a name that is none, `PG009` for a table that is not replicated; what stops a run.
-pub async fn resync(cfg: Config, tables: Vec<String>, all: bool) -> Result<()> {
+pub async fn resync(cfg: Config, tables: Vec<String>, all: bool, amend: Option<AmendChoice>) -> Result<()> {
     let names = tables.iter().map(|text| table_name(text)).collect::<Result<BTreeSet<_>>>()?;
+    if let Some(amend) = amend {
+        return amend::amend(cfg, names, amend).await;
+    }
     if cfg.source.kind == model::SourceKind::MySql {
         if mysql::is_answered(&cfg, &names).await? {
             return Ok(());
@@ -435,7 +439,7 @@ pub async fn resync(cfg: Config, tables: Vec<String>, all: bool) -> Result<()> {
         )?;
         let slot = &settings.options.slot;
         let is_there = async || Ok(slot::inspect(&sql, slot).await?.is_some_and(|s| s.active_pid.is_some()));
-        if ask(&sink, &names, is_there).await? {
+        if ask(&sink, &names, None, is_there).await? {
             return Ok(());
         }
     }
@@ -459,12 +463,13 @@ async fn resync_here(cfg: Config, names: BTreeSet<TableName>, all: bool) -> Resu
 async fn ask(
     sink: &DeltaSink,
     names: &BTreeSet<TableName>,
+    amend: Option<AmendChoice>,
     mut is_there: impl AsyncFnMut() -> Result<bool>,
 ) -> Result<bool> {
     let mut waiting = BTreeSet::new();
     for name in names {
         let id = uuid::Uuid::new_v4().simple().to_string();
-        sink.request(&Request { id: id.clone(), table: name.clone() }).await?;
+        sink.request(&Request { id: id.clone(), table: name.clone(), amend: amend.clone() }).await?;
         waiting.insert(id);
     }
     loop {

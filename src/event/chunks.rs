@@ -109,6 +109,17 @@ pub struct KeyRange {
     pub below: Option<ChunkKey>,
 }
 
+/// Some rows of a table.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Pick {
+    /// With these values in the first key column.
+    pub range: KeyRange,
+    /// Of these with one of these values there; empty: all.
+    pub keys: Vec<ChunkKey>,
+    /// Of these for which this is true: a condition as the source spells it.
+    pub condition: Option<String>,
+}
+
 /// A part of the table that is copied: from where the part before it ends.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Chunk {

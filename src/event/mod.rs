@@ -10,7 +10,7 @@ mod frame;
 mod mask;
 mod origin;
 
-pub use chunks::{ChunkKey, Chunks, KeyRange};
+pub use chunks::{ChunkKey, Chunks, KeyRange, Pick};
 pub use copy::{CopyPart, CopyWriter, SnapshotPoint};
 pub use frame::{Frame, FrameMark, Images};
 pub(crate) use mask::Mask;

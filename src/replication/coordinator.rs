@@ -223,6 +223,11 @@ impl Coordinator {
         }
     }
 
+    /// Whether changes of the table have come that are not submitted.
+    pub fn is_touched(&self, table: TableId) -> bool {
+        self.open.touched.contains(&table)
+    }
+
     /// One live table's progress.
     pub fn table(&self, table: TableId) -> Option<TableView> {
         self.ledger.view(table)

@@ -3,7 +3,7 @@
 use super::Copies;
 use super::desk::{CopyGate, Passage};
 use crate::error::{Error, Result, codes};
-use crate::event::{Chunks, CopyPart, KeyRange, SnapshotPoint};
+use crate::event::{Chunks, CopyPart, CopyWriter, KeyRange, Pick, SnapshotPoint};
 use crate::position::{CommitLsn, Epoch, Lsn, Marks};
 use crate::replication::TableProgress;
 use crate::schema::TableSchema;
@@ -51,6 +51,13 @@ pub(super) struct Copied<T> {
     pub(super) progress: TableProgress,
 }
 
+/// What of a table is read.
+pub(super) enum Share {
+    Whole,
+    Range(KeyRange),
+    Some(Pick),
+}
+
 /// A newer owner was met.
 pub(super) fn fenced(by: Epoch) -> Error {
     Error::new(codes::TG013, format!("another process of this pipeline took over with epoch {by}"))
@@ -79,8 +86,8 @@ impl<S: Source> Snapshotter<S> {
     }
 
     /// A snapshot that is not too old to begin a table under.
-    async fn begin(&mut self) -> Result<()> {
-        if self.current.as_ref().is_some_and(|(_, since)| since.elapsed() > SNAPSHOT_AGE) {
+    pub(super) async fn begin(&mut self) -> Result<()> {
+        if self.needs_new() {
             self.end().await?;
         }
         if self.current.is_none() {
@@ -89,7 +96,12 @@ impl<S: Source> Snapshotter<S> {
         Ok(())
     }
 
-    fn session(&mut self) -> Result<&mut S::Copy> {
+    /// There is none, or it is too old.
+    pub(super) fn needs_new(&self) -> bool {
+        self.current.as_ref().is_none_or(|(_, since)| since.elapsed() > SNAPSHOT_AGE)
+    }
+
+    pub(super) fn session(&mut self) -> Result<&mut S::Copy> {
         self.current
             .as_mut()
             .map(|(session, _)| session)
@@ -250,7 +262,7 @@ impl<S: Source> Snapshotter<S> {
 
     /// A rewrite between two snapshots is not in the stream. Called after the later snapshot was taken: what comes
     /// after it, the workers notice.
-    async fn check_unchanged(&mut self, schema: &Arc<TableSchema>) -> Result<()> {
+    pub(super) async fn check_unchanged(&mut self, schema: &Arc<TableSchema>) -> Result<()> {
         match self.source.check(std::slice::from_ref(schema)).await?.into_iter().next() {
             None => Ok(()),
             Some((_, Standing::Lost(error))) => Err(error),
@@ -270,29 +282,40 @@ impl<S: Source> Snapshotter<S> {
         rows: Arc<AtomicU64>,
         board: &StatusBoard,
     ) -> Result<(CommitLsn, Marks, Vec<CopyPart>)> {
-        let schema = &copying.schema;
-        let counters = self.metrics.table(&schema.name.to_string());
-        let all_read = self.metrics.op_totals()[0].clone();
-        let gate = self.gate.clone();
         let workers = self.copies.workers.max(1);
-        let mut counted = rows.load(Ordering::Relaxed);
         let session = self.session()?;
         let marks = session.marks();
         let point = SnapshotPoint { is_first, is_last, ..session.point() };
+        let writers = (0..workers).map(|_| copying.table.copy_writer(&point)).collect::<Result<_>>()?;
+        let share = range.map_or(Share::Whole, Share::Range);
+        let parts = self.read_into(&copying.schema, share, writers, &rows, board).await?;
+        Ok((point.position, marks, parts))
+    }
+
+    /// Reads a share of a table into writers. Rows are counted in `rows`.
+    pub(super) async fn read_into(
+        &mut self,
+        schema: &Arc<TableSchema>,
+        share: Share,
+        writers: Vec<Box<dyn CopyWriter>>,
+        rows: &Arc<AtomicU64>,
+        board: &StatusBoard,
+    ) -> Result<Vec<CopyPart>> {
+        let counters = self.metrics.table(&schema.name.to_string());
+        let all_read = self.metrics.op_totals()[0].clone();
+        let gate = self.gate.clone();
+        let mut counted = rows.load(Ordering::Relaxed);
         // Shares that wait at the gate end when this call does, dropped or not.
         let passage = Passage::default();
-        let writers = (0..workers)
-            .map(|_| {
-                let writer = copying.table.copy_writer(&point)?;
-                Ok(gate.through(&schema.name, &passage, writer))
-            })
-            .collect::<Result<_>>()?;
+        let writers =
+            writers.into_iter().map(|writer| gate.through(&schema.name, &passage, writer)).collect();
+        let session = self.session()?;
         let copy = async {
-            match range {
-                None => session.copy(Arc::clone(schema), writers, Arc::clone(&rows)).await,
-                Some(range) => {
-                    session.copy_range(Arc::clone(schema), range, writers, Arc::clone(&rows)).await
-                }
+            let (schema, rows) = (Arc::clone(schema), Arc::clone(rows));
+            match share {
+                Share::Whole => session.copy(schema, writers, rows).await,
+                Share::Range(range) => session.copy_range(schema, range, writers, rows).await,
+                Share::Some(pick) => session.copy_some(schema, pick, writers, rows).await,
             }
         };
         tokio::pin!(copy);
@@ -316,14 +339,14 @@ impl<S: Source> Snapshotter<S> {
                 board.advance();
             }
             if let Some(parts) = done {
-                return Ok((point.position, marks, parts?));
+                return parts;
             }
         }
     }
 }
 
 /// Whether the copy failed because the table was rewritten, and it is still the table that it was.
-async fn is_only_rewritten<S: Source>(
+pub(super) async fn is_only_rewritten<S: Source>(
     source: Arc<S>,
     schema: Arc<TableSchema>,
     error: &Error,

@@ -13,6 +13,7 @@
 //! begins with a new takeover: starting again is the one way to recover, so it is the one that is tested.
 //! Only a lost source connection is mended inside a session, because the tables' indexes are worth keeping.
 
+mod amending;
 pub mod compare;
 mod copying;
 pub mod desk;

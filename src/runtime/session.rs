@@ -202,7 +202,8 @@ impl<S: Source, K: Sink> Session<S, K> {
             },
             target: self.target(goal, last_copy),
             stopped: standing_aside(&view, &live),
-            answered: record.requests.into_iter().map(|request| request.id).collect(),
+            amends: record.requests.iter().filter(|r| r.amend.is_some()).map(|r| r.id.clone()).collect(),
+            answered: record.requests.into_iter().filter(|r| r.amend.is_none()).map(|r| r.id).collect(),
         };
         self.board.clear_retrying();
         // Everything is copied: the next loss is another one.
@@ -316,7 +317,7 @@ impl<S: Source, K: Sink> Session<S, K> {
 
     pub(super) fn wants_copy(&self, schema: &TableSchema, record: &PipelineRecord, goal: &Goal) -> bool {
         let asked = self.options.resync.contains(&schema.name) && !goal.resynced;
-        asked || record.requests.iter().any(|request| request.table == schema.name)
+        asked || record.requests.iter().any(|request| request.amend.is_none() && request.table == schema.name)
     }
 
     async fn open_tables(

@@ -7,15 +7,15 @@
 //! way and each table, and the driver must never be waited for by a worker that it waits for itself.
 
 use super::meters::Tally;
-use crate::error::{Disposition, Error, codes};
-use crate::event::ChangeBatch;
+use crate::error::{Disposition, Error, Result, codes};
+use crate::event::{ChangeBatch, ChunkKey, CopyWriter, SnapshotPoint};
 use crate::position::{Epoch, Interval, Marks};
 use crate::replication::UnitId;
 use crate::schema::{TableId, TableSchema};
-use crate::sink::{CommitOutcome, Standing, TableSink};
+use crate::sink::{AmendPart, Amended, CommitOutcome, Standing, TableSink};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 /// Slices and commits that may wait for one table.
 const QUEUE: usize = 4;
@@ -26,6 +26,21 @@ enum Work {
     Commit(UnitId, Interval, Marks),
     Discard,
     Evolve(Arc<TableSchema>),
+    Amend(Amend),
+}
+
+/// What a table is told about rows that are to be put right.
+pub(super) enum Amend {
+    /// Begin; where to go on.
+    Begin(String, oneshot::Sender<Result<Option<ChunkKey>>>),
+    /// A snapshot is about to be taken.
+    Watch(oneshot::Sender<()>),
+    /// Writers for what is read.
+    Writers(SnapshotPoint, usize, oneshot::Sender<Result<Vec<Box<dyn CopyWriter>>>>),
+    /// Put a part right: between two units.
+    Part(Box<AmendPart>, oneshot::Sender<Amended>),
+    /// That was all.
+    End,
 }
 
 /// What a table says.
@@ -56,6 +71,32 @@ pub(super) struct Worker {
     ended: watch::Receiver<()>,
 }
 
+/// A way to a table that does not keep its queue open.
+#[derive(Clone)]
+pub(super) struct Door(mpsc::WeakSender<Work>);
+
+impl Door {
+    /// Says something, and waits for the answer.
+    pub(super) async fn ask<T>(
+        &self,
+        work: impl FnOnce(oneshot::Sender<T>) -> Amend,
+    ) -> std::result::Result<T, Gone> {
+        let (reply, answer) = oneshot::channel();
+        let queue = self.0.upgrade().ok_or(Gone)?;
+        queue.send(Work::Amend(work(reply))).await.map_err(|_| Gone)?;
+        drop(queue);
+        answer.await.map_err(|_| Gone)
+    }
+
+    /// Says that there is no more.
+    pub(super) async fn end(&self) {
+        if let Some(queue) = self.0.upgrade() {
+            // A worker that has ended needs not be told.
+            let (Ok(()) | Err(_)) = queue.send(Work::Amend(Amend::End)).await;
+        }
+    }
+}
+
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// The worker ended: it has said why in an event.
@@ -83,6 +124,16 @@ impl Worker {
         Worker { queue, generation, ended }
     }
 
+    /// Where rows that are to be put right are spoken of, without the driver.
+    pub(super) fn door(&self) -> Door {
+        Door(self.queue.downgrade())
+    }
+
+    /// Puts rows right.
+    pub(super) async fn amend(&self, work: Amend) -> std::result::Result<(), Gone> {
+        self.queue.send(Work::Amend(work)).await.map_err(|_| Gone)
+    }
+
     /// Which worker of its table this is: events of an older one do not count.
     pub(super) fn generation(&self) -> u64 {
         self.generation
@@ -99,22 +150,31 @@ impl Worker {
     }
 
     /// Hands a slice in. Waits while the queue is full.
-    pub(super) async fn stage(&self, batch: ChangeBatch, budget: OwnedSemaphorePermit) -> Result<(), Gone> {
+    pub(super) async fn stage(
+        &self,
+        batch: ChangeBatch,
+        budget: OwnedSemaphorePermit,
+    ) -> std::result::Result<(), Gone> {
         self.queue.send(Work::Stage(Box::new(batch), budget)).await.map_err(|_| Gone)
     }
 
     /// Commits everything handed in since the last commit.
-    pub(super) async fn commit(&self, unit: UnitId, interval: Interval, marks: Marks) -> Result<(), Gone> {
+    pub(super) async fn commit(
+        &self,
+        unit: UnitId,
+        interval: Interval,
+        marks: Marks,
+    ) -> std::result::Result<(), Gone> {
         self.queue.send(Work::Commit(unit, interval, marks)).await.map_err(|_| Gone)
     }
 
     /// Follows the source's schema in place, from the next commit on.
-    pub(super) async fn evolve(&self, schema: Arc<TableSchema>) -> Result<(), Gone> {
+    pub(super) async fn evolve(&self, schema: Arc<TableSchema>) -> std::result::Result<(), Gone> {
         self.queue.send(Work::Evolve(schema)).await.map_err(|_| Gone)
     }
 
     /// Forgets everything handed in since the last commit.
-    pub(super) async fn discard(&self) -> Result<(), Gone> {
+    pub(super) async fn discard(&self) -> std::result::Result<(), Gone> {
         self.queue.send(Work::Discard).await.map_err(|_| Gone)
     }
 }
@@ -182,6 +242,7 @@ async fn work_through<T: TableSink>(
                 }
             }
             Work::Evolve(schema) => table.evolve(schema).err().map(|error| failed(id, generation, error)),
+            Work::Amend(work) => amend(id, generation, table, work).await,
             Work::Discard => {
                 tally = Tally::default();
                 table.discard_staged();
@@ -194,6 +255,33 @@ async fn work_through<T: TableSink>(
             return;
         }
     }
+}
+
+/// Rows that are to be put right. Whoever asked may have gone: then the answer is not heard.
+async fn amend<T: TableSink>(id: TableId, generation: u64, table: &mut T, work: Amend) -> Option<TableEvent> {
+    let done = match work {
+        Amend::Begin(request, reply) => reply.send(table.amend_begin(&request)).is_ok(),
+        Amend::Watch(reply) => {
+            table.amend_watch();
+            reply.send(()).is_ok()
+        }
+        Amend::Writers(point, count, reply) => {
+            reply.send((0..count).map(|_| table.copy_writer(&point)).collect()).is_ok()
+        }
+        Amend::Part(part, reply) => match table.amend(*part).await {
+            Ok((amended, CommitOutcome::Committed { .. })) => reply.send(amended).is_ok(),
+            Ok((_, CommitOutcome::Fenced { by })) => return Some(TableEvent::Fenced { by }),
+            Err(error) => return Some(failed(id, generation, error)),
+        },
+        Amend::End => match table.amend_end() {
+            Ok(()) => true,
+            Err(error) => return Some(failed(id, generation, error)),
+        },
+    };
+    if !done {
+        tracing::debug!("nobody waits for rows to be put right any more");
+    }
+    None
 }
 
 fn failed(table: TableId, generation: u64, error: Error) -> TableEvent {

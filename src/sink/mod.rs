@@ -6,10 +6,11 @@
 //! position.
 
 use crate::error::{Code, Error, Result, codes};
-use crate::event::{ChangeBatch, Chunks, CopyPart, CopyWriter, SnapshotPoint};
+use crate::event::{ChangeBatch, ChunkKey, Chunks, CopyPart, CopyWriter, KeyRange, SnapshotPoint};
 use crate::position::{CommitLsn, Epoch, Interval, Lineage, Marks, Witness};
 use crate::schema::change::{Change, ChangePolicy, told};
 use crate::schema::{Past, TableId, TableName, TableSchema};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -80,6 +81,47 @@ pub struct Request {
     pub id: String,
     /// The table to copy again.
     pub table: TableName,
+    /// To be put right where it is, while its stream goes on; `None`: a new copy takes its place.
+    pub amend: Option<AmendChoice>,
+}
+
+/// What of a table is put right.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct AmendChoice {
+    /// Only rows for which this holds, as the source spells it; rows that the source has not stay then.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+}
+
+/// Rows of the source that a table is compared with where it is, and put right by.
+pub struct AmendPart {
+    /// Whose request it is.
+    pub request: String,
+    /// The snapshot that they were read under. Everything up to here is in the table.
+    pub at: CommitLsn,
+    /// All rows of the source with these keys; what the table holds beside them is gone from the source. `None`: some
+    /// rows, which say nothing of others.
+    pub range: Option<KeyRange>,
+    /// Where the ranges that follow end.
+    pub ends: Vec<ChunkKey>,
+    /// The rows.
+    pub parts: Vec<CopyPart>,
+}
+
+/// What became of such a part.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Amended {
+    /// Rows that were as in the source.
+    pub confirmed: u64,
+    /// Rows that were not, or were not there.
+    pub written: u64,
+    /// Rows that the source has not.
+    pub removed: u64,
+    /// Rows that changed since the snapshot in a way that does not tell the whole row: they must be read again, all
+    /// those with these values in the first key column.
+    pub again: Vec<ChunkKey>,
+    /// All of it must be read again, and why.
+    pub void: Option<String>,
 }
 
 /// What the pipeline's own record says.
@@ -292,6 +334,31 @@ pub trait TableSink: Send + 'static {
         _parts: Vec<CopyPart>,
     ) -> impl Future<Output = Result<CommitOutcome>> + Send {
         std::future::ready(Err(Error::new(codes::RT001, "a chunk for a target that takes none")))
+    }
+
+    /// Begins to put rows right for a request; from now on it is noted which keys are staged. Returned is where an
+    /// earlier attempt for the same request ended; `None`: at the beginning.
+    ///
+    /// # Errors
+    /// `TG029`: this table cannot be put right where it is.
+    fn amend_begin(&mut self, _request: &str) -> Result<Option<ChunkKey>> {
+        Err(Error::new(codes::TG029, "this target's tables cannot be put right where they are"))
+    }
+
+    /// A new snapshot is about to be taken: keys that were staged before count no more.
+    fn amend_watch(&mut self) {}
+
+    /// Puts rows right in one commit that moves no position. Nothing of a unit is staged.
+    fn amend(&mut self, _part: AmendPart) -> impl Future<Output = Result<(Amended, CommitOutcome)>> + Send {
+        std::future::ready(Err(Error::new(codes::RT001, "rows to put right, for a target that does not")))
+    }
+
+    /// No more is put right.
+    ///
+    /// # Errors
+    /// `RT001`.
+    fn amend_end(&mut self) -> Result<()> {
+        Ok(())
     }
 
     /// How it stands after the last commit; `None` where that means nothing.

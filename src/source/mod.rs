@@ -6,7 +6,7 @@
 //! by the driver when it is to be staged.
 
 use crate::error::{Code, Error, Result, codes};
-use crate::event::{ChangeBatch, ChunkKey, CopyPart, CopyWriter, KeyRange, SnapshotPoint, Txn};
+use crate::event::{ChangeBatch, ChunkKey, CopyPart, CopyWriter, KeyRange, Pick, SnapshotPoint, Txn};
 use crate::position::{CommitLsn, Lineage, Lsn, Marks, ServerPoint, Witness};
 use crate::schema::{TableId, TableName, TableSchema};
 use std::collections::BTreeSet;
@@ -320,6 +320,20 @@ pub trait CopySession: Send {
         _progress: Arc<AtomicU64>,
     ) -> impl Future<Output = Result<Vec<CopyPart>>> + Send {
         std::future::ready(Err(Error::new(codes::RT001, "a chunk of a source that has none")))
+    }
+
+    /// Whether it can copy some rows of a table: [`CopySession::copy_some`].
+    const CAN_PICK: bool = false;
+
+    /// Copies some rows of a table, each once, all as they were at [`CopySession::position`].
+    fn copy_some(
+        &mut self,
+        _schema: Arc<TableSchema>,
+        _pick: Pick,
+        _writers: Vec<Box<dyn CopyWriter>>,
+        _progress: Arc<AtomicU64>,
+    ) -> impl Future<Output = Result<Vec<CopyPart>>> + Send {
+        std::future::ready(Err(Error::new(codes::RT001, "a choice of rows of a source that cannot choose")))
     }
 
     /// Ends the snapshot in order, so that what it held on the server is free when this returns.

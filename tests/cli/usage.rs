@@ -148,14 +148,18 @@ fn resync_without_yes_prints_the_plan_and_exits_with_2() {
 }
 
 #[test]
-fn resync_refuses_what_is_not_built() {
+fn a_part_of_a_table_is_put_right_and_never_swapped() {
     let place = Place::with_config(GOOD);
-    for more in [["--mode", "incremental"], ["--where", "id > 7"]] {
-        let refused = place.run(&["resync", "public.a", "--yes", more[0], more[1]]);
-        assert_eq!(refused.code, Some(2), "{refused:?}");
-        assert!(refused.stderr.starts_with(&format!("error CF004: {}", more[0])), "{refused:?}");
-    }
+    let refused = place.run(&["resync", "public.a", "--yes", "--mode", "swap", "--where", "id > 7"]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.starts_with("error CF005: --where with --mode swap"), "{refused:?}");
     assert_eq!(place.run(&["resync", "public.a", "--mode", "swap"]).code, Some(2), "the plan");
+    let plan = place.run(&["resync", "public.a", "--where", "id > 7"]);
+    assert_eq!(plan.code, Some(2), "{plan:?}");
+    assert!(
+        plan.stdout.contains("Will compare and put right") && plan.stdout.contains("NOT removed"),
+        "{plan:?}"
+    );
 }
 
 #[test]

@@ -144,9 +144,59 @@ fn slots_and_targets_of_others_are_named() {
     // A place that cannot be written.
     let blocked = scene.dir().join("blocked");
     std::fs::write(&blocked, "a file").unwrap();
+    let good = scene.config.clone();
     scene.config.lake = format!("file://{}/lake", blocked.display());
     let (found, code) = checks(&scene);
     assert_eq!((code, verdict(&found, "target_write").0), (Some(3), "stops"), "{found:#?}");
+    scene.config = good;
+    what_bites_later(&mut scene);
+}
+
+/// Settings of the server, kinds of tables and limits of this machine, each in its bad state.
+fn what_bites_later(scene: &mut Scene) {
+    let has = |scene: &Scene, name: &str| {
+        scene.sql().value(&format!("select count(*) from pg_settings where name = '{name}'")) == "1"
+    };
+    for (setting, value, check, expected) in [
+        ("synchronous_standby_names", "*", "synchronous", "stops"),
+        ("idle_replication_slot_timeout", "1min", "wal_retention", "warning"),
+        ("max_slot_wal_keep_size", "2GB", "wal_retention", "ok"),
+    ] {
+        if !has(scene, setting) {
+            continue;
+        }
+        let shown = |scene: &Scene| scene.sql().value(&format!("show {setting}"));
+        let before = shown(scene);
+        scene.sql().exec(&format!("alter system set {setting} = '{value}'"));
+        scene.sql().exec("select pg_reload_conf()");
+        until(LONG, "the setting is read", || shown(scene) != before);
+        let (found, _) = checks(scene);
+        let (verdict, text) = verdict(&found, check);
+        assert_eq!(verdict, expected, "{setting}: {text}");
+        assert!(expected == "ok" || text.contains(setting), "{text}");
+        scene.sql().exec(&format!("alter system reset {setting}"));
+        scene.sql().exec("select pg_reload_conf()");
+        until(LONG, "the setting is as it was", || shown(scene) == before);
+    }
+    scene.sql().exec("create foreign data wrapper nothing");
+    scene.sql().exec("create server nowhere foreign data wrapper nothing");
+    scene.sql().exec("create foreign table elsewhere (id int) server nowhere");
+    scene.config.more = "limits: {memory: 900000GiB, spill_dir: /proc/none}\n".into();
+    let (found, code) = checks(scene);
+    assert_eq!(code, Some(3), "{found:#?}");
+    for (check, expected, word) in [
+        ("table_kind", "warning", "elsewhere"),
+        ("memory", "warning", "900000"),
+        ("spill_dir", "stops", "/proc/none"),
+    ] {
+        let (verdict, text) = verdict(&found, check);
+        assert_eq!(verdict, expected, "{check}: {text}");
+        assert!(text.contains(word), "{check}: {text}");
+    }
+    scene.config.more = String::new();
+    scene.config.include = vec!["public.nothing".into()];
+    let (found, code) = checks(scene);
+    assert_eq!((code, verdict(&found, "tables").0), (Some(3), "stops"), "{found:#?}");
 }
 
 /// The stored position against the slot: lost, and moved.

@@ -61,6 +61,7 @@ mod pg_edges;
 mod readers;
 mod resume;
 mod resync;
+mod resync_incremental;
 mod resync_resume;
 mod selftest;
 mod slot;

@@ -179,6 +179,7 @@ pub(crate) async fn copy(
         progress: Arc::new(CopyProgress::default()),
         max_load: strandline::source::postgres::load::MaxLoad::default(),
         keys: None,
+        only: String::new(),
     };
     copy_table(&job, |_| Ok(Kept::default())).await
 }

@@ -58,6 +58,7 @@ async fn speed_of_the_snapshot() {
             progress: Arc::new(CopyProgress::default()),
             max_load: strandline::source::postgres::load::MaxLoad::default(),
             keys: None,
+            only: String::new(),
         };
         let (started, cpu) = (Instant::now(), own_cpu());
         copy_table(&job, |_| Ok(Null(Arc::clone(&rows)))).await.told();

@@ -39,7 +39,7 @@ impl Control for Running {
             }
             // In the record: a death before it is done does not lose it.
             let id = uuid::Uuid::new_v4().simple().to_string();
-            delta(&self.cfg)?.request(&Request { id, table }).await
+            delta(&self.cfg)?.request(&Request { id, table, amend: None }).await
         })
     }
 

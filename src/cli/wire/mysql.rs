@@ -195,7 +195,7 @@ pub(super) async fn is_answered(cfg: &Config, names: &BTreeSet<TableName>) -> Re
     };
     tracing::info!(connection, "a process of this pipeline runs: it is asked to copy");
     let sink = DeltaSink::open(uri.as_str(), &cfg.name, &super::store_options(cfg))?;
-    super::ask(&sink, names, async || Ok(Lock::holder(&mut sql, &cfg.name).await?.is_some())).await
+    super::ask(&sink, names, None, async || Ok(Lock::holder(&mut sql, &cfg.name).await?.is_some())).await
 }
 
 /// The binary log, for people.

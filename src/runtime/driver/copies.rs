@@ -82,6 +82,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
 
     /// An operator's request. A second one for the same table waits in the record until the first is done.
     pub(super) async fn answer(&mut self, request: Request) -> Result<()> {
+        if request.amend.is_some() {
+            return self.begin_amending(request).await;
+        }
         if self.copying.contains(&request.table) {
             return Ok(());
         }
@@ -198,6 +201,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
     pub(super) fn forget(&mut self, table: TableId) {
         self.stream.unfollow(table);
         self.carried.remove(&table);
+        self.amends.staged.remove(&table);
         self.workers.remove(&table);
         self.schemas.remove(&table);
     }

@@ -44,6 +44,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
     /// Drops what is staged, connects again, and follows every table from where it stands.
     pub(super) async fn restart(&mut self) -> Result<()> {
         self.carried.clear();
+        self.amends.staged.clear();
         self.meters.forget();
         for worker in self.workers.values() {
             // A worker that is gone has nothing staged.

@@ -5,6 +5,7 @@
 //! worker only when no unit is open (a transaction too large for memory), so that no commit can hold half
 //! of one.
 
+mod amends;
 mod copies;
 mod desk;
 mod link;
@@ -26,6 +27,7 @@ use crate::sink::{Cut, CutTable, Sink, StoppedTable, WriterLease};
 use crate::source::{Budget, Burst, ChangeStream, Source, SourceView};
 use crate::telemetry::status::{PipelineState, PositionText, TableState, Timestamp};
 use crate::telemetry::{CommitResult, Stage, StatusBoard};
+use amends::Amends;
 use copies::{CopyEnd, LastCopy};
 use desk::Taps;
 use link::Lost;
@@ -68,6 +70,8 @@ pub(super) struct Start {
     pub(super) stopped: BTreeMap<TableId, TableName>,
     /// Requests that the session has answered by its copies.
     pub(super) answered: Vec<String>,
+    /// Requests to put tables right, which are met beside the stream.
+    pub(super) amends: BTreeSet<String>,
 }
 
 /// The loop.
@@ -102,6 +106,8 @@ pub(super) struct Driver<S: Source, K: Sink> {
     /// Tables that are to be copied by themselves, and why.
     wanted: BTreeMap<TableName, String>,
     copied: BTreeMap<TableName, LastCopy>,
+    /// Tables that are put right where they are.
+    amends: Amends,
     /// Tables that are known and do not follow the stream: stopped, or refused from the start.
     stopped: BTreeMap<TableId, TableName>,
     /// Who looks at changes.
@@ -172,6 +178,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
             awaiting_record: Vec::new(),
             wanted: BTreeMap::new(),
             copied: BTreeMap::new(),
+            amends: Amends::new(start.amends),
             stopped: start.stopped,
             taps: Taps::default(),
             look: None,
@@ -220,7 +227,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
         }
         self.follow_all()?;
         self.feed(Input::SourceResumed { from }).await?;
-        if let Some(target) = target {
+        if let Some(target) = target.and_then(|target| self.amends.hold_target(target)) {
             self.feed(Input::Target(target)).await?;
         }
         Ok(())
@@ -236,6 +243,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
         let mut check = tokio::time::interval_at(Instant::now() + CHECK_EVERY, CHECK_EVERY);
         let mut deadline: Option<Instant> = None;
         while !self.is_ended {
+            self.place_amends().await;
             let wake = self.wake.map(|at| self.began + Duration::from_millis(at.0));
             let may_read = !self.is_paused && !self.has_reached_end && !self.options.hold.is_set();
             let next = tokio::select! {
@@ -249,6 +257,10 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 }
                 Some(ended) = self.copies.join_next() => {
                     self.copy_ended(ended).await?;
+                    continue;
+                }
+                what = self.amends.next() => {
+                    self.beside(what).await?;
                     continue;
                 }
                 () = sleep_until(wake), if wake.is_some() => Next::Tick,
@@ -338,11 +350,13 @@ impl<S: Source, K: Sink> Driver<S, K> {
                     self.stage(table).await?;
                     let marks = self.stream.marks(interval.to);
                     let Some(worker) = self.workers.get(&table) else { continue };
+                    self.amends.staged.remove(&table);
                     if let Err(Gone) = worker.commit(unit, interval, marks).await {
                         // Its event says why, and is on its way.
                         continue;
                     }
                 }
+                self.place_amends().await;
                 Ok(())
             }
             Action::CommitCut { position, witness, tables } => {
@@ -507,6 +521,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
 
     async fn send(&mut self, table: TableId, batch: ChangeBatch) -> Result<()> {
         let Some(worker) = self.workers.get(&table) else { return Ok(()) };
+        self.amends.staged.insert(table);
         if let Some(name) = self.names.get(&table) {
             self.meters.staged(table, name, &batch);
         }

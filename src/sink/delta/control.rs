@@ -33,7 +33,8 @@ use crate::error::{Disposition, Error, Result, codes};
 use crate::position::{CommitLsn, Epoch, Lineage, Lsn, Marks, Witness};
 use crate::schema::{TableId, TableName};
 use crate::sink::{
-    CommitOutcome, Cut, CutTable, PipelineRecord, RecordChange, Request, StoppedTable, WriterLease,
+    AmendChoice, CommitOutcome, Cut, CutTable, PipelineRecord, RecordChange, Request, StoppedTable,
+    WriterLease,
 };
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
@@ -463,7 +464,7 @@ fn request_row(request: &Request) -> Row {
     Row {
         kind: "request".into(),
         name: request.id.clone(),
-        body: Some(json!({"name": request.table}).to_string()),
+        body: Some(json!({"name": request.table, "amend": request.amend}).to_string()),
         ..Row::default()
     }
 }
@@ -552,6 +553,13 @@ struct NameBody {
     message: String,
 }
 
+#[derive(Deserialize)]
+struct RequestBody {
+    name: TableName,
+    #[serde(default)]
+    amend: Option<AmendChoice>,
+}
+
 fn body<T: for<'a> Deserialize<'a>>(row: &Row) -> Result<T> {
     serde_json::from_str(row.body.as_deref().unwrap_or("")).map_err(|e| damaged(&row.kind).with_source(e))
 }
@@ -594,8 +602,8 @@ fn interpret(control: &mut Control, rows: Vec<Row>) -> Result<()> {
                 control.record.stopped.insert(id, StoppedTable { id, name, code, message, position });
             }
             "request" => {
-                let NameBody { name, .. } = body(&row)?;
-                control.record.requests.push(Request { id: row.name, table: name });
+                let RequestBody { name, amend } = body(&row)?;
+                control.record.requests.push(Request { id: row.name, table: name, amend });
             }
             "cut" => {}
             "cut_table" => {

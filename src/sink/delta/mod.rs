@@ -11,6 +11,7 @@
 //! ```
 
 mod ahead;
+mod amend;
 mod append;
 pub mod bench;
 mod cdc;

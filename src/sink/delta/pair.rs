@@ -16,11 +16,11 @@ use super::layout::Form;
 use super::state::Mode;
 use super::{DeltaTable, cdc, copy};
 use crate::error::{Error, Result, codes};
-use crate::event::{ChangeBatch, Chunks, CopyPart, CopyWriter, SnapshotPoint};
+use crate::event::{ChangeBatch, ChunkKey, Chunks, CopyPart, CopyWriter, SnapshotPoint};
 use crate::position::{CommitLsn, Epoch, Interval, Marks};
 use crate::schema::{TableName, TableSchema};
 use crate::sink::write::{WriteMode, WriteOptions};
-use crate::sink::{Base, CommitOutcome, Standing, TableRecord, TableSink, table_error};
+use crate::sink::{AmendPart, Amended, Base, CommitOutcome, Standing, TableRecord, TableSink, table_error};
 use std::sync::Arc;
 
 /// The change log beside a table has the table's name with this behind it.
@@ -106,6 +106,7 @@ impl DeltaTable {
 
     fn evolve_one(&mut self, schema: &Arc<TableSchema>) -> Result<()> {
         let schema = self.shape(schema);
+        self.void_amending("its columns changed meanwhile");
         self.core.evolve(schema)
     }
 }
@@ -209,6 +210,22 @@ impl TableSink for DeltaTable {
         parts: Vec<CopyPart>,
     ) -> Result<CommitOutcome> {
         self.commit_chunk_one(chunks, is_first, parts).await
+    }
+
+    fn amend_begin(&mut self, request: &str) -> Result<Option<ChunkKey>> {
+        self.begin_amending(request)
+    }
+
+    fn amend_watch(&mut self) {
+        self.watch_amending();
+    }
+
+    async fn amend(&mut self, part: AmendPart) -> Result<(Amended, CommitOutcome)> {
+        self.amend_part(part).await
+    }
+
+    fn amend_end(&mut self) -> Result<()> {
+        self.end_amending()
     }
 
     async fn commit_copy(

@@ -6,7 +6,7 @@
 use super::ahead::Ahead;
 use super::layout::{Form, Layout, is_ours};
 use crate::error::{Error, Result, codes};
-use crate::event::Chunks;
+use crate::event::{ChunkKey, Chunks};
 use crate::schema::change::{Change, Outline, OutlineColumn, changes};
 use crate::schema::{Past, TableForm, TableId, TableSchema};
 use crate::sink::table_error;
@@ -55,6 +55,15 @@ pub(super) struct StoredColumn {
     pub source_type: String,
 }
 
+/// How far a request to put the table right is met: everything below is as in the source.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct AmendMark {
+    /// The request.
+    pub request: String,
+    /// Where it goes on.
+    pub below: ChunkKey,
+}
+
 /// The state document.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct TableState {
@@ -93,6 +102,9 @@ pub(super) struct TableState {
     /// A new copy that is made while readers use the table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ahead: Option<Ahead>,
+    /// How far a request to put the table right is met.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amended: Option<AmendMark>,
     /// The position of the last copy: the consistent point of its snapshot, which ends no transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copied_at: Option<i64>,
@@ -128,6 +140,7 @@ impl TableState {
             first_live_version: None,
             copied: Chunks::default(),
             ahead: None,
+            amended: None,
             copied_at: None,
             marks: Vec::new(),
             complete: false,
@@ -208,6 +221,7 @@ impl TableState {
             key: schema.key.iter().map(|&i| schema.columns[i].name.clone()).collect(),
             form: Some(schema.form),
             past: self.past.after(changes),
+            amended: self.amended.clone().filter(|_| changes.is_empty()),
             ..self.clone()
         }
     }

@@ -450,7 +450,7 @@ async fn the_record_keeps_cuts_stops_and_requests() {
         lake.sink.commit_cut(&lease, cut.clone()).await.unwrap();
     }
     let asker = DeltaSink::open(&lake.uri, "shop", &StoreOptions::default()).unwrap();
-    let request = Request { id: "r1".into(), table: TableName::new("public", "t") };
+    let request = Request { id: "r1".into(), table: TableName::new("public", "t"), amend: None };
     asker.request(&request).await.unwrap();
     assert_eq!(lake.sink.poll_requests(&lease).await.unwrap(), vec![request.clone()]);
     cut.position = at(300);

@@ -553,7 +553,7 @@ fn row_number(row: usize) -> u32 {
 }
 
 /// Keys of the rows as they are after their changes, and of the old rows.
-fn keys_of<K: Key>(batch: &ChangeBatch) -> Result<(Vec<K>, Vec<K>)> {
+pub(super) fn keys_of<K: Key>(batch: &ChangeBatch) -> Result<(Vec<K>, Vec<K>)> {
     let schema = &batch.schema;
     let new = keys::extract::<K>(schema, &schema.key, &batch.after, |row| {
         matches!(batch.ops[row], Op::Create | Op::Update | Op::Read)

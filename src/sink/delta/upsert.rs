@@ -3,6 +3,7 @@
 //! A commit writes the unit's new row versions, one file of deletion vectors for everything they replace,
 //! and one log entry. What it costs is what changed, not what the table holds.
 
+use super::amend::Amending;
 use super::cdc::{self, Net};
 use super::commit::{Core, PutEnd, loosened};
 use super::compact::conform;
@@ -43,13 +44,17 @@ pub(super) struct Upsert<K> {
     pub index: Option<KeyMap<K>>,
     /// What is staged.
     pub unit: Unit<K>,
+    /// A request to put rows right, which is being met.
+    pub amending: Option<Amending<K>>,
+    /// How often rows got other places than the index gave them.
+    pub places: u64,
     saving: Option<JoinHandle<()>>,
     save_at: Option<Instant>,
 }
 
 impl<K: Key> Default for Upsert<K> {
     fn default() -> Self {
-        Upsert { index: None, unit: Unit::default(), saving: None, save_at: None }
+        Upsert { index: None, unit: Unit::default(), amending: None, places: 0, saving: None, save_at: None }
     }
 }
 
@@ -70,6 +75,9 @@ impl<K: Key> Upsert<K> {
     /// As [`Unit::stage`], and those of building the index.
     pub(super) async fn stage(&mut self, core: &mut Core, batch: &ChangeBatch) -> Result<()> {
         self.build_index(core).await?;
+        if let Some(amending) = &mut self.amending {
+            amending.note(batch)?;
+        }
         if core.form.truncates == Truncates::Soft && batch.ops.contains(&Op::Truncate) {
             return self.stage_marking(core, batch).await;
         }
@@ -132,6 +140,7 @@ impl<K: Key> Upsert<K> {
     /// Those of building the index.
     pub(super) async fn index_again(&mut self, core: &mut Core) -> Result<()> {
         let had_index = self.index.take().is_some();
+        self.places += 1;
         if !had_index {
             return Ok(());
         }
@@ -144,6 +153,7 @@ impl<K: Key> Upsert<K> {
 
     /// We rewrote files: entries and the open unit are led on.
     pub(super) fn lead_on(&mut self, moved: Vec<(u32, Moved)>) {
+        self.places += 1;
         let Some(index) = &mut self.index else { return };
         for (file, moved) in moved {
             index.lead_on(file, moved);
@@ -264,6 +274,7 @@ impl<K: Key> Upsert<K> {
             rewritten.led(&new)
         });
         let unit = std::mem::take(&mut self.unit);
+        self.places += u64::from(unit.truncated || led.is_some());
         if let Some(index) = &mut self.index {
             // Rows that went nowhere lose their entries before the rest is led on.
             unit.publish(index, &numbers, led.as_ref());

@@ -18,7 +18,7 @@ use super::sql::{Sql, field};
 use super::stream::{OriginFilter, PgStream, StreamStart};
 use super::whole::Whole;
 use crate::error::{Error, Result, codes};
-use crate::event::{ChangeBatch, ChunkKey, CopyPart, CopyWriter, KeyRange, SnapshotPoint, Txn};
+use crate::event::{ChangeBatch, ChunkKey, CopyPart, CopyWriter, KeyRange, Pick, SnapshotPoint, Txn};
 use crate::pgoutput::Policies;
 use crate::position::{CommitLsn, Lsn};
 use crate::schema::{TableId, TableName, TableSchema};
@@ -533,7 +533,7 @@ impl CopySession for PgCopy {
         writers: Vec<Box<dyn CopyWriter>>,
         progress: Arc<AtomicU64>,
     ) -> Result<Vec<CopyPart>> {
-        self.copy_keys(&schema, None, writers, progress).await
+        self.copy_keys(&schema, (None, String::new()), writers, progress).await
     }
 
     async fn chunks(
@@ -557,7 +557,30 @@ impl CopySession for PgCopy {
     ) -> Result<Vec<CopyPart>> {
         let cuts = self.cuts.lock().await.get(&schema.id).cloned();
         let cuts = cuts.ok_or_else(|| Error::new(codes::RT001, "a chunk of a table that was not cut"))?;
-        self.copy_keys(&schema, Some((range, cuts)), writers, progress).await
+        self.copy_keys(&schema, (Some((range, cuts)), String::new()), writers, progress).await
+    }
+
+    const CAN_PICK: bool = true;
+
+    async fn copy_some(
+        &mut self,
+        schema: Arc<TableSchema>,
+        pick: Pick,
+        writers: Vec<Box<dyn CopyWriter>>,
+        progress: Arc<AtomicU64>,
+    ) -> Result<Vec<CopyPart>> {
+        let table = self.table(&schema)?;
+        let only = chunk::more(table, &pick);
+        let keys = if !pick.keys.is_empty() {
+            Some((pick.range, chunk::by_key(table)))
+        } else if pick.range == KeyRange::default() {
+            None
+        } else {
+            let cuts = self.cuts.lock().await.get(&schema.id).cloned();
+            let none = || Error::new(codes::RT001, "a range of a table that was not cut");
+            Some((pick.range, cuts.ok_or_else(none)?))
+        };
+        self.copy_keys(&schema, (keys, only), writers, progress).await
     }
 
     async fn release(self) -> Result<()> {
@@ -578,7 +601,7 @@ impl PgCopy {
     async fn copy_keys(
         &mut self,
         schema: &TableSchema,
-        keys: Option<(KeyRange, Cuts)>,
+        (keys, only): (Option<(KeyRange, Cuts)>, String),
         writers: Vec<Box<dyn CopyWriter>>,
         progress: Arc<AtomicU64>,
     ) -> Result<Vec<CopyPart>> {
@@ -592,6 +615,7 @@ impl PgCopy {
             progress: Arc::new(CopyProgress::default()),
             max_load: self.max_load,
             keys,
+            only,
         };
         let mut writers: Vec<_> = writers.into_iter().map(Some).collect();
         let sinks = copy_table(&job, |worker| {

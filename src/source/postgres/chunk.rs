@@ -11,7 +11,7 @@ use super::catalog::SourceTable;
 use super::quote;
 use super::sql::{Sql, field, partition_tree, text, truth};
 use crate::error::Result;
-use crate::event::{ChunkKey, KeyRange};
+use crate::event::{ChunkKey, KeyRange, Pick};
 use crate::schema::{Column, ColumnKind};
 
 /// Pages that a sample is taken from, about.
@@ -74,6 +74,22 @@ pub(super) fn condition(table: &SourceTable, range: &KeyRange) -> String {
         Some(key) => format!(" AND {name} {operator} {}", literal(&column.kind, key)),
     };
     part(">=", &range.from) + &part("<", &range.below)
+}
+
+/// What a choice asks for beyond its range, with `AND` in front of each part; empty for everything.
+pub(super) fn more(table: &SourceTable, pick: &Pick) -> String {
+    let mut all = String::new();
+    if let Some(column) = column(table).filter(|_| !pick.keys.is_empty()) {
+        let keys: Vec<String> = pick.keys.iter().map(|key| literal(&column.kind, key)).collect();
+        all = format!(" AND {} IN ({})", quote::identifier(&column.name), keys.join(", "));
+    }
+    // A line of its own: a comment at its end must not swallow what follows.
+    all + &pick.condition.as_ref().map(|sql| format!(" AND (\n{sql}\n)")).unwrap_or_default()
+}
+
+/// How to read values that were named one by one: through the index of the key, where there is one relation.
+pub(super) fn by_key(table: &SourceTable) -> Cuts {
+    Cuts { fine: Vec::new(), in_order: !table.partitioned }
 }
 
 fn literal(kind: &ColumnKind, key: &ChunkKey) -> String {

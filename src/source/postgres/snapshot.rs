@@ -80,6 +80,8 @@ pub struct CopyJob<'a> {
     pub max_load: MaxLoad,
     /// Only these keys; `None`: all rows.
     pub keys: Option<(KeyRange, Cuts)>,
+    /// Only rows for which this holds: conditions with `AND` in front of each; empty: all of them.
+    pub only: String,
 }
 
 /// Copies the table. `make_sink` is asked once per worker; all sinks come back when all rows are in them.
@@ -286,9 +288,12 @@ fn changed_since(name: &TableName, error: Error) -> Error {
 
 /// What the workers take from the queue.
 async fn ranges(wire: &mut Wire, job: &CopyJob<'_>) -> Result<Vec<Range>> {
-    let Some((range, cuts)) = &job.keys else { return plan(wire, job.table, job.workers).await };
+    let Some((range, cuts)) = &job.keys else {
+        let all = plan(wire, job.table, job.workers).await?;
+        return Ok(all.into_iter().map(|piece| Range { keys: job.only.clone(), ..piece }).collect());
+    };
     if !cuts.in_order {
-        let keys = chunk::condition(job.table, range);
+        let keys = chunk::condition(job.table, range) + &job.only;
         let all = plan(wire, job.table, job.workers).await?;
         return Ok(all.into_iter().map(|piece| Range { keys: keys.clone(), ..piece }).collect());
     }
@@ -298,7 +303,7 @@ async fn ranges(wire: &mut Wire, job: &CopyJob<'_>) -> Result<Vec<Range>> {
         .map(|piece| Range {
             relation: relation.clone(),
             pages: None,
-            keys: chunk::condition(job.table, &piece),
+            keys: chunk::condition(job.table, &piece) + &job.only,
         })
         .collect())
 }

@@ -1,0 +1,245 @@
+//! Tables that are put right where they are: requests, the tasks that meet them, and the place of each part in the stream.
+
+use super::super::amending::{Amending, Halt, Placed, Tally};
+use super::super::copying::Snapshotter;
+use super::super::recorder::Entry;
+use super::super::worker::Gone;
+use super::super::worker::{Amend, Door};
+use super::{COPY_LATER, Driver};
+use crate::error::{Error, Result, codes};
+use crate::position::Lsn;
+use crate::replication::Input;
+use crate::schema::{TableId, TableName};
+use crate::sink::{Request, Sink, table_error};
+use crate::source::{CopySession, Source};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// So often a request is begun anew when the table's columns change meanwhile.
+const BEGINNINGS: u32 = 5;
+
+/// What happens beside the stream.
+pub(super) enum Beside {
+    Placed(Placed),
+    Ended(std::result::Result<Ended, tokio::task::JoinError>),
+}
+
+/// A task that ended.
+pub(super) struct Ended {
+    request: Request,
+    result: std::result::Result<Tally, Halt>,
+}
+
+/// What is under way.
+pub(super) struct Amends {
+    tasks: JoinSet<Ended>,
+    running: BTreeSet<TableName>,
+    place: mpsc::UnboundedSender<Placed>,
+    placed: mpsc::UnboundedReceiver<Placed>,
+    /// Parts that wait for their place.
+    waiting: Vec<Placed>,
+    /// Tables with something staged that is not committed.
+    pub(super) staged: BTreeSet<TableId>,
+    begun: BTreeMap<String, u32>,
+    /// Requests that were on record at the start, before whose end a run does not end by itself.
+    owed: BTreeSet<String>,
+    target: Option<Lsn>,
+}
+
+impl Amends {
+    /// None yet; these were on record at the start.
+    pub(super) fn new(owed: BTreeSet<String>) -> Self {
+        let (place, placed) = mpsc::unbounded_channel();
+        Amends {
+            tasks: JoinSet::new(),
+            running: BTreeSet::new(),
+            place,
+            placed,
+            waiting: Vec::new(),
+            staged: BTreeSet::new(),
+            begun: BTreeMap::new(),
+            owed,
+            target: None,
+        }
+    }
+
+    /// Cancel-safe.
+    pub(super) async fn next(&mut self) -> Beside {
+        loop {
+            tokio::select! {
+                Some(placed) = self.placed.recv() => return Beside::Placed(placed),
+                Some(ended) = self.tasks.join_next() => return Beside::Ended(ended),
+                else => std::future::pending::<()>().await,
+            }
+        }
+    }
+
+    /// What a run is to reach before it ends: at once, or when what is owed is done.
+    pub(super) fn hold_target(&mut self, target: Lsn) -> Option<Lsn> {
+        if self.owed.is_empty() {
+            return Some(target);
+        }
+        self.target = Some(target);
+        None
+    }
+}
+
+impl<S: Source, K: Sink> Driver<S, K> {
+    /// Begins to meet a request.
+    pub(super) async fn begin_amending(&mut self, request: Request) -> Result<()> {
+        let name = request.table.clone();
+        if self.amends.running.contains(&name) || self.copying.contains(&name) {
+            return Ok(());
+        }
+        let begun = self.amends.begun.entry(request.id.clone()).or_default();
+        *begun += 1;
+        let found = match *begun > BEGINNINGS {
+            true => Err("its columns change again and again"),
+            false => self.amendable(&name),
+        };
+        let (door, schema) = match found {
+            Ok(found) => found,
+            Err(why) => return self.refuse(&request, why).await,
+        };
+        let metrics = self.meters.metrics.clone();
+        let (copies, gate) = (self.options.copies, self.options.desk.gate.clone());
+        gate.admit(&name);
+        let amending = Amending {
+            source: Arc::clone(&self.source),
+            snapshotter: Snapshotter::new(Arc::clone(&self.source), None, metrics, copies, gate),
+            copies,
+            schema,
+            estimate: None,
+            request: request.clone(),
+            door,
+            place: self.amends.place.clone(),
+            board: self.board.clone(),
+            rows: Arc::default(),
+            tally: Tally::default(),
+        };
+        self.amends.running.insert(name);
+        self.amends.tasks.spawn(async move { Ended { request, result: Box::pin(amending.run()).await } });
+        Ok(())
+    }
+
+    fn amendable(
+        &self,
+        name: &TableName,
+    ) -> std::result::Result<(Door, Arc<crate::schema::TableSchema>), &'static str> {
+        if !S::Copy::CAN_PICK {
+            return Err("this source cannot say which changes a row that is read holds");
+        }
+        let id = self.names.iter().find(|(id, known)| *known == name && self.workers.contains_key(id));
+        let Some((worker, schema)) =
+            id.and_then(|(id, _)| Some((self.workers.get(id)?, self.schemas.get(id)?)))
+        else {
+            return Err("it does not follow the stream: it is stopped, or not copied yet");
+        };
+        if !schema.has_key() {
+            return Err("it has no key");
+        }
+        Ok((worker.door(), Arc::clone(schema)))
+    }
+
+    async fn refuse(&mut self, request: &Request, why: &str) -> Result<()> {
+        let error = table_error(&request.table, codes::TG029, why);
+        self.amend_failed(request, &error).await
+    }
+
+    async fn amend_failed(&mut self, request: &Request, error: &Error) -> Result<()> {
+        tracing::error!(
+            table = %request.table, code = %error.code(), request = %request.id,
+            "it is not put right: {}", error.cause_line()
+        );
+        self.meters.metrics.error(error.code());
+        self.amend_answered(&request.id).await
+    }
+
+    async fn amend_answered(&mut self, id: &str) -> Result<()> {
+        self.tell(Entry::Resumed { tables: Vec::new(), answered: vec![id.to_owned()] })?;
+        self.amends.begun.remove(id);
+        self.amends.owed.remove(id);
+        match self.amends.target.take_if(|_| self.amends.owed.is_empty()) {
+            Some(target) => self.feed(Input::Target(target)).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn beside(&mut self, what: Beside) -> Result<()> {
+        match what {
+            Beside::Placed(placed) => {
+                if self.coordinator.view().received < placed.at {
+                    // An idle server says nothing for long: something of ours makes it speak.
+                    let source = Arc::clone(&self.source);
+                    tokio::spawn(async move {
+                        if let Err(error) = source.heartbeat().await {
+                            tracing::debug!(code = %error.code(), "no heartbeat: {}", error.cause_line());
+                        }
+                    });
+                }
+                self.amends.waiting.push(placed);
+                Ok(())
+            }
+            Beside::Ended(ended) => {
+                let Ended { request, result } =
+                    ended.map_err(|e| Error::new(codes::RT001, "putting rows right broke").with_source(e))?;
+                self.amends.running.remove(&request.table);
+                self.amend_ended(request, result).await
+            }
+        }
+    }
+
+    async fn amend_ended(
+        &mut self,
+        request: Request,
+        result: std::result::Result<Tally, Halt>,
+    ) -> Result<()> {
+        match result {
+            Ok(Tally { confirmed, written, removed }) => {
+                tracing::info!(
+                    table = %request.table, request = %request.id, confirmed, written, removed,
+                    "its rows are right"
+                );
+                self.amend_answered(&request.id).await
+            }
+            // The request stays on record: it is met again, or a new copy answers it, or it is refused.
+            Err(Halt::Gone) => Ok(()),
+            Err(Halt::Failed(error)) if error.code().is_change() => {
+                tracing::info!(table = %request.table, "{}: begun again", error.cause_line());
+                Ok(())
+            }
+            Err(Halt::Failed(error)) if COPY_LATER.contains(&error.code()) => {
+                tracing::warn!(
+                    table = %request.table, code = %error.code(), "tried again: {}", error.cause_line()
+                );
+                self.amends.begun.remove(&request.id);
+                Ok(())
+            }
+            Err(Halt::Failed(error)) if error.code().disposition == crate::error::Disposition::HaltTable => {
+                self.amend_failed(&request, &error).await
+            }
+            Err(Halt::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Gives waiting parts to their tables, where everything up to their snapshot is in, and no unit is open.
+    pub(super) async fn place_amends(&mut self) {
+        if self.amends.waiting.is_empty() {
+            return;
+        }
+        let received = self.coordinator.view().received;
+        for placed in std::mem::take(&mut self.amends.waiting) {
+            let Placed { table, at, part, reply } = placed;
+            let Some(worker) = self.workers.get(&table) else { continue };
+            let is_open = self.coordinator.is_touched(table) || self.amends.staged.contains(&table);
+            if received < at || is_open {
+                self.amends.waiting.push(Placed { table, at, part, reply });
+                continue;
+            }
+            // A worker that is gone has said why in an event; who waits hears nothing, which says as much.
+            let (Ok(()) | Err(Gone)) = worker.amend(Amend::Part(Box::new(part), reply)).await;
+        }
+    }
+}
