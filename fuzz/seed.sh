@@ -23,7 +23,7 @@ done
 
 # Events: the type, then the body. Rows: the length of their table map, its body, the kind of rows, their body.
 if command -v python3 >/dev/null && command -v zstd >/dev/null; then
-    mkdir -p corpus/binlog_event corpus/binlog_rows corpus/gtid_set
+    mkdir -p corpus/binlog_event corpus/binlog_rows corpus/binlog_table_map corpus/gtid_set
     python3 - <<'PYTHON'
 import struct, subprocess, pathlib
 kinds = {30: 0, 31: 1, 32: 2, 39: 3, 23: 4, 24: 5}
@@ -39,6 +39,7 @@ for name in ("mysql97", "events_mysql97", "mariadb118", "events_mariadb118"):
         pathlib.Path(f"corpus/binlog_event/{name}{n}").write_bytes(bytes([kind]) + body)
         if kind == 19:
             table = body
+            pathlib.Path(f"corpus/binlog_table_map/{name}{n}").write_bytes(body)
         if kind == 35:
             pathlib.Path(f"corpus/gtid_set/{name}{n}").write_bytes(body)
         if kind in kinds:

@@ -127,6 +127,7 @@ codes! {
     MY002 HaltPipeline 3 "binlog_format is not ROW"
     MY003 HaltPipeline 3 "binlog_row_image is not FULL"
     MY004 HaltPipeline 3 "changes of JSON are logged in part"
+    MY005 HaltPipeline 3 "the log may not hold every change"
     MY006 HaltPipeline 3 "the server keeps its binary logs too short"
     MY007 HaltPipeline 3 "a privilege is missing"
     MY008 HaltPipeline 3 "the server id is in use"

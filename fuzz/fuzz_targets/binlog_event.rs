@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use strandline_fuzz::binlog::{Checksum, Event, EventDecoder, EventHeader, EventType, Flavor, PayloadEvents, RawEvent};
+use strandline_fuzz::binlog::{Checksum, Event, EventDecoder, EventHeader, EventType, Flavor, PayloadStream, RawEvent, Unpacked};
 
 fuzz_target!(|data: &[u8]| {
     let _ = RawEvent::parse(data, Checksum::Crc32);
@@ -18,12 +18,29 @@ fuzz_target!(|data: &[u8]| {
             log_pos: 0,
             flags: 0,
         };
-        if let Ok(Event::TransactionPayload(payload)) = decoder.decode(RawEvent { header, body })
-            && let Ok(unpacked) = payload.unpack(1 << 20)
+        if let Ok(Event::TransactionPayload(_)) = decoder.decode(RawEvent { header, body })
+            && let Ok(mut stream) = PayloadStream::new(&header, Checksum::None)
         {
-            for event in PayloadEvents::new(&unpacked) {
-                let Ok(event) = event else { break };
-                let _ = decoder.decode(event);
+            // In pieces of a size that the bytes say.
+            let (piece, mut rest, mut given) = (usize::from(body.first().copied().unwrap_or(0)) + 1, body, 0);
+            loop {
+                let (mut now, _) = rest.split_at(rest.len().min(piece));
+                let before = now.len();
+                match stream.next(&mut now) {
+                    Ok(Unpacked::Event(event)) => {
+                        given += event.len();
+                        if let Ok(raw) = RawEvent::parse(&event, Checksum::None) {
+                            let _ = decoder.decode(raw);
+                        }
+                    }
+                    Ok(Unpacked::More) if rest.is_empty() => break,
+                    Ok(Unpacked::More) => assert!(now.is_empty()),
+                    Ok(Unpacked::End) | Err(_) => break,
+                }
+                rest = &rest[before - now.len()..];
+                if given > 1 << 20 {
+                    break;
+                }
             }
         }
     }

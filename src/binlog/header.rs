@@ -181,11 +181,17 @@ impl EventHeader {
     /// CRC32 of the event: of the header without [`flags::BINLOG_IN_USE`], then of the body. `body` is all
     /// between header and checksum (with the checksum algorithm's byte that ends a format description).
     pub fn checksum(&self, body: &[u8]) -> u32 {
+        let mut hasher = self.hasher();
+        hasher.update(body);
+        hasher.finalize()
+    }
+
+    /// The checksum so far: the body is to be added.
+    pub(super) fn hasher(&self) -> crc32fast::Hasher {
         let mut hasher = crc32fast::Hasher::new();
         let header = EventHeader { flags: self.flags & !flags::BINLOG_IN_USE, ..*self };
         hasher.update(&header.to_bytes());
-        hasher.update(body);
-        hasher.finalize()
+        hasher
     }
 
     /// Compares the checksum.

@@ -7,7 +7,7 @@
 //! packet ── EventDecoder ──▶ Event ─┬─ TableMap ── schema_of_map ──▶ TableSchema
 //!  (header, checksum)               │      └────── RowDecoder::new ──▶ RowDecoder   once per TABLE_MAP
 //!                                   ├─ Rows ────── RowDecoder::decode ─────────────▶ BatchBuilder ──▶ ChangeBatch
-//!                                   ├─ TransactionPayload ── unpack ── PayloadEvents ──▶ EventDecoder again
+//!                                   ├─ TransactionPayload ── PayloadStream ──▶ EventDecoder again
 //!                                   └─ Gtid, Query, Xid, XaPrepare, Rotate, Heartbeat, Incident …
 //! SELECT rows ── Cell ── SnapshotDecoder::push ─────────────────────────────────────▶ BatchBuilder ──▶ ChangeBatch
 //! ```
@@ -21,7 +21,8 @@
 //!   [`RawEvent::from_parts`], whole ones by [`EventDecoder::decode_bytes`].
 //! - A `TABLE_MAP`'s number is good until the row event that [`Rows::ends_statement`]. Its content is compared with the
 //!   last one of that table; when it is equal but for the number, the [`RowDecoder`] is used again.
-//! - The events of a [`TransactionPayload`] go through the same [`EventDecoder`]; they have positions of zero.
+//! - A compressed transaction goes through a [`PayloadStream`] as it comes off the wire. Its events go through the same
+//!   [`EventDecoder`]; they have positions of zero.
 //! - DML in a [`Query`] is not told from other statements here: the caller stops on what is neither transaction
 //!   control nor DDL.
 
@@ -57,7 +58,7 @@ pub use event::{
 pub use gtid::{MariaXid, decode_gtid_set, encode_gtid_set};
 pub use header::{Checksum, EventHeader, EventType, RawEvent, flags};
 pub use outline::{CatalogColumn, OutlineError, schema_of_catalog, schema_of_map};
-pub use payload::{Compression, PayloadEvents};
+pub use payload::{Compression, PayloadStream, Unpacked};
 pub use reason::{Reason, ValueError};
 pub use rows::{ColumnBits, Rows, RowsKind, RowsVersion};
 pub use snapshot::{Cell, SnapshotDecoder};

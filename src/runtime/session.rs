@@ -27,7 +27,7 @@ use crate::replication::recovery::{
 use crate::replication::{CutEntry, Resume, TableProgress};
 use crate::schema::{TableId, TableName, TableSchema};
 use crate::sink::{
-    CommitOutcome, CutTable, OpenFor, PipelineRecord, RecordChange, Sink, StoppedTable, TableRecord,
+    CommitOutcome, Cut, CutTable, OpenFor, PipelineRecord, RecordChange, Sink, StoppedTable, TableRecord,
     WriterLease,
 };
 use crate::source::{Bookmark, ChangeStream, HeldStream, Place, Source, SourceTable, SourceView, Standing};
@@ -195,11 +195,7 @@ impl<S: Source, K: Sink> Session<S, K> {
             flushed: point.flushed,
             end,
             from: slot.confirmed_flush,
-            resume: Resume {
-                cut: cut.as_ref().map_or(CommitLsn::ZERO, |cut| cut.position),
-                witness: cut.as_ref().and_then(|cut| cut.witness),
-                tables: live.iter().map(|(id, t)| (*id, t.progress.clone())).collect(),
-            },
+            resume: resume(cut.as_ref(), &live),
             target: self.target(goal, last_copy),
             stopped: standing_aside(&view, &live),
             amends: record.requests.iter().filter(|r| r.amend.is_some()).map(|r| r.id.clone()).collect(),
@@ -682,6 +678,15 @@ async fn seek<C: ChangeStream>(
             stream.seek(bookmark).await
         }
         other => other,
+    }
+}
+
+/// Where the stream goes on.
+fn resume<T>(cut: Option<&Cut>, live: &BTreeMap<TableId, LiveTable<T>>) -> Resume {
+    Resume {
+        cut: cut.map_or(CommitLsn::ZERO, |cut| cut.position),
+        witness: cut.and_then(|cut| cut.witness),
+        tables: live.iter().map(|(id, t)| (*id, t.progress.clone())).collect(),
     }
 }
 

@@ -33,6 +33,7 @@ mod loss;
 mod messages;
 mod modes;
 mod mysql_basic;
+mod mysql_cases;
 mod mysql_charsets;
 mod mysql_checks;
 mod mysql_commands;

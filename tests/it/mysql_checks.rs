@@ -2,7 +2,10 @@
 
 use crate::harness::mysql::Brand;
 use crate::harness::mysql_scene::MyScene;
+use crate::harness::mysql_sql::MySql;
+use crate::harness::ports::Port;
 use crate::harness::{LONG, until};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
 #[test]
@@ -76,16 +79,44 @@ fn without_a_log_and_with_statements_it_stops() {
     scene.run(&["--until-caught-up"]).expect_code(1).expect_error("MY029");
 }
 
+/// A port where the server has forgotten the sum of every password whenever somebody comes: each login must tell it.
+fn forgetful(scene: &MyScene) -> Port {
+    let port = Port::take();
+    let listener = TcpListener::bind(("127.0.0.1", port.number())).expect("the port is free");
+    let (url, server) = (scene.server.url("admin", "mysql"), scene.server.port());
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            MySql::connect(&url).expect("a session").exec("flush privileges");
+            let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { continue };
+            let again = |stream: &TcpStream| stream.try_clone().expect("a second handle");
+            for (mut from, mut to) in [(again(&client), again(&server)), (server, client)] {
+                std::thread::spawn(move || {
+                    let done = std::io::copy(&mut from, &mut to);
+                    (done, to.shutdown(Shutdown::Both))
+                });
+            }
+        }
+    });
+    port
+}
+
 #[test]
 fn a_login_works_with_and_without_tls() {
     let Some(mut scene) = MyScene::new("my-login", Brand::MySql9) else { return };
     scene.sql().exec("create table t (id int primary key)");
-    // The password's sum is in the server's cache after one login over TLS; after this it is not.
+    // The password's sum is in the server's cache after one login over TLS; here it never is.
+    let port = forgetful(&scene);
+    let direct = scene.config.url.clone();
+    let served = format!(":{}/", scene.server.port());
+    scene.config.url = direct.replace(&served, &format!(":{}/", port.number()));
+    assert_ne!(scene.config.url, direct);
     for mode in ["disable", "require", "prefer"] {
-        scene.sql().exec("flush privileges");
         scene.config.source = format!("  tls: {{mode: {mode}}}\n");
+        scene.sql().exec("insert into t select coalesce(max(id), 0) + 1 from t");
         scene.drain();
+        scene.assert_equal(&["shop.t"]);
     }
+    scene.config.url = direct;
     scene.config.source = "  tls: {mode: verify-full}\n".into();
     scene.run(&["--until-caught-up"]).expect_error("MY034");
     // With an authority that is known, and a certificate that names the host.

@@ -49,6 +49,13 @@ impl MyClients {
                     while !stop.load(Ordering::SeqCst) {
                         let Some(sql) = &mut session else {
                             session = MySql::connect(&url).ok();
+                            // Some write compressed transactions; MariaDB has no such thing.
+                            if let Some(sql) = &mut session
+                                && random.between(0, 3) == 0
+                            {
+                                let _unknown =
+                                    sql.try_exec("set session binlog_transaction_compression = on");
+                            }
                             std::thread::sleep(pace);
                             continue;
                         };

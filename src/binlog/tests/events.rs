@@ -97,9 +97,9 @@ impl Trace {
             }
             Event::Rows(rows) => self.rows(rows),
             Event::TransactionPayload(payload) => {
-                let unpacked = payload.unpack(1 << 20).unwrap();
-                for raw in PayloadEvents::new(&unpacked) {
-                    let event = self.decoder.clone().decode(raw.unwrap()).unwrap();
+                for bytes in payload.events().unwrap() {
+                    let raw = RawEvent::parse(&bytes, Checksum::None).unwrap();
+                    let event = self.decoder.clone().decode(raw).unwrap();
                     self.event(&event);
                 }
                 writeln!(self.page, "end of the payload").unwrap();
@@ -261,20 +261,114 @@ fn a_wrong_checksum_is_found() {
 
 #[test]
 fn a_payload_that_says_too_much_is_not_unpacked() {
-    let big = vec![7u8; 100_000];
-    let packed = zstd::encode_all(big.as_slice(), 1).unwrap();
+    let events = inner(5000);
+    let whole = events.concat();
+    let size = whole.len() as u64;
+    let packed = zstd::encode_all(whole.as_slice(), 1).unwrap();
     let payload = |size| TransactionPayload {
         compression: Compression::Zstd,
         uncompressed_size: size,
         payload: &packed,
     };
-    assert_eq!(payload(100_000).unpack(1 << 20).unwrap().len(), 100_000);
-    assert_eq!(payload(0).unpack(1 << 20).unwrap().len(), 100_000);
-    let problem = |size, limit| payload(size).unpack(limit).unwrap_err().problem;
-    assert_eq!(problem(100_000, 99_999), Problem::TooLarge { limit: 99_999 });
-    assert_eq!(problem(0, 99_999), Problem::TooLarge { limit: 99_999 });
+    assert_eq!(payload(size).events().unwrap(), events);
+    assert_eq!(payload(0).events().unwrap(), events);
     // It says less, or more, than it is.
-    assert_eq!(problem(99_999, 1 << 20), Problem::TooLarge { limit: 99_999 });
-    assert_eq!(problem(100_001, 1 << 20), Problem::Compressed);
-    assert_eq!(problem(u64::MAX, u64::MAX - 1), Problem::TooLarge { limit: u64::MAX - 1 });
+    let problem = |size| payload(size).events().unwrap_err().problem;
+    assert_eq!(problem(size - 1), Problem::TooLarge { limit: size - 1 });
+    assert_eq!(problem(size + 1), Problem::Compressed);
+    assert_eq!(problem(u64::MAX), Problem::Compressed);
+    // An event in it that says to be larger than any.
+    let mut header = EventHeader::parse(&events[0]).unwrap();
+    header.size = u32::MAX;
+    let packed = zstd::encode_all([&header.to_bytes()[..], &[0; 4096]].concat().as_slice(), 1).unwrap();
+    let payload =
+        TransactionPayload { compression: Compression::Zstd, uncompressed_size: 0, payload: &packed };
+    assert_eq!(payload.events().unwrap_err().problem, Problem::TooLarge { limit: 1 << 30 });
+}
+
+/// Events of a payload, of sizes from nothing to a few hundred bytes.
+fn inner(count: usize) -> Vec<Vec<u8>> {
+    let event = |n: usize| {
+        let body = vec![(n % 251) as u8; n * 7 % 400];
+        let header = EventHeader {
+            timestamp: 1,
+            event_type: EventType::ROWS_QUERY,
+            server_id: 1,
+            size: (EventHeader::LEN + body.len()) as u32,
+            log_pos: 0,
+            flags: 0,
+        };
+        [&header.to_bytes()[..], &body].concat()
+    };
+    (0..count).map(event).collect()
+}
+
+/// The same events, whatever the pieces are that the bytes come in; the last only if all of them were right.
+#[test]
+fn a_payload_is_taken_apart_while_it_comes() {
+    let events = inner(3000);
+    let whole = events.concat();
+    for (compression, number) in [(Compression::Zstd, 0), (Compression::None, 255)] {
+        let packed = match compression {
+            Compression::Zstd => zstd::encode_all(whole.as_slice(), 3).unwrap(),
+            Compression::None => whole.clone(),
+        };
+        let mut body = vec![2, 3, 252, number, 0, 3, 9, 254];
+        if number == 0 {
+            body = vec![2, 1, 0, 3, 9, 254];
+        }
+        body.extend((whole.len() as u64).to_le_bytes());
+        body.extend([1, 9, 254]);
+        body.extend((packed.len() as u64).to_le_bytes());
+        body.push(0);
+        body.extend(&packed);
+        let header = EventHeader {
+            timestamp: 1,
+            event_type: EventType::TRANSACTION_PAYLOAD,
+            server_id: 1,
+            size: (EventHeader::LEN + body.len() + 4) as u32,
+            log_pos: 4096,
+            flags: 0,
+        };
+        let sum = header.checksum(&body).to_le_bytes();
+        let sent = [&body[..], &sum].concat();
+        for piece in [1, 7, 100, 4096, 1 << 20] {
+            let (found, problem) = unpack(&header, &sent, piece);
+            assert_eq!(problem, None, "in pieces of {piece}");
+            assert!(found == events, "in pieces of {piece}");
+        }
+        // A byte is another one, of the payload or of the checksum: the last event never comes.
+        for at in [40, body.len() / 2, body.len() - 1, sent.len() - 1] {
+            let mut damaged = sent.clone();
+            damaged[at] ^= 1;
+            let (found, problem) = unpack(&header, &damaged, 1000);
+            assert!(problem.is_some(), "byte {at}");
+            assert!(found.len() < events.len(), "byte {at}");
+        }
+        // Cut off.
+        let (found, problem) = unpack(&header, &sent[..sent.len() - 5], 1000);
+        assert!(found.len() < events.len());
+        assert_eq!(problem, Some(None));
+    }
+}
+
+/// The events, and what went wrong: an error, or that bytes were missing.
+fn unpack(header: &EventHeader, sent: &[u8], piece: usize) -> (Vec<Vec<u8>>, Option<Option<DecodeError>>) {
+    let mut stream = PayloadStream::new(header, Checksum::Crc32).unwrap();
+    let (mut found, mut pieces) = (Vec::new(), sent.chunks(piece));
+    let mut rest: &[u8] = &[];
+    loop {
+        match stream.next(&mut rest) {
+            Ok(Unpacked::Event(event)) => found.push(event),
+            Ok(Unpacked::More) => match pieces.next() {
+                Some(next) => {
+                    assert!(rest.is_empty());
+                    rest = next;
+                }
+                None => return (found, Some(None)),
+            },
+            Ok(Unpacked::End) => return (found, None),
+            Err(error) => return (found, Some(Some(error))),
+        }
+    }
 }

@@ -77,9 +77,8 @@ impl Replay {
             }
             Event::Rows(rows) => self.rows(&rows)?,
             Event::TransactionPayload(payload) => {
-                let unpacked = payload.unpack(1 << 30).map_err(|error| error.to_string())?;
-                for raw in PayloadEvents::new(&unpacked) {
-                    let raw = raw.map_err(|error| error.to_string())?;
+                for bytes in payload.events().map_err(|error| error.to_string())? {
+                    let raw = RawEvent::parse(&bytes, Checksum::None).map_err(|error| error.to_string())?;
                     let mut inner = self.decoder.clone();
                     let event = inner.decode(raw).map_err(|error| error.to_string())?;
                     self.event(event)?;

@@ -15,7 +15,7 @@ use crate::binlog::{CatalogColumn, Policies};
 use crate::error::finding::Verdict;
 use crate::error::{Error, Result, codes};
 use crate::position::{CommitLsn, Lsn, Marks, ServerPoint};
-use crate::schema::{TableId, TableSchema};
+use crate::schema::{TableId, TableName, TableSchema};
 use crate::source::pattern::Selection;
 use crate::source::{
     HeldStream, LogHealth, RefusedTable, Source, SourceCodes, SourceTable, SourceView, Standing,
@@ -106,6 +106,11 @@ impl Shared {
 
     pub(super) fn take_beginning(&self) -> Option<Exact> {
         self.state().beginning.take()
+    }
+
+    /// Tables as they were last seen.
+    pub(super) fn names(&self) -> Vec<TableName> {
+        self.state().tables.values().map(|table| table.schema.name.clone()).collect()
     }
 
     pub(super) fn columns_of(&self, table: TableId) -> Vec<CatalogColumn> {
@@ -291,7 +296,7 @@ impl Source for MySource {
         let (sql, server) = self.connect().await?;
         sql.close().await;
         let options = &self.shared.settings.options;
-        let exact = snapshot::place(options, &server).await?;
+        let exact = snapshot::place(options, &server, &self.shared.names()).await?;
         {
             let mut state = self.shared.state();
             state.marks.clear();

@@ -7,7 +7,7 @@ use super::lock::Lock;
 use super::options::MyOptions;
 use super::preflight;
 use super::server::{Server, too_large};
-use super::sql::Sql;
+use super::sql::{Sql, quoted};
 use super::stream::lineage;
 use crate::binlog::Flavor;
 use crate::error::finding::{Finding, Verdict};
@@ -73,9 +73,46 @@ pub async fn examine(options: &MyOptions, selection: &Selection, view: View) -> 
             );
         }
     }
+    findings.extend(cascades(&mut sql, &catalog).await?);
     let is_read = Lock::holder(&mut sql, &options.pipeline).await?.is_some();
     sql.close().await;
     Ok(Examined { server, findings, catalog, is_read })
+}
+
+/// Foreign keys that change rows of followed tables without the log saying so.
+async fn cascades(sql: &mut Sql, catalog: &Catalog) -> Result<Vec<Finding>> {
+    // Since MySQL 9.6 the server follows them above the engine, and logs what they change.
+    let native = sql.rows("SHOW GLOBAL VARIABLES LIKE 'innodb_native_foreign_keys'").await?;
+    let is_logged = native.first().and_then(|row| row.get(1).cloned().flatten()).is_some_and(|v| v == "OFF");
+    if is_logged {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for name in catalog.tables.iter().map(|table| &table.schema.name) {
+        // The lists of information_schema are hidden from who may only read.
+        let shown =
+            sql.rows(&format!("SHOW CREATE TABLE {}.{}", quoted(&name.schema), quoted(&name.table))).await?;
+        let text = shown.into_iter().next().and_then(|row| row.into_iter().nth(1).flatten());
+        for (key, rules) in text.iter().flat_map(|text| text.lines()).filter_map(cascade) {
+            let what = format!(
+                "foreign key \"{key}\" of table \"{name}\" ({rules}) changes rows that the log says nothing of"
+            );
+            let advice =
+                "change these rows by the application, or compare with strandline verify now and then";
+            let finding = Finding::new(codes::MY005, "cascades", Verdict::Warning, what);
+            found.push(finding.advise(advice).of_table(name));
+        }
+    }
+    Ok(found)
+}
+
+/// A line of `SHOW CREATE TABLE`: the name of a foreign key that changes rows, and how.
+fn cascade(line: &str) -> Option<(&str, &str)> {
+    let line = line.trim().trim_end_matches(',');
+    let (name, rest) = line.strip_prefix("CONSTRAINT `")?.split_once("` FOREIGN KEY (")?;
+    let (_, rules) = rest.rsplit_once(')')?;
+    let changes = ["CASCADE", "SET NULL", "SET DEFAULT"].iter().any(|rule| rules.contains(rule));
+    changes.then(|| (name, rules.trim()))
 }
 
 /// Whether the server still holds what comes after a position.
@@ -145,5 +182,21 @@ impl Server {
             Flavor::MySql => format!("MySQL {}", self.version),
             Flavor::MariaDb => self.version.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cascade;
+
+    #[test]
+    fn foreign_keys_that_change_rows() {
+        let line = "  CONSTRAINT `of` FOREIGN KEY (`p`) REFERENCES `parent` (`id`)";
+        assert_eq!(cascade(line), None);
+        assert_eq!(cascade(&format!("{line} ON DELETE RESTRICT,")), None);
+        for rules in ["ON DELETE CASCADE", "ON DELETE CASCADE ON UPDATE NO ACTION", "ON UPDATE SET NULL"] {
+            assert_eq!(cascade(&format!("{line} {rules},")), Some(("of", rules)));
+        }
+        assert_eq!(cascade("  KEY `CASCADE` (`p`)"), None);
     }
 }

@@ -1,16 +1,25 @@
 //! The log as the server sends it: a connection that became a stream of events.
+//!
+//! A compressed transaction is taken apart while it comes ([`PayloadStream`]): first its header is given
+//! ([`Form::Packed`]), then the events within, one by one. So it takes the memory of one event, however large it is.
 
 use super::fault::{event_error, fault, number};
+use super::login;
 use super::options::MyOptions;
+use super::packets::{Packets, refusal};
 use super::server::Gtids;
-use super::sql::Sql;
-use crate::binlog::{Event, EventDecoder, EventHeader, EventType, Flavor, RawEvent};
+use crate::binlog::{
+    Checksum, DecodeError, Event, EventDecoder, EventHeader, EventType, Flavor, PayloadStream, Problem,
+    RawEvent, Unpacked,
+};
 use crate::error::{Code, Error, Result, codes};
-use crate::position::LogPoint;
 use crate::position::gtid::GtidSet;
-use futures_util::{FutureExt as _, StreamExt as _};
-use mysql_async::binlog::BinlogChecksumAlg;
-use mysql_async::{BinlogStream, BinlogStreamRequest, Sid};
+use crate::position::{FIRST_OFFSET, LogPoint};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use mysql_async::{DriverError, Sid};
+use mysql_common::packets::{ComBinlogDump, ComBinlogDumpGtid, ComRegisterSlave};
+use mysql_common::proto::MySerialize;
 use std::str::FromStr as _;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -21,60 +30,77 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(30);
 /// The dump cannot be had; the message says why.
 const FATAL_READING_LOG: u16 = 1236;
+/// Before an event in its packet.
+const OK: u8 = 0;
+/// Of the header, with that byte.
+const BEGINNING: usize = 1 + EventHeader::LEN;
 
 /// A connection that sends its log.
 pub(super) struct Dump {
-    stream: BinlogStream,
+    packets: Packets,
+    /// Whether events end with a checksum, as the last format description said.
+    checksum: Checksum,
+    /// The compressed transaction that is being read.
+    payload: Option<PayloadStream>,
     heard: Instant,
+    /// How long nothing may be heard.
+    silence: Duration,
 }
 
-/// An event as the driver took it off the wire.
+/// How an event came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Form {
+    /// As it stands in the file.
+    Plain(Checksum),
+    /// Only the header: its events follow.
+    Packed,
+    /// Out of a packed one: it has no place of its own.
+    Within,
+}
+
+/// An event as it was taken off the wire.
 pub(super) struct Received {
-    event: mysql_async::binlog::events::Event,
-    /// The body, where the driver took something of it away.
-    body: Option<Vec<u8>>,
+    bytes: Bytes,
+    form: Form,
 }
 
 impl Received {
-    fn new(event: mysql_async::binlog::events::Event) -> Self {
-        let is_description = event.header().event_type_raw() == EventType::FORMAT_DESCRIPTION.0;
-        // The last byte says which checksum events have.
-        let body = is_description.then(|| {
-            let alg = event.footer().get_checksum_alg();
-            let algorithm = u8::from(matches!(alg, Ok(Some(BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_CRC32))));
-            [event.data(), &[algorithm]].concat()
-        });
-        Received { event, body }
-    }
-
-    fn body(&self) -> &[u8] {
-        self.body.as_deref().unwrap_or_else(|| self.event.data())
+    pub(super) fn form(&self) -> Form {
+        self.form
     }
 
     /// Its parts, with the checksum verified.
     ///
     /// # Errors
-    /// The checksum does not match.
-    pub(super) fn raw(&self) -> Result<RawEvent<'_>, crate::binlog::DecodeError> {
-        let header = self.event.header();
-        let header = EventHeader {
-            timestamp: header.timestamp(),
-            event_type: EventType(header.event_type_raw()),
-            server_id: header.server_id(),
-            size: header.event_size(),
-            log_pos: header.log_pos(),
-            flags: header.flags_raw(),
+    /// The checksum does not match, or it is no event.
+    pub(super) fn raw(&self) -> Result<RawEvent<'_>, DecodeError> {
+        let Form::Plain(checksum) = self.form else {
+            let header = EventHeader::parse(&self.bytes)?;
+            return Ok(RawEvent { header, body: self.bytes.get(EventHeader::LEN..).unwrap_or_default() });
         };
+        let header = EventHeader::parse(&self.bytes)?;
+        let is_made_up = header.is_artificial() || header.log_pos == 0;
+        if !is_made_up || header.size as usize != self.bytes.len() {
+            return RawEvent::parse(&self.bytes, checksum);
+        }
+        let body = self.bytes.get(EventHeader::LEN..).unwrap_or_default();
+        let parts = body.split_last_chunk::<4>();
         // The first rotation comes before anything says that events have checksums, and has one on MariaDB.
         if header.event_type == EventType::ROTATE
-            && let Some((body, sum)) = self.event.data().split_last_chunk::<4>()
+            && let Some((body, sum)) = parts
             && header.verify(body, u32::from_le_bytes(*sum)).is_ok()
         {
             return Ok(RawEvent { header, body });
         }
-        // What a server makes up for one connection has no checksum of its file.
-        let sum = self.event.checksum().filter(|_| !header.is_artificial() && header.log_pos != 0);
-        RawEvent::from_parts(header, self.body(), sum)
+        // What a server makes up for one connection has no checksum of its file, but the room for it.
+        match parts {
+            Some((body, _))
+                if checksum == Checksum::Crc32 || header.event_type == EventType::FORMAT_DESCRIPTION =>
+            {
+                Ok(RawEvent { header, body })
+            }
+            _ => Ok(RawEvent { header, body }),
+        }
     }
 }
 
@@ -90,23 +116,19 @@ impl Dump {
         from: LogPoint,
         server_id: u32,
     ) -> Result<Dump> {
-        let mut sql = Sql::connect(options).await?;
-        let nanos = HEARTBEAT.as_nanos();
-        sql.exec(&format!("SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}"))
-            .await?;
-        if flavor == Flavor::MariaDb {
-            // We know its GTID events.
-            sql.exec("SET @mariadb_slave_capability = 4").await?;
-        }
+        let Ok(offset) = u32::try_from(from.offset) else {
+            let what = format!("no server can be asked for its log from {from} on: it is beyond 4 GiB");
+            return Err(Error::new(codes::MY033, what)
+                .with_try("strandline resync TABLE --yes  (every table is copied)"));
+        };
         let name = from.file_name(base);
-        let request =
-            BinlogStreamRequest::new(server_id).with_filename(name.as_bytes()).with_pos(from.offset);
-        let stream = sql
-            .into_conn()
-            .get_binlog_stream(request)
-            .await
-            .map_err(|error| fault("cannot read the binary log", error))?;
-        Ok(Dump { stream, heard: Instant::now() })
+        let command = ComBinlogDump::new(server_id).with_filename(name.as_bytes()).with_pos(offset);
+        let mut request = Vec::new();
+        command.serialize(&mut request);
+        // We know MariaDB's GTID events.
+        let before: &[&str] =
+            if flavor == Flavor::MariaDb { &["SET @mariadb_slave_capability = 4"] } else { &[] };
+        Dump::request(options, before, server_id, &request).await
     }
 
     /// Asks for everything that is not in a set, on another server than the one where the set was read.
@@ -114,40 +136,49 @@ impl Dump {
     /// # Errors
     /// As [`Dump::start`]; `MY042` for a set that this request cannot name.
     pub(super) async fn start_after(options: &MyOptions, gtids: &Gtids, server_id: u32) -> Result<Dump> {
-        let mut sql = Sql::connect(options).await?;
-        let nanos = HEARTBEAT.as_nanos();
-        sql.exec(&format!("SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}"))
-            .await?;
-        let mut request = BinlogStreamRequest::new(server_id);
+        let mut request = Vec::new();
+        let first = u32::try_from(FIRST_OFFSET).unwrap_or(0);
         match gtids {
             Gtids::MariaDb(set) => {
-                sql.exec("SET @mariadb_slave_capability = 4").await?;
-                sql.exec(&format!("SET @slave_connect_state = '{set}'")).await?;
-                sql.exec("SET @slave_gtid_strict_mode = 1").await?;
+                ComBinlogDump::new(server_id).with_pos(first).serialize(&mut request);
+                let from = format!("SET @slave_connect_state = '{set}'");
+                let before = ["SET @mariadb_slave_capability = 4", &from, "SET @slave_gtid_strict_mode = 1"];
+                Dump::request(options, &before, server_id, &request).await
             }
             Gtids::MySql(set) => {
-                let mut sids = Vec::new();
-                for (source, ranges) in set.sources() {
-                    let text =
-                        ranges.iter().fold(source.to_string(), |t, r| format!("{t}:{}-{}", r.start, r.end));
-                    let sid = Sid::from_str(&text).map_err(|e| {
-                        Error::new(
-                            codes::MY042,
-                            format!("the set {text} cannot be asked for on another server"),
-                        )
-                        .with_source(e)
-                    })?;
-                    sids.push(sid);
-                }
-                request = request.with_gtid().with_gtid_set(sids);
+                let sids = sids(set)?;
+                let command = ComBinlogDumpGtid::new(server_id).with_pos(first.into()).with_sids(sids);
+                command.serialize(&mut request);
+                Dump::request(options, &[], server_id, &request).await
             }
         }
-        let stream = sql
-            .into_conn()
-            .get_binlog_stream(request)
-            .await
-            .map_err(|error| fault("cannot read the binary log", error))?;
-        Ok(Dump { stream, heard: Instant::now() })
+    }
+
+    fn of(packets: Packets) -> Dump {
+        let (checksum, heard) = (Checksum::None, Instant::now());
+        Dump { packets, checksum, payload: None, heard, silence: SILENCE }
+    }
+
+    async fn request(options: &MyOptions, before: &[&str], server_id: u32, request: &[u8]) -> Result<Dump> {
+        let mut packets = login::connect(options).await?;
+        let nanos = HEARTBEAT.as_nanos();
+        let heartbeat = format!("SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}");
+        let always =
+            ["SET SESSION net_write_timeout = 600", &heartbeat, "SET @master_binlog_checksum = 'ALL'"];
+        let asked = async {
+            for statement in always.iter().chain(before) {
+                login::exec(&mut packets, statement).await?;
+            }
+            let mut register = Vec::new();
+            ComRegisterSlave::new(server_id).serialize(&mut register);
+            packets.restart();
+            packets.send(&register).await?;
+            packets.answer().await?;
+            packets.restart();
+            packets.send(request).await
+        };
+        asked.await.map_err(|error| fault("cannot read the binary log", error))?;
+        Ok(Dump::of(packets))
     }
 
     /// What the files before this one hold, as its beginning says. `None` where it does not say.
@@ -179,12 +210,13 @@ impl Dump {
     /// # Errors
     /// `MY032` and what the server says.
     pub(super) async fn next(&mut self) -> Result<Received> {
-        let next = tokio::time::timeout_at(self.heard + SILENCE, self.stream.next()).await;
+        let until = self.heard + self.silence;
+        let next = tokio::time::timeout_at(until, self.event()).await;
         let next = next.map_err(|_| {
-            Error::new(codes::MY032, format!("the server has said nothing for {} s", SILENCE.as_secs()))
+            Error::new(codes::MY032, format!("the server has said nothing for {} s", self.silence.as_secs()))
         })?;
         self.heard = Instant::now();
-        received(next)
+        next
     }
 
     /// The next event, if one is there already.
@@ -192,29 +224,111 @@ impl Dump {
     /// # Errors
     /// As [`Dump::next`].
     pub(super) fn ready(&mut self) -> Result<Option<Received>> {
-        match self.stream.next().now_or_never() {
+        match self.event().now_or_never() {
             None => Ok(None),
             Some(next) => {
                 self.heard = Instant::now();
-                received(next).map(Some)
+                next.map(Some)
             }
         }
     }
 
+    async fn event(&mut self) -> Result<Received> {
+        loop {
+            if self.payload.is_some() {
+                match self.unpack().await? {
+                    Some(event) => return Ok(event),
+                    None => continue,
+                }
+            }
+            let begins = self.packets.peek(BEGINNING).await.map_err(refused)?;
+            if let [OK, header @ ..] = begins
+                && let Ok(header) = EventHeader::parse(header)
+                && header.event_type == EventType::TRANSACTION_PAYLOAD
+            {
+                let damaged = |error| event_error("a compressed transaction", error);
+                let payload = PayloadStream::new(&header, self.checksum).map_err(damaged)?;
+                self.payload = Some(payload);
+                let bytes = self.packets.take(BEGINNING).slice(1..);
+                return Ok(Received { bytes, form: Form::Packed });
+            }
+            let packet = self.packets.rest().await.map_err(refused)?;
+            if let Some(error) = refusal(&packet) {
+                return Err(refused(error));
+            }
+            return match packet.first() {
+                Some(&OK) => Ok(self.plain(packet.slice(1..))),
+                Some(0xFE) if packet.len() < 9 => {
+                    Err(Error::new(codes::MY032, "the server ended the dump of its log"))
+                }
+                _ => Err(refused(DriverError::UnexpectedPacket { payload: Vec::new() }.into())),
+            };
+        }
+    }
+
+    fn plain(&mut self, bytes: Bytes) -> Received {
+        if let Ok(header) = EventHeader::parse(&bytes)
+            && header.event_type == EventType::FORMAT_DESCRIPTION
+            && let Some((body, _)) = bytes.split_last_chunk::<4>()
+        {
+            // The last byte says which checksum events have.
+            self.checksum = match body.last() {
+                Some(1) => Checksum::Crc32,
+                _ => Checksum::None,
+            };
+        }
+        Received { bytes, form: Form::Plain(self.checksum) }
+    }
+
+    /// The next event of the compressed transaction; `None` at its end.
+    async fn unpack(&mut self) -> Result<Option<Received>> {
+        let damaged = |error| event_error("a compressed transaction", error);
+        let Some(payload) = &mut self.payload else { return Ok(None) };
+        let mut found = payload.next(&mut &[][..]).map_err(damaged)?;
+        while found == Unpacked::More {
+            let here = self.packets.peek(1).await.map_err(refused)?;
+            if here.is_empty() {
+                let problem = Problem::Short { need: 1, have: 0 };
+                let event = EventType::TRANSACTION_PAYLOAD.name();
+                return Err(damaged(DecodeError { event, field: "payload", offset: 0, problem }));
+            }
+            let mut rest = here;
+            found = payload.next(&mut rest).map_err(damaged)?;
+            let taken = here.len() - rest.len();
+            self.packets.take(taken);
+        }
+        if let Unpacked::Event(bytes) = found {
+            return Ok(Some(Received { bytes: bytes.into(), form: Form::Within }));
+        }
+        let after = self.packets.peek(1).await.map_err(refused)?.len();
+        if after > 0 {
+            let problem = Problem::Trailing { bytes: after };
+            let event = EventType::TRANSACTION_PAYLOAD.name();
+            return Err(damaged(DecodeError { event, field: "payload", offset: 0, problem }));
+        }
+        self.packets.end();
+        self.payload = None;
+        Ok(None)
+    }
+
     /// Ends the connection.
     pub(super) async fn close(self) {
-        if let Err(error) = self.stream.close().await {
-            tracing::debug!("the dump was not closed in order: {error}");
-        }
+        self.packets.close().await;
     }
 }
 
-fn received(next: Option<mysql_async::Result<mysql_async::binlog::events::Event>>) -> Result<Received> {
-    match next {
-        Some(Ok(event)) => Ok(Received::new(event)),
-        Some(Err(error)) => Err(refused(error)),
-        None => Err(Error::new(codes::MY032, "the server ended the dump of its log")),
+/// A set as the request names it.
+fn sids(set: &GtidSet) -> Result<Vec<Sid<'static>>> {
+    let mut sids = Vec::new();
+    for (source, ranges) in set.sources() {
+        let text = ranges.iter().fold(source.to_string(), |t, r| format!("{t}:{}-{}", r.start, r.end));
+        let sid = Sid::from_str(&text).map_err(|e| {
+            Error::new(codes::MY042, format!("the set {text} cannot be asked for on another server"))
+                .with_source(e)
+        })?;
+        sids.push(sid);
     }
+    Ok(sids)
 }
 
 /// What the server says when it cannot send the log.
@@ -247,4 +361,108 @@ fn refused(error: mysql_async::Error) -> Error {
         return Error::new(codes::MY033, "the server cannot send its log").with_source(error);
     }
     fault("the binary log cannot be read", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt as _;
+
+    /// What the server writes from now on, and who reads it.
+    fn wire() -> (tokio::io::DuplexStream, Dump) {
+        let (server, client) = tokio::io::duplex(1 << 20);
+        (server, Dump::of(Packets::new(Box::new(client))))
+    }
+
+    fn event(event_type: EventType, body: &[u8], checksum: bool) -> Vec<u8> {
+        let trailer = if checksum { 4 } else { 0 };
+        let size = (EventHeader::LEN + body.len() + trailer) as u32;
+        let header = EventHeader { timestamp: 1, event_type, server_id: 1, size, log_pos: 500, flags: 0 };
+        let sum = header.checksum(body).to_le_bytes();
+        [&header.to_bytes()[..], body, &sum[..trailer]].concat()
+    }
+
+    /// As packets, each with a zero byte in front.
+    fn packets(events: &[Vec<u8>], frame: usize) -> Vec<u8> {
+        let (mut out, mut sequence) = (Vec::new(), 0u8);
+        for event in events {
+            let packet = [&[OK], &event[..]].concat();
+            let mut frames: Vec<&[u8]> = packet.chunks(frame).collect();
+            if packet.len() % frame == 0 {
+                frames.push(&[]);
+            }
+            for frame in frames {
+                let length = (frame.len() as u32).to_le_bytes();
+                out.extend([length[0], length[1], length[2], sequence]);
+                out.extend(frame);
+                sequence = sequence.wrapping_add(1);
+            }
+        }
+        out
+    }
+
+    const FULL: usize = 0xFF_FFFF;
+
+    /// A tunnel that forwards nothing any more, and does not say so.
+    #[tokio::test]
+    async fn a_server_that_is_silent_is_gone() {
+        let (_server, mut dump) = wire();
+        dump.silence = Duration::from_millis(50);
+        assert_eq!(dump.next().await.err().map(|error| error.code()), Some(codes::MY032));
+    }
+
+    #[tokio::test]
+    async fn an_event_of_several_packets_is_one() {
+        for length in [3, FULL - 1 - EventHeader::LEN - 1, FULL - 1 - EventHeader::LEN, 2 * FULL + 7] {
+            let (mut server, mut dump) = wire();
+            let big = event(EventType::ROWS_QUERY, &vec![7; length], false);
+            let small = event(EventType::ROWS_QUERY, b"\x02ab", false);
+            let sent = packets(&[small.clone(), big.clone(), small.clone()], FULL);
+            let writer = tokio::spawn(async move { server.write_all(&sent).await.map(|()| server) });
+            for expected in [&small, &big, &small] {
+                let received = dump.next().await.unwrap();
+                assert!(received.raw().unwrap().body == &expected[EventHeader::LEN..], "{length}");
+            }
+            drop(writer);
+        }
+    }
+
+    /// Events out of a compressed one, between others; a call that was dropped is made again without loss.
+    #[tokio::test]
+    async fn a_compressed_transaction_comes_event_by_event() {
+        let inner: Vec<Vec<u8>> =
+            (0..500usize).map(|n| event(EventType::ROWS_QUERY, &vec![n as u8; n * 13], false)).collect();
+        let packed = zstd::encode_all(inner.concat().as_slice(), 3).unwrap();
+        let mut description = vec![4, 0];
+        description.extend([0; 50]);
+        description.extend([0, 0, 0, 0, 19, 0, 1]);
+        let body = [&[2, 1, 0, 0][..], &packed].concat();
+        let before = event(EventType::ROWS_QUERY, b"\x02ab", true);
+        let events = [
+            event(EventType::FORMAT_DESCRIPTION, &description, true),
+            before.clone(),
+            event(EventType::TRANSACTION_PAYLOAD, &body, true),
+            before.clone(),
+        ];
+        let sent = packets(&events, FULL);
+        let (mut server, mut dump) = wire();
+        let (mut found, mut forms) = (Vec::new(), Vec::new());
+        for piece in sent.chunks(10) {
+            server.write_all(piece).await.unwrap();
+            while let Some(received) = dump.ready().unwrap() {
+                let raw = received.raw().unwrap();
+                forms.push(received.form());
+                if received.form() == Form::Within {
+                    found.push([&raw.header.to_bytes()[..], raw.body].concat());
+                }
+            }
+        }
+        assert!(found == inner);
+        assert_eq!(forms[..3], [Form::Plain(Checksum::Crc32), Form::Plain(Checksum::Crc32), Form::Packed]);
+        assert_eq!(forms.last(), Some(&Form::Plain(Checksum::Crc32)));
+        assert_eq!(forms.len(), 4 + inner.len());
+        // Another frame than the next one.
+        server.write_all(&[1, 0, 0, 99, 0]).await.unwrap();
+        assert!(dump.next().await.is_err());
+    }
 }

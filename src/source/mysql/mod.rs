@@ -8,7 +8,7 @@
 //!                 ├─ definition  tables as statements define them, for those who are told of definitions
 //!                 ├─ lock       one process per pipeline: GET_LOCK('strandline/NAME')
 //!                 ├─ snapshot ─ chunk   copies at one exact place of the log, in stretches of the key
-//!                 └─ dump ─ assemble ─ stream   events to rows, transactions, positions
+//!  options ─ login ─ dump ─ assemble ─ stream   events to rows, transactions, positions
 //!                     └─ recall               rows of a two-phase transaction, a second time
 //!  adapter: all of it behind the traits of [`crate::source`]
 //! ```
@@ -28,7 +28,9 @@ mod fault;
 mod gtids;
 pub mod lock;
 pub mod logfiles;
+mod login;
 pub mod options;
+mod packets;
 mod preflight;
 mod recall;
 pub mod server;
@@ -36,3 +38,4 @@ mod snapshot;
 pub mod sql;
 mod statement;
 mod stream;
+mod tls;

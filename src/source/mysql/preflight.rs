@@ -31,6 +31,7 @@ pub(super) async fn inspect(sql: &mut Sql, server: &Server) -> Result<Vec<Findin
         .collect();
     let mut found = judge(&settings, server);
     found.push(grants(sql).await?);
+    found.extend(filters(sql).await?);
     Ok(found)
 }
 
@@ -87,6 +88,16 @@ fn judge(settings: &BTreeMap<String, String>, server: &Server) -> Vec<Finding> {
         Finding::good(codes::MY004, "partial_json", "JSON values are logged whole")
     });
     found.push(retention(&get("binlog_expire_logs_seconds"), &get("expire_logs_days"), &set));
+    found.push(match get("sync_binlog").as_str() {
+        "" | "1" => Finding::good(codes::MY005, "sync_binlog", "the log is synced with each commit"),
+        other => {
+            let what = format!(
+                "sync_binlog is {other}: after a crash of its machine the server may hold rows that its log lacks"
+            );
+            Finding::new(codes::MY005, "sync_binlog", Verdict::Warning, what)
+                .run_sql([set("sync_binlog", "1")])
+        }
+    });
     found.push(if server.is_tested() {
         Finding::good(codes::MY035, "server_version", format!("{} is supported", server.version))
     } else {
@@ -94,6 +105,27 @@ fn judge(settings: &BTreeMap<String, String>, server: &Server) -> Vec<Finding> {
         Finding::new(codes::MY035, "server_version", Verdict::Warning, what).advise("report what does not")
     });
     found
+}
+
+/// Databases that the server does not log, as its configuration says.
+async fn filters(sql: &mut Sql) -> Result<Option<Finding>> {
+    let rows = match sql.try_rows("SHOW BINARY LOG STATUS").await {
+        Ok(rows) => rows,
+        // Before it had this name; without the privilege that is said already.
+        Err(_) => sql.try_rows("SHOW MASTER STATUS").await.unwrap_or_default(),
+    };
+    let row = rows.into_iter().next().unwrap_or_default();
+    let cell = |i: usize| row.get(i).cloned().flatten().unwrap_or_default();
+    let (only, never) = (cell(2), cell(3));
+    if only.is_empty() && never.is_empty() {
+        return Ok(None);
+    }
+    let what = format!(
+        "the server logs only some databases (binlog_do_db = \"{only}\", binlog_ignore_db = \"{never}\"): changes of \
+         the others are never seen"
+    );
+    let advice = "take binlog_do_db and binlog_ignore_db out of the server's configuration and restart it";
+    Ok(Some(Finding::new(codes::MY005, "binlog_filter", Verdict::Warning, what).advise(advice)))
 }
 
 /// A setting with one right value. One that the server does not have is as it must be, but the naming of columns.
@@ -231,6 +263,7 @@ mod tests {
             ("binlog_row_image", "MINIMAL", "MY003", false),
             ("binlog_row_value_options", "PARTIAL_JSON", "MY004", false),
             ("binlog_expire_logs_seconds", "3600", "MY006", false),
+            ("sync_binlog", "0", "MY005", false),
             ("binlog_row_metadata", "MINIMAL", "MY009", true),
         ] {
             let mut settings = good.to_vec();

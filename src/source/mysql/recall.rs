@@ -6,7 +6,7 @@
 //! apply, and that is said (`MY028`).
 
 use super::assemble::Recall;
-use super::dump::{Dump, Received};
+use super::dump::{Dump, Form, Received};
 use super::fault::event_error;
 use super::options::MyOptions;
 use super::server::Server;
@@ -99,10 +99,17 @@ async fn look_through(
         let received = dump.next().await?;
         let raw = received.raw().map_err(|error| event_error(at, error))?;
         let header = raw.header;
-        if header.log_pos != 0 && !header.is_artificial() {
+        if header.log_pos != 0 && !header.is_artificial() && received.form() != Form::Within {
             let high = at.offset & !u64::from(u32::MAX);
             let offset = high | u64::from(header.log_pos);
             at.offset = if offset < at.offset { offset + (1 << 32) } else { offset };
+            let place = at.offset.saturating_sub(header.size.into());
+            if (LogPoint { offset: place, ..at }) >= wanted.before {
+                return Ok(found);
+            }
+        }
+        if received.form() == Form::Packed {
+            continue;
         }
         let place = LogPoint { offset: at.offset.saturating_sub(header.size.into()), ..at };
         match decoder.decode(raw).map_err(|error| event_error(at, error))? {
@@ -112,9 +119,6 @@ async fn look_through(
             Event::Gtid(_) | Event::MariaGtid(_) => start = Some(place),
             Event::XaPrepare(prepare) if !prepare.one_phase && prepare.xid() == wanted.xid => found = start,
             _ => {}
-        }
-        if at >= wanted.before {
-            return Ok(found);
         }
     }
 }

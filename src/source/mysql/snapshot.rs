@@ -4,7 +4,11 @@
 //! snapshot where it is. MySQL does not, so the place is taken where it cannot move: read before and after the
 //! snapshots are opened, and equal, while no transaction was between the log and the tables (`gtid_owned` is empty).
 //! That needs no lock; on a server that is never quiet for a millisecond, or without GTIDs, a read lock over all tables
-//! is held for as long as the snapshots are opened, and no longer.
+//! is held for as long as the snapshots are opened, and no longer. Where that is not allowed (managed servers give nobody
+//! `RELOAD`), only the tables that are followed are locked (`LOCK TABLES … READ`): whoever wrote to one of them has
+//! committed then, so that the snapshots hold of these tables what the log has before the place that is read under the
+//! lock. Others go on meanwhile; of their transactions the GTIDs that are noted may lack some, never have too many, so
+//! that after a failover they are asked for again and concern no table.
 //!
 //! | what could go wrong | what happens |
 //! |---|---|
@@ -25,7 +29,7 @@ use crate::binlog::{BatchBuilder, Cell, Flavor, Policies, SnapshotDecoder};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChunkKey, CopyPart, CopyWriter, KeyRange, Origin, OriginRun, SnapshotPoint};
 use crate::position::{CommitLsn, LogPoint, Marks};
-use crate::schema::{TableId, TableSchema};
+use crate::schema::{TableId, TableName, TableSchema};
 use crate::source::CopySession;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Row, Value};
@@ -49,7 +53,9 @@ const BATCH_BYTES: usize = 12 << 20;
 const EPOCH_2000: i64 = 946_684_800_000_000;
 const SNAPSHOT: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
 /// What is not to be had: too long a wait, or no privilege.
-const LOCK_REFUSED: [u16; 4] = [1205, 1227, 1142, 1044];
+const LOCK_REFUSED: [u16; 5] = [1205, 1227, 1142, 1044, 1045];
+/// Of them, those that no waiting helps.
+const NOT_ALLOWED: [u16; 4] = [1227, 1142, 1044, 1045];
 
 /// A place in the log with all that is before it.
 pub(super) struct Exact {
@@ -75,7 +81,12 @@ pub struct MySnapshot {
 ///
 /// # Errors
 /// `MY036` when there is no such place.
-pub(super) async fn open(options: &MyOptions, server: &Server, count: usize) -> Result<(Vec<Sql>, Exact)> {
+pub(super) async fn open(
+    options: &MyOptions,
+    server: &Server,
+    count: usize,
+    tables: &[TableName],
+) -> Result<(Vec<Sql>, Exact)> {
     let mut control = Sql::connect(options).await?;
     let mut sessions = Vec::with_capacity(count.max(1));
     while sessions.len() < count.max(1) {
@@ -83,7 +94,7 @@ pub(super) async fn open(options: &MyOptions, server: &Server, count: usize) -> 
     }
     let exact = match server.flavor {
         Flavor::MariaDb => mariadb(&mut control, server, &mut sessions).await?,
-        Flavor::MySql => mysql(&mut control, server, &mut sessions).await?,
+        Flavor::MySql => mysql(&mut control, server, &mut sessions, tables).await?,
     };
     control.close().await;
     Ok((sessions, exact))
@@ -134,7 +145,12 @@ fn no_place(what: &str) -> Error {
         .with_try("GRANT RELOAD, LOCK TABLES ON *.* TO the user, or copy at a quieter time")
 }
 
-async fn mysql(control: &mut Sql, server: &Server, sessions: &mut [Sql]) -> Result<Exact> {
+async fn mysql(
+    control: &mut Sql,
+    server: &Server,
+    sessions: &mut [Sql],
+    tables: &[TableName],
+) -> Result<Exact> {
     if server.has_gtids {
         for _ in 0..ATTEMPTS {
             if let Some(end) = quiet(control, server, sessions).await? {
@@ -144,18 +160,29 @@ async fn mysql(control: &mut Sql, server: &Server, sessions: &mut [Sql]) -> Resu
         }
     }
     control.exec(&format!("SET SESSION lock_wait_timeout = {LOCK_WITHIN}")).await?;
+    let mut lock = "FLUSH TABLES WITH READ LOCK".to_owned();
+    let mut may_fall_back = !tables.is_empty();
     for attempt in 0..LOCK_ATTEMPTS {
-        match control.conn().query_drop("FLUSH TABLES WITH READ LOCK").await {
+        match control.conn().query_drop(&lock).await {
             Ok(()) => {
                 let opened = locked(control, server, sessions).await;
                 control.exec("UNLOCK TABLES").await?;
                 return exact(opened?);
             }
-            Err(error) if super::fault::number(&error).is_some_and(|n| LOCK_REFUSED.contains(&n)) => {
-                tracing::debug!(attempt, "no read lock: {error}");
-                tokio::time::sleep(BETWEEN_LOCKS).await;
-            }
-            Err(error) => return Err(fault("the tables cannot be locked for a moment", error)),
+            Err(error) => match super::fault::number(&error) {
+                Some(number) if NOT_ALLOWED.contains(&number) && may_fall_back => {
+                    may_fall_back = false;
+                    tracing::info!("the tables that are followed are locked for a moment: {error}");
+                    let of =
+                        |name: &TableName| format!("{}.{} READ", quoted(&name.schema), quoted(&name.table));
+                    lock = format!("LOCK TABLES {}", tables.iter().map(of).collect::<Vec<_>>().join(", "));
+                }
+                Some(number) if LOCK_REFUSED.contains(&number) => {
+                    tracing::debug!(attempt, "no read lock: {error}");
+                    tokio::time::sleep(BETWEEN_LOCKS).await;
+                }
+                _ => return Err(fault("the tables cannot be locked for a moment", error)),
+            },
         }
     }
     Err(no_place("the server is never quiet, and its tables cannot be locked for a moment"))
@@ -200,8 +227,8 @@ async fn is_idle(control: &mut Sql) -> Result<bool> {
 ///
 /// # Errors
 /// `MY036`.
-pub(super) async fn place(options: &MyOptions, server: &Server) -> Result<Exact> {
-    let (sessions, exact) = open(options, server, 1).await?;
+pub(super) async fn place(options: &MyOptions, server: &Server, tables: &[TableName]) -> Result<Exact> {
+    let (sessions, exact) = open(options, server, 1, tables).await?;
     for sql in sessions {
         sql.close().await;
     }
@@ -225,7 +252,8 @@ impl MySnapshot {
         tables: BTreeMap<TableId, MyTable>,
         (policies, tells): (Policies, bool),
     ) -> Result<MySnapshot> {
-        let (mut sessions, exact) = open(options, server, workers).await?;
+        let names: Vec<TableName> = tables.values().map(|table| table.schema.name.clone()).collect();
+        let (mut sessions, exact) = open(options, server, workers, &names).await?;
         let position = exact.end.point.position(shift).map_err(too_large)?;
         let marks = gtids::marks(&exact.gtids);
         let time = now(sessions.first_mut()).await?;

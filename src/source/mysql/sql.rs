@@ -89,11 +89,6 @@ impl Sql {
         &mut self.conn
     }
 
-    /// The connection, for good.
-    pub(super) fn into_conn(self) -> Conn {
-        self.conn
-    }
-
     /// The server's number of this connection.
     pub fn id(&self) -> u32 {
         self.conn.id()

@@ -16,7 +16,7 @@
 use super::adapter::Shared;
 use super::assemble::{Assembler, Progress};
 use super::definition;
-use super::dump::{Dump, Received};
+use super::dump::{Dump, Form, Received};
 use super::fault::event_error;
 use super::gtids;
 use super::lock::Lock;
@@ -53,8 +53,6 @@ struct Live {
     assembler: Assembler,
     /// Taken off the wire and not taken in: a table must be looked at first.
     held_back: Option<Received>,
-    /// Events that the driver unpacked as well, still to come.
-    unpacked: usize,
     /// Rows that were prepared before, from where they stand in the log.
     recall: Option<Reader>,
     /// Ends of transactions that tables hold: each must be met.
@@ -174,7 +172,7 @@ impl MyChanges {
         let options = &self.shared.settings.options;
         let Exact { end, gtids } = match self.shared.take_beginning() {
             Some(exact) => exact,
-            None => snapshot::place(options, &self.server).await?,
+            None => snapshot::place(options, &self.server, &self.shared.names()).await?,
         };
         let from = end.point.position(shift).map_err(too_large)?;
         let server_id = self.shared.free_server_id(sql).await?;
@@ -259,20 +257,10 @@ impl MyChanges {
         let policies = self.shared.settings.policies;
         let mut reader =
             Assembler::new(self.server.flavor, policies, shift, beginning.at, beginning.from, nothing);
-        let mut skip = 0usize;
         loop {
             let event = beginning.dump.next().await?;
-            if skip > 0 {
-                skip -= 1;
-                continue;
-            }
-            let raw = event.raw().map_err(|error| event_error(beginning.at, error))?;
-            match reader.on_event(raw)? {
-                Progress::Unpacked(count) => skip = count,
-                Progress::Recall => {
-                    reader.pass_over()?;
-                }
-                _ => {}
+            if hand(&mut reader, &event)? == Progress::Recall {
+                reader.pass_over()?;
             }
             match reader.last() {
                 Some(last) if last == witness => {
@@ -296,6 +284,16 @@ fn foreign(witness: Witness, shift: u32, error: Error) -> Error {
     let at = LogPoint::of(witness.end, shift).map_or_else(String::new, |point| point.to_string());
     lost(codes::MY045, format!("the transaction that was applied last does not end at {at} of the log any more: it was reset or restored"))
         .with_source(error)
+}
+
+/// Gives an event to who puts transactions together.
+fn hand(assembler: &mut Assembler, event: &Received) -> Result<Progress> {
+    let raw = event.raw().map_err(|error| event_error("its place", error))?;
+    match event.form() {
+        Form::Plain(_) => assembler.on_event(raw),
+        Form::Packed => Ok(assembler.on_payload(raw.header)),
+        Form::Within => assembler.on_packed(raw),
+    }
 }
 
 /// Where a transaction begins, by its end and its length.
@@ -409,16 +407,7 @@ impl ChangeStream for MyChanges {
             assembler.set_stop_before(bound);
         }
         let ahead = bookmark.ahead.iter().copied().filter(|_| sets.is_empty()).collect();
-        self.live = Some(Live {
-            dump,
-            assembler,
-            held_back: None,
-            unpacked: 0,
-            recall: None,
-            ahead,
-            sets,
-            has_marks,
-        });
+        self.live = Some(Live { dump, assembler, held_back: None, recall: None, ahead, sets, has_marks });
         let lineage = self.lineage(shift);
         let slot = SlotState { confirmed_flush: from, ..place_of_ours() };
         Ok(Some(Place { slot, point: ServerPoint { lineage, flushed } }))
@@ -511,20 +500,11 @@ impl Live {
                     None => break,
                 },
             };
-            if self.unpacked > 0 {
-                self.unpacked -= 1;
-                continue;
-            }
-            let progress = {
-                let raw = event.raw().map_err(|error| event_error("its place", error))?;
-                self.assembler.on_event(raw)?
-            };
-            match progress {
+            match hand(&mut self.assembler, &event)? {
                 Progress::Announced | Progress::Undefined => {
                     self.held_back = Some(event);
                     break;
                 }
-                Progress::Unpacked(count) => self.unpacked = count,
                 // The caller looks for what is to be read first.
                 Progress::Stopped | Progress::Recall => break,
                 Progress::Within | Progress::Boundary => {}
@@ -547,6 +527,9 @@ impl Live {
     async fn read_again(&mut self, budget: Budget) -> Result<bool> {
         while let Some(reader) = &mut self.recall {
             let event = reader.next().await?;
+            if event.form() == Form::Packed {
+                continue;
+            }
             let progress = {
                 let raw = event.raw().map_err(|error| event_error("its place", error))?;
                 self.assembler.recalled(raw)?
@@ -563,7 +546,7 @@ impl Live {
                     self.check_ahead()?;
                     return Ok(true);
                 }
-                _ => {}
+                Progress::Within | Progress::Undefined | Progress::Stopped | Progress::Recall => {}
             }
             if self.assembler.bytes() as u64 >= budget.bytes {
                 return Ok(false);

@@ -7,7 +7,7 @@
 //! ```text
 //!  GTID ─ BEGIN ─ (TABLE_MAP ─ rows)* ─ XID | COMMIT        a transaction
 //!  GTID ─ statement                                         definitions, one statement each
-//!  GTID ─ payload[BEGIN ─ … ─ XID]                          a compressed transaction
+//!  GTID ─ payload[BEGIN ─ … ─ XID]                          a compressed transaction: its events come as they are unpacked
 //!  GTID ─ rows ─ XA_PREPARE   …   GTID ─ XA COMMIT          a two-phase transaction ([`xa`])
 //! ```
 //!
@@ -25,8 +25,8 @@ use super::fault::event_error;
 use super::gtids;
 use super::server::{Gtids, too_large};
 use crate::binlog::{
-    BatchBuilder, CatalogColumn, Event, EventDecoder, EventHeader, Flavor, Missing, PayloadEvents, Policies,
-    RawEvent, RowDecoder, Rows, RowsKind, TableMap, ValueError,
+    BatchBuilder, CatalogColumn, Event, EventDecoder, EventHeader, Flavor, Missing, Policies, RawEvent,
+    RowDecoder, Rows, RowsKind, TableMap, ValueError,
 };
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, Txn};
@@ -42,8 +42,6 @@ use xa::{Branch, Branches};
 pub(super) use definitions::{Found, push as push_definition};
 pub(super) use xa::Recall;
 
-/// A compressed transaction may be this large unpacked.
-const PAYLOAD_LIMIT: u64 = 2 << 30;
 /// Rows of a table go out as a batch at so many bytes.
 const BATCH_BYTES: usize = 64 << 20;
 /// From 1970 to 2000, microseconds.
@@ -60,8 +58,6 @@ pub(super) enum Progress {
     Boundary,
     /// A table has other columns than it is followed with: the caller looks, and hands the event in again.
     Announced,
-    /// So many events follow that were taken already.
-    Unpacked(usize),
     /// The bound.
     Stopped,
     /// A two-phase transaction commits whose rows are elsewhere in the log: see [`Assembler::recall`].
@@ -94,6 +90,8 @@ pub(super) struct Assembler {
     shift: u32,
     /// The end of the last event.
     at: LogPoint,
+    /// Where the compressed transaction begins whose events come.
+    packed: LogPoint,
     /// The file's name.
     file: String,
     /// Rows carry what their events tell of themselves.
@@ -137,6 +135,7 @@ impl Assembler {
             policies,
             shift,
             at,
+            packed: at,
             file: String::new(),
             tells: false,
             is_partial: false,
@@ -301,6 +300,27 @@ impl Assembler {
         Ok(progress)
     }
 
+    /// Takes the header of a compressed transaction; what is in it comes by [`Assembler::on_packed`].
+    pub(super) fn on_payload(&mut self, header: EventHeader) -> Progress {
+        self.settle();
+        self.advance(header);
+        let offset = self.at.offset.saturating_sub(header.size.into());
+        self.packed = LogPoint { offset, ..self.at };
+        Progress::Within
+    }
+
+    /// Takes one event of a compressed transaction, whose place is that of the whole. After [`Progress::Announced`] the
+    /// same one is handed in again.
+    ///
+    /// # Errors
+    /// What makes the stream doubtful.
+    pub(super) fn on_packed(&mut self, raw: RawEvent<'_>) -> Result<Progress> {
+        self.settle();
+        let mut decoder = self.decoder.clone();
+        let event = decoder.decode(raw).map_err(|error| event_error(self.at, error))?;
+        self.within(self.packed, raw, event)
+    }
+
     /// The caller has looked at tables whose columns a statement changed, and found nothing: then it cannot be said
     /// what the columns held meanwhile.
     fn settle(&mut self) {
@@ -341,15 +361,18 @@ impl Assembler {
         self.advance(header);
         let start = LogPoint { offset: self.at.offset.saturating_sub(size), ..self.at };
         match event {
+            Event::Stop => self.end_with_file(),
             Event::Rotate { position, file } => {
                 let number = LogPoint::file_number(file).ok_or_else(|| {
                     Error::new(codes::MY024, format!("the log goes on in \"{file}\", which has no number"))
                 })?;
                 file.clone_into(&mut self.file);
-                if number != self.at.file {
-                    self.at = LogPoint { file: number, offset: position };
+                if number == self.at.file {
+                    return Ok(Progress::Within);
                 }
-                Ok(Progress::Within)
+                let progress = self.end_with_file()?;
+                self.at = LogPoint { file: number, offset: position };
+                Ok(progress)
             }
             Event::Gtid(event) => {
                 let micros =
@@ -383,8 +406,16 @@ impl Assembler {
         micros: Option<u64>,
         gtid: Id,
     ) -> Result<Progress> {
-        if self.open.is_some() {
-            return Err(Error::new(codes::MY024, format!("at {start}: a transaction begins within another")));
+        match &mut self.open {
+            Some(open) if open.ends_with_file => {
+                open.go_on(gtid);
+                return Ok(Progress::Within);
+            }
+            Some(_) => {
+                let what = format!("at {start}: a transaction begins within another");
+                return Err(Error::new(codes::MY024, what));
+            }
+            None => {}
         }
         let commit_start = start.position(self.shift).map_err(too_large)?.lsn();
         if self.stop_before.is_some_and(|bound| commit_start >= bound) {
@@ -418,6 +449,8 @@ impl Assembler {
             bytes: 0,
             has_begun: false,
             has_rows: false,
+            ends_with_file: false,
+            before: Vec::new(),
         });
         Ok(Progress::Within)
     }
@@ -435,9 +468,9 @@ impl Assembler {
             Event::Rows(rows) => self.rows(&rows, start, header),
             Event::Xid(_) => self.end(),
             Event::Query(query) => self.query(&query, start, header),
-            Event::TransactionPayload(payload) => {
-                let bytes = payload.unpack(PAYLOAD_LIMIT).map_err(|error| event_error(self.at, error))?;
-                self.unpacked(start, &bytes)
+            Event::TransactionPayload(_) => {
+                let what = format!("at {}: a compressed transaction within another event", self.at);
+                Err(Error::new(codes::MY024, what))
             }
             Event::XaPrepare(prepare) => self.prepared(&prepare),
             Event::Incident { number, message } => {
@@ -466,34 +499,6 @@ impl Assembler {
             | Event::Gtid(_)
             | Event::MariaGtid(_) => Ok(Progress::Within),
         }
-    }
-
-    /// A compressed transaction: the events within, one after the other.
-    fn unpacked(&mut self, start: LogPoint, bytes: &[u8]) -> Result<Progress> {
-        let events = PayloadEvents::new(bytes)
-            .collect::<Result<Vec<RawEvent<'_>>, _>>()
-            .map_err(|error| event_error(self.at, error))?;
-        // Nothing of it is taken before every table in it is understood.
-        for raw in &events {
-            let event = self.decoder.clone().decode(*raw).map_err(|error| event_error(self.at, error))?;
-            if let Event::TableMap(map) = event
-                && self.table_map(map)? == Progress::Announced
-            {
-                self.maps.clear();
-                return Ok(Progress::Announced);
-            }
-        }
-        self.maps.clear();
-        let count = events.len();
-        for raw in events {
-            let event = self.decoder.decode(raw).map_err(|error| event_error(self.at, error))?;
-            if self.within(start, raw, event)? == Progress::Recall {
-                let what = format!("at {}: a large two-phase transaction that is compressed", self.at);
-                return Err(Error::new(codes::MY028, what)
-                    .with_try("SET PERSIST binlog_transaction_compression = OFF; then resync every table"));
-            }
-        }
-        Ok(Progress::Unpacked(count))
     }
 
     fn table_map(&mut self, map: Box<TableMap>) -> Result<Progress> {
@@ -612,8 +617,27 @@ impl Assembler {
         self.burst.stopped.push((id, error));
     }
 
-    /// The open transaction ends here.
+    /// The open transaction ends here. Beyond 4 GiB of a file all places have one position: there it ends with the file,
+    /// and whatever follows it there is of it, so that nothing is held in the middle.
     fn end(&mut self) -> Result<Progress> {
+        if self.at.offset > u64::from(u32::MAX)
+            && let Some(open) = &mut self.open
+        {
+            open.ends_with_file = true;
+            return Ok(Progress::Within);
+        }
+        self.close()
+    }
+
+    /// The file ends.
+    fn end_with_file(&mut self) -> Result<Progress> {
+        if self.open.as_ref().is_some_and(|open| open.ends_with_file) {
+            return self.close();
+        }
+        Ok(Progress::Within)
+    }
+
+    fn close(&mut self) -> Result<Progress> {
         let Some(open) = self.open.take() else {
             return Err(Error::new(codes::MY024, format!("at {}: the end of no transaction", self.at)));
         };
@@ -635,7 +659,7 @@ impl Assembler {
         if end <= self.from {
             return Ok(Progress::Boundary);
         }
-        open.gtid.add_to(&mut self.gtids);
+        open.before.iter().chain([&open.gtid]).for_each(|gtid| gtid.add_to(&mut self.gtids));
         let burst = &mut self.burst;
         burst.through = Some(end);
         burst.witness = Some(witness);

@@ -58,9 +58,23 @@ pub(super) struct Open {
     /// Rows of any table came: a statement's end is not the transaction's.
     pub(super) has_begun: bool,
     pub(super) has_rows: bool,
+    /// It has ended beyond 4 GiB of its file: what follows there is of it, too.
+    pub(super) ends_with_file: bool,
+    /// GTIDs of those that it went on from.
+    pub(super) before: Vec<Id>,
 }
 
 impl Open {
+    /// Another transaction follows that ends with the same file.
+    pub(super) fn go_on(&mut self, gtid: Id) {
+        self.before.push(std::mem::replace(&mut self.gtid, gtid));
+        self.ends_with_file = false;
+        self.has_begun = false;
+        self.origin = None;
+        self.branch = None;
+        self.thread = None;
+    }
+
     /// What is told of an event of it.
     pub(super) fn origin_of(
         &mut self,

@@ -1,7 +1,7 @@
 //! The assembler on logs of real servers.
 
 use super::*;
-use crate::binlog::{Checksum, schema_of_map};
+use crate::binlog::{Checksum, EventType, PayloadStream, Unpacked, schema_of_map};
 use crate::event::Op;
 use crate::source::mysql::catalog::table_id;
 use arrow::array::AsArray;
@@ -47,6 +47,24 @@ struct Run {
     ends: Vec<Witness>,
 }
 
+/// Gives an event, so many bytes further behind in its file; a compressed one as its events.
+fn hand(assembler: &mut Assembler, bytes: &[u8], further: u64) -> Result<Progress> {
+    let mut raw = RawEvent::parse(bytes, Checksum::Crc32).unwrap();
+    raw.header.log_pos = (u64::from(raw.header.log_pos) + further) as u32;
+    if raw.header.event_type != EventType::TRANSACTION_PAYLOAD {
+        return assembler.on_event(raw);
+    }
+    let mut last = assembler.on_payload(raw.header);
+    // Its checksum was taken off.
+    raw.header.size -= 4;
+    let mut stream = PayloadStream::new(&raw.header, Checksum::None).unwrap();
+    let mut rest = raw.body;
+    while let Unpacked::Event(event) = stream.next(&mut rest).unwrap() {
+        last = assembler.on_packed(RawEvent::parse(&event, Checksum::None).unwrap())?;
+    }
+    Ok(last)
+}
+
 /// Follows table `t` from an event on to another one.
 fn run(name: &str, range: std::ops::Range<usize>, tells: bool) -> Run {
     let schema = described(name, "t", tells);
@@ -68,8 +86,7 @@ fn run(name: &str, range: std::ops::Range<usize>, tells: bool) -> Run {
             run.assembler.advance(header);
             continue;
         }
-        let raw = RawEvent::parse(bytes, Checksum::Crc32).unwrap();
-        match run.assembler.on_event(raw) {
+        match hand(&mut run.assembler, bytes, 0) {
             Ok(Progress::Boundary) => run.ends.extend(run.assembler.last()),
             Ok(Progress::Announced) => panic!("announced at event {at}"),
             Ok(_) => {}
@@ -229,5 +246,71 @@ fn what_was_not_kept_is_taken_from_the_log() {
         let txn = batch.txn_of(0).unwrap();
         assert!(txn.held_at(behind.assembler.last().unwrap().end), "{name}");
         assert!(behind.assembler.open_txn().is_none());
+    }
+}
+
+/// What became of a log's first events, so many bytes further behind in their file: up to the first that cannot be taken.
+struct Fed {
+    assembler: Assembler,
+    ends: Vec<CommitLsn>,
+    rows: Vec<Op>,
+    /// Events up to the end of the last transaction.
+    count: usize,
+}
+
+fn feed(name: &str, further: u64, count: usize) -> Fed {
+    let schema = described(name, "t", false);
+    let id = schema.id;
+    let at = LogPoint { file: 1, offset: 4 + further };
+    let gtids = Gtids::none(flavor(name));
+    let from = at.position(SHIFT).unwrap();
+    let mut assembler = Assembler::new(flavor(name), Policies::default(), SHIFT, at, from, gtids);
+    assembler.add(schema, Vec::new(), CommitLsn::ZERO, None);
+    let mut fed = Fed { assembler, ends: Vec::new(), rows: Vec::new(), count: 0 };
+    for (n, bytes) in events(name).iter().enumerate().take(count) {
+        match hand(&mut fed.assembler, bytes, further) {
+            Ok(Progress::Boundary) => {
+                fed.ends.extend(fed.assembler.last().map(|last| last.end));
+                fed.count = n + 1;
+            }
+            Ok(Progress::Within) => {}
+            Ok(Progress::Announced | Progress::Undefined | Progress::Stopped | Progress::Recall) | Err(_) => {
+                break;
+            }
+        }
+        while let Some(batch) = fed.assembler.take(id).unwrap() {
+            fed.rows.extend(batch.ops.iter().copied());
+        }
+    }
+    fed
+}
+
+/// A file beyond 4 GiB: the events' own places wrap around there, and what ends beyond has one position, that of the file's
+/// end. So it is one transaction, which ends with the file; nothing that is held can be in its middle.
+#[test]
+fn beyond_4_gib_all_is_one_transaction() {
+    for name in ["events_mysql97", "events_mariadb118"] {
+        let count = feed(name, 0, usize::MAX).count;
+        let whole = feed(name, 0, count);
+        let all = events(name);
+        // The middle of what is taken stands at 4 GiB.
+        let middle = all.iter().take(count).map(Vec::len).sum::<usize>() as u64 / 2;
+        let mut fed = feed(name, (1 << 32) - middle, count);
+        assert!(whole.ends.len() > 8 && !whole.rows.is_empty(), "{name}: {}", whole.ends.len());
+        assert_eq!(fed.rows, whole.rows, "{name}");
+        let far = LogPoint { file: 1, offset: 5 << 30 }.position(SHIFT).unwrap();
+        assert!((2..whole.ends.len() - 2).contains(&fed.ends.len()), "{name}: {}", fed.ends.len());
+        assert!(fed.ends.iter().all(|&end| end < far), "{name}");
+        assert!(fed.assembler.open_txn().is_some(), "{name}");
+        // The server says in which file it goes on.
+        let body = [&4u64.to_le_bytes()[..], b"binlog.000002"].concat();
+        let size = (EventHeader::LEN + body.len()) as u32;
+        let event_type = EventType::ROTATE;
+        let header = EventHeader { timestamp: 0, event_type, server_id: 1, size, log_pos: 0, flags: 0x20 };
+        let progress = fed.assembler.on_event(RawEvent { header, body: &body }).unwrap();
+        assert_eq!(progress, Progress::Boundary, "{name}");
+        assert_eq!(fed.assembler.last().unwrap().end, far, "{name}");
+        assert!(fed.assembler.open_txn().is_none(), "{name}");
+        assert_eq!(fed.assembler.at, LogPoint { file: 2, offset: 4 }, "{name}");
     }
 }

@@ -202,7 +202,8 @@ impl Assembler {
             Event::XaPrepare(prepare) if Some(prepare.xid()) == wanted => {
                 self.xa.recall = None;
                 self.xa.decoder = None;
-                return self.end();
+                self.end()?;
+                return Ok(Progress::Boundary);
             }
             Event::XaPrepare(_) | Event::Xid(_) => {
                 let what = format!("at {}: the log does not hold what was prepared where it stood", self.at);
