@@ -142,10 +142,7 @@ impl<S: Source, K: Sink> Session<S, K> {
         let replaced = goal.replace_all;
         let (fresh, view) = self.make_slot(view, replaced).await?;
         // A table that is not published has missed changes since; it is looked at before it is added again.
-        let missed = match &fresh {
-            Some(_) => BTreeMap::new(),
-            None => self.lost(&view).await?,
-        };
+        let missed = if fresh.is_some() { BTreeMap::new() } else { self.lost(&view).await? };
         let HeldStream { mut stream, mut slot, mut point } = self.source.stream().await?;
         let (lease, record) = self.sink.take_over().await?;
         tracing::info!(epoch = %lease.epoch, slot = %slot.confirmed_flush, "took over");
