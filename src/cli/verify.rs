@@ -49,10 +49,10 @@ pub(super) fn command(global: &Global, args: &VerifyArgs) -> Outcome {
 /// Puts tables right where they are; those that cannot be are copied again. What was done, for people.
 async fn repair(config: Config, tables: &[String]) -> Result<&'static str, Error> {
     let amend = Some(AmendChoice::default());
-    match wire::resync(config.clone(), tables.to_vec(), false, amend).await {
+    match Box::pin(wire::resync(config.clone(), tables.to_vec(), false, amend)).await {
         Err(error) if error.code() == codes::TG029 => {
             tracing::info!("{}: copied again", error.cause_line());
-            wire::resync(config, tables.to_vec(), false, None).await.map(|()| "copied again")
+            Box::pin(wire::resync(config, tables.to_vec(), false, None)).await.map(|()| "copied again")
         }
         done => done.map(|()| "put right"),
     }

@@ -245,7 +245,7 @@ async fn interrupted_copies_by_the_source_s_order_end_as_the_source() {
     let (mut whole, seeds) = (0, seeds(1..61));
     let all = seeds.end - seeds.start;
     for seed in seeds {
-        whole += u64::from(one_by_the_source(seed).await);
+        whole += u64::from(Box::pin(one_by_the_source(seed)).await);
     }
     println!("{whole} of {all} became whole by the replay, the others are copied again");
     assert!(all < 30 || (whole >= all / 8 && whole < all), "too few of a kind: {whole} of {all}");
@@ -266,7 +266,7 @@ async fn interrupted_copies_end_as_the_source() {
     let seeds = seeds(1..61);
     let (mut whole, all) = (0, seeds.end - seeds.start);
     for seed in seeds {
-        whole += u64::from(one(seed).await);
+        whole += u64::from(Box::pin(one(seed)).await);
     }
     println!("{whole} of {all} became whole by the replay, the others are copied again");
     assert!(all < 30 || (whole >= all / 4 && whole < all), "too few of a kind: {whole} of {all}");
