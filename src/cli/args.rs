@@ -371,7 +371,13 @@ pub(super) struct VerifyArgs {
     /// Tables, as schema.table; all when none is named
     #[arg(value_name = "TABLE")]
     pub(super) tables: Vec<String>,
-    /// Copy the tables that differ again
+    /// Compare about this share of each table: ranges of keys that are chosen anew each time, as 1%
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub(super) sample: Option<f64>,
+    /// Compare whole tables (the default)
+    #[arg(long, conflicts_with = "sample")]
+    pub(super) full: bool,
+    /// Put the tables that differ right
     #[arg(long)]
     pub(super) repair: bool,
 }
@@ -585,4 +591,11 @@ pub(super) struct MergeArgs {
     /// Files to merge, in order
     #[arg(required = true, value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
+}
+
+/// A share of something, as `1%`.
+fn share(text: &str) -> Result<f64, String> {
+    let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    let share = percent.filter(|percent| *percent > 0.0 && *percent <= 100.0).map(|percent| percent / 100.0);
+    share.ok_or_else(|| "a share is more than 0% and up to 100%, as 1%".to_owned())
 }

@@ -55,6 +55,9 @@ fn unknown(text: &str) -> Error {
 }
 
 fn effect(code: Code) -> &'static str {
+    if [codes::CF005, codes::TG029, codes::RT011].contains(&code) {
+        return "the command ends; a pipeline that runs goes on";
+    }
     match code.disposition {
         Disposition::Retry => "temporary: it is tried again, for ever",
         Disposition::HaltTable => "the table stops, the others go on",

@@ -7,7 +7,8 @@ use super::output::{Paint, err, out, out_json, printable};
 use super::wire::verify::Verified;
 use super::{Outcome, exit, load_quietly, resync, runtime, socket, wire};
 use crate::config::Config;
-use crate::error::codes;
+use crate::error::{Error, codes};
+use crate::sink::AmendChoice;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -16,7 +17,7 @@ pub(super) fn command(global: &Global, args: &VerifyArgs) -> Outcome {
     let wanted = args.tables.iter().map(|text| resync::parse(text)).collect::<Result<BTreeSet<_>, _>>()?;
     let config = load_quietly(global)?;
     let runtime = runtime()?;
-    let results = runtime.block_on(wire::verify::verify(&config, &wanted))?;
+    let results = runtime.block_on(wire::verify::verify(&config, &wanted, args.sample))?;
     let differing: Vec<String> =
         results.iter().filter(|r| r.different > 0).map(|r| r.name.to_string()).collect();
     let is_equal = results.iter().all(Verified::is_equal);
@@ -34,15 +35,27 @@ pub(super) fn command(global: &Global, args: &VerifyArgs) -> Outcome {
         }
     }
     if args.repair && !differing.is_empty() {
-        runtime.block_on(wire::resync(config, differing.clone(), false, None))?;
+        let how = runtime.block_on(repair(config, &differing))?;
         if global.output == Output::Text {
-            out(&format!("copied again: {}", printable(&differing.join(", "))));
+            out(&format!("{how}: {}", printable(&differing.join(", "))));
         }
     } else if !differing.is_empty() && global.output == Output::Text {
         err(&format!("{}: {}", codes::RT011, codes::RT011.title));
         err(&format!("  try: strandline verify {} --repair", printable(&differing.join(" "))));
     }
     Ok(ExitCode::from(if is_equal { exit::OK } else { exit::CONDITION }))
+}
+
+/// Puts tables right where they are; those that cannot be are copied again. What was done, for people.
+async fn repair(config: Config, tables: &[String]) -> Result<&'static str, Error> {
+    let amend = Some(AmendChoice::default());
+    match Box::pin(wire::resync(config.clone(), tables.to_vec(), false, amend)).await {
+        Err(error) if error.code() == codes::TG029 => {
+            tracing::info!("{}: copied again", error.cause_line());
+            Box::pin(wire::resync(config, tables.to_vec(), false, None)).await.map(|()| "copied again")
+        }
+        done => done.map(|()| "put right"),
+    }
 }
 
 /// Tells the process that runs here, for its metrics; without one there is nobody to tell.
@@ -69,7 +82,10 @@ fn text(result: &Verified, paint: Paint) -> String {
     let at =
         format!("at {}, version {}, {:.1} s", result.position, result.version, result.took.as_secs_f64());
     if result.is_equal() {
-        return format!(" {} {name}  equal: {} rows {at}", paint.good(), result.source_rows);
+        let of = result
+            .sample
+            .map_or(String::new(), |(some, all)| format!(" of a sample ({some} of {all} ranges)"));
+        return format!(" {} {name}  equal: {} rows{of} {at}", paint.good(), result.source_rows);
     }
     let more = if result.is_more { "at least " } else { "" };
     let mut text = format!(
@@ -101,6 +117,7 @@ fn as_json(result: &Verified) -> Value {
         })),
         "position": result.position.to_string(),
         "version": result.version,
+        "sample": result.sample.map(|(ranges, of)| json!({"ranges": ranges, "of": of})),
         "source_rows": result.source_rows,
         "target_rows": result.target_rows,
         "different": result.different,

@@ -195,8 +195,7 @@ impl<S: Source, K: Sink> Session<S, K> {
             resume: resume(cut.as_ref(), &live),
             target: self.target(goal, last_copy),
             stopped: standing_aside(&view, &live),
-            amends: record.requests.iter().filter(|r| r.amend.is_some()).map(|r| r.id.clone()).collect(),
-            answered: record.requests.into_iter().filter(|r| r.amend.is_none()).map(|r| r.id).collect(),
+            requests: record.requests,
         };
         self.board.clear_retrying();
         // Everything is copied: the next loss is another one.

@@ -181,12 +181,12 @@ fn what_bites_later(scene: &mut Scene) {
     scene.sql().exec("create foreign data wrapper nothing");
     scene.sql().exec("create server nowhere foreign data wrapper nothing");
     scene.sql().exec("create foreign table elsewhere (id int) server nowhere");
-    scene.config.more = "limits: {memory: 900000GiB, spill_dir: /proc/none}\n".into();
+    scene.config.more = "limits: {memory: 1TiB, spill_dir: /proc/none}\n".into();
     let (found, code) = checks(scene);
     assert_eq!(code, Some(3), "{found:#?}");
     for (check, expected, word) in [
         ("table_kind", "warning", "elsewhere"),
-        ("memory", "warning", "900000"),
+        ("memory", "warning", "1TiB"),
         ("spill_dir", "stops", "/proc/none"),
     ] {
         let (verdict, text) = verdict(&found, check);

@@ -56,9 +56,8 @@ fn verify(scene: &Scene) -> Outcome {
     scene.start(&["verify", "public.big", "-c", &config, "-o", "json"]).wait(LONG)
 }
 
-#[test]
-fn rows_are_put_right_where_they_are_through_kills_and_changes() {
-    let mut random = Random::from_env("resync-incremental");
+/// A table that is wrong in every way.
+fn damaged() -> Scene {
     let mut scene = Scene::new("resync-incremental");
     scene.config.more = "snapshot: {chunk_rows: 1200, workers: 2, hold: chunk}\n".into();
     scene.sql().exec(&format!(
@@ -81,6 +80,14 @@ fn rows_are_put_right_where_they_are_through_kills_and_changes() {
          \x20   t = t.set_column(0, t.schema.field(0), pa.array(i, t.schema.field(0).type))\n\
          \x20   t = t.set_column(1, t.schema.field(1), pa.array(n, t.schema.field(1).type))",
     );
+    scene
+}
+
+#[test]
+fn rows_are_put_right_where_they_are_through_kills_and_changes() {
+    let mut random = Random::from_env("resync-incremental");
+    let mut scene = damaged();
+    let table = scene.table("public.big");
     let before = deltalog::version(&table).unwrap();
     let plan = resync(&scene, &["--mode", "incremental", "--plan"]).wait(LONG);
     plan.expect_code(0);

@@ -77,6 +77,16 @@ fn one_flipped_bit_is_found_named_and_repaired() {
     let text = verify(&scene, &["public.orders"]);
     text.expect_code(4);
     assert!(text.stdout.contains("different id=777") && text.stderr.contains("--repair"), "{text:?}");
+    // By samples: some do not see it, one that is the whole does; together they would.
+    let sampled = json(&verify(&scene, &["public.orders", "--sample", "5%", "-o", "json"]));
+    let of = &sampled["tables"][0];
+    assert!(of["sample"]["ranges"].as_u64() < of["sample"]["of"].as_u64(), "{sampled}");
+    assert_eq!(of["source_rows"], of["target_rows"], "{sampled}");
+    assert!(of["source_rows"].as_u64().is_some_and(|rows| rows > 0 && rows < 18000), "{sampled}");
+    assert!(of["different"].as_u64() <= Some(1), "{sampled}");
+    let all = json(&verify(&scene, &["public.orders", "--sample", "100%", "-o", "json"]));
+    assert_eq!(all["tables"][0]["rows"][0]["key"], "id=777", "{all}");
+    verify(&scene, &["--sample", "0%"]).expect_code(2);
     // A key that moves is one row too many and one too few.
     tamper(&mut scene, "public.items", "id", 50, "5000");
     let found = json(&verify(&scene, &["public.items", "-o", "json"]));

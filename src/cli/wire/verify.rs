@@ -17,7 +17,7 @@ use super::{DeltaSink, POLL, Result, pg_settings};
 use crate::cli::RunOptions;
 use crate::config::{Config, SourceKind};
 use crate::error::{Error, codes};
-use crate::event::{ChangeBatch, CopyPart, CopyWriter};
+use crate::event::{ChangeBatch, ChunkKey, CopyPart, CopyWriter, KeyRange, Pick};
 use crate::position::CommitLsn;
 use crate::runtime::compare::{Digests, Fault, Hasher, KeyHash, Remainder, RowHash, Slices};
 use crate::schema::{TableName, TableSchema};
@@ -27,12 +27,14 @@ use crate::source::postgres::adapter::PgSource;
 use crate::source::postgres::slot;
 use crate::source::postgres::sql::Sql;
 use crate::source::{CopySession, Source};
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// A sample is chosen from so many ranges of keys.
+const RANGES: u64 = 1_000;
 /// Keys that are listed for a table.
 const LISTED: usize = 100;
 /// Keys that changed meanwhile are compared again so often.
@@ -60,6 +62,8 @@ pub struct Verified {
     pub position: CommitLsn,
     /// The version that was compared last.
     pub version: i64,
+    /// So many ranges of keys were compared, of so many; `None`: the whole table.
+    pub sample: Option<(usize, usize)>,
     /// Rows of the source.
     pub source_rows: u64,
     /// Rows of the target.
@@ -83,6 +87,7 @@ impl Verified {
             skipped: None,
             position: CommitLsn::ZERO,
             version: 0,
+            sample: None,
             source_rows: 0,
             target_rows: 0,
             different: 0,
@@ -103,22 +108,56 @@ impl Verified {
     }
 }
 
-/// Compares these tables, or all.
+/// Ranges of keys that are compared, in order.
+struct Sample {
+    ranges: Vec<KeyRange>,
+    /// Of so many.
+    of: usize,
+}
+
+impl Sample {
+    /// Chooses about this share of the ranges, others for each seed, and one at least.
+    fn choose(ends: Vec<ChunkKey>, share: f64, seed: u64) -> Self {
+        let mut ranges = Vec::with_capacity(ends.len() + 1);
+        let mut from = None;
+        for below in ends.into_iter().map(Some).chain([None]) {
+            ranges.push(KeyRange { from, below: below.clone() });
+            from = below;
+        }
+        let of = ranges.len();
+        let rank = |at: usize| xxhash_rust::xxh3::xxh3_64_with_seed(&at.to_le_bytes(), seed);
+        let mut ranked: Vec<usize> = (0..of).collect();
+        ranked.sort_by_key(|&at| rank(at));
+        let wanted = (0..of).take_while(|&at| (at as f64) < share * of as f64).count();
+        ranked.truncate(wanted.clamp(1, of));
+        ranked.sort_unstable();
+        Sample { ranges: ranked.into_iter().filter_map(|at| ranges.get(at).cloned()).collect(), of }
+    }
+
+    fn holds(&self, column: &ArrayRef, row: usize) -> bool {
+        let Some(key) = ChunkKey::of(column, row) else { return false };
+        let behind = self.ranges.partition_point(|r| r.from.as_ref().is_none_or(|from| *from <= key));
+        let range = behind.checked_sub(1).and_then(|at| self.ranges.get(at));
+        range.is_some_and(|range| range.below.as_ref().is_none_or(|below| key < *below))
+    }
+}
+
+/// Compares these tables, or all; `share`: of each only so much.
 ///
 /// # Errors
 /// What keeps everything from being compared; what concerns one table is in its result.
-pub async fn verify(cfg: &Config, wanted: &BTreeSet<TableName>) -> Result<Vec<Verified>> {
+pub async fn verify(cfg: &Config, wanted: &BTreeSet<TableName>, share: Option<f64>) -> Result<Vec<Verified>> {
     let sink = super::delta(cfg)?;
     if cfg.source.kind == SourceKind::MySql {
         let lineage = sink.peek().await?.and_then(|record| record.lineage);
         let shift = lineage.map_or(0, |lineage| lineage.timeline);
         let source = super::mysql::source(cfg).await?.counted_on(shift);
-        return verify_by(cfg, wanted, sink, source, Watch::MySql).await;
+        return verify_by((cfg, wanted, share), sink, source, Watch::MySql).await;
     }
     let settings = pg_settings(cfg).await?;
     let sql = Box::new(Sql::connect(&settings.options).await?);
     let slot_name = settings.options.slot.clone();
-    verify_by(cfg, wanted, sink, PgSource::new(settings), Watch::Postgres { sql, slot_name }).await
+    verify_by((cfg, wanted, share), sink, PgSource::new(settings), Watch::Postgres { sql, slot_name }).await
 }
 
 /// Who tells whether a process of the pipeline runs.
@@ -148,12 +187,15 @@ impl Watch {
 }
 
 async fn verify_by<S: Source>(
-    cfg: &Config,
-    wanted: &BTreeSet<TableName>,
+    (cfg, wanted, share): (&Config, &BTreeSet<TableName>, Option<f64>),
     sink: DeltaSink,
     source: S,
     watch: Watch,
 ) -> Result<Vec<Verified>> {
+    if share.is_some() && !S::Copy::CAN_PICK {
+        let what = "--sample with this source: ranges of its keys cannot be compared here (not built yet)";
+        return Err(Error::new(codes::CF004, what).with_try("compare whole tables: leave --sample out"));
+    }
     let view = source.inspect().await?;
     let record = sink.peek().await?.ok_or_else(|| {
         Error::new(codes::CF005, format!("there is no pipeline \"{}\" in {}", cfg.name, cfg.sink.target))
@@ -184,7 +226,7 @@ async fn verify_by<S: Source>(
         )
         .with_try("strandline tables   names them"));
     }
-    let compared = Compared { cfg, sink, source, watch };
+    let compared = Compared { cfg, sink, source, watch, share };
     for schema in schemas {
         let began = Instant::now();
         let mut result = match compared.table(&schema).await {
@@ -206,6 +248,7 @@ struct Compared<'a, S> {
     sink: DeltaSink,
     source: S,
     watch: Watch,
+    share: Option<f64>,
 }
 
 /// One round: the source at a position, and the versions that enclose it.
@@ -215,6 +258,8 @@ struct Round<C> {
     before: TableView,
     /// The version from after the position.
     after: TableView,
+    /// What of it is compared; `None`: everything.
+    sample: Option<Arc<Sample>>,
 }
 
 impl<S: Source> Compared<'_, S> {
@@ -238,11 +283,11 @@ impl<S: Source> Compared<'_, S> {
             self.catch_up(point).await?;
             let after = self.view(schema).await?;
             // Nothing is touched between P and the version at P.
-            return Ok(Round { session, before: self.view(schema).await?, after });
+            return Ok(Round { session, before: self.view(schema).await?, after, sample: None });
         }
         self.await_cut(point).await?;
         let after = self.view(schema).await?;
-        Ok(Round { session, before, after })
+        Ok(Round { session, before, after, sample: None })
     }
 
     /// Runs the pipeline up to the position, here.
@@ -304,8 +349,14 @@ impl<S: Source> Compared<'_, S> {
         }
         let mut result = Verified::new(&schema.name);
         let mut suspects: Option<HashSet<KeyHash>> = None;
+        let mut sample = None;
         for round in 1..=ROUNDS {
             let mut taken = self.round(schema).await?;
+            if round == 1 {
+                sample = self.sample(schema, &mut taken).await?;
+                result.sample = sample.as_ref().map(|sample| (sample.ranges.len(), sample.of));
+            }
+            taken.sample.clone_from(&sample);
             let unsettled = self.compare(schema, &mut taken, suspects.as_ref(), &mut result).await?;
             let Round { session, .. } = taken;
             session.release().await?;
@@ -318,6 +369,18 @@ impl<S: Source> Compared<'_, S> {
         }
         result.listed.sort();
         Ok(result)
+    }
+
+    /// The ranges that are compared. `None`: everything, also where the table cannot be cut.
+    async fn sample(&self, schema: &TableSchema, round: &mut Round<S::Copy>) -> Result<Option<Arc<Sample>>> {
+        let Some(share) = self.share else { return Ok(None) };
+        let rows = (round.after.rows() / RANGES).max(1);
+        let position = round.session.position();
+        let Some(ends) = round.session.chunks(schema, None, rows).await? else {
+            tracing::info!(table = %schema.name, "it cannot be cut by its key: it is compared whole");
+            return Ok(None);
+        };
+        Ok(Some(Arc::new(Sample::choose(ends, share, position.lsn().raw()))))
     }
 
     /// Compares; `suspects`: only these keys. Returns the keys that differ and were touched meanwhile.
@@ -340,7 +403,7 @@ impl<S: Source> Compared<'_, S> {
                     digests.add(row);
                 }
             };
-            let all = fold_source(&mut round.session, schema, self.cfg.snapshot.workers, fold).await?;
+            let all = fold_source(round, schema, self.cfg.snapshot.workers, fold).await?;
             all.into_iter().fold(Digests::default(), |mut sum, part| {
                 sum.merge(&part);
                 sum
@@ -352,8 +415,9 @@ impl<S: Source> Compared<'_, S> {
             round
                 .after
                 .read(part, &schema.arrow, |batch| {
-                    hasher.hash(batch, |_, row| {
-                        if sums(row, &wanted) {
+                    let is_in = chosen(round.sample.as_deref(), schema, batch);
+                    hasher.hash(batch, |at, row| {
+                        if is_in(at) && sums(row, &wanted) {
                             target.add(row);
                         }
                     })
@@ -394,7 +458,7 @@ impl<S: Source> Compared<'_, S> {
                 }
             }
         };
-        let held = fold_source(&mut round.session, schema, self.cfg.snapshot.workers, fold).await?;
+        let held = fold_source(round, schema, self.cfg.snapshot.workers, fold).await?;
         let mut rest = held.into_iter().fold(Remainder::default(), |mut sum, part| {
             sum.merge(part);
             sum
@@ -406,8 +470,10 @@ impl<S: Source> Compared<'_, S> {
                 .after
                 .read(part, &schema.arrow, |batch| {
                     let mut found = Vec::new();
+                    let is_in = chosen(round.sample.as_deref(), schema, batch);
                     hasher.hash(batch, |at, row| {
-                        if looks(row, &slices, wanted)
+                        if is_in(at)
+                            && looks(row, &slices, wanted)
                             && let Some(fault) = rest.target(row)
                         {
                             found.push((row.key, at, fault));
@@ -459,27 +525,25 @@ impl<S: Source> Compared<'_, S> {
         }
         let nameless = Arc::new(nameless);
         let found = Arc::new(Mutex::new(Vec::new()));
-        let writers = (0..self.cfg.snapshot.workers.max(1))
-            .map(|_| {
-                let hasher = Hasher::new(&schema.arrow, &schema.key)?;
-                let (nameless, found) = (Arc::clone(&nameless), Arc::clone(&found));
-                let look = move |batch: &RecordBatch| {
-                    let mut rows = Vec::new();
-                    hasher.hash(batch, |at, row| {
-                        if nameless.contains(&row.key) {
-                            rows.push(at);
-                        }
-                    })?;
-                    for row in rows {
-                        let text = hasher.key_text(batch, row)?;
-                        found.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        let make = || {
+            let hasher = Hasher::new(&schema.arrow, &schema.key)?;
+            let (nameless, found) = (Arc::clone(&nameless), Arc::clone(&found));
+            let look = move |batch: &RecordBatch| {
+                let mut rows = Vec::new();
+                hasher.hash(batch, |at, row| {
+                    if nameless.contains(&row.key) {
+                        rows.push(at);
                     }
-                    Ok(())
-                };
-                Ok(Box::new(Looker(look)) as Box<dyn CopyWriter>)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        round.session.copy(Arc::clone(schema), writers, Arc::new(AtomicU64::new(0))).await?;
+                })?;
+                for row in rows {
+                    let text = hasher.key_text(batch, row)?;
+                    found.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+                }
+                Ok(())
+            };
+            Ok(Box::new(Looker(look)) as Box<dyn CopyWriter>)
+        };
+        read_source(round, schema, self.cfg.snapshot.workers, make).await?;
         let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
         result.listed.extend(found.into_iter().map(|key| Difference { fault: Fault::Missing, key }));
         Ok(())
@@ -512,20 +576,18 @@ async fn touched<C>(
 }
 
 /// Reads the source's table under the snapshot; each worker folds its rows into a value of its own.
-async fn fold_source<T: Default + Send + 'static>(
-    session: &mut impl CopySession,
+async fn fold_source<C: CopySession, T: Default + Send + 'static>(
+    round: &mut Round<C>,
     schema: &Arc<TableSchema>,
     workers: usize,
     fold: impl Fn(&mut T, RowHash) + Clone + Send + 'static,
 ) -> Result<Vec<T>> {
-    let writers = (0..workers.max(1))
-        .map(|_| {
-            let hasher = Hasher::new(&schema.arrow, &schema.key)?;
-            Ok(Box::new(Folder { hasher, fold: fold.clone(), value: T::default() }) as Box<dyn CopyWriter>)
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let parts = session.copy(Arc::clone(schema), writers, Arc::new(AtomicU64::new(0))).await?;
-    parts
+    let make = || {
+        let hasher = Hasher::new(&schema.arrow, &schema.key)?;
+        Ok(Box::new(Folder { hasher, fold: fold.clone(), value: T::default() }) as Box<dyn CopyWriter>)
+    };
+    read_source(round, schema, workers, make)
+        .await?
         .into_iter()
         .map(|part| {
             let value = part.0.downcast::<T>();
@@ -534,6 +596,37 @@ async fn fold_source<T: Default + Send + 'static>(
                 .map_err(|_| Error::new(codes::RT001, "a worker returned something else"))
         })
         .collect()
+}
+
+/// Reads what is compared of the source's table.
+async fn read_source<C: CopySession>(
+    round: &mut Round<C>,
+    schema: &Arc<TableSchema>,
+    workers: usize,
+    make: impl Fn() -> Result<Box<dyn CopyWriter>>,
+) -> Result<Vec<CopyPart>> {
+    let rows = Arc::new(AtomicU64::new(0));
+    let Some(sample) = round.sample.clone() else {
+        let writers = (0..workers.max(1)).map(|_| make()).collect::<Result<_>>()?;
+        return round.session.copy(Arc::clone(schema), writers, rows).await;
+    };
+    let mut parts = Vec::new();
+    for range in &sample.ranges {
+        let pick = Pick { range: range.clone(), ..Pick::default() };
+        let session = &mut round.session;
+        parts.extend(session.copy_some(Arc::clone(schema), pick, vec![make()?], Arc::clone(&rows)).await?);
+    }
+    Ok(parts)
+}
+
+/// Which rows of the batch are compared.
+fn chosen<'a>(
+    sample: Option<&'a Sample>,
+    schema: &TableSchema,
+    batch: &'a RecordBatch,
+) -> impl Fn(usize) -> bool + 'a {
+    let column = schema.key.first().map(|&first| batch.column(first));
+    move |row| sample.zip(column).is_none_or(|(sample, column)| sample.holds(column, row))
 }
 
 /// Takes the rows of a copy as hashes.

@@ -48,9 +48,15 @@ pub(super) struct Amends {
     target: Option<Lsn>,
 }
 
+/// Requests that the copies of the start have answered.
+pub(super) fn answered(requests: Vec<Request>) -> Vec<String> {
+    requests.into_iter().filter(|request| request.amend.is_none()).map(|request| request.id).collect()
+}
+
 impl Amends {
     /// None yet; these were on record at the start.
-    pub(super) fn new(owed: BTreeSet<String>) -> Self {
+    pub(super) fn new(requests: &[Request]) -> Self {
+        let owed = requests.iter().filter(|r| r.amend.is_some()).map(|r| r.id.clone()).collect();
         let (place, placed) = mpsc::unbounded_channel();
         Amends {
             tasks: JoinSet::new(),

@@ -22,7 +22,7 @@ use crate::position::{CommitLsn, Lineage, Lsn};
 use crate::replication::{Action, Coordinator, HaltReason, Input, Millis, Resume, View};
 use crate::schema::change::Choice;
 use crate::schema::{TableId, TableName};
-use crate::sink::{Cut, CutTable, Sink, StoppedTable, WriterLease};
+use crate::sink::{Cut, CutTable, Request, Sink, StoppedTable, WriterLease};
 use crate::source::{Budget, Burst, ChangeStream, Source, SourceView};
 use crate::telemetry::status::{PipelineState, PositionText, TableState, Timestamp};
 use crate::telemetry::{CommitResult, Stage, StatusBoard};
@@ -67,10 +67,8 @@ pub(super) struct Start {
     pub(super) end: Option<Lsn>,
     /// Tables that are known and do not follow the stream: stopped, or refused from the start.
     pub(super) stopped: BTreeMap<TableId, TableName>,
-    /// Requests that the session has answered by its copies.
-    pub(super) answered: Vec<String>,
-    /// Requests to put tables right, which are met beside the stream.
-    pub(super) amends: BTreeSet<String>,
+    /// Requests that were on record: the session has answered those by its copies that ask for copies.
+    pub(super) requests: Vec<Request>,
 }
 
 /// The loop.
@@ -177,11 +175,11 @@ impl<S: Source, K: Sink> Driver<S, K> {
             awaiting_record: Vec::new(),
             wanted: BTreeMap::new(),
             copied: BTreeMap::new(),
-            amends: Amends::new(start.amends),
+            amends: Amends::new(&start.requests),
             stopped: start.stopped,
             taps: Taps::default(),
             look: None,
-            start: Some((start.from, start.target, start.answered)),
+            start: Some((start.from, start.target, amends::answered(start.requests))),
             end: start.end,
             stop,
             began: now,
