@@ -309,3 +309,59 @@ fn unchanged_values_have_placeholders() {
         assert!(value.contains(part), "{part} is not in {value}");
     }
 }
+
+/// What not every consumer may see. The hash is that of `sha256sum`.
+#[test]
+fn columns_are_left_out_and_disguised() {
+    let text_type = || named(TEXT, "text", None);
+    let schema = schema(&[
+        ("secret", text_type()),
+        ("phone", text_type()),
+        ("note", text_type()),
+        ("email", text_type()),
+    ]);
+    let rules = |exclude: &str, mask: &str| ColumnRules {
+        table: schema.name.clone(),
+        include: None,
+        exclude: vec![exclude.to_owned()],
+        disguises: vec![
+            (mask.to_owned(), Disguise::Stars(5)),
+            ("note".to_owned(), Disguise::Cut(3)),
+            ("email".to_owned(), Disguise::Hash),
+        ],
+    };
+    let with = |exclude: &str, mask: &str| {
+        let columns = vec![rules(exclude, mask)];
+        options(|options| options.columns = columns)
+    };
+    let row = [Some("s"), None, Some("a😀b"), Some("abc")];
+    let texts: Vec<Vec<Option<&str>>> = row.iter().map(|value| vec![*value]).collect();
+    let batch = batch(&schema, &[Op::Create], rows(&schema, vec![Some(1)], &texts));
+    let records = encoded(&with("secret", "phone"), &batch);
+    let value = text(records.get(0).unwrap().value());
+    let expected = r#""after":{"id":1,"phone":"*****","note":"a\uD83D\uDE00","email":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}"#;
+    assert!(value.contains(expected), "{value}");
+    for (exclude, mask) in [("id", "phone"), ("nothing", "phone"), ("secret", "id"), ("secret", "other")] {
+        let refused = Encoder::new(&schema, &with(exclude, mask)).map(|_| ()).map_err(|e| e.code());
+        assert_eq!(refused, Err(codes::CF003), "{exclude} {mask}");
+    }
+}
+
+/// Debezium writes null for these: a value that is none.
+#[test]
+fn spans_beyond_a_day_are_no_times_of_it() {
+    use super::encoder::JsonOuts;
+    use super::value::{Cell, Conv, Trouble, Unit};
+    let written = |unit, span: &str| {
+        let mut bytes = Vec::new();
+        let outs = JsonOuts { decimals: DecimalFormat::Base64, with_schema: false };
+        let result = Conv::Span(unit).write(Cell::Text(span), &mut outs.over(&mut bytes));
+        result.map(|()| text(Some(&bytes)).to_owned())
+    };
+    assert_eq!(written(Unit::Micros, "-01:00:00").as_deref(), Ok("-3600000000"));
+    assert_eq!(written(Unit::Millis, "23:59:59").as_deref(), Ok("86399000"));
+    for span in ["-00:00:01", "24:00:00", "838:59:59"] {
+        assert_eq!(written(Unit::Millis, span), Err(Trouble::Range), "{span}");
+        assert_eq!(written(Unit::Iso, span), Err(Trouble::Range), "{span}");
+    }
+}
