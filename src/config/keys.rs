@@ -50,7 +50,7 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     SectionKeys { path: "tables", built: &["include", "exclude", "on_new_table", "overrides"], later: &[] },
     SectionKeys {
         path: "tables.overrides.*",
-        built: &["write", "deletes", "truncates", "meta_columns", "images", "target"],
+        built: &["write", "deletes", "truncates", "meta_columns", "images", "column_mapping", "target"],
         later: &["key", "columns", "where"],
     },
     SectionKeys {
@@ -75,6 +75,7 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "truncates",
             "meta_columns",
             "images",
+            "column_mapping",
             "credentials",
             "storage",
             "on_foreign_change",

@@ -54,6 +54,8 @@ pub(super) struct Worker {
     queue: mpsc::Sender<Work>,
     generation: u64,
     ended: watch::Receiver<()>,
+    /// Its target follows the rename of a column in place.
+    pub(super) renames_in_place: bool,
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -72,6 +74,7 @@ impl Worker {
         let (queue, work) = mpsc::channel(QUEUE);
         let (life, ended) = watch::channel(());
         let generation = NEXT.fetch_add(1, Ordering::Relaxed);
+        let renames_in_place = table.renames_in_place();
         let task = tokio::spawn(serve(id, generation, table, work, events.clone()));
         tokio::spawn(async move {
             if let Err(panic) = task.await {
@@ -80,7 +83,7 @@ impl Worker {
             }
             drop(life);
         });
-        Worker { queue, generation, ended }
+        Worker { queue, generation, ended, renames_in_place }
     }
 
     /// Which worker of its table this is: events of an older one do not count.

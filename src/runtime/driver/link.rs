@@ -211,7 +211,8 @@ impl<S: Source, K: Sink> Driver<S, K> {
         if then.form.parts_differ(&now.parts) {
             changes.push(Change::Partitions);
         }
-        let remedy = self.options.changes.remedy(&changes);
+        let renames = self.workers.get(&id).is_some_and(|worker| worker.renames_in_place);
+        let remedy = self.options.changes.remedy_where(&changes, renames);
         let action = match remedy {
             Remedy::Stop => "stop",
             Remedy::Copy => "resync",

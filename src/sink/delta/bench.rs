@@ -98,6 +98,8 @@ impl MergeBench {
             form,
             accepts: false,
             schema: Arc::clone(&schema),
+            stored: Arc::clone(&schema),
+            names: None,
             metadata: loaded.metadata.clone(),
             protocol: loaded.protocol.clone(),
             pending: None,
