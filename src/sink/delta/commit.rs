@@ -332,7 +332,8 @@ impl Core {
 
     async fn live_at(&self, version: i64) -> Result<Live> {
         let failed = |e: deltalake::DeltaTableError| {
-            let code = if table::is_temporary(&e) { codes::TG001 } else { codes::TG011 };
+            let code = table::code_of_failure(&e);
+            let code = if code == codes::TG020 { codes::TG011 } else { code };
             table_error(&self.schema.name, code, format!("cannot read its version {version}")).with_source(e)
         };
         let mut delta = self.files.delta()?;

@@ -11,7 +11,7 @@ use super::layout::{Form, is_ours};
 use super::log::{Action, Add, AppIds, Format, MetaData, Protocol, Remove};
 use super::names::{self, Names};
 use super::partition::{self, Values};
-use super::remote::RemoteFile;
+use super::remote::{Failed, RemoteFile};
 use super::state::{self, TableState};
 use super::storage::TableFiles;
 use crate::error::{Code, Error, Result, codes};
@@ -28,7 +28,6 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Features of tables that we can keep up. Anything else is refused before it is written wrongly.
 /// Those of column types that our tables do not have ask nothing of us (delta-rs adds them with any property);
@@ -45,6 +44,11 @@ const KNOWN_FEATURES: [&str; 10] = [
     "variantType",
     "variantType-preview",
 ];
+
+/// What the kernel puts before a store's error.
+const KERNEL_STORE_ERROR: &str = "Error interacting with object store";
+/// What a store's error says when something is not allowed.
+const DENIED: [&str; 2] = ["lacked the necessary privileges", "lacked valid authentication credentials"];
 
 /// Bytes of rows that are read at once.
 const BATCH_BYTES: usize = 16 << 20;
@@ -160,7 +164,7 @@ pub(super) fn is_temporary(error: &(dyn std::error::Error + 'static)) -> bool {
         }
         // The kernel keeps a store's error to itself; a file that is not there is another error of it. The tests
         // over a store that fails notice when this text changes.
-        if error.to_string().starts_with("Error interacting with object store") {
+        if error.to_string().starts_with(KERNEL_STORE_ERROR) {
             return true;
         }
         next = error.source();
@@ -180,7 +184,11 @@ pub(super) fn code_of_failure(error: &(dyn std::error::Error + 'static)) -> Code
                         | object_store::Error::Unauthenticated { .. }
                 ),
                 (None, Some(io)) => io.kind() == std::io::ErrorKind::PermissionDenied,
-                (None, None) => false,
+                // As in `is_temporary`.
+                (None, None) => {
+                    let text = error.to_string();
+                    text.starts_with(KERNEL_STORE_ERROR) && DENIED.iter().any(|words| text.contains(words))
+                }
             };
         if denied {
             return codes::TG003;
@@ -484,7 +492,7 @@ pub(super) async fn open_data(files: &TableFiles, name: &str) -> Result<Readable
 
 /// What a data file says of itself.
 async fn parquet_metadata(files: &TableFiles, name: &str) -> Result<ArrowReaderMetadata> {
-    let damaged = |e: parquet::errors::ParquetError| unreadable(name, e, &AtomicBool::new(false));
+    let damaged = |e: parquet::errors::ParquetError| unreadable(name, e, &Failed::new());
     let options = ArrowReaderOptions::new();
     match open_data(files, name).await? {
         Readable::Local(file) => ArrowReaderMetadata::load(&file, options).map_err(damaged),
@@ -565,7 +573,7 @@ fn reader<T: parquet::file::reader::ChunkReader + 'static>(
     name: &str,
     columns: &[String],
     rows: Option<&[u32]>,
-    failed: Arc<AtomicBool>,
+    failed: Arc<Failed>,
 ) -> Result<Option<Batches>> {
     use parquet::arrow::ProjectionMask;
     use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
@@ -597,9 +605,8 @@ fn reader<T: parquet::file::reader::ChunkReader + 'static>(
 }
 
 /// A data file that is damaged, or a storage that did not answer.
-fn unreadable(name: &str, e: impl std::error::Error + Send + Sync + 'static, failed: &AtomicBool) -> Error {
-    let is_unanswered = failed.load(Ordering::Relaxed) || is_temporary(&e);
-    let code = if is_unanswered { codes::TG001 } else { codes::TG020 };
+fn unreadable(name: &str, e: impl std::error::Error + Send + Sync + 'static, failed: &Failed) -> Error {
+    let code = failed.get().copied().unwrap_or_else(|| code_of_failure(&e));
     Error::new(code, format!("cannot read the data file \"{name}\"")).with_source(e)
 }
 

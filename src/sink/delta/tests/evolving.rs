@@ -64,7 +64,7 @@ impl World {
         if seed / 9 % 3 == 1 {
             options = feed::fed(options);
         }
-        options.column_mapping = seed / 27 % 2 == 1;
+        options.column_mapping = seed / 2 % 2 == 1;
         options.properties.insert("delta.checkpointInterval".into(), (2 + seed % 9).to_string());
         let schema = shape.schema();
         let form = Form::of(&options, &schema);
@@ -398,7 +398,10 @@ impl World {
                 None => 0,
                 other => panic!("{other:?}"),
             };
-            let of = all.iter().skip(n * all.len() / CHUNKS).take((n + 1) * all.len() / CHUNKS - n * all.len() / CHUNKS);
+            let of = all
+                .iter()
+                .skip(n * all.len() / CHUNKS)
+                .take((n + 1) * all.len() / CHUNKS - n * all.len() / CHUNKS);
             let part = self.written(of.cloned().collect(), to)?;
             let mut chunks = self.copied.clone();
             let end = (n + 1 < CHUNKS).then(|| ChunkKey::Number(n as i64 + 1));

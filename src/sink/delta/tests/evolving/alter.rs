@@ -22,13 +22,14 @@ pub(super) enum Alter {
     Nullable,
 }
 
-pub(super) const ALTERS: [Alter; 19] = [
+pub(super) const ALTERS: [Alter; 20] = [
     Alter::Add,
     Alter::Add,
     Alter::Add,
     Alter::AddFilled,
     Alter::Drop,
     Alter::Drop,
+    Alter::Rename,
     Alter::Rename,
     Alter::Swap,
     Alter::Widen,
