@@ -10,9 +10,9 @@ const WAYS: &str = "  overrides:
     public.plain: {column_mapping: name, target: {properties: {delta.checkpointInterval: '4'}}}
     public.exact: {column_mapping: name, write: copy_on_write}
     public.parts: {column_mapping: name, target: {partition_by: [p], properties: {delta.checkpointInterval: '4'}}}
-    public.both: {column_mapping: name, write: both, images: both}
+    public.logged: {column_mapping: name, write: both, images: both}
 ";
-const TABLES: [&str; 4] = ["plain", "exact", "parts", "both"];
+const TABLES: [&str; 4] = ["plain", "exact", "parts", "logged"];
 
 /// Each change of every table: none of them wants its rows read again.
 const CHANGES: [&str; 7] = [
@@ -64,7 +64,8 @@ fn change(scene: &Scene, round: usize, what: &str) {
 fn check(scene: &mut Scene, what: &str) {
     for table in TABLES {
         let name = format!("public.{table}");
-        for engine in Engine::ALL {
+        // Polars says that it knows no column mapping.
+        for engine in [Engine::DuckDb, Engine::DeltaRs] {
             assert_eq!(scene.difference(&name, engine), None, "{name} by {engine:?} after {what}");
         }
     }

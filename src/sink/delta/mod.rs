@@ -304,7 +304,7 @@ async fn open_core(
             accepts: false,
             schema: Arc::clone(&schema),
             stored: Arc::clone(&schema),
-            names: state.layout.column_mapping.then(names::Names::default),
+            names: state.layout.column_mapping.then(|| names::Names::of(&state.layout.partition_by)),
             state,
             metadata: loaded.metadata.clone(),
             protocol: loaded.protocol.clone(),
@@ -346,7 +346,8 @@ async fn create(
     files.create_dirs()?;
     let now = table::now_ms();
     let state = TableState::new(pipeline, schema, form);
-    let names = form.layout.column_mapping.then(|| names::Names::anew(None, true, schema));
+    let names =
+        form.layout.column_mapping.then(|| names::Names::anew(None, true, schema, &form.layout.partition_by));
     let metadata = table::metadata_for(schema, &state, None, form, names.as_ref(), now)?;
     let mut actions = vec![
         table::commit_info("CREATE TABLE", now, serde_json::json!({"pipeline": pipeline})),
