@@ -304,7 +304,7 @@ async fn open_core(
             accepts: false,
             schema: Arc::clone(&schema),
             stored: Arc::clone(&schema),
-            names: state.layout.column_mapping.then(|| names::Names::of(&state.layout.partition_by)),
+            names: state.layout.column_mapping.then(names::Names::default),
             state,
             metadata: loaded.metadata.clone(),
             protocol: loaded.protocol.clone(),
@@ -342,12 +342,11 @@ async fn create(
     schema: &TableSchema,
     form: &Form,
 ) -> Result<()> {
-    partition::check(schema, &form.layout.partition_by)?;
+    partition::check(schema, &form.layout)?;
     files.create_dirs()?;
     let now = table::now_ms();
     let state = TableState::new(pipeline, schema, form);
-    let names =
-        form.layout.column_mapping.then(|| names::Names::anew(None, true, schema, &form.layout.partition_by));
+    let names = form.layout.column_mapping.then(|| names::Names::anew(None, true, schema));
     let metadata = table::metadata_for(schema, &state, None, form, names.as_ref(), now)?;
     let mut actions = vec![
         table::commit_info("CREATE TABLE", now, serde_json::json!({"pipeline": pipeline})),
@@ -416,7 +415,7 @@ fn follow(core: &Core, purpose: OpenFor) -> Result<evolve::Follow> {
             evolve::follow(core, &core.schema, policy)
         }
         OpenFor::Continue(_) | OpenFor::Replace => {
-            partition::check(&core.schema, &core.form.layout.partition_by)?;
+            partition::check(&core.schema, &core.form.layout)?;
             copy::check_replaceable(core).map(|()| evolve::Follow::Same)
         }
     }

@@ -2,8 +2,7 @@
 //!
 //! A table that asks for it (`column_mapping: name`) calls its columns `c1`, `c2`, … in files, statistics and
 //! partition values; the names that people use stand in the schema alone, with a number and the file's name for each.
-//! So a column is renamed in the log only, and its name may hold any character. Numbers are never given twice. Columns of
-//! partitions, and ours, are called alike in both.
+//! So a column is renamed in the log only, and its name may hold any character. Numbers are never given twice.
 //!
 //! Everything that touches rows knows a table by its *stored* schema, whose columns have the file's names; only
 //! metadata and the state document speak of the others. The columns of a slice are led there by attribute number,
@@ -51,8 +50,6 @@ struct Place {
 pub(super) struct Names {
     places: BTreeMap<i16, Place>,
     greatest: i64,
-    /// Columns of partitions: files call them what they are called.
-    by: Vec<String>,
 }
 
 /// Whether the table's columns are mapped by name.
@@ -61,20 +58,13 @@ pub(super) fn is_mapped(configuration: &BTreeMap<String, String>) -> bool {
 }
 
 impl Names {
-    /// None yet.
-    pub(super) fn of(by: &[String]) -> Self {
-        Names { by: by.to_vec(), ..Names::default() }
-    }
-
     /// Of a table that is made, or copied anew: a column that was there keeps its place. `is_same`: in the source it is
     /// the table that it was.
-    pub(super) fn anew(old: Option<&Self>, is_same: bool, schema: &TableSchema, by: &[String]) -> Self {
-        let mut names = Names { greatest: old.map_or(0, |old| old.greatest), ..Names::of(by) };
+    pub(super) fn anew(old: Option<&Self>, is_same: bool, schema: &TableSchema) -> Self {
+        let mut names = Names { places: BTreeMap::new(), greatest: old.map_or(0, |old| old.greatest) };
         for column in &schema.columns {
             let kept = old.and_then(|old| old.places.get(&column.attnum));
-            let kept = kept.filter(|_| is_same || is_ours(column));
-            let is_by = |name: &String| by.contains(name);
-            match kept.filter(|kept| kept.name == column.name || !is_by(&column.name) && !is_by(&kept.name)) {
+            match kept.filter(|_| is_same || is_ours(column)) {
                 Some(place) => drop(names.places.insert(column.attnum, place.clone())),
                 None => names.give(column),
             }
@@ -88,17 +78,8 @@ impl Names {
             return;
         }
         self.greatest += 1;
-        // Ours are never renamed, and are looked for by their names; nor are those of partitions in place, and DuckDB
-        // looks for their values by the names that people use.
-        let name = if is_ours(column) || self.by.contains(&column.name) {
-            column.name.clone()
-        } else {
-            let is_taken = |name: &String| self.by.iter().any(|by| by.to_lowercase() == *name);
-            while is_taken(&format!("c{}", self.greatest)) {
-                self.greatest += 1;
-            }
-            format!("c{}", self.greatest)
-        };
+        // Ours are never renamed, and are looked for by their names.
+        let name = if is_ours(column) { column.name.clone() } else { format!("c{}", self.greatest) };
         self.places.insert(column.attnum, Place { name, id: self.greatest });
     }
 
@@ -267,9 +248,8 @@ impl Core {
     /// As [`Names::stored`].
     pub(super) fn rename_anew(&mut self) -> Result<()> {
         let is_same = self.state.source_table == self.schema.id;
-        let layout = &self.form.layout;
-        let anew = || Names::anew(self.names.as_ref(), is_same, &self.schema, &layout.partition_by);
-        self.names = layout.column_mapping.then(anew);
+        let anew = || Names::anew(self.names.as_ref(), is_same, &self.schema);
+        self.names = self.form.layout.column_mapping.then(anew);
         self.stored = self.stored_as(&self.schema)?;
         Ok(())
     }

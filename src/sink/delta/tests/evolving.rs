@@ -64,7 +64,7 @@ impl World {
         if seed / 9 % 3 == 1 {
             options = feed::fed(options);
         }
-        options.column_mapping = seed / 2 % 2 == 1;
+        options.column_mapping = seed / 2 % 2 == 1 && options.partition_by.is_empty();
         options.properties.insert("delta.checkpointInterval".into(), (2 + seed % 9).to_string());
         let schema = shape.schema();
         let form = Form::of(&options, &schema);

@@ -136,7 +136,7 @@ impl World {
         if has_feed {
             options = feed::fed(options);
         }
-        options.column_mapping = seed / 18 % 3 == 1;
+        options.column_mapping = seed / 18 % 3 == 1 && options.partition_by.is_empty();
         let form = Form::of(&options, &schema);
         let log = pair::log_of(&options, &schema).map(|(name, _)| name);
         let p = Process::first(seed, options, &schema).await;
