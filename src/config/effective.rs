@@ -299,7 +299,7 @@ fn kafka(target: &KafkaTarget) -> Map<String, Value> {
 }
 
 /// How a table is written, by the keys of the file.
-fn written(options: &WriteOptions) -> [(&'static str, &'static str); 5] {
+fn written(options: &WriteOptions) -> [(&'static str, &'static str); 6] {
     [
         (
             "write",
@@ -341,6 +341,7 @@ fn written(options: &WriteOptions) -> [(&'static str, &'static str); 5] {
                 Images::Both => "both",
             },
         ),
+        ("column_mapping", if options.column_mapping { "name" } else { "none" }),
     ]
 }
 
@@ -433,7 +434,7 @@ mod tests {
     fn what_is_shown_is_accepted_and_means_the_same() {
         let text = "version: 1\nname: shop\nsource: {host: db, database: shop, user: u, password: {file: /run/x}, \
                     tls: {mode: verify-full, ca: /ca.pem}}\ntables: {include: [\"a.*\"], exclude: [\"a.b\"], \
-                    overrides: {\"a.c\": {write: append, target: {partition_by: [d], properties: {\"delta.enableChangeDataFeed\": \"true\", \
+                    overrides: {\"a.c\": {write: append, column_mapping: name, target: {partition_by: [d], properties: {\"delta.enableChangeDataFeed\": \"true\", \
                     note: \"a: b\"}}}}}\nsink: \
                     {uri: \"file:///lake\", numeric_unbounded: \"decimal(20,4)\", schema_changes: {widen: quarantine}}\n\
                     limits: {memory: 512MiB}\nhttp: {listen: \"127.0.0.1:9187\"}\n";
@@ -477,6 +478,7 @@ mod tests {
                 "sink.truncates",
                 "sink.meta_columns",
                 "sink.images",
+                "sink.column_mapping",
             ]
             .contains(&path)
                 || path.contains("password.")

@@ -50,7 +50,16 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     SectionKeys { path: "tables", built: &["include", "exclude", "on_new_table", "overrides"], later: &[] },
     SectionKeys {
         path: "tables.overrides.*",
-        built: &["write", "deletes", "truncates", "meta_columns", "images", "target", "columns"],
+        built: &[
+            "write",
+            "deletes",
+            "truncates",
+            "meta_columns",
+            "images",
+            "column_mapping",
+            "target",
+            "columns",
+        ],
         later: &["key", "where"],
     },
     SectionKeys {
@@ -80,6 +89,7 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "truncates",
             "meta_columns",
             "images",
+            "column_mapping",
             "credentials",
             "storage",
             "on_foreign_change",

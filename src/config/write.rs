@@ -181,6 +181,8 @@ fn read_options(
     ];
     let meta = read.one("meta_columns", default.meta, &presets);
     let images = read.one("images", default.images, &[("after", Images::After), ("both", Images::Both)]);
+    let mapping = [("none", false), ("name", true)];
+    let column_mapping = read.one("column_mapping", default.column_mapping, &mapping);
     if truncates == Truncates::Soft && deletes == Deletes::Hard {
         read.refuse("truncates", "marks rows that deletes: hard has no mark for", "set deletes: soft, too");
     }
@@ -202,6 +204,7 @@ fn read_options(
         truncates,
         meta,
         images,
+        column_mapping,
         ..WriteOptions::default()
     })
 }

@@ -69,6 +69,8 @@ pub(super) struct Worker {
     queue: mpsc::Sender<Work>,
     generation: u64,
     ended: watch::Receiver<()>,
+    /// Its target follows the rename of a column in place.
+    pub(super) renames_in_place: bool,
 }
 
 /// A way to a table that does not keep its queue open.
@@ -113,6 +115,7 @@ impl Worker {
         let (queue, work) = mpsc::channel(QUEUE);
         let (life, ended) = watch::channel(());
         let generation = NEXT.fetch_add(1, Ordering::Relaxed);
+        let renames_in_place = table.renames_in_place();
         let task = tokio::spawn(serve(id, generation, table, work, events.clone()));
         tokio::spawn(async move {
             if let Err(panic) = task.await {
@@ -121,7 +124,7 @@ impl Worker {
             }
             drop(life);
         });
-        Worker { queue, generation, ended }
+        Worker { queue, generation, ended, renames_in_place }
     }
 
     /// Where rows that are to be put right are spoken of, without the driver.

@@ -168,8 +168,9 @@ pub fn changes(then: &Outline, now: &Outline, rewritten: bool) -> Vec<Change> {
         }
     }
     for column in &now.columns {
-        // One that took another's name is told already.
-        if then.by_attnum(column.attnum).is_none() && then.by_name(&column.name).is_none() {
+        // One that took the name of a column that is gone is told already.
+        let gone = then.by_name(&column.name).filter(|old| now.by_attnum(old.attnum).is_none());
+        if then.by_attnum(column.attnum).is_none() && gone.is_none() {
             found.push(Change::Added { column: column.name.clone(), filled: column.filled });
         }
     }
@@ -283,24 +284,32 @@ pub enum Remedy {
 impl ChangePolicy {
     /// The remedy for all of these changes together; [`Remedy::InPlace`] for none.
     pub fn remedy(&self, changes: &[Change]) -> Remedy {
-        changes.iter().map(|change| self.remedy_of(change)).max().unwrap_or(Remedy::InPlace)
+        self.remedy_where(changes, false)
     }
 
     /// The same for a target that is a log of events, while its stream is read: what was told stays told, and what comes
     /// is told as it is then. So nothing is read again for columns.
     pub fn remedy_of_log(&self, changes: &[Change]) -> Remedy {
-        let remedy = |change: &Change| match self.remedy_of(change) {
+        let remedy = |change: &Change| match self.remedy_of(change, false) {
             Remedy::Copy if !matches!(change, Change::Partitions) => Remedy::InPlace,
             remedy => remedy,
         };
         changes.iter().map(remedy).max().unwrap_or(Remedy::InPlace)
     }
 
-    fn remedy_of(&self, change: &Change) -> Remedy {
+    /// The same where the target may follow a rename in place. It does when each name says which column is meant,
+    /// whether rows were announced before the rename or after it.
+    pub fn remedy_where(&self, changes: &[Change], renames_in_place: bool) -> Remedy {
+        let in_place = renames_in_place && are_told_apart(changes);
+        changes.iter().map(|change| self.remedy_of(change, in_place)).max().unwrap_or(Remedy::InPlace)
+    }
+
+    fn remedy_of(&self, change: &Change, renames_in_place: bool) -> Remedy {
         let (choice, remedy) = match change {
             Change::Added { filled: false, .. } => (self.add_column, Remedy::InPlace),
             Change::Added { filled: true, .. } => (self.add_column, Remedy::Copy),
             Change::Dropped { .. } => (self.drop_column, Remedy::InPlace),
+            Change::Renamed { .. } if renames_in_place => (self.rename_column, Remedy::InPlace),
             Change::Renamed { .. } => (self.rename_column, Remedy::Copy),
             Change::Widened { from, to, .. } if both_text(from, to) => (self.widen, Remedy::InPlace),
             Change::Widened { .. } => (self.widen, Remedy::Copy),
@@ -317,6 +326,24 @@ impl ChangePolicy {
     }
 }
 
+/// Whether no column that was renamed had or has a name that another one has or had.
+fn are_told_apart(changes: &[Change]) -> bool {
+    let mut names: Vec<&str> = Vec::new();
+    for change in changes {
+        match change {
+            Change::Renamed { from, to } => names.extend([from.as_str(), to.as_str()]),
+            Change::Added { column, .. } | Change::Dropped { column } | Change::Replaced { column } => {
+                names.push(column);
+            }
+            _ => {}
+        }
+    }
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    names.len() == count
+}
+
 /// What changed, in one sentence.
 pub fn told(changes: &[Change]) -> String {
     changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
@@ -324,6 +351,7 @@ pub fn told(changes: &[Change]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Past;
     use super::*;
 
     fn outline(columns: &[(i16, &str, &str)], key: &[&str]) -> Outline {
@@ -375,6 +403,36 @@ mod tests {
             "column \"a\" was int4 and is int8"
         );
         assert_eq!(tell(&[id, (2, "a", "int4"), (3, "b", "text")], &["a"]), "its key has other columns");
+    }
+
+    #[test]
+    fn a_rename_is_followed_in_place_where_names_tell_columns_apart() {
+        let then = outline(&[(1, "id", "int4"), (2, "a", "int4"), (3, "b", "int4")], &["id"]);
+        let remedy = |columns: &[(i16, &str, &str)]| {
+            let found = changes(&then, &outline(columns, &["id"]), false);
+            assert_ne!(ChangePolicy::default().remedy(&found), Remedy::InPlace);
+            ChangePolicy::default().remedy_where(&found, true)
+        };
+        let (id, b) = ((1, "id", "int4"), (3, "b", "int4"));
+        assert_eq!(remedy(&[id, (2, "c", "int4"), b]), Remedy::InPlace);
+        assert_eq!(remedy(&[id, (2, "c", "int4"), b, (4, "d", "int4")]), Remedy::InPlace);
+        assert_eq!(remedy(&[id, (2, "b", "int4"), (3, "a", "int4")]), Remedy::Copy, "swapped");
+        assert_eq!(remedy(&[id, (2, "b", "int4")]), Remedy::Copy, "the name of one that was dropped");
+        assert_eq!(remedy(&[id, (2, "c", "int4"), b, (4, "a", "int4")]), Remedy::Copy, "its name was taken");
+        assert_eq!(remedy(&[id, (2, "c", "int4"), b, (4, "a", "int4!")]), Remedy::Copy);
+    }
+
+    #[test]
+    fn the_past_leads_old_names_to_new_ones() {
+        let renamed = |from: &str, to: &str| Change::Renamed { from: from.into(), to: to.into() };
+        let past = Past { added: vec!["a".into()], ..Past::default() };
+        let past = past.after(&[renamed("a", "b")]).after(&[renamed("b", "c")]);
+        assert_eq!((past.now("a"), past.now("b"), past.now("c")), (Some("c"), Some("c"), None));
+        assert_eq!(past.added, ["c"]);
+        assert!(past.knows("a") && past.knows("b") && !past.knows("c"));
+        let past = past.after(&[Change::Dropped { column: "c".into() }]);
+        assert_eq!((past.added.len(), past.now("a")), (0, None));
+        assert_eq!(past.dropped, ["a", "b", "c"]);
     }
 
     #[test]

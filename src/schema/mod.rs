@@ -152,6 +152,9 @@ pub struct Past {
     pub added: Vec<String>,
     /// Dropped since: a value in one is not wanted any more.
     pub dropped: Vec<String>,
+    /// Renamed since: the name that rows may be announced under, and the one that the column has now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub renamed: Vec<(String, String)>,
 }
 
 impl Past {
@@ -163,12 +166,19 @@ impl Past {
                 Change::Added { column, .. } => past.added.push(column.clone()),
                 Change::Dropped { column } => {
                     past.added.retain(|added| added != column);
+                    let (gone, left) = past.renamed.into_iter().partition(|(_, now)| now == column);
+                    past.renamed = left;
+                    past.dropped.extend(Vec::into_iter(gone).map(|(old, _)| old));
                     past.dropped.push(column.clone());
+                }
+                Change::Renamed { from, to } => {
+                    let names = past.added.iter_mut().chain(past.renamed.iter_mut().map(|(_, now)| now));
+                    names.filter(|name| *name == from).for_each(|name| name.clone_from(to));
+                    past.renamed.push((from.clone(), to.clone()));
                 }
                 // A text of another length is announced under the same name; the others are followed by a
                 // new copy, which begins without a past.
                 Change::Widened { .. }
-                | Change::Renamed { .. }
                 | Change::Retyped { .. }
                 | Change::Replaced { .. }
                 | Change::Key
@@ -177,6 +187,16 @@ impl Past {
             }
         }
         past
+    }
+
+    /// The name that a column has now which rows may be announced with under this one.
+    pub fn now(&self, announced: &str) -> Option<&str> {
+        self.renamed.iter().find(|(old, _)| old == announced).map(|(_, now)| now.as_str())
+    }
+
+    /// Whether rows may be announced with a column of this name that is another one than the table's.
+    pub fn knows(&self, name: &str) -> bool {
+        self.dropped.iter().chain(self.renamed.iter().map(|(old, _)| old)).any(|old| old == name)
     }
 }
 

@@ -331,6 +331,11 @@ pub trait TableSink: Send + 'static {
         false
     }
 
+    /// Whether it follows the rename of a column in place ([`TableSink::evolve`]).
+    fn renames_in_place(&self) -> bool {
+        false
+    }
+
     /// Adds a finished chunk, in one commit with what is copied now, this chunk included. The first one of a copy
     /// replaces what the table held. The table is not live before the last one.
     fn commit_chunk(

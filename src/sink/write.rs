@@ -85,6 +85,8 @@ pub struct WriteOptions {
     pub images: Images,
     /// Columns that the target is partitioned by.
     pub partition_by: Vec<String>,
+    /// Columns have other names in the target's files (`delta.columnMapping.mode = name`).
+    pub column_mapping: bool,
     /// Properties that the target has.
     pub properties: BTreeMap<String, String>,
 }

@@ -10,6 +10,7 @@ mod alerts;
 mod bad_input;
 mod bank;
 mod canary;
+mod column_mapping;
 mod ddl;
 mod doctor;
 mod every_type;

@@ -213,8 +213,12 @@ impl<S: Source, K: Sink> Driver<S, K> {
             changes.push(Change::Partitions);
         }
         let policy = self.options.changes;
-        let remedy =
-            if self.sink.is_log() { policy.remedy_of_log(&changes) } else { policy.remedy(&changes) };
+        let renames = self.workers.get(&id).is_some_and(|worker| worker.renames_in_place);
+        let remedy = if self.sink.is_log() {
+            policy.remedy_of_log(&changes)
+        } else {
+            policy.remedy_where(&changes, renames)
+        };
         let action = match remedy {
             Remedy::Stop => "stop",
             Remedy::Copy => "resync",

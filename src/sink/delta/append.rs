@@ -1,16 +1,14 @@
 //! Change logs: of tables without a key, and where it is wanted. Each change is a row ([`super::layout`]).
 
 use super::commit::{Core, PutEnd};
-use super::log::{self, Action};
+use super::log;
 use super::table::{DataFile, now_ms};
-use super::upsert::added;
 use super::writers::{Layout, Open, Writers, close_all};
 use crate::error::Result;
 use crate::event::ChangeBatch;
 use crate::position::Interval;
 use crate::position::landing::Planned;
 use crate::sink::CommitOutcome;
-use roaring::RoaringBitmap;
 
 /// The open unit of a change log.
 #[derive(Default)]
@@ -25,9 +23,8 @@ impl AppendUnit {
     /// # Errors
     /// `TG001` to `TG003`, `RT001`.
     pub(super) async fn stage(&mut self, core: &Core, batch: &ChangeBatch) -> Result<()> {
-        let writers = self
-            .writers
-            .get_or_insert_with(|| Writers::new(Layout::data(&core.form.layout.partition_by, Vec::new())));
+        let writers =
+            self.writers.get_or_insert_with(|| Writers::new(Layout::data(&core.parted_by(), Vec::new())));
         tokio::task::block_in_place(|| writers.write(&core.files, &batch.after))?;
         let full = writers.full();
         self.finish(full).await
@@ -54,17 +51,10 @@ impl AppendUnit {
             let planned = Planned { version: core.version, epoch: core.epoch, interval };
             let now = now_ms();
             let mut actions = core.head("WRITE", planned, now)?;
-            let files: Vec<DataFile> = self
-                .finished
-                .iter()
-                .map(|f| DataFile { add: added(f, now), rows: f.rows, deleted: Some(RoaringBitmap::new()) })
-                .collect();
-            actions.extend(files.iter().map(|f| Action::Add(f.add.clone())));
+            let files = DataFile::all_new(&self.finished, now, &mut actions);
             match core.put(planned, log::encode(&actions)?.into()).await? {
                 PutEnd::Landed => {
-                    for file in files {
-                        core.slots.push(Some(file));
-                    }
+                    core.slots.extend(files);
                     core.advance(interval.to);
                     self.finished.clear();
                     return Ok(CommitOutcome::Committed { version: core.version });

@@ -98,6 +98,8 @@ impl MergeBench {
             form,
             accepts: false,
             schema: Arc::clone(&schema),
+            stored: Arc::clone(&schema),
+            names: None,
             metadata: loaded.metadata.clone(),
             protocol: loaded.protocol.clone(),
             pending: None,
@@ -230,7 +232,7 @@ impl MergeBench {
 fn form_of(metadata: &MetaData, schema: &TableSchema) -> Result<Form> {
     let mut form = Form::upsert();
     form.layout.partition_by.clone_from(&metadata.partition_columns);
-    partition::check(schema, &form.layout.partition_by)?;
+    partition::check(schema, &form.layout)?;
     Ok(form)
 }
 

@@ -154,8 +154,8 @@ struct Feed<'a> {
 impl<'a> Feed<'a> {
     fn new(core: &'a Core) -> Self {
         // A new copy may be partitioned in another way than what it replaces.
-        let by = &core.form.layout.partition_by;
-        let layout = Layout { folder: FOLDER, stem: "cdc", ..Layout::data(by, Vec::new()) };
+        let by = core.parted_by();
+        let layout = Layout { folder: FOLDER, stem: "cdc", ..Layout::data(&by, Vec::new()) };
         Feed { core, writers: Writers::new(layout), finished: Vec::new() }
     }
 
@@ -177,8 +177,8 @@ impl<'a> Feed<'a> {
         mut kind: impl FnMut(u32) -> Option<Kind>,
     ) -> Result<()> {
         let found = columns_of(&self.core.files, file).await?;
-        let known = &self.core.schema.arrow;
-        let by = &self.core.form.layout.partition_by;
+        let known = &self.core.stored.arrow;
+        let by = self.core.parted_by();
         let was_shared = |name: &String| file.values.contains_key(name) && !by.contains(name);
         let fields: Vec<FieldRef> = found
             .fields()

@@ -17,7 +17,7 @@
 use super::dv::{Descriptor, Location};
 use super::log;
 use super::storage::{Listed, TableFiles};
-use super::table::{data_name, is_temporary};
+use super::table::{code_of_failure, data_name};
 use crate::error::{Error, Result, codes};
 use crate::sink::write::interval_ms;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -201,8 +201,8 @@ fn is_data(name: &str) -> bool {
 /// Every file that a version from `base` on names.
 async fn named_since(files: &TableFiles, log: &LogFiles, base: i64, newest: i64) -> Result<HashSet<String>> {
     let failed = |e: deltalake::DeltaTableError| {
-        let code = if is_temporary(&e) { codes::TG001 } else { codes::TG020 };
-        Error::new(code, format!("cannot read version {base} of \"{}\"", files.url())).with_source(e)
+        Error::new(code_of_failure(&e), format!("cannot read version {base} of \"{}\"", files.url()))
+            .with_source(e)
     };
     let mut table = files.delta()?;
     table.load_version(u64::try_from(base).unwrap_or_default()).await.map_err(failed)?;

@@ -18,6 +18,7 @@ use super::foreign::Live;
 use super::index::Budget;
 use super::layout::Form;
 use super::log::{self, Action, AppIds, CommitSummary, MetaData, Protocol};
+use super::names::Names;
 use super::slots::Slots;
 use super::state::{self, TableState};
 use super::storage::{Put, TableFiles};
@@ -70,6 +71,10 @@ pub(super) struct Core {
     pub accepts: bool,
     /// The source's table, with our columns.
     pub schema: Arc<TableSchema>,
+    /// The same with the names that files have.
+    pub stored: Arc<TableSchema>,
+    /// What columns are called in files, where that is not what they are called.
+    pub names: Option<Names>,
     /// The stored state document.
     pub state: TableState,
     /// Metadata of the current version.
@@ -327,7 +332,8 @@ impl Core {
 
     async fn live_at(&self, version: i64) -> Result<Live> {
         let failed = |e: deltalake::DeltaTableError| {
-            let code = if table::is_temporary(&e) { codes::TG001 } else { codes::TG011 };
+            let code = table::code_of_failure(&e);
+            let code = if code == codes::TG020 { codes::TG011 } else { code };
             table_error(&self.schema.name, code, format!("cannot read its version {version}")).with_source(e)
         };
         let mut delta = self.files.delta()?;

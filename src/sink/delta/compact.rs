@@ -27,15 +27,16 @@
 use super::commit::{COMPACTION, Core, PutEnd, loosened};
 use super::dv::VectorFile;
 use super::encode::{FileWriter, FinishedFile, keep};
-use super::log::{self, Action, MetaData};
+use super::log::{self, Action, Add, MetaData};
 use super::moves::{Moved, locate};
+use super::names;
 use super::partition::Values;
 use super::slots::Slots;
 use super::state::Mode;
 use super::storage::{NewFile, TableFiles};
 use super::table::{DataFile, Stored, columns_of, now_ms, read_columns};
 use super::unit::TARGET_FILE_BYTES;
-use super::upsert::{added, start_of};
+use super::upsert::start_of;
 use super::writers::{AT_ONCE, Layout, finish_all};
 use crate::error::{Error, Result, codes};
 use crate::position::landing::Planned;
@@ -293,15 +294,16 @@ impl Job {
     pub(super) fn of(core: &Core, inputs: Vec<Input>, policy: Policy, hurry: Arc<AtomicBool>) -> Result<Job> {
         // What the next commit brings may have more columns.
         let metadata = core.pending.as_ref().map_or(&core.metadata, |pending| &pending.metadata);
-        let key = core.schema.key.iter().map(|&i| core.schema.columns[i].name.clone()).collect();
-        let (files, schema) = (core.files.clone(), Arc::clone(&core.schema.arrow));
+        let key = core.stored.key.iter().map(|&i| core.stored.columns[i].name.clone()).collect();
+        let (files, schema) = (core.files.clone(), Arc::clone(&core.stored.arrow));
         let job = Job::over(files, schema, key, metadata, inputs, policy, hurry)
             .ok_or_else(|| table_error(&core.schema.name, codes::TG020, "its Delta schema cannot be read"))?;
         Ok(Job { generation: core.slots.generation(), ..job })
     }
 
     /// A job over files of a table that has these metadata. `schema` gives the types of columns, where they are known;
-    /// others are as the first file has them. `None`: the table's schema cannot be read.
+    /// others are as the first file has them; it and `key` have the names that files have. `None`: the table's schema
+    /// cannot be read.
     pub(super) fn over(
         files: TableFiles,
         schema: SchemaRef,
@@ -313,8 +315,10 @@ impl Job {
     ) -> Option<Job> {
         // One partition after the other.
         inputs.sort_by(|a, b| a.stored.values.cmp(&b.stored.values));
-        let by = metadata.partition_columns.clone();
-        let mut columns = column_names(metadata)?;
+        let pairs = names::pairs(metadata)?;
+        let by = metadata.partition_columns.iter().map(|name| names::in_files(&pairs, name));
+        let by = by.collect::<Option<Vec<String>>>()?;
+        let mut columns: Vec<String> = pairs.into_iter().map(|(_, stored)| stored).collect();
         columns.retain(|name| !by.contains(name));
         Some(Job { files, schema, key, columns, by, generation: 0, inputs, policy, hurry })
     }
@@ -373,20 +377,14 @@ impl Job {
                     && let Ok(theirs) = found.field_with_name(name)
                 {
                     let ours = self.schema.field_with_name(name);
-                    let kind = ours.map_or_else(|_| theirs.data_type(), |ours| ours.data_type());
-                    *field = Some(Arc::new(Field::new(name, kind.clone(), true)));
+                    let kind = ours.as_ref().map_or_else(|_| theirs.data_type(), |ours| ours.data_type());
+                    let marks = names::marks_of(ours.unwrap_or(theirs));
+                    *field = Some(Arc::new(Field::new(name, kind.clone(), true).with_metadata(marks)));
                 }
             }
         }
         Ok(Arc::new(Schema::new(fields.into_iter().flatten().collect::<Vec<_>>())))
     }
-}
-
-/// Names of the table's columns. `None`: the schema cannot be read.
-fn column_names(metadata: &MetaData) -> Option<Vec<String>> {
-    let schema: serde_json::Value = serde_json::from_str(&metadata.schema_string).ok()?;
-    let fields = schema.get("fields")?.as_array()?;
-    fields.iter().map(|field| Some(field.get("name")?.as_str()?.to_owned())).collect()
 }
 
 /// The files that a job writes.
@@ -617,15 +615,14 @@ impl Compacted {
                 files.push(None);
                 continue;
             }
-            let mut add = added(finished, now);
+            let mut file = DataFile::new(finished, now);
             if !gone.is_empty() {
-                add.stats = Some(loosened(add.stats.as_deref(), finished.rows));
-                add.deletion_vector = Some(vectors.push(&gone)?);
+                file.add.stats = Some(loosened(file.add.stats.as_deref(), finished.rows));
+                file.add.deletion_vector = Some(vectors.push(&gone)?);
+                file.deleted = Some(gone);
             }
-            let mut moved = add.clone();
-            moved.data_change = false;
-            actions.push(Action::Add(moved));
-            files.push(Some(DataFile { add, rows: finished.rows, deleted: Some(gone) }));
+            actions.push(Action::Add(Add { data_change: false, ..file.add.clone() }));
+            files.push(Some(file));
         }
         if !vectors.is_empty() {
             let name = vectors.name();
@@ -674,7 +671,6 @@ impl Compacted {
 
 #[cfg(test)]
 mod tests {
-    use super::super::log::Add;
     use super::*;
 
     fn file(bytes: i64, rows: u32, gone: u32) -> DataFile {

@@ -6,10 +6,11 @@ use super::commit::{Core, PutEnd, part_files};
 use super::encode::FinishedFile;
 use super::layout::Form;
 use super::log::{self, Action};
+use super::names;
 use super::state::{Mode, TableState};
 use super::storage::TableFiles;
 use super::table::{self, DataFile, now_ms};
-use super::upsert::{added, start_of};
+use super::upsert::start_of;
 use super::writers::{Layout, Open, Writers, close_all};
 use crate::error::Result;
 use crate::event::{ChangeBatch, Chunks, CopyPart, CopyWriter};
@@ -17,14 +18,13 @@ use crate::position::landing::Planned;
 use crate::position::{CommitLsn, Interval};
 use crate::schema::TableSchema;
 use crate::sink::{Base, CommitOutcome};
-use roaring::RoaringBitmap;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
 /// One worker's files.
 pub(super) struct DeltaCopyWriter {
     files: TableFiles,
-    /// The table's.
+    /// The table's, as files have it.
     schema: Arc<TableSchema>,
     form: Form,
     runtime: Handle,
@@ -34,9 +34,9 @@ pub(super) struct DeltaCopyWriter {
 
 impl DeltaCopyWriter {
     /// For one worker. Must be made inside the runtime.
-    pub(super) fn new(files: TableFiles, schema: Arc<TableSchema>, form: Form) -> Self {
+    pub(super) fn new(files: TableFiles, schema: Arc<TableSchema>, form: Form, by: &[String]) -> Self {
         let key = schema.key.iter().map(|&i| schema.columns[i].name.clone()).collect();
-        let writers = Writers::new(Layout::data(&form.layout.partition_by, key));
+        let writers = Writers::new(Layout::data(by, key));
         DeltaCopyWriter { files, schema, form, runtime: Handle::current(), writers, finished: Vec::new() }
     }
 
@@ -53,7 +53,8 @@ impl CopyWriter for DeltaCopyWriter {
         if batch.is_empty() {
             return Ok(());
         }
-        let rows = self.form.rows(batch, &self.schema, now_ms() * 1000)?.after;
+        let rows = self.form.rows(batch, &self.schema, now_ms() * 1000)?;
+        let rows = names::dressed(rows, &self.schema)?.after;
         self.writers.write(&self.files, &rows)?;
         let full = self.writers.full();
         self.close(full)
@@ -165,7 +166,9 @@ impl CopyCommit {
             let planned = Planned { version: core.version, epoch: core.epoch, interval };
             let now = now_ms();
             let state = TableState { copied_at: self.position.to_stored(), ..state(core) };
-            let metadata = table::metadata_for(&core.schema, &state, Some(&core.metadata), &core.form, now)?;
+            let names = core.names.as_ref();
+            let metadata =
+                table::metadata_for(&core.schema, &state, Some(&core.metadata), &core.form, names, now)?;
             let mut actions = core.head(self.operation, planned, now)?;
             if self.replaces {
                 actions.extend(cdc::of_copy(core, &finished).await?);
@@ -179,19 +182,13 @@ impl CopyCommit {
             if self.replaces {
                 actions.extend(core.live_files().map(|(_, file)| Action::Remove(file.remove(now, true))));
             }
-            let files: Vec<DataFile> = finished
-                .iter()
-                .map(|f| DataFile { add: added(f, now), rows: f.rows, deleted: Some(RoaringBitmap::new()) })
-                .collect();
-            actions.extend(files.iter().map(|f| Action::Add(f.add.clone())));
+            let files = DataFile::all_new(&finished, now, &mut actions);
             match core.put(planned, log::encode(&actions)?.into()).await? {
                 PutEnd::Landed => {
                     if self.replaces {
                         core.slots.replace(files);
                     } else {
-                        for file in files {
-                            core.slots.push(Some(file));
-                        }
+                        core.slots.extend(files);
                     }
                     (core.state, core.metadata, core.protocol) = (state, metadata, protocol);
                     core.advance(self.position);
@@ -230,6 +227,11 @@ pub(super) fn wider(old: &log::Protocol, new: &log::Protocol) -> log::Protocol {
 /// loses a feature that its readers must know.
 pub(super) fn check_replaceable(core: &Core) -> Result<()> {
     let (is, wanted) = (core.state.mode, core.form.mode);
+    let (was_mapped, is_mapped) = (core.state.layout.column_mapping, core.form.layout.column_mapping);
+    // A feed would tell of old rows under names that only the new ones have.
+    if was_mapped && !is_mapped || !was_mapped && is_mapped && core.is_in_use() && cdc::is_on(core) {
+        return Err(core.written_otherwise().with_try("move the target directory away, then start again"));
+    }
     let can_become = is == wanted || (is, wanted) == (Mode::CopyOnWrite, Mode::Upsert);
     if can_become || core.state.first_live_version.is_none() && is != Mode::Upsert {
         return Ok(());

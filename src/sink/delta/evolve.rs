@@ -3,7 +3,8 @@
 //! Nothing is read and nothing is written but metadata, in the commit that brings the next unit, or in the
 //! one that raises the epoch at the start. A column that is added stands at the end of the Delta schema; files
 //! from before it lack it, which reads as null. A column that is dropped in the source stays in the Delta
-//! schema; files from then on lack it. So a file needs no more than the columns of its own time.
+//! schema; files from then on lack it. So a file needs no more than the columns of its own time. A column that is
+//! renamed is that only where files call it otherwise ([`super::names`]): then its name in the schema is another one.
 
 use super::commit::Core;
 use super::log::{MetaData, Protocol};
@@ -48,7 +49,7 @@ pub(super) fn follow(core: &Core, schema: &TableSchema, policy: ChangePolicy) ->
         return Err(left_out(&schema.name));
     }
     let changes = core.state.changes(schema);
-    match policy.remedy(&changes) {
+    match policy.remedy_where(&changes, core.names.is_some()) {
         Remedy::Stop => Err(change_refused(&schema.name, &changes)),
         Remedy::Copy => Ok(Follow::Copy(told(&changes))),
         Remedy::InPlace => in_place(core, schema, &changes),
@@ -63,6 +64,10 @@ fn in_place(core: &Core, schema: &TableSchema, changes: &[Change]) -> Result<Fol
     let Some(fields) = delta.get_mut("fields").and_then(Value::as_array_mut) else {
         return Err(table_error(&schema.name, codes::TG020, "its Delta schema has no fields"));
     };
+    if let Some(why) = rename(core, fields, changes) {
+        return Ok(Follow::Copy(why));
+    }
+    let mut names = core.names.clone();
     let added =
         |name: &str| changes.iter().any(|c| matches!(c, Change::Added { column, .. } if column == name));
     let name_of = |field: &Value| field.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -86,7 +91,13 @@ fn in_place(core: &Core, schema: &TableSchema, changes: &[Change]) -> Result<Fol
                 let what = format!("column \"{}\" differs from a dropped one only in case", column.name);
                 return Ok(Follow::Copy(what));
             }
-            None => fields.push(table::field(column)),
+            None => fields.push(match &mut names {
+                None => table::field(column),
+                Some(names) => {
+                    names.give(column);
+                    names.field(column)
+                }
+            }),
         }
     }
     if (core.state.mode, &core.state.layout) != (core.form.mode, &core.form.layout) {
@@ -106,8 +117,49 @@ fn in_place(core: &Core, schema: &TableSchema, changes: &[Change]) -> Result<Fol
     let mut metadata = core.metadata.clone();
     metadata.schema_string = delta.to_string();
     metadata.configuration.insert(state::KEY.into(), document);
+    if let Some(names) = &names {
+        names.write_into(&mut metadata.configuration);
+    }
     let protocol = protocol_of(core, schema, &metadata);
     Ok(Follow::InPlace(Box::new(Pending { state, metadata, protocol })))
+}
+
+/// Gives columns their new names, in the schema alone. Says why that cannot be.
+fn rename(core: &Core, fields: &mut [Value], changes: &[Change]) -> Option<String> {
+    for change in changes {
+        let name = match change {
+            Change::Renamed { to, .. } => to,
+            Change::Added { column, .. } => column,
+            _ => continue,
+        };
+        // Rows from before may still come, and would be taken for rows of this column.
+        if core.state.past.knows(name) {
+            return Some(format!("the name \"{name}\" was another column's"));
+        }
+    }
+    for change in changes {
+        let Change::Renamed { from, to } = change else { continue };
+        if core.state.layout.partition_by.contains(from) {
+            return Some(format!("column \"{from}\", which it is partitioned by, was renamed"));
+        }
+        let is_called = |field: &Value, name: &str| {
+            let known = field.get("name").and_then(Value::as_str);
+            known.is_some_and(|known| known.to_lowercase() == name.to_lowercase())
+        };
+        let is_taken = |field: &Value| is_called(field, to) && !is_called(field, from);
+        if fields.iter().any(is_taken) {
+            return Some(format!("a dropped column has the name \"{to}\""));
+        }
+        let name = fields
+            .iter_mut()
+            .find(|field| field.get("name").and_then(Value::as_str) == Some(from))
+            .and_then(|field| field.get_mut("name"));
+        match name {
+            Some(name) => *name = json!(to),
+            None => return Some(format!("column \"{from}\" is not in the target")),
+        }
+    }
+    None
 }
 
 /// The protocol that these metadata need, where it is another one.
@@ -153,7 +205,7 @@ impl Core {
             Follow::Copy(why) => return Err(table_error(&schema.name, codes::PG022, why)),
         }
         self.schema = schema;
-        Ok(())
+        self.follow_names()
     }
 
     /// What waits for the next commit, on the metadata as somebody else left them.

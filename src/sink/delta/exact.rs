@@ -14,7 +14,6 @@ use super::index::Place;
 use super::moves::Moved;
 use super::table::{DataFile, now_ms};
 use super::unit::UnitFile;
-use super::upsert::added;
 use crate::error::{Error, Result, codes};
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, HashMap};
@@ -95,14 +94,7 @@ pub(super) async fn rewrite(
     let policy = Policy { rate: u64::MAX, work_percent: 100, ..Policy::default() };
     let done = Job::of(core, inputs, policy, Arc::new(AtomicBool::new(true)))?.run().await?;
     let now = now_ms();
-    let files = done
-        .outputs()
-        .map(|finished| DataFile {
-            add: added(finished, now),
-            rows: finished.rows,
-            deleted: Some(RoaringBitmap::new()),
-        })
-        .collect();
+    let files = done.outputs().map(|finished| DataFile::new(finished, now)).collect();
     Ok(Rewritten { left, files, own, done: Some(done) })
 }
 

@@ -44,6 +44,9 @@ pub(super) struct Layout {
     /// Columns that it is partitioned by.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub partition_by: Vec<String>,
+    /// Columns have other names in files ([`super::names`]).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub column_mapping: bool,
     /// It stands beside a table.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub beside: bool,
@@ -112,7 +115,9 @@ impl Form {
             WriteMode::CopyOnWrite if keyed => Mode::CopyOnWrite,
             _ => Mode::Append,
         };
-        let plain = Layout { partition_by: options.partition_by.clone(), ..Layout::default() };
+        let column_mapping = options.column_mapping;
+        let plain =
+            Layout { partition_by: options.partition_by.clone(), column_mapping, ..Layout::default() };
         let layout = match mode {
             Mode::Append => Layout { images: options.images, keyed_log: keyed, ..plain },
             Mode::Upsert | Mode::CopyOnWrite => {

@@ -34,6 +34,7 @@ mod layout;
 mod log;
 mod look;
 mod moves;
+mod names;
 mod optimize;
 mod pair;
 mod partition;
@@ -303,6 +304,8 @@ async fn open_core(
             form: form.clone(),
             accepts: false,
             schema: Arc::clone(&schema),
+            stored: Arc::clone(&schema),
+            names: state.layout.column_mapping.then(names::Names::default),
             state,
             metadata: loaded.metadata.clone(),
             protocol: loaded.protocol.clone(),
@@ -340,14 +343,16 @@ async fn create(
     schema: &TableSchema,
     form: &Form,
 ) -> Result<()> {
-    partition::check(schema, &form.layout.partition_by)?;
+    partition::check(schema, &form.layout)?;
     files.create_dirs()?;
     let now = table::now_ms();
     let state = TableState::new(pipeline, schema, form);
+    let names = form.layout.column_mapping.then(|| names::Names::anew(None, true, schema));
+    let metadata = table::metadata_for(schema, &state, None, form, names.as_ref(), now)?;
     let mut actions = vec![
         table::commit_info("CREATE TABLE", now, serde_json::json!({"pipeline": pipeline})),
-        log::Action::Protocol(table::protocol_for(schema, form.mode, &form.properties)),
-        log::Action::MetaData(table::metadata_for(schema, &state, None, form, now)?),
+        log::Action::Protocol(table::protocol_for(schema, form.mode, &metadata.configuration)),
+        log::Action::MetaData(metadata),
     ];
     actions.extend(ids.actions(epoch, None, now)?);
     match files.put_if_absent(&log::commit_name(0), log::encode(&actions)?.into()).await? {
@@ -375,6 +380,7 @@ async fn fence(core: &mut Core) -> Result<bool> {
 
 /// How the table follows its source, with what waits for the first commit.
 async fn opened(core: &mut Core, purpose: OpenFor) -> Result<evolve::Follow> {
+    core.learn_names()?;
     core.check_ahead().await?;
     let ahead = core.state.ahead.clone();
     if matches!(purpose, OpenFor::Continue(_)) {
@@ -391,6 +397,12 @@ async fn opened(core: &mut Core, purpose: OpenFor) -> Result<evolve::Follow> {
         evolve::Follow::Same => {}
         evolve::Follow::Copy(_) => core.state.ahead = ahead,
     }
+    let goes_on = matches!(purpose, OpenFor::Continue(_)) && core.is_in_use();
+    if !goes_on || matches!(follow, evolve::Follow::Copy(_)) {
+        core.rename_anew()?;
+    } else {
+        core.follow_names()?;
+    }
     Ok(follow)
 }
 
@@ -404,7 +416,7 @@ fn follow(core: &Core, purpose: OpenFor) -> Result<evolve::Follow> {
             evolve::follow(core, &core.schema, policy)
         }
         OpenFor::Continue(_) | OpenFor::Replace => {
-            partition::check(&core.schema, &core.form.layout.partition_by)?;
+            partition::check(&core.schema, &core.form.layout)?;
             copy::check_replaceable(core).map(|()| evolve::Follow::Same)
         }
     }
@@ -435,7 +447,7 @@ impl DeltaTable {
     fn new(core: Core, upkeep: Upkeep) -> Self {
         let applied = if core.form.mode == Mode::Append {
             Applied::Log(append::AppendUnit::default())
-        } else if KeyWidth::of(&core.schema) == KeyWidth::Narrow {
+        } else if KeyWidth::of(&core.stored) == KeyWidth::Narrow {
             Applied::Narrow(upsert::Upsert::default())
         } else {
             Applied::Wide(upsert::Upsert::default())
@@ -443,14 +455,14 @@ impl DeltaTable {
         DeltaTable { core, applied, upkeep, marks: None, is_open: false, shaped: None, beside: None }
     }
 
-    /// The table's schema where the source has this one.
-    fn shape(&mut self, source: &Arc<TableSchema>) -> Arc<TableSchema> {
+    /// What the table's files have where the source has this schema.
+    fn shape(&mut self, source: &Arc<TableSchema>) -> Result<Arc<TableSchema>> {
         match &self.shaped {
-            Some((known, shaped)) if Arc::ptr_eq(known, source) => Arc::clone(shaped),
+            Some((known, shaped)) if Arc::ptr_eq(known, source) => Ok(Arc::clone(shaped)),
             _ => {
-                let shaped = self.core.form.schema(source);
+                let shaped = self.core.stored_as(&self.core.form.schema(source))?;
                 self.shaped = Some((Arc::clone(source), Arc::clone(&shaped)));
-                shaped
+                Ok(shaped)
             }
         }
     }
@@ -538,8 +550,9 @@ impl DeltaTable {
             self.catch_up().await?;
             self.is_open = true;
         }
-        let schema = self.shape(&batch.schema);
-        let batch = self.core.form.rows(batch, &schema, table::now_ms() * 1000)?;
+        let schema = self.shape(&batch.schema)?;
+        let rows = self.core.form.rows(batch, &schema, table::now_ms() * 1000)?;
+        let batch = names::dressed(rows, &schema)?;
         match &mut self.applied {
             Applied::Narrow(upsert) => upsert.stage(&mut self.core, &batch).await,
             Applied::Wide(upsert) => upsert.stage(&mut self.core, &batch).await,

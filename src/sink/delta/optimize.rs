@@ -19,7 +19,7 @@ use super::state::{self, Mode, TableState};
 use super::storage::{Put, TableFiles};
 use super::table::{self, DataFile, Loaded, now_ms};
 use super::unit::TARGET_FILE_BYTES;
-use super::{DeltaSink, partition};
+use super::{DeltaSink, names, partition};
 use crate::error::{Disposition, Result, codes};
 use crate::schema::{TableId, TableName, TableSchema};
 use crate::sink::table_error;
@@ -151,11 +151,13 @@ impl World {
 
     fn job(&self, inputs: Vec<Input>) -> Result<Job> {
         let policy = Policy { rate: u64::MAX, work_percent: 100, ..Policy::default() };
-        let (files, key) = (self.files.clone(), self.state.key.clone());
+        let unreadable = || table_error(&self.name, codes::TG020, "its Delta schema cannot be read");
+        let (files, metadata) = (self.files.clone(), &self.loaded.metadata);
+        let pairs = names::pairs(metadata).ok_or_else(unreadable)?;
+        let key = self.state.key.iter().filter_map(|name| names::in_files(&pairs, name)).collect();
         let hurry = Arc::new(AtomicBool::new(true));
         let schema = Arc::new(Schema::empty());
-        Job::over(files, schema, key, &self.loaded.metadata, inputs, policy, hurry)
-            .ok_or_else(|| table_error(&self.name, codes::TG020, "its Delta schema cannot be read"))
+        Job::over(files, schema, key, metadata, inputs, policy, hurry).ok_or_else(unreadable)
     }
 
     /// Whether it is in the table; otherwise it was overtaken, and the next job stands on what is there now.

@@ -100,13 +100,13 @@ impl CopyWriter for PairWriter {
 
 impl DeltaTable {
     fn writer(&self) -> copy::DeltaCopyWriter {
-        let (files, schema) = (self.core.files.clone(), Arc::clone(&self.core.schema));
-        copy::DeltaCopyWriter::new(files, schema, self.core.form.clone())
+        let (files, schema) = (self.core.files.clone(), Arc::clone(&self.core.stored));
+        copy::DeltaCopyWriter::new(files, schema, self.core.form.clone(), &self.core.parted_by())
     }
 
     fn evolve_one(&mut self, schema: &Arc<TableSchema>) -> Result<()> {
-        let schema = self.shape(schema);
         self.void_amending("its columns changed meanwhile");
+        let schema = self.core.form.schema(schema);
         self.core.evolve(schema)
     }
 }
@@ -190,6 +190,10 @@ impl TableSink for DeltaTable {
             None => Box::new(self.writer()),
             Some(log) => Box::new(PairWriter { main: self.writer(), log: log.writer() }),
         })
+    }
+
+    fn renames_in_place(&self) -> bool {
+        self.core.names.is_some()
     }
 
     fn takes_chunks(&self) -> bool {

@@ -5,7 +5,7 @@
 //! that memory does not grow with them. Requests are tried again by the client; what it gives up on is tried again
 //! by whoever asked.
 
-use crate::error::{Error, Result, codes};
+use crate::error::{Code, Error, Result, codes};
 use bytes::{Buf, Bytes};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
@@ -18,8 +18,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::runtime::Handle;
 use url::Url;
 
@@ -233,6 +232,9 @@ impl Drop for Upload {
     }
 }
 
+/// Why a request failed.
+pub(super) type Failed = OnceLock<Code>;
+
 /// A file of the store, read in windows.
 #[derive(Clone)]
 pub(super) struct RemoteFile {
@@ -241,7 +243,7 @@ pub(super) struct RemoteFile {
     size: u64,
     windows: Arc<Mutex<VecDeque<(u64, Bytes)>>>,
     /// A request failed: what the reader of Parquet says then tells nothing of the file.
-    failed: Arc<AtomicBool>,
+    failed: Arc<Failed>,
 }
 
 impl RemoteFile {
@@ -261,7 +263,7 @@ impl RemoteFile {
     }
 
     /// Set once a request failed.
-    pub(super) fn failed(&self) -> Arc<AtomicBool> {
+    pub(super) fn failed(&self) -> Arc<Failed> {
         Arc::clone(&self.failed)
     }
 
@@ -287,7 +289,9 @@ impl RemoteFile {
         }
         let end = start.saturating_add(ahead.max(wanted)).min(self.size);
         let bytes = wait(self.store.get_range(&self.path, start..end))?.map_err(|e| {
-            self.failed.store(true, Ordering::Relaxed);
+            let denied = kind_of(&e) == io::ErrorKind::PermissionDenied;
+            // The first failure says why.
+            let _set_before = self.failed.set(if denied { codes::TG003 } else { codes::TG001 });
             as_io(e)
         })?;
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);

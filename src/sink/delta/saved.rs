@@ -73,8 +73,8 @@ pub(super) struct Plan<K> {
 }
 
 fn key_of(core: &Core) -> Vec<String> {
-    let column = |&i: &usize| format!("{} {:?}", core.schema.columns[i].name, core.schema.columns[i].kind);
-    let mut key: Vec<String> = core.schema.key.iter().map(column).collect();
+    let column = |&i: &usize| format!("{} {:?}", core.stored.columns[i].name, core.stored.columns[i].kind);
+    let mut key: Vec<String> = core.stored.key.iter().map(column).collect();
     key.push(format!("{:?}", KeyWidth::of(&core.schema)));
     key
 }

@@ -23,9 +23,7 @@ impl Slots {
         self.files.clear();
         self.next = 0;
         self.generation += 1;
-        for file in files {
-            self.push(Some(file));
-        }
+        self.extend(files);
     }
 
     /// Gives a number to a file; or to one that is empty already and has no place in the table.
@@ -36,6 +34,13 @@ impl Slots {
             self.files.insert(number, file);
         }
         number
+    }
+
+    /// Gives numbers to files.
+    pub(super) fn extend(&mut self, files: impl IntoIterator<Item = DataFile>) {
+        for file in files {
+            self.push(Some(file));
+        }
     }
 
     /// The file of that number.

@@ -103,8 +103,8 @@ impl<K: Key> Upsert<K> {
         let stored = |file: u32| core.slots.get(file).map(super::table::DataFile::stored);
         let (strict, soft) = (core.is_strict(), core.form.is_soft());
         let chunks = Some(&core.state.copied).filter(|chunks| chunks.is_mixed());
-        let by = &core.form.layout.partition_by;
-        let onto = Onto { files: &core.files, stored: &stored, by, index, strict, soft, chunks };
+        let by = core.parted_by();
+        let onto = Onto { files: &core.files, stored: &stored, by: &by, index, strict, soft, chunks };
         let staged = self.unit.stage(batch, &onto).await;
         // An index that failed may have said anything.
         index.check()?;

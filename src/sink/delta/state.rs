@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 /// The configuration key.
 pub(super) const KEY: &str = "strandline.state";
 /// The newest format that this program writes.
-pub(super) const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 4;
+/// The format of tables without column mapping.
+const UNMAPPED_FORMAT: u32 = 3;
 /// The format of tables without partitions.
 const WHOLE_FORMAT: u32 = 2;
 /// The format of tables that have nothing of what came later.
@@ -123,9 +125,10 @@ impl TableState {
         let is_first = form.mode != Mode::CopyOnWrite && is_plain(&form.layout);
         TableState {
             format: match (is_first, form.layout.partition_by.is_empty()) {
+                _ if form.layout.column_mapping => FORMAT,
                 (true, _) => FIRST_FORMAT,
                 (false, true) => WHOLE_FORMAT,
-                (false, false) => FORMAT,
+                (false, false) => UNMAPPED_FORMAT,
             },
             pipeline: pipeline.to_owned(),
             source_table: schema.id,
@@ -184,6 +187,16 @@ impl TableState {
             marks: Vec<String>,
         }
         serde_json::from_str(text).map_or_else(|_| Vec::new(), |MarksOnly { marks }| marks)
+    }
+
+    /// Whether it says that columns have other names in files; the same of a document that is parsed later.
+    pub(super) fn is_mapped(text: &str) -> bool {
+        #[derive(Deserialize)]
+        struct LayoutOnly {
+            #[serde(default)]
+            layout: Layout,
+        }
+        serde_json::from_str(text).is_ok_and(|LayoutOnly { layout }| layout.column_mapping)
     }
 
     /// What changed in the source since the table was written.

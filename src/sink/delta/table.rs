@@ -6,13 +6,15 @@
 
 use super::cdc;
 use super::dv::{Descriptor, Location};
+use super::encode::FinishedFile;
 use super::layout::{Form, is_ours};
 use super::log::{Action, Add, AppIds, Format, MetaData, Protocol, Remove};
+use super::names::{self, Names};
 use super::partition::{self, Values};
-use super::remote::RemoteFile;
+use super::remote::{Failed, RemoteFile};
 use super::state::{self, TableState};
 use super::storage::TableFiles;
-use crate::error::{Error, Result, codes};
+use crate::error::{Code, Error, Result, codes};
 use crate::position::{CommitLsn, Epoch, Marks};
 use crate::schema::{Column, ColumnKind, TableSchema};
 use bytes::Bytes;
@@ -26,12 +28,12 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Features of tables that we can keep up. Anything else is refused before it is written wrongly.
 /// Those of column types that our tables do not have ask nothing of us (delta-rs adds them with any property);
 /// properties that would ask something are refused by themselves.
-const KNOWN_FEATURES: [&str; 9] = [
+const KNOWN_FEATURES: [&str; 10] = [
+    "columnMapping",
     "deletionVectors",
     "timestampNtz",
     "appendOnly",
@@ -42,6 +44,11 @@ const KNOWN_FEATURES: [&str; 9] = [
     "variantType",
     "variantType-preview",
 ];
+
+/// What the kernel puts before a store's error.
+const KERNEL_STORE_ERROR: &str = "Error interacting with object store";
+/// What a store's error says when something is not allowed.
+const DENIED: [&str; 2] = ["lacked the necessary privileges", "lacked valid authentication credentials"];
 
 /// Bytes of rows that are read at once.
 const BATCH_BYTES: usize = 16 << 20;
@@ -72,6 +79,18 @@ impl DataFile {
         data_name(&self.add.path)
     }
 
+    /// That a commit brings, whole.
+    pub(super) fn new(finished: &FinishedFile, now_ms: i64) -> Self {
+        DataFile { add: added(finished, now_ms), rows: finished.rows, deleted: Some(RoaringBitmap::new()) }
+    }
+
+    /// Those that a commit brings, with the actions that bring them.
+    pub(super) fn all_new(finished: &[FinishedFile], now_ms: i64, actions: &mut Vec<Action>) -> Vec<Self> {
+        let files: Vec<Self> = finished.iter().map(|file| DataFile::new(file, now_ms)).collect();
+        actions.extend(files.iter().map(|file| Action::Add(file.add.clone())));
+        files
+    }
+
     /// To be read.
     pub(super) fn stored(&self) -> Stored {
         Stored { name: self.name(), values: Arc::new(self.add.partition_values.clone()) }
@@ -88,6 +107,19 @@ impl DataFile {
             size: Some(self.add.size),
             deletion_vector: self.add.deletion_vector.clone(),
         }
+    }
+}
+
+/// The action that brings a finished file.
+pub(super) fn added(finished: &FinishedFile, now_ms: i64) -> Add {
+    Add {
+        path: percent_encode(&finished.path),
+        partition_values: finished.values.as_ref().clone(),
+        size: i64::try_from(finished.size).unwrap_or(i64::MAX),
+        modification_time: now_ms,
+        data_change: true,
+        stats: Some(finished.stats.clone()),
+        deletion_vector: None,
     }
 }
 
@@ -132,12 +164,38 @@ pub(super) fn is_temporary(error: &(dyn std::error::Error + 'static)) -> bool {
         }
         // The kernel keeps a store's error to itself; a file that is not there is another error of it. The tests
         // over a store that fails notice when this text changes.
-        if error.to_string().starts_with("Error interacting with object store") {
+        if error.to_string().starts_with(KERNEL_STORE_ERROR) {
             return true;
         }
         next = error.source();
     }
     false
+}
+
+/// The code of a failure to read: the storage did not answer, does not allow it, or holds something damaged.
+pub(super) fn code_of_failure(error: &(dyn std::error::Error + 'static)) -> Code {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let denied =
+            match (error.downcast_ref::<object_store::Error>(), error.downcast_ref::<std::io::Error>()) {
+                (Some(store), _) => matches!(
+                    store,
+                    object_store::Error::PermissionDenied { .. }
+                        | object_store::Error::Unauthenticated { .. }
+                ),
+                (None, Some(io)) => io.kind() == std::io::ErrorKind::PermissionDenied,
+                // As in `is_temporary`.
+                (None, None) => {
+                    let text = error.to_string();
+                    text.starts_with(KERNEL_STORE_ERROR) && DENIED.iter().any(|words| text.contains(words))
+                }
+            };
+        if denied {
+            return codes::TG003;
+        }
+        next = error.source();
+    }
+    if is_temporary(error) { codes::TG001 } else { codes::TG020 }
 }
 
 /// Opens the newest version.
@@ -155,8 +213,7 @@ pub(super) async fn load(files: &TableFiles, ids: &AppIds) -> Result<Loaded> {
 pub(super) async fn load_at(files: &TableFiles, ids: &AppIds, version: Option<i64>) -> Result<Loaded> {
     let url = files.url().clone();
     let unreadable = |e: deltalake::DeltaTableError| {
-        let code = if is_temporary(&e) { codes::TG001 } else { codes::TG020 };
-        Error::new(code, format!("cannot open the Delta table at \"{url}\"")).with_source(e)
+        Error::new(code_of_failure(&e), format!("cannot open the Delta table at \"{url}\"")).with_source(e)
     };
     let odd = |e: serde_json::Error| {
         Error::new(codes::TG020, format!("the Delta table at \"{url}\" has an odd log")).with_source(e)
@@ -263,12 +320,21 @@ pub(super) fn check_supported(protocol: &Protocol, metadata: &MetaData) -> Resul
     if protocol.writer_features.is_empty() && protocol.min_writer_version > 4 {
         return refuse(format!("the table has writer version {}", protocol.min_writer_version));
     }
-    for (key, harm) in [
-        ("delta.setTransactionRetentionDuration", "positions stored in it would expire"),
-        ("delta.columnMapping.mode", "its columns have other names in its files"),
-    ] {
-        if metadata.configuration.get(key).is_some_and(|v| v != "none") {
-            return refuse(format!("the table has the property \"{key}\": {harm}"));
+    let key = "delta.setTransactionRetentionDuration";
+    if metadata.configuration.get(key).is_some_and(|v| v != "none") {
+        return refuse(format!("the table has the property \"{key}\": positions stored in it would expire"));
+    }
+    let mode = metadata.configuration.get(names::MODE).map_or("none", String::as_str);
+    let is_wanted = metadata.configuration.get(state::KEY).is_some_and(|text| TableState::is_mapped(text));
+    match (mode, is_wanted) {
+        ("none", false) | ("name", true) => {}
+        (_, false) => {
+            let harm = "its columns have other names in its files, which strandline did not give them";
+            return refuse(format!("the table has the property \"{}\": {harm}", names::MODE));
+        }
+        (_, true) => {
+            let what = "its columns have other names in its files";
+            return refuse(format!("the table has the property \"{}\" = \"{mode}\": {what}", names::MODE));
         }
     }
     if metadata.configuration.get("delta.appendOnly").is_some_and(|v| v == "true") {
@@ -295,6 +361,9 @@ pub(super) fn protocol_for(
     let mut features = Vec::new();
     if mode == state::Mode::Upsert {
         features.push("deletionVectors".to_owned());
+    }
+    if names::is_mapped(configuration) {
+        features.push("columnMapping".to_owned());
     }
     if schema.columns.iter().any(|c| c.kind == ColumnKind::Timestamp) {
         features.push("timestampNtz".to_owned());
@@ -323,15 +392,20 @@ pub(super) fn metadata_for(
     state: &TableState,
     old: Option<&MetaData>,
     form: &Form,
+    names: Option<&Names>,
     now_ms: i64,
 ) -> Result<MetaData> {
-    let fields: Vec<_> = schema.columns.iter().map(field).collect();
+    let fields: Vec<_> =
+        schema.columns.iter().map(|c| names.map_or_else(|| field(c), |names| names.field(c))).collect();
     let mut configuration = old.map_or_else(BTreeMap::new, |m| m.configuration.clone());
     if state.mode == state::Mode::Upsert {
         configuration.insert("delta.enableDeletionVectors".into(), "true".into());
     }
     configuration.extend(form.properties.clone());
     configuration.entry("delta.checkpointInterval".into()).or_insert_with(|| "100".into());
+    if let Some(names) = names {
+        names.write_into(&mut configuration);
+    }
     let document = serde_json::to_string(state)
         .map_err(|e| Error::new(codes::RT001, "cannot encode a table's state").with_source(e))?;
     configuration.insert(state::KEY.into(), document);
@@ -418,7 +492,7 @@ pub(super) async fn open_data(files: &TableFiles, name: &str) -> Result<Readable
 
 /// What a data file says of itself.
 async fn parquet_metadata(files: &TableFiles, name: &str) -> Result<ArrowReaderMetadata> {
-    let damaged = |e: parquet::errors::ParquetError| unreadable(name, e, &AtomicBool::new(false));
+    let damaged = |e: parquet::errors::ParquetError| unreadable(name, e, &Failed::new());
     let options = ArrowReaderOptions::new();
     match open_data(files, name).await? {
         Readable::Local(file) => ArrowReaderMetadata::load(&file, options).map_err(damaged),
@@ -499,7 +573,7 @@ fn reader<T: parquet::file::reader::ChunkReader + 'static>(
     name: &str,
     columns: &[String],
     rows: Option<&[u32]>,
-    failed: Arc<AtomicBool>,
+    failed: Arc<Failed>,
 ) -> Result<Option<Batches>> {
     use parquet::arrow::ProjectionMask;
     use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
@@ -531,9 +605,8 @@ fn reader<T: parquet::file::reader::ChunkReader + 'static>(
 }
 
 /// A data file that is damaged, or a storage that did not answer.
-fn unreadable(name: &str, e: impl std::error::Error + Send + Sync + 'static, failed: &AtomicBool) -> Error {
-    let is_unanswered = failed.load(Ordering::Relaxed) || is_temporary(&e);
-    let code = if is_unanswered { codes::TG001 } else { codes::TG020 };
+fn unreadable(name: &str, e: impl std::error::Error + Send + Sync + 'static, failed: &Failed) -> Error {
+    let code = failed.get().copied().unwrap_or_else(|| code_of_failure(&e));
     Error::new(code, format!("cannot read the data file \"{name}\"")).with_source(e)
 }
 

@@ -18,6 +18,7 @@ mod evolving;
 mod feed;
 mod keep;
 mod model;
+mod process;
 mod stores;
 
 type Row = (Option<String>, Option<String>);
@@ -112,11 +113,13 @@ fn batch_at(schema: &Arc<TableSchema>, changes: &[Change], start: u64) -> Change
 
 /// Content through log and deletion vectors.
 async fn content(files: &TableFiles, ids: &log::AppIds) -> BTreeMap<i64, Row> {
-    rows_of_files(files, load(files, ids).await.unwrap().files).await
+    let loaded = load(files, ids).await.unwrap();
+    let called = names::pairs(&loaded.metadata).unwrap();
+    marked_rows(files, loaded.files, None, &called).await.0
 }
 
 async fn rows_of_files(files: &TableFiles, data: Vec<table::DataFile>) -> BTreeMap<i64, Row> {
-    marked_rows(files, data, None).await.0
+    marked_rows(files, data, None, &[]).await.0
 }
 
 /// Rows that stand, and those that are marked as deleted.
@@ -124,15 +127,15 @@ async fn marked_rows(
     files: &TableFiles,
     mut data: Vec<table::DataFile>,
     mark: Option<&str>,
+    called: &process::Called,
 ) -> (BTreeMap<i64, Row>, BTreeMap<i64, Row>) {
     read_vectors(files, data.iter_mut()).await.unwrap();
     let (mut rows, mut dead) = (BTreeMap::new(), BTreeMap::new());
     for file in &data {
         let mut number = 0;
-        let mut columns = ["id", "name", "big"].map(String::from).to_vec();
-        columns.extend(mark.map(String::from));
-        for batch in read_columns(files, &file.stored(), &columns, None).await.unwrap() {
-            let batch = batch.unwrap();
+        let mut columns = ["id", "name", "big"].to_vec();
+        columns.extend(mark);
+        for batch in process::read_named(files, &file.stored(), &columns, called).await {
             let text = |c: usize, i: usize| {
                 let column = batch.column(c).as_string::<i32>();
                 column.is_valid(i).then(|| column.value(i).to_owned())
@@ -400,7 +403,7 @@ async fn a_foreign_table_is_left_alone() {
     lake.files.create_dirs().unwrap();
     let schema = schema(&[0]);
     let state = TableState::new("other", &schema, &Form::upsert());
-    let mut metadata = table::metadata_for(&schema, &state, None, &Form::upsert(), 0).unwrap();
+    let mut metadata = table::metadata_for(&schema, &state, None, &Form::upsert(), None, 0).unwrap();
     let protocol = log::Action::Protocol(table::protocol_for(&schema, Mode::Upsert, &BTreeMap::new()));
     let commit = |metadata: &log::MetaData| {
         String::from_utf8(log::encode(&[protocol.clone(), log::Action::MetaData(metadata.clone())]).unwrap())

@@ -11,11 +11,11 @@ use super::dv::VectorFile;
 use super::exact::{self, Rewritten};
 use super::index::{Builder, KeyMap, Place};
 use super::keys::{self, Key};
-use super::log::{self, Action, Add};
+use super::log::{self, Action};
 use super::moves::Moved;
 use super::saved;
 use super::state::Mode;
-use super::table::{DataFile, now_ms, percent_encode, read_columns, read_vectors};
+use super::table::{DataFile, now_ms, read_columns, read_vectors};
 use super::unit::Unit;
 use super::writers::finish_all;
 use crate::error::{Error, Result, codes};
@@ -364,7 +364,7 @@ async fn read_keys<K: Key>(
     wanted: impl Fn(u32) -> bool,
 ) -> Result<u64> {
     let mut read = 0;
-    let columns: Vec<String> = core.schema.key.iter().map(|&i| core.schema.columns[i].name.clone()).collect();
+    let columns: Vec<String> = core.stored.key.iter().map(|&i| core.stored.columns[i].name.clone()).collect();
     for (number, file) in core.live_files().filter(|(number, _)| wanted(*number)) {
         let mut row = 0u32;
         let none = RoaringBitmap::new();
@@ -379,7 +379,7 @@ async fn read_keys<K: Key>(
             for gone in deleted.range(row..end) {
                 alive[(gone - row) as usize] = false;
             }
-            let found = keys::extract::<K>(&core.schema, &at, &batch, |i| alive[i])?;
+            let found = keys::extract::<K>(&core.stored, &at, &batch, |i| alive[i])?;
             for ((row, key), _) in (row..).zip(found).zip(&alive).filter(|(_, alive)| **alive) {
                 builder.push(key, Place { file: number, row });
                 read += 1;
@@ -395,7 +395,7 @@ fn typed(batch: RecordBatch, core: &Core) -> Result<RecordBatch> {
     if core.metadata.partition_columns.is_empty() {
         return Ok(batch);
     }
-    let schema = &core.schema.arrow;
+    let schema = &core.stored.arrow;
     let fields = batch.schema();
     let fields = fields.fields().iter().map(|field| schema.field_with_name(field.name()).cloned());
     let fields = fields.collect::<std::result::Result<Vec<_>, _>>().map_err(|e| {
@@ -452,25 +452,13 @@ fn new_file(
     if masked.len() == u64::from(finished.rows) {
         return Ok(None);
     }
-    let mut add = added(finished, now);
+    let mut file = DataFile::new(finished, now);
     if !masked.is_empty() {
-        add.stats = Some(loosened(add.stats.as_deref(), finished.rows));
-        add.deletion_vector = Some(vectors.push(masked)?);
+        file.add.stats = Some(loosened(file.add.stats.as_deref(), finished.rows));
+        file.add.deletion_vector = Some(vectors.push(masked)?);
+        file.deleted = Some(masked.clone());
     }
-    Ok(Some(DataFile { add, rows: finished.rows, deleted: Some(masked.clone()) }))
-}
-
-/// The action that brings a finished file.
-pub(super) fn added(finished: &super::encode::FinishedFile, now: i64) -> Add {
-    Add {
-        path: percent_encode(&finished.path),
-        partition_values: finished.values.as_ref().clone(),
-        size: i64::try_from(finished.size).unwrap_or(i64::MAX),
-        modification_time: now,
-        data_change: true,
-        stats: Some(finished.stats.clone()),
-        deletion_vector: None,
-    }
+    Ok(Some(file))
 }
 
 /// Position of a table before its first commit of ours.

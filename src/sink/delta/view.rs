@@ -8,14 +8,14 @@ use super::layout::{Form, Layout};
 use super::state::Mode;
 use super::storage::TableFiles;
 use super::table::{self, DataFile, Stored};
-use super::{DeltaSink, encode, log, state};
+use super::{DeltaSink, encode, log, names, state};
 use crate::error::{Error, Result, codes};
 use crate::position::CommitLsn;
 use crate::schema::{TableName, TableSchema};
 use crate::sink::table_error;
 use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, new_null_array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use roaring::RoaringBitmap;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -26,6 +26,8 @@ use std::sync::Arc;
 pub struct TableView {
     files: TableFiles,
     data: Vec<DataFile>,
+    /// Names of the columns, each with the one that files have.
+    names: Vec<(String, String)>,
     /// The column that marks rows which the source has no longer.
     mark: Option<&'static str>,
     /// The version.
@@ -86,7 +88,10 @@ impl DeltaSink {
                 .with_try("only tables that are written by key can be compared: sink.write"));
         }
         table::read_vectors(&files, loaded.files.iter_mut()).await?;
+        let names = names::pairs(&loaded.metadata)
+            .ok_or_else(|| table_error(&schema.name, codes::TG020, "its Delta schema cannot be read"))?;
         Ok(Some(TableView {
+            names,
             files,
             data: loaded.files,
             mark: Form { mode: stored.mode, layout: stored.layout, ..Form::upsert() }.mark(),
@@ -148,7 +153,12 @@ impl TableView {
         mut take: impl FnMut(&RecordBatch) -> Result<()>,
     ) -> Result<()> {
         let in_file = table::columns_of(&self.files, &part.stored).await?;
-        let names = schema.fields().iter().map(|field| field.name().as_str());
+        let wanted = schema.fields().iter().map(|field| {
+            let stored = names::in_files(&self.names, field.name()).unwrap_or_else(|| field.name().clone());
+            Field::clone(field).with_name(stored)
+        });
+        let stored: SchemaRef = Arc::new(Schema::new(wanted.collect::<Vec<_>>()));
+        let names = stored.fields().iter().map(|field| field.name().as_str());
         let there: Vec<String> = names
             .chain(self.mark)
             .filter(|name| in_file.column_with_name(name).is_some())
@@ -169,7 +179,8 @@ impl TableView {
             if !wanted.contains(&true) {
                 continue;
             }
-            take(&conform(&encode::keep(&batch, &wanted)?, schema, &part.stored.name)?)?;
+            let rows = conform(&encode::keep(&batch, &wanted)?, &stored, &part.stored.name)?;
+            take(&named(&rows, schema)?)?;
         }
         if first != part.rows {
             let what = format!(
@@ -197,7 +208,14 @@ impl TableView {
     }
 }
 
-/// The same rows under the wanted schema.
+/// The same rows under the names that people use.
+fn named(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let nullable: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(nullable)), rows.columns().to_vec())
+        .map_err(|e| Error::new(codes::RT001, "cannot name the columns of a table").with_source(e))
+}
+
+/// The same rows under the wanted schema, whose names are those of files.
 fn conform(batch: &RecordBatch, schema: &SchemaRef, file: &str) -> Result<RecordBatch> {
     let damaged = |e: arrow::error::ArrowError| {
         Error::new(codes::TG020, format!("the columns of the data file \"{file}\" are not the table's"))
@@ -212,5 +230,5 @@ fn conform(batch: &RecordBatch, schema: &SchemaRef, file: &str) -> Result<Record
         });
     }
     let nullable: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
-    RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(nullable)), columns).map_err(damaged)
+    RecordBatch::try_new(Arc::new(Schema::new(nullable)), columns).map_err(damaged)
 }

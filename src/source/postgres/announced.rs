@@ -24,7 +24,9 @@ impl Announced {
         }
         let mut map = vec![None; schema.columns.len()];
         for (place, column) in relation.columns.iter().enumerate() {
-            let Some(at) = schema.columns.iter().position(|own| own.name == column.name) else {
+            let is_called = |name: &str| schema.columns.iter().position(|own| own.name == name);
+            let found = is_called(column.name).or_else(|| is_called(schema.past.now(column.name)?));
+            let Some(at) = found else {
                 if schema.past.dropped.iter().any(|dropped| dropped == column.name) {
                     continue;
                 }
@@ -38,8 +40,9 @@ impl Announced {
             if relation.identity != ReplicaIdentity::Full && schema.key.contains(&at) != column.key {
                 return Announced::Differs(format!("column \"{}\" joined or left the key", own.name));
             }
-            if let Some(slot) = map.get_mut(at) {
-                *slot = Some(place);
+            match map.get_mut(at) {
+                Some(slot) if slot.is_none() => *slot = Some(place),
+                _ => return Announced::Differs(format!("column \"{}\" is there twice", own.name)),
             }
         }
         for (own, place) in schema.columns.iter().zip(&map) {

@@ -220,7 +220,8 @@ fn each_difference_is_named() {
 /// Rows that were announced before a column was added, or before one was dropped, are of the followed table.
 #[test]
 fn rows_of_an_older_form_are_arranged() {
-    let past = Past { added: vec!["b".into()], dropped: vec!["gone".into()] };
+    let renamed = vec![("number".into(), "id".into())];
+    let past = Past { added: vec!["b".into()], dropped: vec!["gone".into()], renamed };
     let column =
         |name: &str, attnum| Column { name: name.into(), attnum, ..schema(1, "t").columns[0].clone() };
     let columns = vec![column("id", 1), column("b", 3)];
@@ -234,7 +235,7 @@ fn rows_of_an_older_form_are_arranged() {
         m.extend(values.iter().flat_map(|v| value(*v)));
         frame(&m)
     };
-    let old = relation(1, "t", &[("gone", 23, false), ("id", 23, true)]);
+    let old = relation(1, "t", &[("gone", 23, false), ("number", 23, true)]);
     let new = relation(1, "t", &[("id", 23, true), ("b", 23, false)]);
     let other = relation(1, "t", &[("id", 23, true), ("c", 23, false)]);
     assert_eq!(feed(&mut a, &[begin(10, 1), old]).unwrap(), Progress::Announced);

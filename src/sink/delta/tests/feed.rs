@@ -3,16 +3,16 @@
 use super::super::cdc::PROPERTY;
 use super::super::log::{Add, Cdc, Remove};
 use super::super::table::{DataFile, Stored, data_name, rows_of};
+use super::process::{Called, read_named};
 use super::*;
 use crate::sink::write::WriteOptions;
 
-async fn told(files: &TableFiles, cdc: Cdc) -> Vec<(String, i64, Row)> {
+async fn told(files: &TableFiles, cdc: Cdc, called: &Called) -> Vec<(String, i64, Row)> {
     let stored = Stored { name: data_name(&cdc.path), values: Arc::new(cdc.partition_values) };
     assert!(stored.name.starts_with("_change_data/") && !cdc.data_change);
-    let columns = ["id", "name", "big", "_change_type"].map(String::from);
+    let columns = ["id", "name", "big", "_change_type"];
     let mut found = Vec::new();
-    for batch in read_columns(files, &stored, &columns, None).await.unwrap() {
-        let batch = batch.unwrap();
+    for batch in read_named(files, &stored, &columns, called).await {
         let text = |name: &str, row: usize| {
             let column = batch.column_by_name(name).unwrap().as_string::<i32>();
             column.is_valid(row).then(|| column.value(row).to_owned())
@@ -25,15 +25,15 @@ async fn told(files: &TableFiles, cdc: Cdc) -> Vec<(String, i64, Row)> {
     found
 }
 
-async fn plain(files: &TableFiles, add: Add, kind: &str) -> Vec<(String, i64, Row)> {
+async fn plain(files: &TableFiles, add: Add, kind: &str, called: &Called) -> Vec<(String, i64, Row)> {
     let rows = rows_of(files, &data_name(&add.path)).await.unwrap();
     let deleted = add.deletion_vector.is_none().then(roaring::RoaringBitmap::new);
-    let rows = rows_of_files(files, vec![DataFile { add, rows, deleted }]).await;
+    let rows = marked_rows(files, vec![DataFile { add, rows, deleted }], None, called).await.0;
     rows.into_iter().map(|(id, row)| (kind.to_owned(), id, row)).collect()
 }
 
 /// What a version changes.
-async fn changes(files: &TableFiles, version: i64) -> Vec<(String, i64, Row)> {
+async fn changes(files: &TableFiles, version: i64, called: &Called) -> Vec<(String, i64, Row)> {
     let bytes = files.get(&log::commit_name(version)).await.unwrap().unwrap();
     let (mut explicit, mut adds, mut removes) = (Vec::new(), Vec::new(), Vec::new());
     for line in bytes.split(|&b| b == b'\n').filter(|line| !line.is_empty()) {
@@ -49,7 +49,7 @@ async fn changes(files: &TableFiles, version: i64) -> Vec<(String, i64, Row)> {
     let mut found = Vec::new();
     if !explicit.is_empty() {
         for cdc in explicit {
-            found.extend(told(files, cdc).await);
+            found.extend(told(files, cdc, called).await);
         }
         return found;
     }
@@ -57,19 +57,24 @@ async fn changes(files: &TableFiles, version: i64) -> Vec<(String, i64, Row)> {
         assert!(remove.deletion_vector.is_none(), "version {version}: not every reader sees what was left");
         let as_added = serde_json::json!({"path": remove.path, "partitionValues": remove.partition_values,
             "size": 1, "modificationTime": 1, "dataChange": true});
-        found.extend(plain(files, serde_json::from_value(as_added).unwrap(), "delete").await);
+        found.extend(plain(files, serde_json::from_value(as_added).unwrap(), "delete", called).await);
     }
     for add in adds {
         assert!(add.deletion_vector.is_none(), "version {version}: not every reader sees what was left");
-        found.extend(plain(files, add, "insert").await);
+        found.extend(plain(files, add, "insert", called).await);
     }
     found
 }
 
 /// Applies the versions after `from` up to `to`.
-pub(super) async fn follow(files: &TableFiles, from: i64, to: i64, feed: &mut BTreeMap<i64, Row>) {
+pub(super) async fn follow(
+    files: &TableFiles,
+    (from, to): (i64, i64),
+    called: &Called,
+    feed: &mut BTreeMap<i64, Row>,
+) {
     for version in from + 1..=to {
-        let changes = changes(files, version).await;
+        let changes = changes(files, version, called).await;
         for (kind, id, row) in &changes {
             if ["delete", "update_preimage"].contains(&kind.as_str()) {
                 assert_eq!(feed.remove(id).as_ref(), Some(row), "version {version}: {kind} of {id}");
@@ -122,7 +127,7 @@ async fn a_feed_begins_when_it_is_asked_for() {
         .await
         .unwrap();
     table.commit(Interval { from: at(30), to: at(40) }).await.unwrap();
-    follow(&lake.files, before, before + 1, &mut feed).await;
+    follow(&lake.files, (before, before + 1), &[], &mut feed).await;
     assert_eq!(feed, content(&lake.files, &lake.ids).await);
     // The same table copied anew.
     let point = crate::event::SnapshotPoint {
@@ -138,7 +143,7 @@ async fn a_feed_begins_when_it_is_asked_for() {
     copied.ops.fill(Op::Read);
     writer.write(copied).unwrap();
     table.commit_copy(at(50), vec![writer.finish().unwrap()], Base::Copied).await.unwrap();
-    follow(&lake.files, before + 1, before + 2, &mut feed).await;
+    follow(&lake.files, (before + 1, before + 2), &[], &mut feed).await;
     assert_eq!(feed, content(&lake.files, &lake.ids).await);
     assert_eq!(feed.len(), 5);
 }

@@ -145,7 +145,7 @@ async fn a_change_log_is_compacted() {
     let lake = lake();
     let schema = schema(&[]);
     let mut table = started(&lake, &schema).await;
-    table.upkeep.policy = Some(model::policy());
+    table.upkeep.policy = Some(process::policy());
     for n in 0..40 {
         let changes = [Change::Insert(n as i64, (Some("a".into()), None)), Change::Delete(n as i64)];
         commit(&mut table, &schema, n, &changes).await;
@@ -193,7 +193,7 @@ async fn files_of_several_schemas_are_compacted_together() {
     }
     table.evolve(new.clone()).unwrap();
     for n in 4..9 {
-        table.upkeep.policy = (n == 8).then(model::policy);
+        table.upkeep.policy = (n == 8).then(process::policy);
         commit(&mut table, &new, n, &[row(2 * n as i64), row(2 * n as i64 + 1)]).await;
     }
     table.upkeep.settle(&new.name).await;

@@ -6,43 +6,24 @@
 //! `STRANDLINE_MODEL_SEEDS=1000..3000` runs many.
 
 use super::super::clean::{self, Retention};
-use super::super::compact::{Compacted, Job, Policy};
 use super::super::encode::FileWriter;
-use super::super::faults::Faults;
+use super::super::names;
 use super::super::partition::Values;
-use super::super::table::{DataFile, data_files, now_ms};
-use super::super::upsert::added;
+use super::super::table::{DataFile, added, data_files, now_ms};
+use super::process::{Process, policy, read_named, stored};
 use super::*;
 use crate::schema::change::ChangePolicy;
 use crate::sink::write::{Deletes, Images, MetaColumns, Truncates, WriteMode, WriteOptions};
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::atomic::AtomicBool;
-
-pub(super) fn policy() -> Policy {
-    Policy {
-        small_bytes: 12_000,
-        fan_out: 3,
-        dead_percent: 30,
-        very_dead_percent: 50,
-        job_bytes: 40_000,
-        target_bytes: 1_200,
-        rate: u64::MAX,
-        work_percent: 100,
-        crowd: 100,
-    }
-}
 
 struct World {
-    lake: Lake,
+    p: Process,
     schema: Arc<TableSchema>,
-    faults: Arc<Faults>,
-    random: Random,
-    table: Option<DeltaTable>,
-    job: Option<Job>,
-    compacted: Option<Compacted>,
     form: Form,
     /// The change log beside the table.
     log: Option<TableFiles>,
+    /// What files call its columns.
+    called: Vec<(String, String)>,
     ordinal: u64,
     model: BTreeMap<i64, Row>,
     /// Rows that are marked as deleted.
@@ -52,20 +33,17 @@ struct World {
     feed: Option<(i64, BTreeMap<i64, Row>)>,
     /// What stood in some versions.
     history: VecDeque<(i64, BTreeMap<i64, Row>)>,
-    landed: usize,
-    deaths: usize,
 }
 
 /// What the table is by its change log: each change applied in order, each exactly once.
 async fn replayed(log: &TableFiles, ids: &log::AppIds) -> BTreeMap<i64, Row> {
-    let data = load(log, ids).await.unwrap().files;
-    let names = ["id", "name", "big", "_strandline_op", "_strandline_ordinal", "_strandline_unchanged"];
-    let columns =
-        [&names[..], &["_strandline_image"]].concat().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let loaded = load(log, ids).await.unwrap();
+    let called = names::pairs(&loaded.metadata).unwrap();
+    let columns = ["id", "name", "big", "_strandline_op", "_strandline_ordinal", "_strandline_unchanged"];
+    let columns = [&columns[..], &["_strandline_image"]].concat();
     let mut changes = BTreeMap::new();
-    for file in &data {
-        for batch in read_columns(log, &file.stored(), &columns, None).await.unwrap() {
-            let batch = batch.unwrap();
+    for file in &loaded.files {
+        for batch in read_named(log, &file.stored(), &columns, &called).await {
             for row in 0..batch.num_rows() {
                 let text = |name: &str| {
                     let column = batch.column_by_name(name).unwrap().as_string::<i32>();
@@ -150,113 +128,67 @@ pub(super) fn options(seed: u64) -> WriteOptions {
     }
 }
 
-pub(super) fn shared_memory() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
-}
-
 impl World {
     async fn new(seed: u64) -> World {
-        let dir = shared_memory();
-        let uri = format!("file://{}", dir.path().display());
-        let faults = Arc::new(Faults::new(seed));
-        let mut sink = DeltaSink::open(&uri, "shop", &StoreOptions::default()).unwrap();
-        sink.storage.set_faults(&faults);
-        // Of some seeds the whole index stands beyond its budget.
-        sink = sink.with_cache(dir.path().join("cache"), if seed.is_multiple_of(4) { 0 } else { usize::MAX });
-        let files = Storage::open(&uri, &StoreOptions::default()).unwrap().table(&["public", "t"]).unwrap();
         let schema = schema(&[0]);
         let mut options = options(seed);
         let has_feed = seed / 9 % 2 == 1;
         if has_feed {
             options = feed::fed(options);
         }
+        options.column_mapping = seed / 18 % 3 == 1 && options.partition_by.is_empty();
         let form = Form::of(&options, &schema);
-        let log = pair::log_of(&options, &schema).map(|(name, _)| {
-            Storage::open(&uri, &StoreOptions::default())
-                .unwrap()
-                .table(&[&name.schema, &name.table])
-                .unwrap()
-        });
-        sink = sink.with_choices(WriteChoices { default: options, ..WriteChoices::default() });
-        let lake = Lake { _dir: dir, uri, sink, files, ids: log::AppIds::new("shop") };
-        let (mut table, _) = lake.open(&schema).await;
-        table.upkeep.policy = None;
-        table.commit_copy(at(10), vec![], Base::Copied).await.unwrap();
-        let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-        if random.below(3) == 0 {
-            faults.lose_replies(4);
-        }
+        let log = pair::log_of(&options, &schema).map(|(name, _)| name);
+        let p = Process::first(seed, options, &schema).await;
+        let beside = |name: TableName| {
+            let storage = Storage::open(&p.lake.uri, &StoreOptions::default()).unwrap();
+            storage.table(&[&name.schema, &name.table]).unwrap()
+        };
+        let log = log.map(beside);
+        let loaded = load(&p.lake.files, &p.lake.ids).await.unwrap();
+        let called = names::pairs(&loaded.metadata).unwrap();
         World {
-            lake,
+            p,
             schema,
-            faults,
-            random,
-            table: Some(table),
-            job: None,
-            compacted: None,
             form,
             log,
+            called,
             ordinal: 0,
             model: BTreeMap::new(),
             dead: BTreeMap::new(),
             position: 10,
             feed: has_feed.then(|| (-1, BTreeMap::new())),
             history: VecDeque::new(),
-            landed: 0,
-            deaths: 0,
         }
     }
 
-    fn table(&mut self) -> &mut DeltaTable {
-        self.table.as_mut().unwrap()
-    }
-
-    /// A new process, until one lives long enough to open the table.
+    /// A new process; the table's position.
     async fn reopen(&mut self) -> CommitLsn {
-        self.table = None;
-        (self.job, self.compacted) = (None, None);
-        loop {
-            self.faults.live();
-            if self.random.below(4) == 0 {
-                self.faults.die_after(self.random.below(12) as i64);
-            }
-            let opened = async {
-                let (lease, _) = self.lake.sink.take_over().await?;
-                self.lake
-                    .sink
-                    .open_table(&lease, self.schema.clone(), OpenFor::Continue(ChangePolicy::default()), None)
-                    .await
-            };
-            match opened.await {
-                Ok((mut table, record)) => {
-                    self.faults.live();
-                    table.upkeep.policy = None;
-                    self.table = Some(table);
-                    return record.position.unwrap();
-                }
-                Err(error) => assert!(self.faults.is_dead() || error.code() == codes::TG001, "{error:?}"),
-            }
-        }
+        let purpose = OpenFor::Continue(ChangePolicy::default());
+        self.p.open(&self.schema, purpose).await.position.unwrap()
     }
 
     async fn check(&mut self, what: &str) {
-        let loaded = load(&self.lake.files, &self.lake.ids).await.unwrap();
+        let loaded = load(&self.p.lake.files, &self.p.lake.ids).await.unwrap();
         if self.form.mode == Mode::CopyOnWrite {
             assert!(loaded.files.iter().all(|file| file.add.deletion_vector.is_none()), "after {what}");
-            assert_eq!(loaded.protocol.min_reader_version, 1);
+            let mapped = self.form.layout.column_mapping;
+            assert_eq!(loaded.protocol.min_reader_version, if mapped { 3 } else { 1 });
         }
         if let Some((version, feed)) = &mut self.feed {
-            feed::follow(&self.lake.files, *version, loaded.version, feed).await;
+            let versions = (*version, loaded.version);
+            feed::follow(&self.p.lake.files, versions, &self.called, feed).await;
             *version = loaded.version;
             let mut all = self.model.clone();
             all.extend(self.dead.clone());
             assert_eq!(*feed, all, "the feed after {what}");
         }
-        let (found, dead) = marked_rows(&self.lake.files, loaded.files, self.form.mark()).await;
+        let (found, dead) =
+            marked_rows(&self.p.lake.files, loaded.files, self.form.mark(), &self.called).await;
         assert_eq!(found, self.model, "after {what}");
         assert_eq!(dead, self.dead, "after {what}");
         if let Some(log) = &self.log {
-            assert_eq!(replayed(log, &self.lake.ids).await, self.model, "the log after {what}");
+            assert_eq!(replayed(log, &self.p.lake.ids).await, self.model, "the log after {what}");
         }
         self.history.push_back((loaded.version, self.model.clone()));
         while self.history.len() > 8 {
@@ -269,12 +201,11 @@ impl World {
         let mut next = (self.model.clone(), self.dead.clone());
         let to = self.position + 5;
         let slices: Vec<ChangeBatch> =
-            (0..=self.random.below(3)).map(|_| self.slice(&mut next, to)).collect();
+            (0..=self.p.random.below(3)).map(|_| self.slice(&mut next, to)).collect();
         let mut outcome = self.attempt(&slices, to).await;
         // A change log beside a table may hold the unit already: what comes again is the same.
         while self.log.is_some() && outcome.is_err() {
-            assert!(self.faults.is_dead(), "{outcome:?}");
-            self.deaths += 1;
+            self.p.died(outcome.as_ref().unwrap_err());
             let position = self.reopen().await;
             if position == at(to) {
                 break;
@@ -287,8 +218,7 @@ impl World {
             Ok(CommitOutcome::Fenced { by }) => panic!("fenced by {by}"),
             Err(_) if self.log.is_some() => ((self.model, self.dead), self.position) = (next, to),
             Err(error) => {
-                assert!(self.faults.is_dead(), "{error:?}");
-                self.deaths += 1;
+                self.p.died(&error);
                 let position = self.reopen().await;
                 if position == at(to) {
                     ((self.model, self.dead), self.position) = (next, to);
@@ -302,9 +232,9 @@ impl World {
 
     fn slice(&mut self, (next, dead): &mut (BTreeMap<i64, Row>, BTreeMap<i64, Row>), to: u64) -> ChangeBatch {
         let mut changes = Vec::new();
-        for _ in 0..=self.random.below(40) {
+        for _ in 0..=self.p.random.below(40) {
             let before = next.clone();
-            let mut change = change(&mut self.random, next);
+            let mut change = change(&mut self.p.random, next);
             if !self.form.layout.partition_by.is_empty() {
                 change = coarse(change, next);
             }
@@ -325,36 +255,18 @@ impl World {
 
     async fn attempt(&mut self, slices: &[ChangeBatch], to: u64) -> Result<CommitOutcome> {
         for batch in slices {
-            self.table().stage(batch.clone()).await?;
-            if self.random.below(3) == 0 {
-                self.upkeep().await?;
+            self.p.table().stage(batch.clone()).await?;
+            if self.p.random.below(3) == 0 {
+                self.p.upkeep().await?;
             }
         }
         let interval = Interval { from: at(self.position), to: at(to) };
-        self.table().commit(interval).await
-    }
-
-    /// The next step of a compaction.
-    async fn upkeep(&mut self) -> Result<()> {
-        if let Some(compacted) = self.compacted.take() {
-            assert_eq!(self.table().land(compacted).await?, None);
-            self.landed += 1;
-        } else if let Some(job) = self.job.take() {
-            self.compacted = Some(job.run().await?);
-        } else {
-            // As after a commit: what is planned stands on the newest version.
-            if !self.table().is_open {
-                self.table().catch_up().await?;
-            }
-            self.job = Job::plan(&self.table().core, &policy(), Arc::new(AtomicBool::new(false)));
-        }
-        Ok(())
+        self.p.table().commit(interval).await
     }
 
     async fn upkeep_or_death(&mut self) {
-        if let Err(error) = self.upkeep().await {
-            assert!(self.faults.is_dead(), "{error:?}");
-            self.deaths += 1;
+        if let Err(error) = self.p.upkeep().await {
+            self.p.died(&error);
             assert_eq!(self.reopen().await, at(self.position));
         }
         self.check("upkeep").await;
@@ -362,32 +274,34 @@ impl World {
 
     /// Somebody else's OPTIMIZE of some files, all of them correctly.
     async fn foreign_optimize(&mut self) {
-        let (files, ids) = (&self.lake.files, &self.lake.ids);
+        let (files, ids) = (&self.p.lake.files, &self.p.lake.ids);
         let loaded = load(files, ids).await.unwrap();
-        let line = optimize(files, &self.form.schema(&self.schema), loaded.files).await;
+        let schema = self.form.schema(&self.schema);
+        let columns: Vec<&str> = schema.columns.iter().map(|column| column.name.as_str()).collect();
+        let line = optimize(files, &stored(&self.called, &columns), loaded.files).await;
         let name = log::commit_name(loaded.version + 1);
         assert_eq!(files.put_if_absent(&name, line.into()).await.unwrap(), Put::Written);
     }
 
     async fn foreign_property(&mut self) {
-        let loaded = load(&self.lake.files, &self.lake.ids).await.unwrap();
+        let loaded = load(&self.p.lake.files, &self.p.lake.ids).await.unwrap();
         let mut metadata = loaded.metadata;
         metadata.configuration.insert("foreign.note".into(), loaded.version.to_string());
         let line = log::encode(&[log::Action::MetaData(metadata)]).unwrap();
         let name = log::commit_name(loaded.version + 1);
-        self.lake.files.put_if_absent(&name, line.into()).await.unwrap();
+        self.p.lake.files.put_if_absent(&name, line.into()).await.unwrap();
     }
 
     /// Everything that only older versions name goes; also what died on the way.
     async fn clean(&mut self) {
-        if self.job.is_some() || self.compacted.is_some() {
+        if self.p.job.is_some() || self.p.compacted.is_some() {
             return;
         }
         let everything = Retention { files_ms: 0, log_ms: 0 };
         let now = now_ms() + 10_000;
-        clean::clean(&self.lake.files, everything, now, i64::MAX).await.unwrap();
-        let data = self.lake.files.list_data().await.unwrap();
-        let loaded = load(&self.lake.files, &self.lake.ids).await.unwrap();
+        clean::clean(&self.p.lake.files, everything, now, i64::MAX).await.unwrap();
+        let data = self.p.lake.files.list_data().await.unwrap();
+        let loaded = load(&self.p.lake.files, &self.p.lake.ids).await.unwrap();
         let vector = |f: &DataFile| match f.add.deletion_vector.as_ref()?.location().unwrap() {
             dv::Location::Relative(name) => Some(name),
             dv::Location::Inline(_) => None,
@@ -399,21 +313,21 @@ impl World {
     }
 
     async fn step(&mut self) {
-        if self.random.below(5) == 0 {
-            self.faults.die_after(self.random.below(45) as i64);
+        if self.p.random.below(5) == 0 {
+            self.p.faults.die_after(self.p.random.below(45) as i64);
         }
-        match self.random.below(16) {
+        match self.p.random.below(16) {
             0..8 => self.unit().await,
             8..13 => self.upkeep_or_death().await,
             13 => {
-                if self.random.below(2) == 0 {
+                if self.p.random.below(2) == 0 {
                     self.foreign_optimize().await;
                 } else {
                     self.foreign_property().await;
                 }
             }
             14 => {
-                self.faults.live();
+                self.p.faults.live();
                 assert_eq!(self.reopen().await, at(self.position));
             }
             _ => self.clean().await,
@@ -423,19 +337,18 @@ impl World {
     /// Older versions still read as they were.
     async fn time_travel(&mut self) {
         for (version, model) in std::mem::take(&mut self.history) {
-            let mut delta = self.lake.files.delta().unwrap();
+            let mut delta = self.p.lake.files.delta().unwrap();
             delta.load_version(u64::try_from(version).unwrap()).await.unwrap();
-            let data = data_files(&self.lake.files, &delta).await.unwrap();
-            let (found, _) = marked_rows(&self.lake.files, data, self.form.mark()).await;
+            let data = data_files(&self.p.lake.files, &delta).await.unwrap();
+            let (found, _) = marked_rows(&self.p.lake.files, data, self.form.mark(), &self.called).await;
             assert_eq!(found, model, "version {version}");
         }
     }
 }
 
 /// An OPTIMIZE as somebody else writes it: their file with the live rows of `read`, no `txn` of ours.
-async fn optimize(files: &TableFiles, schema: &Arc<TableSchema>, mut read: Vec<DataFile>) -> Vec<u8> {
+async fn optimize(files: &TableFiles, names: &[String], mut read: Vec<DataFile>) -> Vec<u8> {
     read_vectors(files, read.iter_mut()).await.unwrap();
-    let names: Vec<String> = schema.columns.iter().map(|column| column.name.clone()).collect();
     let mut writers: BTreeMap<Values, FileWriter> = BTreeMap::new();
     for file in &read {
         let gone = file.deleted.as_ref().unwrap();
@@ -467,14 +380,14 @@ async fn optimize(files: &TableFiles, schema: &Arc<TableSchema>, mut read: Vec<D
 }
 
 async fn history(seed: u64) -> (usize, usize) {
-    let mut world = World::new(seed).await;
+    let mut world = Box::pin(World::new(seed)).await;
     for _ in 0..14 {
         world.step().await;
     }
-    world.faults.live();
+    world.p.faults.live();
     world.unit().await;
     world.time_travel().await;
-    (world.landed, world.deaths)
+    (world.p.landed, world.p.deaths)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -511,7 +424,7 @@ async fn a_stale_optimize_of_somebody_else_stops_the_table() {
     let read = load(&lake.files, &lake.ids).await.unwrap();
     table.stage(batch(&schema, &[Change::Delete(3)])).await.unwrap();
     table.commit(Interval { from: at(20), to: at(30) }).await.unwrap();
-    let stale = optimize(&lake.files, &schema, read.files).await;
+    let stale = optimize(&lake.files, &["id", "name", "big"].map(String::from), read.files).await;
     foreign(&lake, read.version + 2, std::str::from_utf8(&stale).unwrap()).await;
     let refused = table.stage(batch(&schema, &[Change::Delete(4)])).await.unwrap_err();
     assert_eq!(code(refused), "TG012");

@@ -28,6 +28,8 @@ struct Faulty {
     /// One request of so many fails; 0: none.
     one_of: AtomicU64,
     failed: AtomicU64,
+    /// Requests until it answers 403 to every one.
+    allowed: AtomicU64,
 }
 
 impl std::fmt::Display for Faulty {
@@ -51,7 +53,16 @@ fn generic(status: &str) -> StoreError {
 }
 
 impl Faulty {
+    fn is_allowed(&self) -> bool {
+        let one_less = |left: u64| if left == u64::MAX { Some(left) } else { left.checked_sub(1) };
+        self.allowed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
+    }
+
     fn fate(&self, path: &Path, is_conditional: bool, is_read: bool) -> Fate {
+        if !self.is_allowed() {
+            let path = path.to_string();
+            return Fate::Refused(StoreError::PermissionDenied { path, source: "403 Forbidden".into() });
+        }
         // To open a table is many reads: few may fail, or none ever ends.
         let one_of = self.one_of.load(Ordering::SeqCst) * if is_read { 12 } else { 1 };
         let mut state = self.random.lock().unwrap();
@@ -145,7 +156,8 @@ impl ObjectStore for Faulty {
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Answer<ObjectMeta>> {
         match self.fate(&Path::default(), false, true) {
             Fate::Fine | Fate::Slow => self.inner.list(prefix),
-            Fate::Refused(_) | Fate::Lost => {
+            Fate::Refused(error) => futures_util::stream::once(async { Err(error) }).boxed(),
+            Fate::Lost => {
                 let cut = futures_util::stream::once(async { Err(generic("the listing was cut")) });
                 self.inner.list(prefix).take(1).chain(cut).boxed()
             }
@@ -192,10 +204,67 @@ async fn opened(sink: &DeltaSink, schema: &Arc<TableSchema>, seed: u64) -> (Delt
     }
 }
 
+fn faulty(random: StdMutex<u64>) -> Arc<Faulty> {
+    let (one_of, failed, allowed) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(u64::MAX));
+    Arc::new(Faulty { inner: InMemory::new(), random, one_of, failed, allowed })
+}
+
+/// Permission is lost between any two requests of a start, a unit and a compaction: each time it is said with the code
+/// that ends the process, and whoever comes once it is given back goes on with whole units.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn permission_that_is_lost_midway_ends_with_its_code() {
+    let store = faulty(StdMutex::new(1));
+    let storage = Storage::on(Arc::<Faulty>::clone(&store)).unwrap();
+    let sink = DeltaSink::over(storage.clone(), "shop");
+    let files = storage.table(&["public", "t"]).unwrap();
+    let ids = log::AppIds::new("shop");
+    let schema = schema(&[0]);
+    let (mut table, _) = opened(&sink, &schema, 0).await;
+    table.commit_copy(at(10), vec![], Base::Copied).await.unwrap();
+    let (mut random, mut model, mut from, mut refused) = (Random(77), BTreeMap::new(), 10, 0);
+    // Each start has a longer log to read: it is stepped faster than that grows.
+    let steps = std::iter::successors(Some(0u64), |allowed| Some(allowed + 1 + allowed / 8));
+    for allowed in steps {
+        let mut next = model.clone();
+        let changes: Vec<Change> = (0..20).map(|_| change(&mut random, &mut next)).collect();
+        store.allowed.store(allowed, Ordering::SeqCst);
+        let attempt = async {
+            let (lease, _) = sink.take_over().await?;
+            let purpose = OpenFor::Continue(ChangePolicy::default());
+            let (mut table, _) = sink.open_table(&lease, schema.clone(), purpose, None).await?;
+            table.upkeep.policy = None;
+            table.stage(batch_at(&schema, &changes, from + 4)).await?;
+            table.commit(Interval { from: at(from), to: at(from + 5) }).await?;
+            let all = process::policy();
+            let hurry = Arc::new(std::sync::atomic::AtomicBool::new(true));
+            if let Some(job) = compact::Job::plan(&table.core, &all, hurry) {
+                table.land(job.run().await?).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        let ended = attempt.await;
+        store.allowed.store(u64::MAX, Ordering::SeqCst);
+        let position = load(&files, &ids).await.unwrap().position;
+        if position == Some(at(from + 5)) {
+            (model, from) = (next, from + 5);
+        }
+        assert_eq!(position, Some(at(from)), "{allowed}");
+        assert_eq!(content(&files, &ids).await, model, "{allowed}");
+        match ended {
+            Ok(()) => break,
+            Err(error) => {
+                assert_eq!(error.code(), codes::TG003, "{allowed}: {error:?}");
+                refused += 1;
+            }
+        }
+    }
+    println!("refused {refused} times");
+    assert!(refused > 15, "{refused}");
+}
+
 async fn history(seed: u64) -> u64 {
     let random = StdMutex::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-    let inner = InMemory::new();
-    let store = Arc::new(Faulty { inner, random, one_of: AtomicU64::new(0), failed: AtomicU64::new(0) });
+    let store = faulty(random);
     let storage = Storage::on(Arc::<Faulty>::clone(&store)).unwrap();
     let write = if seed.is_multiple_of(2) { WriteMode::Upsert } else { WriteMode::CopyOnWrite };
     let choices = WriteChoices {

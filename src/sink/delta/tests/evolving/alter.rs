@@ -19,15 +19,17 @@ pub(super) enum Alter {
     Rewrite,
     Store,
     Identity,
+    Nullable,
 }
 
-pub(super) const ALTERS: [Alter; 18] = [
+pub(super) const ALTERS: [Alter; 20] = [
     Alter::Add,
     Alter::Add,
     Alter::Add,
     Alter::AddFilled,
     Alter::Drop,
     Alter::Drop,
+    Alter::Rename,
     Alter::Rename,
     Alter::Swap,
     Alter::Widen,
@@ -39,6 +41,7 @@ pub(super) const ALTERS: [Alter; 18] = [
     Alter::Rewrite,
     Alter::Store,
     Alter::Identity,
+    Alter::Nullable,
     Alter::Add,
 ];
 
@@ -57,26 +60,26 @@ impl World {
             (!of.is_empty()).then(|| of[random.below(of.len() as u64) as usize])
         };
         let kind =
-            [Type::Int4, Type::Int8, Type::Varchar, Type::Text, Type::Stamp][self.random.below(5) as usize];
+            [Type::Int4, Type::Int8, Type::Varchar, Type::Text, Type::Stamp][self.p.random.below(5) as usize];
         let new = shape.next;
         let plain = Col { attnum: new, name: format!("c{new}"), kind };
         match alter {
             Alter::Add => shape.columns.push(plain),
             Alter::AddFilled => {
-                let value = kind.value(&mut self.random, 100);
+                let value = kind.value(&mut self.p.random, 100);
                 rows.values_mut().for_each(|row| drop(row.insert(new, Some(value.clone()))));
                 shape.filled.push(new);
                 shape.columns.push(plain);
             }
             Alter::Drop => {
-                let gone = one(&mut self.random, &free)?;
+                let gone = one(&mut self.p.random, &free)?;
                 shape.columns.retain(|c| c.attnum != gone);
             }
             Alter::Rename => {
                 let named: Vec<_> = shape.columns.iter().filter(|c| !by.contains(&c.name)).collect();
-                let which = named[self.random.below(named.len() as u64) as usize].attnum;
+                let which = named[self.p.random.below(named.len() as u64) as usize].attnum;
                 let col = shape.columns.iter_mut().find(|c| c.attnum == which)?;
-                col.name = format!("r{}", self.random.below(10_000));
+                col.name = format!("r{}", self.p.random.below(10_000));
             }
             Alter::Swap => {
                 let named: Vec<usize> =
@@ -103,15 +106,16 @@ impl World {
                 shape.form.files += 1;
             }
             Alter::Replace => {
-                let gone = one(&mut self.random, &free)?;
+                let gone = one(&mut self.p.random, &free)?;
                 let name = shape.col(gone).name.clone();
                 shape.columns.retain(|c| c.attnum != gone);
                 shape.columns.push(Col { name, ..plain });
             }
             Alter::AddAgain => {
                 let is_gone = |attnum: &&i16| shape.columns.iter().all(|c| c.attnum != **attnum);
-                let (_, name) = self.held.iter().find(|(attnum, _)| is_gone(attnum))?;
-                let other_case = self.random.below(2) == 0;
+                let gone = self.held.iter().find(|(attnum, _)| is_gone(attnum)).map(|(_, name)| name);
+                let other_case = gone.is_some() && self.p.random.below(2) == 0;
+                let name = gone.or_else(|| self.former.first())?;
                 let name = if other_case { name.to_uppercase() } else { name.clone() };
                 if shape.columns.iter().any(|c| c.name.to_lowercase() == name.to_lowercase()) {
                     return None;
@@ -120,10 +124,10 @@ impl World {
             }
             Alter::Key => {
                 let mut key = shape.key.clone();
-                if key.len() > 1 && self.random.below(2) == 0 {
+                if key.len() > 1 && self.p.random.below(2) == 0 {
                     key.pop();
                 } else {
-                    key.push(one(&mut self.random, &free)?);
+                    key.push(one(&mut self.p.random, &free)?);
                 }
                 let whole =
                     rows.values().all(|row| key.iter().all(|a| row.get(a).is_some_and(Option::is_some)));
@@ -134,7 +138,7 @@ impl World {
             }
             Alter::Rewrite => {
                 let texts: Vec<i16> = free.into_iter().filter(|a| shape.col(*a).kind.is_text()).collect();
-                let which = one(&mut self.random, &texts)?;
+                let which = one(&mut self.p.random, &texts)?;
                 for value in rows.values_mut().filter_map(|row| row.get_mut(&which)?.as_mut()) {
                     value.push('!');
                 }
@@ -143,6 +147,8 @@ impl World {
             Alter::Store => {
                 (shape.form.columns, shape.form.files) = (self.shape.form.columns, shape.form.files + 1)
             }
+            // SET or DROP NOT NULL: the catalogue says so, and every column of the target may be null.
+            Alter::Nullable => {}
             Alter::Identity => {
                 shape.form.columns = self.shape.form.columns;
                 shape.full_before = !shape.full_before;
