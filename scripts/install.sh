@@ -5,10 +5,12 @@
 #   scripts/install.sh postgres [MAJOR…]  PostgreSQL servers, 14 to 18, into the cache (default: 15 18)
 #   scripts/install.sh mysql              MySQL 9 (Debian sid's packages, unpacked into the cache)
 #   scripts/install.sh mariadb [SERIES…]  MariaDB 11.8 and 10.11 (Debian's packages), likewise (default: both)
+#   scripts/install.sh pg-extensions      PostgreSQL 17 with PostGIS and pgvector (Debian 13's packages), for `make test-matrix`
 #   scripts/install.sh pgbouncer          a pooler, for the test that refuses one
 #   scripts/install.sh promtool           Prometheus' checker of alert rules, for their tests
 #   scripts/install.sh psql               PostgreSQL's client, for the demo's workload
 #   scripts/install.sh kafka              Apache Kafka (a Java runtime and Maven with it, where they are missing)
+#   scripts/install.sh registry           a Schema Registry and a reader of Avro
 #   scripts/install.sh readers            Python environment with DuckDB, delta-rs and Polars, all pinned
 #   scripts/install.sh s3                 Python environment with an S3 server (moto), pinned
 #   scripts/install.sh test | demo        all of the above that `make test` | `make demo` needs
@@ -35,6 +37,9 @@ S3_PACKAGES="moto==5.2.5 flask==3.1.3 flask-cors==6.0.5 py-partiql-parser==0.6.3
 
 # The newest release whose parts are all on Maven Central. A broker and its tools, nothing of Connect.
 KAFKA_VERSION=4.3.1
+# A Schema Registry with Confluent's interface, and a reader of Avro that is not ours.
+REGISTRY_VERSION=3.0.9
+AVRO_PACKAGES="fastavro==1.12.1"
 
 READER_PACKAGES="duckdb==1.5.5 duckdb-extensions==1.5.5 duckdb-extension-delta==1.5.5 deltalake==1.6.6 polars==2.1.0 pyarrow==26.0.1"
 
@@ -224,6 +229,43 @@ install_mariadb() {
     done
 }
 
+# PostgreSQL 17 of Debian 13 with PostGIS and pgvector and all that they depend on. PostgreSQL's programs look for one another,
+# so each is a script that runs the real one by the folder's own loader.
+install_pg_extensions() {
+    local dir=$SERVERS/pg17-extensions program
+    [ -s "$dir/.stamp" ] && return 0
+    if ! is_amd64; then
+        say "NO PostGIS and pgvector on $(uname -m): their types are not compared"
+        return 0
+    fi
+    make_pg_user
+    say "fetching PostgreSQL 17 with PostGIS and pgvector (Debian 13) into $dir"
+    rm -rf "$dir.part"
+    fetch_debs trixie "$dir" postgresql-17 postgresql-17-postgis-3 postgresql-17-postgis-3-scripts postgresql-17-pgvector ||
+        { tail -n 20 "$CACHE/apt.log" >&2; die "Debian 13 could not be asked for postgresql-17-postgis-3"; }
+    local bin=$dir.part/usr/lib/postgresql/17/bin
+    for program in postgres initdb; do
+        mv "$bin/$program" "$bin/$program.real"
+        cat >"$bin/$program" <<'WRAPPER'
+#!/bin/sh
+here=$(dirname "$(readlink -f "$0")")
+root=${here%/usr/lib/postgresql/17/bin}
+export PROJ_DATA="$root/usr/share/proj"
+exec "$root/usr/lib64/ld-linux-x86-64.so.2" --argv0 "$here/$(basename "$0")" \
+    --library-path "$root/usr/lib/x86_64-linux-gnu:$root/lib/x86_64-linux-gnu" "$here/$(basename "$0").real" "$@"
+WRAPPER
+        chmod 755 "$bin/$program"
+    done
+    # What the package's own installation does by update-alternatives.
+    (cd "$dir.part/usr/share/postgresql/17/extension" && ln -s postgis-3.control postgis.control)
+    chmod -R a+rX "$dir.part"
+    "$bin/postgres" --version | sed -E 's/.*\(PostgreSQL\) ([0-9.]+).*/\1-extensions/' >"$dir.part/.stamp"
+    [ -s "$dir.part/.stamp" ] || die "PostgreSQL 17 does not run from $dir.part"
+    cp "$dir.part/.stamp" "$bin/../.stamp"
+    rm -rf "$dir"
+    mv "$dir.part" "$dir"
+}
+
 # PgBouncer, unpacked into the cache: installing the package would start a service.
 install_pgbouncer() {
     local dir=$SERVERS/pgbouncer
@@ -285,6 +327,28 @@ POM
     mv "$dir.part" "$dir"
 }
 
+install_registry() {
+    local dir=$SERVERS/registry stamp="$REGISTRY_VERSION $AVRO_PACKAGES"
+    [ "$(cat "$dir/.stamp" 2>/dev/null)" = "$stamp" ] && return 0
+    need java default-jre-headless mvn maven
+    need python3 python3
+    python3 -c 'import venv, ensurepip' 2>/dev/null || apt_install python3-venv
+    say "fetching Apicurio Registry $REGISTRY_VERSION (109 MB) and $AVRO_PACKAGES into $dir"
+    rm -rf "$dir" "$dir.part"
+    mkdir -p "$dir.part"
+    mvn -q -B dependency:copy -Dartifact="io.apicurio:apicurio-registry-app:$REGISTRY_VERSION:tar.gz:all" \
+        -DoutputDirectory="$dir.part/jars" >"$CACHE/mvn.log" 2>&1 ||
+        { tail -n 20 "$CACHE/mvn.log" >&2; die "maven could not fetch Apicurio Registry $REGISTRY_VERSION"; }
+    tar xzf "$dir.part/jars/"*.tar.gz -C "$dir.part"
+    rm -rf "$dir.part/jars"
+    mv "$dir.part" "$dir"
+    # Environments of Python know their own path.
+    python3 -m venv "$dir/python"
+    # shellcheck disable=SC2086
+    "$dir/python/bin/pip" install --disable-pip-version-check --no-input -q $AVRO_PACKAGES || die "pip could not install $AVRO_PACKAGES"
+    echo "$stamp" >"$dir/.stamp"
+}
+
 install_psql() { need psql postgresql-client; }
 
 install_readers() {
@@ -330,13 +394,15 @@ postgres) install_postgres "$@" ;;
 mysql) install_mysql ;;
 mariadb) install_mariadb "$@" ;;
 psql) install_psql ;;
+pg-extensions) install_pg_extensions ;;
 pgbouncer) install_pgbouncer ;;
 promtool) install_promtool ;;
 kafka) install_kafka ;;
+registry) install_registry ;;
 readers) install_readers ;;
 s3) install_s3 ;;
 test)
-    install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_pgbouncer && install_promtool && install_mysql && install_mariadb && install_kafka && install_readers && install_s3
+    install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_pgbouncer && install_promtool && install_mysql && install_mariadb && install_kafka && install_registry && install_readers && install_s3
     ;;
 demo) install_build && install_postgres 18 && install_psql && install_readers ;;
 *) die "unknown: $what" ;;

@@ -19,5 +19,12 @@ for major in "${majors[@]}"; do
     cargo test --locked --test it -- "${modules[@]}" --skip mysql_ || failed+=("$major: it")
     cargo test --locked --test pgsrc || failed+=("$major: pgsrc")
 done
+# The types of extensions that those servers do not have.
+scripts/install.sh pg-extensions
+export STRANDLINE_PG_BIN_17=$SERVERS/pg17-extensions/usr/lib/postgresql/17/bin
+if [ -x "$STRANDLINE_PG_BIN_17/postgres" ]; then
+    say "PostgreSQL 17 with PostGIS and pgvector"
+    STRANDLINE_TEST_PG=17 cargo test --locked --test it -- every_type::copied every_type::values || failed+=("17: extensions")
+fi
 [ ${#failed[@]} -eq 0 ] || die "failed: ${failed[*]}"
 say "all versions passed: ${majors[*]}"

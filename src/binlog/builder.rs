@@ -108,6 +108,49 @@ impl BatchBuilder {
         Ok(())
     }
 
+    /// A row of texts, one for each column. `ordinal`: in its transaction; `None`: it is of a snapshot.
+    ///
+    /// # Errors
+    /// The builder holds rows of the other kind, or its columns are not as many texts.
+    pub fn push_texts(&mut self, values: &[Option<&str>], ordinal: Option<u64>) -> Result<(), ValueError> {
+        match ordinal {
+            Some(_) => self.must_be_stream()?,
+            None => self.must_be_snapshot()?,
+        }
+        if values.len() != self.schema.columns.len() {
+            return Err(ValueError::column_count(values.len(), self.schema.columns.len()));
+        }
+        let mark = self.mark();
+        let image = &mut self.after;
+        image.begin_row();
+        let row = image.rows();
+        for (index, value) in values.iter().enumerate() {
+            let Some(column) = image.column(index) else { continue };
+            let pushed = match value {
+                None => {
+                    column.push_null(row);
+                    Ok(())
+                }
+                Some(text) => column.push_bytes(text.as_bytes(), true),
+            };
+            if let Err(reason) = pushed {
+                self.rollback_to(mark);
+                return Err(ValueError { column: Some(index), reason });
+            }
+        }
+        self.after.end_row();
+        let bytes = values.iter().flatten().map(|text| text.len()).sum();
+        match ordinal {
+            Some(ordinal) => {
+                self.add(Op::Create, ordinal);
+                self.end_event(self.rows() - 1);
+                self.add_wire_bytes(bytes);
+            }
+            None => self.add_read(bytes),
+        }
+        Ok(())
+    }
+
     /// Ends a transaction: gives it the rows that came since the last end. No rows, no run.
     pub fn end_transaction(&mut self, txn: Txn) {
         self.frame.end_run(txn, None);

@@ -1,10 +1,11 @@
 //! `strandline resync`: copies tables again. Without `--yes` it prints the plan and exits with 2.
 
 use super::args::{Global, Output, ResyncArgs, ResyncMode};
+use super::http_client::over_socket;
 use super::output::{Failure, err, out, out_json, printable};
 use super::wire::inspect::KnownTable;
-use super::{Outcome, exit, load_quietly, runtime, wire};
-use crate::config::{Config, TablePattern};
+use super::{Outcome, exit, hold, load_quietly, runtime, socket, wire};
+use crate::config::{Config, SinkTarget, TablePattern};
 use crate::error::{Error, codes};
 use crate::schema::TableName;
 use crate::sink::AmendChoice;
@@ -25,7 +26,7 @@ pub(super) fn command(global: &Global, args: ResyncArgs) -> Outcome {
         names = every(&known, &config)?;
     }
     for name in &names {
-        if *name != TableName::messages() && !config.tables.covers(name) {
+        if !name.is_beside() && !config.tables.covers(name) {
             let error = Error::new(
                 codes::CF005,
                 format!("the table \"{name}\" is not covered by tables.include and tables.exclude"),
@@ -38,12 +39,29 @@ pub(super) fn command(global: &Global, args: ResyncArgs) -> Outcome {
         plan(global.output, &config, (&tables, amend.as_ref()), &known, args.plan);
         return Ok(ExitCode::from(if args.plan { exit::OK } else { exit::USAGE }));
     }
+    if amend.is_none() && is_kafka(&config) && runtime()?.block_on(runs_here(&config)) {
+        for name in &tables {
+            let path = format!("/api/v1/tables/{}/resync", hold::escaped(name));
+            hold::told(global, &config, "POST", &path)?;
+        }
+        return Ok(ExitCode::from(exit::OK));
+    }
     runtime()?.block_on(wire::resync(config, tables.clone(), args.all, amend.clone()))?;
     match global.output {
         Output::Text => out(&format!("requested: {}", tables.join(", "))),
         Output::Json => out_json(&json!({"tables": tables, "mode": mode(amend.as_ref()), "requested": true})),
     }
     Ok(ExitCode::from(exit::OK))
+}
+
+/// Delta's control table takes requests; a Kafka pipeline is asked over its socket.
+fn is_kafka(config: &Config) -> bool {
+    matches!(config.sink.target, SinkTarget::Kafka(_))
+}
+
+async fn runs_here(config: &Config) -> bool {
+    let asked = over_socket(&socket::path(config), "GET", "/livez").await;
+    asked.is_ok_and(|(status, _)| status == 200)
 }
 
 /// Every table that the configuration selects in the source, as it is now.
@@ -74,8 +92,9 @@ pub(super) fn parse(text: &str) -> Result<TableName, Failure> {
     let refuse = |what: &str, advice: String| {
         Failure::from(Error::new(codes::CF005, format!("the table \"{text}\" {what}")).with_try(advice))
     };
-    if *text == *TableName::messages().table {
-        return Ok(TableName::messages());
+    let beside = [TableName::messages(), TableName::definitions()];
+    if let Some(name) = beside.into_iter().find(|name| name.table == *text) {
+        return Ok(name);
     }
     match TablePattern::parse(text) {
         Ok(pattern) => pattern
@@ -91,8 +110,15 @@ fn mode(amend: Option<&AmendChoice>) -> &'static str {
 }
 
 /// What will happen, in words.
-fn told(amend: Option<&AmendChoice>) -> (&'static str, String) {
+fn told(config: &Config, amend: Option<&AmendChoice>) -> (&'static str, String) {
     match amend {
+        None if is_kafka(config) => (
+            "copy again",
+            "Each table is read whole from the source while the others go on. Its rows come to its topic once more, with\n\
+             op r, and its changes after them; a consumer by key converges. A row that was deleted while the table stood\n\
+             still is not read again, and no event says so."
+                .to_owned(),
+        ),
         None => (
             "copy again",
             "Each table is read whole from the source while the others go on. Readers see its old rows until\nthe new copy \
@@ -133,7 +159,7 @@ fn plan(
                 Some(KnownTable { rows: Some(rows), .. }) => format!("{name}  ~{rows} rows"),
                 Some(_) | None => name.clone(),
             };
-            let (what, how) = told(amend);
+            let (what, how) = told(config, amend);
             out(&format!(
                 "Will {what}, from {} to {}:\n  {}\n\n{how}{}",
                 config.source.address,

@@ -494,8 +494,9 @@ fn answered(record: &PipelineRecord, names: &BTreeSet<TableName>) -> Result<()> 
 
 fn table_name(text: &str) -> Result<TableName> {
     let bare = text.replace('"', "");
-    if bare == TableName::messages().table {
-        return Ok(TableName::messages());
+    let beside = [TableName::messages(), TableName::definitions()];
+    if let Some(name) = beside.into_iter().find(|name| name.table == bare) {
+        return Ok(name);
     }
     match bare.split_once('.') {
         Some((schema, table)) if !schema.is_empty() && !table.is_empty() => Ok(TableName::new(schema, table)),

@@ -3,7 +3,7 @@
 use crate::config::{self as model, Config, KafkaTarget};
 use crate::debezium::Options as EventOptions;
 use crate::error::{Error, Result, codes};
-use crate::sink::kafka::{KafkaOptions, Oversize, TopicOptions, bench};
+use crate::sink::kafka::{KafkaOptions, Oversize, RegistryOptions, TopicOptions, bench};
 
 /// Events that wait in memory.
 const MEMORY: usize = 64 << 20;
@@ -20,12 +20,7 @@ pub(super) async fn kafka_options(cfg: &Config, target: &KafkaTarget) -> Result<
         pipeline: cfg.name.clone(),
         properties: properties(target).await?,
         exactly_once: target.exactly_once,
-        topics: TopicOptions {
-            create: target.topics.create,
-            partitions: target.topics.partitions.and_then(|n| i32::try_from(n).ok()),
-            replication: target.topics.replication.and_then(|n| i32::try_from(n).ok()),
-            settings: target.topics.settings.clone(),
-        },
+        topics: topics(&target.topics),
         oversize: match target.oversize {
             model::OversizePolicy::Stop => Oversize::Stop,
             model::OversizePolicy::Truncate => Oversize::Truncate,
@@ -39,7 +34,43 @@ pub(super) async fn kafka_options(cfg: &Config, target: &KafkaTarget) -> Result<
         max_transaction: usize::try_from(target.max_transaction).unwrap_or(usize::MAX),
         memory: cfg.limits.memory.and_then(|m| usize::try_from(m / 4).ok()).unwrap_or(MEMORY).min(MEMORY),
         spill_dir: cfg.limits.spill_dir.clone().unwrap_or_else(|| std::env::temp_dir().join("strandline")),
+        registry: match &target.registry {
+            Some(registry) => Some(registry_options(registry).await?),
+            None => None,
+        },
         events,
+    })
+}
+
+fn topics(config: &model::TopicsConfig) -> TopicOptions {
+    let number = |n: Option<u64>| n.and_then(|n| i32::try_from(n).ok());
+    let of_table = |topic: &model::TopicConfig| TopicOptions {
+        create: config.create,
+        partitions: number(topic.partitions),
+        replication: number(topic.replication),
+        settings: topic.settings.clone(),
+        tables: Default::default(),
+    };
+    TopicOptions {
+        create: config.create,
+        partitions: number(config.partitions),
+        replication: number(config.replication),
+        settings: config.settings.clone(),
+        tables: config.tables.iter().map(|(name, topic)| (name.clone(), of_table(topic))).collect(),
+    }
+}
+
+async fn registry_options(registry: &model::SchemaRegistry) -> Result<RegistryOptions> {
+    let password = match &registry.password {
+        Some(password) => password.resolve().await?.map(|password| password.expose().to_owned()),
+        None => None,
+    };
+    Ok(RegistryOptions {
+        url: registry.url.clone(),
+        user: registry.user.clone(),
+        password,
+        ca: registry.ca.clone(),
+        register: registry.register,
     })
 }
 

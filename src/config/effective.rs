@@ -1,5 +1,6 @@
 //! The configuration as it works, in the form of the file: defaults included, secrets masked.
 
+use super::columns;
 use super::kafka::{Acks, KafkaTarget};
 use super::model::{
     BadRow, BudgetAction, Config, InfinityPolicy, LoadSessions, NewTable, NumericUnbounded, OriginChoice,
@@ -46,7 +47,7 @@ pub fn effective(config: &Config) -> Value {
             },
         },
         "sink": sink(config),
-        "format": super::format::shown(&config.format),
+        "format": event_format(config),
         "errors": {"bad_row": match config.errors.bad_row { BadRow::Stop => "stop" }},
         "limits": {
             "memory": config.limits.memory.map(format_size),
@@ -232,6 +233,24 @@ fn of_delta(config: &Config) -> Map<String, Value> {
     }
 }
 
+/// How events look, and where their schemas are.
+fn event_format(config: &Config) -> Value {
+    let mut shown = super::format::shown(&config.format);
+    if let SinkTarget::Kafka(target) = &config.sink.target
+        && let (Some(registry), Value::Object(map)) = (&target.registry, &mut shown)
+    {
+        let registry = json!({
+            "url": registry.url,
+            "user": registry.user,
+            "password": registry.password.as_ref().map(password),
+            "ca": registry.ca,
+            "register": registry.register,
+        });
+        map.insert("schema_registry".to_owned(), registry);
+    }
+    shown
+}
+
 /// A Kafka target. The values of librdkafka's own properties may be passwords.
 fn kafka(target: &KafkaTarget) -> Map<String, Value> {
     let value = json!({
@@ -253,6 +272,11 @@ fn kafka(target: &KafkaTarget) -> Map<String, Value> {
             "partitions": target.topics.partitions,
             "replication": target.topics.replication,
             "settings": target.topics.settings.iter().cloned().collect::<BTreeMap<_, _>>(),
+            "tables": target.topics.tables.iter().map(|(name, topic)| (name.to_string(), json!({
+                "partitions": topic.partitions,
+                "replication": topic.replication,
+                "settings": topic.settings.iter().cloned().collect::<BTreeMap<_, _>>(),
+            }))).collect::<BTreeMap<_, _>>(),
         },
         "tls": target.tls.as_ref().map(|tls| json!({
             "verify": tls.verify,
@@ -341,6 +365,9 @@ fn overrides(config: &Config) -> Value {
         }
         if !target.is_empty() {
             map.insert("target".to_owned(), Value::Object(target));
+        }
+        if let Some(rules) = config.format.columns.iter().find(|rules| rules.table == *name) {
+            map.insert("columns".to_owned(), columns::shown(rules));
         }
         (name.to_string(), Value::Object(map))
     });

@@ -23,6 +23,9 @@ const OPERATIONS: [(&str, Option<Op>); 5] = [
     ("t", Some(Op::Truncate)),
 ];
 
+/// Values of `encoding`.
+const ENCODINGS: [(&str, Encoding); 2] = [("json", Encoding::Json), ("avro", Encoding::Avro)];
+
 /// A key with words, of an enum that knows its own.
 macro_rules! word {
     ($reader:ident, $section:ident, $key:literal, $ty:ty, $into:expr) => {
@@ -39,7 +42,7 @@ pub(super) fn read_format(reader: &mut Reader<'_>, top: Section<'_>) -> Option<O
     let mut options = unwritten();
     word!(reader, section, "style", Style, options.style);
     if section.entry("encoding").is_some() {
-        options.encoding = reader.choice(section, "encoding", &[("json", Encoding::Json)], &["avro"])?;
+        options.encoding = reader.choice(section, "encoding", &ENCODINGS, &[])?;
     }
     let debezium = reader.section(section.entry("debezium").map(|e| &e.value), "format.debezium");
     let flat = reader.section(section.entry("flat").map(|e| &e.value), "format.flat");
@@ -105,6 +108,11 @@ fn read_modes(reader: &mut Reader<'_>, section: Section<'_>, options: &mut Optio
         }
     }
     if section.entry("schemas_enable").is_some() && reader.boolean(section, "schemas_enable")? {
+        if options.encoding == Encoding::Avro {
+            let advice = "remove format.debezium.schemas_enable: the registry has the schemas";
+            reader.report_missing("format.encoding: avro has no schemas in its records", advice);
+            return None;
+        }
         options.encoding = Encoding::JsonWithSchema;
     }
     if section.entry("unavailable_value_placeholder").is_some() {
@@ -133,6 +141,8 @@ fn read_events(reader: &mut Reader<'_>, section: Section<'_>, options: &mut Opti
     for (key, into) in [
         ("tombstones_on_delete", &mut options.tombstones_on_delete),
         ("provide_transaction_metadata", &mut options.provide_transaction_metadata),
+        ("skip_messages_without_change", &mut options.skip_unchanged),
+        ("include_schema_changes", &mut options.include_schema_changes),
         ("extended_headers_enabled", &mut options.extended_headers),
     ] {
         if section.entry(key).is_some() {
@@ -185,6 +195,8 @@ fn unwritten() -> Options {
 
 /// The section as it works; null where nothing was written.
 pub(super) fn shown(options: &Options) -> Value {
+    // Those stand beside their tables.
+    let options = &Options { columns: Vec::new(), ..options.clone() };
     if *options == unwritten() {
         return Value::Null;
     }
@@ -206,6 +218,7 @@ pub(super) fn shown(options: &Options) -> Value {
     });
     json!({
         "style": options.style.as_str(),
+        "encoding": if options.encoding == Encoding::Avro { "avro" } else { "json" },
         "debezium": {
             "compat": COMPAT,
             "topic_prefix": prefix,
@@ -229,6 +242,8 @@ pub(super) fn shown(options: &Options) -> Value {
             "topic_heartbeat_prefix": options.heartbeat_topic_prefix,
             "tombstones_on_delete": options.tombstones_on_delete,
             "provide_transaction_metadata": options.provide_transaction_metadata,
+            "skip_messages_without_change": options.skip_unchanged,
+            "include_schema_changes": options.include_schema_changes,
             "extended_headers_enabled": options.extended_headers,
             "skipped_operations": skipped,
             "message_key_columns": key_columns,

@@ -1,8 +1,12 @@
 //! The keys of a Kafka sink.
 
+use super::pattern::TablePattern;
 use super::problem::Refusal;
 use super::reader::{Reader, Repeat, Section};
 use super::secret::SecretSource;
+use super::tree::Value;
+use crate::schema::TableName;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,6 +42,23 @@ pub struct KafkaTarget {
     pub sasl: Option<Sasl>,
     /// librdkafka's own properties, over everything else.
     pub properties: Vec<(String, String)>,
+    /// Where schemas are registered, for Avro.
+    pub registry: Option<SchemaRegistry>,
+}
+
+/// A Schema Registry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SchemaRegistry {
+    /// Without a slash at its end.
+    pub url: String,
+    /// User.
+    pub user: Option<String>,
+    /// Password.
+    pub password: Option<SecretSource>,
+    /// Certificate authorities (PEM).
+    pub ca: Option<PathBuf>,
+    /// Whether schemas are registered.
+    pub register: bool,
 }
 
 impl fmt::Debug for KafkaTarget {
@@ -59,6 +80,7 @@ impl fmt::Debug for KafkaTarget {
             .field("tls", &self.tls)
             .field("sasl", &self.sasl)
             .field("properties", &properties)
+            .field("registry", &self.registry)
             .finish()
     }
 }
@@ -113,6 +135,19 @@ pub struct TopicsConfig {
     /// Replicas; `None`: the broker's default.
     pub replication: Option<u64>,
     /// Settings of new topics.
+    pub settings: Vec<(String, String)>,
+    /// The same for single tables, over the above.
+    pub tables: BTreeMap<TableName, TopicConfig>,
+}
+
+/// How one table's topic is made.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TopicConfig {
+    /// Partitions; `None`: as of all topics.
+    pub partitions: Option<u64>,
+    /// Replicas; `None`: as of all topics.
+    pub replication: Option<u64>,
+    /// Settings, over those of all topics.
     pub settings: Vec<(String, String)>,
 }
 
@@ -227,19 +262,7 @@ pub(super) fn read(
     let linger = or(reader, section, "linger", LINGER, |reader, section, key| {
         reader.duration(section, key, Duration::ZERO..=Duration::from_secs(60))
     });
-    let max_record = or(reader, section, "max_record", DEFAULT_MAX_RECORD, |reader, section, key| {
-        reader.size(section, key, 1024..=1_000_000_000)
-    });
-    let oversize = or(reader, section, "oversize", OversizePolicy::Stop, |reader, section, key| {
-        reader.choice(section, key, &OversizePolicy::WORDS, &[])
-    });
-    let max_transaction =
-        or(reader, section, "max_transaction", DEFAULT_MAX_TRANSACTION, |reader, section, key| {
-            reader.size(section, key, 1 << 20..=1 << 40)
-        });
-    let dead_letter_topic = or(reader, section, "dead_letter_topic", None, |reader, section, key| {
-        reader.parsed(section, key, Repeat::Value, super::format::topic_part).map(Some)
-    });
+    let sizes = read_sizes(reader, section);
     let topics = read_topics(reader, section);
     let tls = read_tls(reader, section);
     let sasl = read_sasl(reader, section);
@@ -263,6 +286,7 @@ pub(super) fn read(
         );
         return None;
     }
+    let Sizes { max_record, max_transaction, oversize, dead_letter_topic } = sizes?;
     Some(KafkaTarget {
         brokers,
         prefix,
@@ -270,14 +294,45 @@ pub(super) fn read(
         acks: acks?,
         compression: compression?,
         linger: linger?,
-        max_record: max_record?,
-        oversize: oversize?,
-        dead_letter_topic: dead_letter_topic?,
-        max_transaction: max_transaction?,
+        max_record,
+        oversize,
+        dead_letter_topic,
+        max_transaction,
         topics: topics?,
         tls: tls?,
         sasl: sasl?,
         properties: properties?,
+        registry: None,
+    })
+}
+
+/// How large things may be, and what becomes of larger ones.
+struct Sizes {
+    max_record: u64,
+    max_transaction: u64,
+    oversize: OversizePolicy,
+    dead_letter_topic: Option<String>,
+}
+
+fn read_sizes(reader: &mut Reader<'_>, section: Section<'_>) -> Option<Sizes> {
+    let max_record = or(reader, section, "max_record", DEFAULT_MAX_RECORD, |reader, section, key| {
+        reader.size(section, key, 1024..=1_000_000_000)
+    });
+    let oversize = or(reader, section, "oversize", OversizePolicy::Stop, |reader, section, key| {
+        reader.choice(section, key, &OversizePolicy::WORDS, &[])
+    });
+    let max_transaction =
+        or(reader, section, "max_transaction", DEFAULT_MAX_TRANSACTION, |reader, section, key| {
+            reader.size(section, key, 1 << 20..=1 << 40)
+        });
+    let dead_letter_topic = or(reader, section, "dead_letter_topic", None, |reader, section, key| {
+        reader.parsed(section, key, Repeat::Value, super::format::topic_part).map(Some)
+    });
+    Some(Sizes {
+        max_record: max_record?,
+        max_transaction: max_transaction?,
+        oversize: oversize?,
+        dead_letter_topic: dead_letter_topic?,
     })
 }
 
@@ -296,6 +351,66 @@ pub(super) fn with_prefix(reader: &mut Reader<'_>, target: &mut KafkaTarget, top
     }
 }
 
+/// The registry that events in Avro need.
+pub(super) fn with_registry(
+    reader: &mut Reader<'_>,
+    target: Option<&mut KafkaTarget>,
+    top: Section<'_>,
+    is_avro: bool,
+) {
+    let written = top.entry("format").and_then(|entry| entry.value.child("schema_registry"));
+    let written = written.filter(|value| !value.is_null());
+    let Some(target) = target else {
+        if is_avro || written.is_some() {
+            let advice = "write format.encoding: json, without format.schema_registry";
+            reader.report_missing("format.encoding: avro is for sink.type kafka", advice);
+        }
+        return;
+    };
+    let Some(written) = written else {
+        if is_avro {
+            let advice = "add format.schema_registry: {url: \"http://host:8081\"}";
+            reader.report_missing("format.encoding: avro needs a schema registry", advice);
+        }
+        return;
+    };
+    let section = reader.section(Some(written), "format.schema_registry");
+    if !is_avro {
+        let advice = "remove it, or write format.encoding: avro";
+        return reader.report_missing("format.schema_registry is for events in Avro", advice);
+    }
+    let register = or(reader, section, "register", true, Reader::boolean);
+    let user = reader.parsed(section, "user", Repeat::Value, super::reader::not_empty);
+    let password = reader.secret(section, "password", "format.schema_registry.password");
+    let ca = reader.text(section, "ca").map(PathBuf::from);
+    let Some(url) = reader.parsed(section, "url", Repeat::Never, registry_url) else {
+        if section.entry("url").is_none() {
+            reader.report_missing("format.schema_registry lacks its url", "add url: \"http://host:8081\"");
+        }
+        return;
+    };
+    let Some(register) = register else { return };
+    target.registry = Some(SchemaRegistry { url, user, password, ca, register });
+}
+
+fn registry_url(text: &str) -> Result<String, Refusal> {
+    let parsed = url::Url::parse(text)
+        .map_err(|e| Refusal::new(format!("is no address: {e}"), "write http://host:8081"))?;
+    if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
+        return Err(Refusal::new(
+            "is not the address of a registry",
+            "write http://host:8081 or https://host:8081",
+        ));
+    }
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        return Err(Refusal::new(
+            "holds credentials",
+            "give them in format.schema_registry.user and password",
+        ));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
 fn or<'r, T>(
     reader: &mut Reader<'r>,
     section: Section<'_>,
@@ -309,6 +424,13 @@ fn or<'r, T>(
 fn read_topics(reader: &mut Reader<'_>, sink: Section<'_>) -> Option<TopicsConfig> {
     let section = reader.section(sink.entry("topics").map(|e| &e.value), "sink.topics");
     let create = or(reader, section, "create", true, Reader::boolean);
+    let all = read_topic(reader, section);
+    let tables = read_topics_of_tables(reader, section);
+    let TopicConfig { partitions, replication, settings } = all?;
+    Some(TopicsConfig { create: create?, partitions, replication, settings, tables: tables? })
+}
+
+fn read_topic(reader: &mut Reader<'_>, section: Section<'_>) -> Option<TopicConfig> {
     let partitions = or(reader, section, "partitions", None, |reader, section, key| {
         reader.number(section, key, 1..=100_000).map(Some)
     });
@@ -319,12 +441,30 @@ fn read_topics(reader: &mut Reader<'_>, sink: Section<'_>) -> Option<TopicsConfi
         Some(_) => reader.pairs(section, "settings"),
         None => Some(Vec::new()),
     };
-    Some(TopicsConfig {
-        create: create?,
-        partitions: partitions?,
-        replication: replication?,
-        settings: settings?,
-    })
+    Some(TopicConfig { partitions: partitions?, replication: replication?, settings: settings? })
+}
+
+fn read_topics_of_tables(
+    reader: &mut Reader<'_>,
+    topics: Section<'_>,
+) -> Option<BTreeMap<TableName, TopicConfig>> {
+    let Some(entry) = topics.entry("tables") else { return Some(BTreeMap::new()) };
+    let Value::Map(named) = &entry.value.value else {
+        let advice = "write tables: {public.orders: {partitions: 12}}";
+        reader.report_missing("sink.topics.tables is no section with tables", advice);
+        return None;
+    };
+    let mut found = BTreeMap::new();
+    for entry in named {
+        let section = reader.section(Some(&entry.value), "sink.topics.tables.*");
+        let Some(name) = TablePattern::parse(&entry.key).ok().and_then(|pattern| pattern.exact()) else {
+            let advice = "name it as the database does, schema.table, without patterns";
+            reader.report_missing(format!("sink.topics.tables: \"{}\" is not a table", entry.key), advice);
+            return None;
+        };
+        found.insert(name, read_topic(reader, section)?);
+    }
+    Some(found)
 }
 
 fn read_tls(reader: &mut Reader<'_>, sink: Section<'_>) -> Option<Option<KafkaTls>> {

@@ -50,8 +50,13 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     SectionKeys { path: "tables", built: &["include", "exclude", "on_new_table", "overrides"], later: &[] },
     SectionKeys {
         path: "tables.overrides.*",
-        built: &["write", "deletes", "truncates", "meta_columns", "images", "target"],
-        later: &["key", "columns", "where"],
+        built: &["write", "deletes", "truncates", "meta_columns", "images", "target", "columns"],
+        later: &["key", "where"],
+    },
+    SectionKeys {
+        path: "tables.overrides.*.columns",
+        built: &["include", "exclude", "mask", "truncate"],
+        later: &[],
     },
     SectionKeys {
         path: "tables.overrides.*.target",
@@ -104,7 +109,12 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     SectionKeys { path: "sink.storage", built: &["endpoint", "region", "path_style", "ca"], later: &[] },
     SectionKeys {
         path: "sink.topics",
-        built: &["create", "partitions", "replication", "settings"],
+        built: &["create", "partitions", "replication", "settings", "tables"],
+        later: &[],
+    },
+    SectionKeys {
+        path: "sink.topics.tables.*",
+        built: &["partitions", "replication", "settings"],
         later: &[],
     },
     SectionKeys { path: "sink.tls", built: &["verify", "ca", "cert", "key", "key_password"], later: &[] },
@@ -119,9 +129,15 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     SectionKeys { path: "sink.commit", built: &["interval", "max_rows", "max_bytes"], later: &[] },
     SectionKeys {
         path: "format",
-        built: &["style", "encoding", "debezium", "flat", "route"],
-        later: &["schema_registry"],
+        built: &["style", "encoding", "schema_registry", "debezium", "flat", "route"],
+        later: &[],
     },
+    SectionKeys {
+        path: "format.schema_registry",
+        built: &["url", "user", "password", "ca", "register"],
+        later: &[],
+    },
+    SectionKeys { path: "format.schema_registry.password", built: &["file", "env", "command"], later: &[] },
     SectionKeys {
         path: "format.debezium",
         built: &[
@@ -148,10 +164,12 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "tombstones_on_delete",
             "provide_transaction_metadata",
             "extended_headers_enabled",
+            "include_schema_changes",
+            "skip_messages_without_change",
             "skipped_operations",
             "message_key_columns",
         ],
-        later: &["skip_messages_without_change"],
+        later: &[],
     },
     SectionKeys {
         path: "format.flat",

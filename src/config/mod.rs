@@ -9,6 +9,7 @@
 //! Secrets have their own type ([`Secret`]), and no message or snippet repeats what may be one.
 
 mod address;
+mod columns;
 mod effective;
 mod format;
 mod kafka;
@@ -34,7 +35,9 @@ mod write;
 mod tests;
 
 pub use effective::{effective, yaml};
-pub use kafka::{Acks, KafkaTarget, KafkaTls, OversizePolicy, Sasl, TopicsConfig};
+pub use kafka::{
+    Acks, KafkaTarget, KafkaTls, OversizePolicy, Sasl, SchemaRegistry, TopicConfig, TopicsConfig,
+};
 pub(crate) use lookup::none_found;
 pub use lookup::{Found, Wanted, find};
 pub use model::{

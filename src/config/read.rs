@@ -2,6 +2,7 @@
 
 use super::Overrides;
 use super::address::{ParsedSource, default_port, parse_port, parse_sink, parse_source};
+use super::columns;
 use super::format::read_format as read_event_format;
 use super::kafka;
 use super::model::{
@@ -19,6 +20,7 @@ use super::service::Service;
 use super::store;
 use super::tree::Node;
 use super::write;
+use crate::debezium::Encoding;
 use crate::error::codes;
 use crate::schema::change::{ChangePolicy, Choice};
 use std::path::PathBuf;
@@ -72,12 +74,24 @@ pub(super) fn read_config(
     let snapshot = read_snapshot(reader, top);
     let mut sink = read_sink(reader, top, overrides);
     let format = read_event_format(reader, top);
+    // What is wrong with the sink is told already.
+    let is_sink_known = sink.is_some();
     if let (Some(SinkConfig { target: SinkTarget::Kafka(target), .. }), Some(format)) = (&mut sink, &format) {
         kafka::with_prefix(reader, target, top, &format.topic_prefix);
     }
-    if let Some(SinkConfig { target: SinkTarget::Delta { .. } | SinkTarget::Discard, .. }) = &sink {
+    let target = match &mut sink {
+        Some(SinkConfig { target: SinkTarget::Kafka(target), .. }) => Some(&mut **target),
+        _ => None,
+    };
+    if let (Some(format), true) = (&format, is_sink_known) {
+        kafka::with_registry(reader, target, top, format.encoding == Encoding::Avro);
+    }
+    let for_events =
+        !matches!(&sink, Some(SinkConfig { target: SinkTarget::Delta { .. } | SinkTarget::Discard, .. }));
+    if !for_events {
         refuse_format(reader, top);
     }
+    let format = format.and_then(|format| columns::read_columns(reader, top, for_events, format));
     let errors = read_errors(reader, top);
     let limits = read_limits(reader, top);
     let http = operate::read_http(reader, top);
@@ -550,7 +564,8 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
     let choices = write::read_choices(reader, section, top.entry("tables"));
     let foreign = write::read_foreign(reader, section);
     let maintenance = write::read_maintenance(reader, section);
-    let schema_changes = read_schema_changes(reader, section);
+    let is_log = matches!(target, Some(SinkTarget::Kafka(_) | SinkTarget::Stdout));
+    let schema_changes = read_schema_changes(reader, section, is_log);
     let numeric =
         or_default(reader, section, "numeric_unbounded", NumericUnbounded::String, |reader, section, key| {
             reader.parsed(section, key, Repeat::Value, parse_numeric)
@@ -577,9 +592,11 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
     })
 }
 
-fn read_schema_changes(reader: &mut Reader<'_>, sink: Section<'_>) -> Option<ChangePolicy> {
+fn read_schema_changes(reader: &mut Reader<'_>, sink: Section<'_>, is_log: bool) -> Option<ChangePolicy> {
     let section = reader.section(sink.entry("schema_changes").map(|e| &e.value), "sink.schema_changes");
-    let default = ChangePolicy::default();
+    // Events go on with other types and other keys.
+    let other = if is_log { Choice::Apply } else { ChangePolicy::default().other };
+    let default = ChangePolicy { other, ..ChangePolicy::default() };
     let mut read = |key: &str, apply: &'static str, default: Choice| {
         or_default(reader, section, key, default, |reader, section, key| {
             reader.choice(section, key, &[(apply, Choice::Apply), ("quarantine", Choice::Quarantine)], &[])

@@ -50,7 +50,8 @@ impl<'a> Brackets<'a> {
 
     /// The value of a record of this table, with its block.
     pub fn value<'b>(&'b mut self, table: &str, record: &Record<'b>) -> Option<&'b [u8]> {
-        let Some(open) = self.open.as_mut().filter(|_| !record.is_tombstone()) else { return record.value() };
+        let counts = !record.is_tombstone() && !record.place().is_alone();
+        let Some(open) = self.open.as_mut().filter(|_| counts) else { return record.value() };
         open.total += 1;
         let of_table = match open.tables.get_mut(table) {
             Some(events) => {

@@ -1,8 +1,9 @@
 //! Records beside the tables' own: transactions, heartbeats, logical messages.
 
 use super::avro::Avro;
+use super::avro_schema;
 use super::connect::{Schema, Type};
-use super::encoder::{Change, Frame, JsonOuts, Marker, Outs};
+use super::encoder::{AvroSchemas, Change, Frame, JsonOuts, Marker, Outs};
 use super::envelope::{Source, block_schema, source_schema};
 use super::image::{MakeOut, WriteWith};
 use super::json;
@@ -63,7 +64,27 @@ pub(super) struct MessageParts {
 }
 
 /// The kinds of records, each with key and value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ControlKind {
+    /// BEGIN and END.
+    Transaction,
+    /// Heartbeats.
+    Heartbeat,
+    /// Logical messages.
+    Message,
+}
+
 const KINDS: usize = 3;
+
+impl ControlKind {
+    fn place(self) -> usize {
+        match self {
+            ControlKind::Transaction => 0,
+            ControlKind::Heartbeat => 1,
+            ControlKind::Message => 2,
+        }
+    }
+}
 
 /// Writes these records. One for a pipeline.
 #[derive(Debug)]
@@ -124,6 +145,28 @@ impl Control {
     /// The topic of logical messages.
     pub fn message_topic(&self) -> String {
         message_topic(&self.options)
+    }
+
+    /// The topic of these records and their schemas, to be registered, if the encoding is Avro.
+    pub fn avro_schemas(&self, kind: ControlKind) -> Option<(String, AvroSchemas)> {
+        if self.options.encoding != Encoding::Avro {
+            return None;
+        }
+        let topic = match kind {
+            ControlKind::Transaction => self.transaction_topic(),
+            ControlKind::Heartbeat => self.heartbeat_topic(),
+            ControlKind::Message => self.message_topic(),
+        };
+        let (key, value) = schemas(&self.options).into_iter().nth(kind.place())?;
+        let (key, value) = (avro_schema::render(&key), avro_schema::render(&value));
+        Some((topic, AvroSchemas { key: Some(key), value }))
+    }
+
+    /// The ids that the registry gave them.
+    pub fn set_schema_ids(&mut self, kind: ControlKind, key: u32, value: u32) {
+        if let Some(frames) = self.frames.get_mut(kind.place()) {
+            *frames = (Frame::registered(key), Frame::registered(value));
+        }
     }
 
     /// BEGIN: before the first event of a transaction.

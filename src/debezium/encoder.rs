@@ -2,18 +2,20 @@
 
 use super::avro::Avro;
 use super::change::change_of;
+use super::columns;
+use super::compile::{for_style, key_columns, shared_headers};
 use super::connect::{Schema, Type};
 use super::control::Control;
+use super::definition::{self, Definitions};
 use super::envelope::{Common, Envelope, Parts};
 use super::flat::Flat;
 use super::image::{Fault, Image, MakeOut, Rows, WriteWith};
 use super::message;
 use super::native::Native;
-use super::options::{Connector, DecimalFormat, DecimalMode, Encoding, FlatDeletes, Options, Style};
-use super::options::{HstoreMode, IntervalMode, TimeMode};
+use super::options::{Connector, DecimalFormat, Encoding, FlatDeletes, Options, Style};
 use super::out::Json;
 use super::record::{Entry, KeyHeader, Place, Records, SharedHeaders};
-use super::topic::{adjusted_schema_name, routed, table_topic};
+use super::topic::{adjusted_schema_name, routed, schema_change_topic, table_topic};
 use super::value::Trouble;
 use crate::error::{Code, Error, Result, codes};
 use crate::event::{ChangeBatch, Op, Origin, OriginRun, SnapshotPoint, Txn};
@@ -159,6 +161,8 @@ enum Form {
     Native(Native),
     /// Its rows are logical messages.
     Messages(Box<Control>),
+    /// Its rows are definitions.
+    Definitions(Definitions),
 }
 
 /// What stands around a value or a key.
@@ -208,6 +212,8 @@ pub struct Encoder {
     outs: Outs,
     topic: String,
     key: Option<Image>,
+    /// In base64 they are not as headers show them.
+    key_has_decimals: bool,
     row: Image,
     dropped: Vec<String>,
     form: Form,
@@ -284,12 +290,16 @@ impl Encoder {
         if schema.is_messages() {
             return Ok(Encoder::of_messages(schema, options));
         }
+        if schema.is_definitions() {
+            return Ok(Encoder::of_definitions(schema, options));
+        }
         let options = &for_style(options);
         let outs = Outs::new(options);
         let topic = table_topic(options, &schema.name);
         let base = adjusted_schema_name(options.schema_name_adjustment, &topic);
-        let (row, dropped) = Image::compile(schema, 0..schema.columns.len(), options, &outs);
         let columns = key_columns(schema, options)?;
+        columns::check_all(schema, options, &columns)?;
+        let (row, dropped) = Image::compile(schema, 0..schema.columns.len(), options, &outs);
         let (key, _) = Image::compile(schema, columns.into_iter(), options, &outs);
         let key = (!key.fields.is_empty()).then_some(key);
         let row_schema = row.schema().unversioned(format!("{base}.Value"));
@@ -321,6 +331,7 @@ impl Encoder {
             schema: Arc::clone(schema),
             options: Arc::clone(options),
             outs,
+            key_has_decimals: key.as_ref().is_some_and(Image::has_decimals),
             key,
             row,
             dropped,
@@ -332,23 +343,43 @@ impl Encoder {
 
     /// The writer of logical messages: they have one form, whatever the style, and no headers.
     fn of_messages(schema: &Arc<TableSchema>, options: &Arc<Options>) -> Self {
-        let outs = Outs::new(options);
         let control = Control::new(options);
-        let (key_schema, value_schema) = control.message_schemas();
+        let (schemas, topic) = (control.message_schemas(), control.message_topic());
+        let form = Form::Messages(Box::new(control));
+        Encoder::of_beside((schema, options), topic, schemas, form, SharedHeaders::default())
+    }
+
+    /// The writer of definitions: one form, and all in one partition.
+    fn of_definitions(schema: &Arc<TableSchema>, options: &Arc<Options>) -> Self {
+        let form = Form::Definitions(Definitions::new(options));
+        let headers = SharedHeaders { own: Vec::new(), partition: Some(0), ..shared_headers(options) };
+        let topic = schema_change_topic(options);
+        Encoder::of_beside((schema, options), topic, definition::schemas(options), form, headers)
+    }
+
+    fn of_beside(
+        (schema, options): (&Arc<TableSchema>, &Arc<Options>),
+        topic: String,
+        (key_schema, value_schema): (Schema, Schema),
+        form: Form,
+        headers: SharedHeaders,
+    ) -> Self {
+        let outs = Outs::new(options);
         let (row, _) = Image::compile(schema, 0..0, options, &outs);
         Encoder {
-            topic: control.message_topic(),
+            topic,
             key_frame: Frame::new(options.encoding, &key_schema),
             value_frame: Frame::new(options.encoding, &value_schema),
-            headers: Arc::default(),
+            headers: Arc::new(headers),
             typical: AtomicUsize::default(),
             schema: Arc::clone(schema),
             options: Arc::clone(options),
             outs,
             key: None,
+            key_has_decimals: false,
             row,
             dropped: Vec::new(),
-            form: Form::Messages(Box::new(control)),
+            form,
             key_schema: Some(key_schema),
             value_schema,
         }
@@ -415,6 +446,9 @@ impl Encoder {
         let result = match &self.form {
             Form::Messages(control) => {
                 message::encode(control, (&self.key_frame, &self.value_frame), batch, occasion, out)
+            }
+            Form::Definitions(definitions) => {
+                definitions.encode((&self.key_frame, &self.value_frame), batch, occasion, out)
             }
             _ => self.encode_all(batch, hidden, occasion, out),
         };
@@ -513,6 +547,9 @@ impl Encoder {
                 {
                     return self.key_change(change, (&old_key, old), (key, new), out);
                 }
+                if self.options.skip_unchanged && self.shows_same(old, new, out)? {
+                    return Ok(());
+                }
                 self.event(change, Op::Update, key.as_ref(), KeyHeader::None, (old, new), out)
             }
             Op::Delete => {
@@ -521,6 +558,19 @@ impl Encoder {
             }
             Op::Truncate => self.event(change, Op::Truncate, None, KeyHeader::None, (None, None), out),
         }
+    }
+
+    /// Whether events show both rows as the same; where the log has not the old one, they do not.
+    fn shows_same(&self, old: RowOf<'_>, new: RowOf<'_>, out: &mut Target<'_>) -> Result<bool, Fault> {
+        let (Some((old, old_row)), Some((new, new_row))) = (old, new) else { return Ok(false) };
+        let start = out.bytes.len();
+        let json = JsonOuts { decimals: self.options.decimal_format, with_schema: true };
+        self.row.write(old, old_row, &mut json.over(&mut out.bytes))?;
+        let middle = out.bytes.len();
+        self.row.write(new, new_row, &mut json.over(&mut out.bytes))?;
+        let is_same = out.part(&(start..middle)) == out.part(&(middle..out.bytes.len()));
+        out.bytes.truncate(start);
+        Ok(is_same)
     }
 
     /// A row got another key: it is deleted under the old one and created under the new one.
@@ -634,7 +684,7 @@ impl Encoder {
                 None
             }
             // They have a way of their own.
-            Form::Messages(_) => None,
+            Form::Messages(_) | Form::Definitions(_) => None,
         };
         out.raw(&self.value_frame.close);
         Ok(hole)
@@ -649,7 +699,7 @@ impl Encoder {
         let bare = match &self.outs {
             Outs::Json(json) => {
                 image.write(rows, row, &mut json.over(&mut out.bytes))?;
-                Some(bare_start..out.bytes.len())
+                Some(bare_start..out.bytes.len()).filter(|_| !self.key_has_decimals)
             }
             Outs::Avro => {
                 image.write(rows, row, &mut Avro { out: &mut out.bytes })?;
@@ -667,7 +717,8 @@ impl Encoder {
         }
         let start = out.bytes.len();
         if let (Some(image), Some((rows, row))) = (&self.key, row) {
-            let json = JsonOuts { decimals: self.options.decimal_format, with_schema: true };
+            // Headers show numbers as numbers, whatever keys do.
+            let json = JsonOuts { decimals: DecimalFormat::Numeric, with_schema: true };
             image.write(rows, row, &mut json.over(&mut out.bytes))?;
         }
         Ok(start..out.bytes.len())
@@ -726,52 +777,5 @@ fn entry(change: &Change<'_>, op: Op, own_headers: Range<usize>, out: &Target<'_
         is_tombstone: false,
         own_headers,
         named: out.name.part.clone(),
-    }
-}
-
-/// The columns that consumers know rows by: those that were asked for; else those that the log identifies old rows
-/// by, so that a delete always has its key; else what the table declares.
-fn key_columns(schema: &TableSchema, options: &Options) -> Result<Vec<usize>> {
-    if let Some(asked) = options.message_key_columns.iter().find(|asked| asked.table == schema.name) {
-        let place = |name: &String| {
-            schema.columns.iter().position(|column| column.name == *name).ok_or_else(|| {
-                let what = format!("message_key_columns: table \"{}\" has no column \"{name}\"", schema.name);
-                Error::new(codes::CF003, what)
-            })
-        };
-        return asked.columns.iter().map(place).collect();
-    }
-    Ok(if schema.key.is_empty() { schema.declared.key.clone() } else { schema.key.clone() })
-}
-
-fn shared_headers(options: &Options) -> SharedHeaders {
-    let mut context = Vec::new();
-    if options.extended_headers && options.style != Style::Native {
-        let mut add = |name: &str, value: &str| {
-            context.push((format!("__debezium.context.{name}"), value.to_owned()));
-        };
-        add("connectorLogicalName", &options.topic_prefix);
-        add("taskId", "0");
-        add("connectorName", options.connector.as_str());
-        add("runId", &options.run_id);
-    }
-    let own = if options.style == Style::Flat { options.flat_headers.as_slice() } else { &[] };
-    let own = own.iter().map(|spec| super::flat::output_name(spec)).collect();
-    SharedHeaders { context, own, diverted: None }
-}
-
-/// The native style is for people: no choice of forms.
-fn for_style(options: &Arc<Options>) -> Arc<Options> {
-    match options.style {
-        Style::Debezium | Style::Flat => Arc::clone(options),
-        Style::Native => Arc::new(Options {
-            decimal: DecimalMode::String,
-            time: TimeMode::IsoString,
-            interval: IntervalMode::String,
-            hstore: HstoreMode::Map,
-            include_unknown_datatypes: true,
-            connector: Connector::Postgresql,
-            ..Options::clone(options)
-        }),
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Source {
     db: Vec<u8>,
     table: Vec<u8>,
     /// The table's name alone: MySQL's may lack.
-    name: String,
+    name: Option<String>,
 }
 
 /// Fields with constant text.
@@ -57,9 +57,18 @@ impl Source {
                 ("name", 2, &options.topic_prefix),
             ]),
             db: part(&[("db", 5, if is_mysql { schema } else { &options.database })]),
-            name: table.to_owned(),
+            name: Some(table.to_owned()),
             table: part(&[("schema", 9, schema), ("table", 10, table)]),
         }
+    }
+
+    /// Of a definition, which may concern no table.
+    pub(super) fn of_definition(
+        (database, table): (&str, Option<String>),
+        options: &Options,
+        outs: &Outs,
+    ) -> Self {
+        Source { name: table, ..Source::new((database, ""), options, outs) }
     }
 
     pub(super) fn write<O: Out>(&self, change: &Change<'_>, out: &mut O) {
@@ -90,8 +99,13 @@ impl Source {
         out.some(optional);
         out.integer(change.source_us.saturating_mul(1000));
         out.field(b"\"table\":", 9);
-        out.some(optional);
-        out.text(&self.name);
+        match &self.name {
+            Some(name) => {
+                out.some(optional);
+                out.text(name);
+            }
+            None => out.null(optional),
+        }
         out.field(b"\"server_id\":", 10);
         out.integer(origin.server_id.into());
         out.field(b"\"gtid\":", 11);

@@ -1,8 +1,9 @@
 //! A row as a struct: which columns, and what stands where there is no value.
 
 use super::column::{self, Compiled};
+use super::columns;
 use super::connect::{Schema, Type};
-use super::options::Options;
+use super::options::{Disguise, Options};
 use super::out::{Nullness, Out, listed};
 use super::topic::adjusted_field_name;
 use super::value::{Cell, Conv, Trouble};
@@ -161,6 +162,12 @@ struct WhenNull<'a>(&'a Compiled, bool);
 impl WriteWith<()> for WhenNull<'_> {
     fn call<O: Out>(self, out: &mut O) {
         let WhenNull(Compiled { conv, nullness, default, scale, .. }, replace) = self;
+        if let Conv::Disguised(Disguise::Stars(_)) = conv {
+            if nullness.is_optional() {
+                out.some(*nullness);
+            }
+            return conv.write_zero(*scale, out);
+        }
         let shown = default.as_ref().filter(|_| replace || !nullness.is_optional());
         if let Some(default) = shown {
             if nullness.is_optional() {
@@ -227,17 +234,27 @@ pub(super) struct Fault {
 }
 
 impl Image {
-    /// Of these columns, in this order. Also the names of those that are left out.
+    /// Of these columns, in this order. Also the names of those that are left out because their types are not known.
     pub(super) fn compile(
         schema: &TableSchema,
-        columns: impl Iterator<Item = usize>,
+        which: impl Iterator<Item = usize>,
         options: &Options,
         make: &impl MakeOut,
     ) -> (Self, Vec<String>) {
         let (mut fields, mut dropped) = (Vec::new(), Vec::new());
-        for at in columns {
+        for at in which {
             let Some(column) = schema.columns.get(at) else { continue };
-            match column::compile(column, schema.declared.columns.get(at), options) {
+            let rules = columns::rules(options, schema);
+            if rules.is_some_and(|rules| !rules.shows(&column.name)) {
+                continue;
+            }
+            let compiled = column::compile(column, schema.declared.columns.get(at), options);
+            let disguise = rules.and_then(|rules| rules.disguise(&column.name));
+            let compiled = match (compiled, disguise) {
+                (Some(compiled), Some(disguise)) => columns::disguised(compiled, disguise),
+                (compiled, _) => compiled,
+            };
+            match compiled {
                 Some(compiled) => {
                     let name = adjusted_field_name(options.field_name_adjustment, &column.name);
                     fields.push(Field::new(at, name, compiled, options, make));
@@ -246,6 +263,11 @@ impl Image {
             }
         }
         (Image { fields }, dropped)
+    }
+
+    /// Some are decimals.
+    pub(super) fn has_decimals(&self) -> bool {
+        self.fields.iter().any(|field| matches!(field.conv, Conv::Decimal { .. }))
     }
 
     /// Without a name.

@@ -33,10 +33,13 @@ mod brackets;
 mod change;
 mod column;
 mod column_my;
+mod columns;
+mod compile;
 mod connect;
 mod control;
 mod decimal;
 mod default;
+mod definition;
 mod encoder;
 mod envelope;
 mod flat;
@@ -58,15 +61,15 @@ mod value;
 mod tests;
 
 pub use brackets::Brackets;
-pub use control::{Control, ControlRecord, EndOfTransaction, LogicalMessage, transaction_id};
+pub use control::{Control, ControlKind, ControlRecord, EndOfTransaction, LogicalMessage, transaction_id};
 pub use encoder::{AvroSchemas, Encoder, Marker, Occasion, SnapshotRows};
 pub use options::{
-    Adjustment, BigintUnsignedMode, BinaryMode, Connector, DecimalFormat, DecimalMode, Encoding, FlatDeletes,
-    HstoreMode, IntervalMode, KeyColumns, Options, Route, Style, TimeMode,
+    Adjustment, BigintUnsignedMode, BinaryMode, ColumnRules, Connector, DecimalFormat, DecimalMode, Disguise,
+    Encoding, FlatDeletes, HstoreMode, IntervalMode, KeyColumns, Options, Route, Style, TimeMode,
 };
 pub use partition::{murmur2, partition_of};
 pub use record::{Place, Record, Records, TransactionBlock};
 pub use topic::{
-    adjusted_field_name, adjusted_schema_name, heartbeat_topic, message_topic, routed, table_topic,
-    transaction_topic,
+    adjusted_field_name, adjusted_schema_name, heartbeat_topic, message_topic, routed, schema_change_topic,
+    table_topic, transaction_topic,
 };

@@ -238,8 +238,32 @@ pub struct KeyColumns {
     pub columns: Vec<String>,
 }
 
+/// What becomes of a table's columns in its events.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ColumnRules {
+    /// The table.
+    pub table: TableName,
+    /// These alone; `None`: all.
+    pub include: Option<Vec<String>>,
+    /// Without these.
+    pub exclude: Vec<String>,
+    /// Text that is shown as something else.
+    pub disguises: Vec<(String, Disguise)>,
+}
+
+/// What stands for a text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Disguise {
+    /// So many asterisks, also for null: `column.mask.with.N.chars`.
+    Stars(usize),
+    /// Its first characters: `column.truncate.to.N.chars`.
+    Cut(usize),
+    /// Its SHA-256, in hexadecimal digits.
+    Hash,
+}
+
 /// Everything that may be chosen. The default is Debezium's, but for `replace_null_with_default`, which would make a
-/// default of every null.
+/// default of every null, and `include_schema_changes`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
     /// The form of values.
@@ -290,6 +314,10 @@ pub struct Options {
     pub skipped_operations: Vec<Op>,
     /// `message.key.columns`.
     pub message_key_columns: Vec<KeyColumns>,
+    /// `column.include.list` and its kin.
+    pub columns: Vec<ColumnRules>,
+    /// `skip.messages.without.change`: updates of nothing that events show, where the log has the old row.
+    pub skip_unchanged: bool,
     /// `provide.transaction.metadata`.
     pub provide_transaction_metadata: bool,
     /// `topic.transaction`.
@@ -298,6 +326,8 @@ pub struct Options {
     pub heartbeat_interval: Duration,
     /// `topic.heartbeat.prefix`.
     pub heartbeat_topic_prefix: String,
+    /// `include.schema.changes`, of MySQL and MariaDB. Off unless asked for.
+    pub include_schema_changes: bool,
     /// `extended.headers.enabled`.
     pub extended_headers: bool,
     /// The run, for the headers: a UUID of the process.
@@ -337,10 +367,13 @@ impl Default for Options {
             tombstones_on_delete: true,
             skipped_operations: vec![Op::Truncate],
             message_key_columns: Vec::new(),
+            columns: Vec::new(),
+            skip_unchanged: false,
             provide_transaction_metadata: false,
             transaction_topic: "transaction".to_owned(),
             heartbeat_interval: Duration::ZERO,
             heartbeat_topic_prefix: "__debezium-heartbeat".to_owned(),
+            include_schema_changes: false,
             extended_headers: true,
             run_id: String::new(),
             flat_deletes: FlatDeletes::Tombstone,

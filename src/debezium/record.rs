@@ -94,6 +94,8 @@ pub(super) struct SharedHeaders {
     pub(super) own: Vec<String>,
     /// Go here instead of to the table's topic.
     pub(super) diverted: Option<String>,
+    /// Whatever their keys are, they go to this partition.
+    pub(super) partition: Option<i32>,
 }
 
 impl Records {
@@ -172,7 +174,7 @@ impl Records {
     #[must_use]
     pub fn diverted(mut self, topic: &str) -> Records {
         let mut shared = SharedHeaders::clone(&self.shared);
-        shared.diverted = Some(topic.to_owned());
+        (shared.diverted, shared.partition) = (Some(topic.to_owned()), None);
         self.shared = Arc::new(shared);
         self
     }
@@ -241,6 +243,11 @@ impl<'a> Record<'a> {
     /// Where it goes instead of to its table's topic.
     pub fn diverted(&self) -> Option<&'a str> {
         self.all.shared.diverted.as_deref()
+    }
+
+    /// The partition that it goes to, whatever its key is.
+    pub fn partition(&self) -> Option<i32> {
+        self.all.shared.partition
     }
 
     /// A tombstone follows a delete, so that a compacted topic forgets the key. It is no event: it does not count

@@ -30,6 +30,11 @@ pub fn message_topic(options: &Options) -> String {
     topic(options, &["message"])
 }
 
+/// `<prefix>`: definitions of tables.
+pub fn schema_change_topic(options: &Options) -> String {
+    topic(options, &[])
+}
+
 /// `__debezium-heartbeat.<prefix>`.
 pub fn heartbeat_topic(options: &Options) -> String {
     let (prefix, delimiter) = (&options.heartbeat_topic_prefix, &options.topic_delimiter);

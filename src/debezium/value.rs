@@ -2,7 +2,7 @@
 
 use super::decimal::{self, Decimal};
 use super::iso::{self, Short};
-use super::options::BinaryMode;
+use super::options::{BinaryMode, Disguise};
 use super::out::{Nullness, Out, Pair};
 use super::text::{self, Item};
 use base64::Engine as _;
@@ -89,6 +89,8 @@ pub(super) enum Conv {
     },
     /// `1 2 3`.
     Blanks,
+    /// Text that is shown as something else.
+    Disguised(Disguise),
 }
 
 /// What a value cannot be; the caller knows the column.
@@ -138,6 +140,7 @@ impl Conv {
         match (self, cell) {
             (Conv::Int, Cell::Int(value)) => out.integer(value),
             (Conv::Text, Cell::Text(text)) => out.text(text),
+            (Conv::Disguised(disguise), Cell::Text(text)) => out.text(&disguise.of(text)),
             (Conv::Bool, Cell::Bool(value)) => out.boolean(value),
             (Conv::Float, Cell::Float(value)) => out.float(value),
             (Conv::Double | Conv::DecimalDouble, Cell::Double(value)) => out.double(value),
@@ -310,6 +313,7 @@ impl Conv {
             Conv::DecimalText => out.text(&Decimal::of(0, scale).plain()),
             Conv::Bits | Conv::Octets(BinaryMode::Bytes) | Conv::OctetsOfText => out.bytes(&[]),
             Conv::Text | Conv::Octets(_) => out.text(""),
+            Conv::Disguised(disguise) => out.text(&disguise.of("")),
             Conv::DateIso => out.plain(iso::date(0).as_str()),
             Conv::TimeTz => out.text("00:00:00Z"),
             Conv::Zoned(_) => out.text("1970-01-01T00:00:00Z"),
@@ -335,6 +339,8 @@ impl Conv {
     pub(super) fn write_placeholder<O: Out>(&self, placeholder: &str, out: &mut O) -> Written {
         match self {
             Conv::Text => out.text(placeholder),
+            Conv::Disguised(Disguise::Stars(count)) => out.text(&"*".repeat(*count)),
+            Conv::Disguised(_) => out.text(placeholder),
             Conv::Octets(BinaryMode::Bytes) => out.bytes(placeholder.as_bytes()),
             Conv::Octets(_) => out.text(placeholder),
             Conv::HstoreJson => {

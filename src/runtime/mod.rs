@@ -14,12 +14,12 @@
 //! Only a lost source connection is mended inside a session, because the tables' indexes are worth keeping.
 
 mod amending;
+mod beside;
 pub mod compare;
 mod copying;
 pub mod desk;
 mod driver;
 mod health;
-mod messages;
 mod meters;
 mod recorder;
 mod session;

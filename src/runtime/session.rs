@@ -12,10 +12,10 @@
 //! | copy what has no position | files that no version names, and chunks that are committed; the copy goes on after them, or begins again ([`Chunks`]) |
 //! | stream | units held in part: each table skips what it holds |
 
+use super::beside;
 use super::copying::{self, Copied, Copying, Snapshotter};
 use super::driver::{Driver, Start};
 use super::health;
-use super::messages;
 use super::source_link::{self, loss};
 use super::{Options, Snapshots, StopSignal, Until};
 use crate::error::{Code, Disposition, Error, Result, codes};
@@ -276,8 +276,9 @@ impl<S: Source, K: Sink> Session<S, K> {
         S::CODES.check_names(
             &self.options.resync,
             |name| {
-                let is_ours = messages::is_messages(name) && messages::passes::<S, K>(&self.sink);
-                is_ours || view.tables.iter().any(|t| t.schema.name == *name)
+                let is_ours = |table: SourceTable| table.schema.name == *name;
+                beside::table(&*self.source, &*self.sink).is_some_and(is_ours)
+                    || view.tables.iter().any(|t| t.schema.name == *name)
             },
             |name| view.refused.iter().find(|refused| refused.name == *name).map(|refused| &refused.error),
         )
@@ -385,7 +386,7 @@ impl<S: Source, K: Sink> Session<S, K> {
                 Err(error) => return Err(error),
             }
         }
-        self.open_messages(lease, record, replaced, goal, &mut opened).await?;
+        self.open_beside(lease, record, replaced, goal, &mut opened).await?;
         Ok(opened)
     }
 
@@ -532,10 +533,13 @@ impl<S: Source, K: Sink> Session<S, K> {
             self.options.copies,
             self.options.desk.gate.clone(),
         );
-        let last = to_copy.len().saturating_sub(1);
-        for (at, copying) in to_copy.into_iter().enumerate() {
+        let count = to_copy.iter().filter(|copying| !copying.schema.is_beside()).count();
+        let mut at = 0;
+        for copying in to_copy {
             let schema = Arc::clone(&copying.schema);
-            let place = (at == 0, at == last);
+            at += usize::from(!schema.is_beside());
+            // What stands beside the tables is none of them.
+            let place = if schema.is_beside() { (false, false) } else { (at == 1, at == count) };
             match snapshots.copy::<K>(copying, place, &self.board).await {
                 Ok(done) => copied.push(done),
                 Err(error) if error.code().is_change() && goal.copies_lost < COPIES_LOST => {

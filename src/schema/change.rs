@@ -286,6 +286,16 @@ impl ChangePolicy {
         changes.iter().map(|change| self.remedy_of(change)).max().unwrap_or(Remedy::InPlace)
     }
 
+    /// The same for a target that is a log of events, while its stream is read: what was told stays told, and what comes
+    /// is told as it is then. So nothing is read again for columns.
+    pub fn remedy_of_log(&self, changes: &[Change]) -> Remedy {
+        let remedy = |change: &Change| match self.remedy_of(change) {
+            Remedy::Copy if !matches!(change, Change::Partitions) => Remedy::InPlace,
+            remedy => remedy,
+        };
+        changes.iter().map(remedy).max().unwrap_or(Remedy::InPlace)
+    }
+
     fn remedy_of(&self, change: &Change) -> Remedy {
         let (choice, remedy) = match change {
             Change::Added { filled: false, .. } => (self.add_column, Remedy::InPlace),
@@ -327,6 +337,16 @@ mod tests {
             columns: columns.iter().map(column).collect(),
             key: key.iter().map(|&k| k.into()).collect(),
         }
+    }
+
+    #[test]
+    fn a_log_of_events_follows_what_a_table_cannot() {
+        let policy = ChangePolicy { other: Choice::Apply, ..ChangePolicy::default() };
+        let filled = Change::Added { column: "a".into(), filled: true };
+        let all = [filled.clone(), Change::Key, Change::Rewritten];
+        assert_eq!((policy.remedy(&all), policy.remedy_of_log(&all)), (Remedy::Copy, Remedy::InPlace));
+        assert_eq!(policy.remedy_of_log(&[filled, Change::Partitions]), Remedy::Copy);
+        assert_eq!(ChangePolicy::default().remedy_of_log(&[Change::Key]), Remedy::Stop);
     }
 
     #[test]

@@ -5,11 +5,13 @@
 
 pub mod change;
 mod declared;
+mod definitions;
 mod kind;
 mod messages;
 mod shape;
 
 pub use declared::{Declared, DeclaredColumn, DeclaredType};
+pub use definitions::{DefinedColumn, Definition, TableChange, TableDefinition};
 pub use kind::ColumnKind;
 pub use shape::{Field as ShapeField, Scalar, Shape};
 
@@ -49,7 +51,7 @@ impl TableName {
 impl fmt::Display for TableName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.schema.as_str() {
-            // Of no schema: logical messages.
+            // Of no schema: those that stand beside the source's.
             "" => f.write_str(&self.table),
             schema => write!(f, "{schema}.{}", self.table),
         }

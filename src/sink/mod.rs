@@ -204,8 +204,14 @@ pub trait Sink: Send + Sync + 'static {
     /// Raises the pipeline's epoch by put-if-absent and reads its record.
     fn take_over(&self) -> impl Future<Output = Result<(WriterLease, PipelineRecord)>> + Send;
 
-    /// Whether it has a place for logical messages ([`TableSchema::messages`]), which then are one of its tables.
-    fn takes_messages(&self) -> bool {
+    /// Whether it has a place for what stands beside the source's tables ([`TableSchema::messages`],
+    /// [`TableSchema::definitions`]), which then is one of its tables.
+    fn takes_beside(&self) -> bool {
+        false
+    }
+
+    /// Whether it is a log of events: what it holds need not become what a definition makes of the rows.
+    fn is_log(&self) -> bool {
         false
     }
 

@@ -314,7 +314,11 @@ impl Sink for StdoutSink {
         Ok(None)
     }
 
-    fn takes_messages(&self) -> bool {
+    fn takes_beside(&self) -> bool {
+        true
+    }
+
+    fn is_log(&self) -> bool {
         true
     }
 
@@ -495,6 +499,13 @@ impl CopyWriter for RowWriter {
         let Some(end) = batch.len().checked_sub(1) else { return Ok(()) };
         let rows = CopiedRows { encoder: Arc::clone(&self.encoder), batch, point: self.point };
         let mut lines = lock(&self.shared.lines);
+        if self.encoder.schema().is_beside() {
+            // None of the tables whose first and last rows are marked.
+            let round = std::mem::take(&mut lines.round);
+            let written = self.shared.write_rows(&mut lines, &rows, Marker::True);
+            lines.round = round;
+            return written;
+        }
         if let Some(before) = self.last.replace(rows.part(end, 1)) {
             self.shared.write_rows(&mut lines, &before, Marker::True)?;
         }

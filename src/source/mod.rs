@@ -399,10 +399,14 @@ pub trait Source: Send + Sync + 'static {
     type Copy: CopySession + 'static;
     /// Its codes, for what the runtime finds.
     const CODES: SourceCodes;
-    /// Whether applications can put messages into its log ([`TableSchema::messages`]).
-    const HAS_MESSAGES: bool = false;
     /// A server of another identity never has the history that was read, so that its address is taken for a wrong one.
     const ONE_SYSTEM: bool = false;
+
+    /// A table that it does not have, whose rows are what else its log tells: messages of applications
+    /// ([`TableSchema::messages`]), or definitions ([`TableSchema::definitions`]).
+    fn beside(&self) -> Option<TableSchema> {
+        None
+    }
 
     /// Logs in, checks what must hold, and looks around.
     fn inspect(&self) -> impl Future<Output = Result<SourceView>> + Send;

@@ -1,11 +1,13 @@
 //! Standbys: as the server that takes over, and as the source itself.
 
+use crate::harness::kafka::{Broker, shared};
 use crate::harness::process::Strandline;
 use crate::harness::proxy::Proxy;
 use crate::harness::reader::Engine;
 use crate::harness::{LONG, NEWEST, Scene, deltalog, has, until};
+use std::collections::BTreeSet;
 
-const SYNCED: &str = "select count(*) from pg_replication_slots where slot_name = 'strandline_shop' and synced \
+const SYNCED: &str = "select count(*) from pg_replication_slots where slot_name like 'strandline_shop%' and synced \
                       and not temporary and invalidation_reason is null";
 
 fn with_orders(test: &str) -> Scene {
@@ -36,6 +38,15 @@ fn equal_at_last(scene: &mut Scene, running: &mut Strandline) {
 /// The slot goes along to a standby only once its consumer has passed what the standby still has.
 #[track_caller]
 fn wait_synced(scene: &Scene, standby: &crate::harness::postgres::Postgres, running: &mut Strandline) {
+    wait_for_slots(scene, standby, running, 1);
+}
+
+fn wait_for_slots(
+    scene: &Scene,
+    standby: &crate::harness::postgres::Postgres,
+    running: &mut Strandline,
+    slots: u32,
+) {
     let mut n = 10_000;
     until(LONG, "the standby has the slot", || {
         assert!(running.is_running(), "it ended:\n{}", running.stderr());
@@ -43,8 +54,38 @@ fn wait_synced(scene: &Scene, standby: &crate::harness::postgres::Postgres, runn
         scene.sql().exec(&format!(
             "select pg_log_standby_snapshot(); insert into orders values ({n}, 'on the way')"
         ));
-        standby.sql().value(SYNCED) == "1"
+        standby.sql().value(SYNCED) == slots.to_string()
     });
+}
+
+fn into_kafka(scene: &Scene, broker: &Broker) -> String {
+    format!(
+        "version: 1\nname: shop_events\nsource:\n  url: {:?}\nsink:\n  type: kafka\n  brokers: [{:?}]\n  commit: {{interval: 5ms}}\n",
+        scene.config.url,
+        broker.address()
+    )
+}
+
+/// Each row is created once, and each that is gone was deleted once.
+#[track_caller]
+fn each_comes_once(scene: &Scene, broker: &Broker, events: &Strandline) {
+    let mut reader = broker.reader(&["shop_events.public.orders"]);
+    let mut created = BTreeSet::new();
+    let mut deleted = 0;
+    while deleted < 9 || !created.contains(&9999) {
+        let Some(record) = reader.next(LONG) else { panic!("nothing comes any more:\n{}", events.stderr()) };
+        let Some(value) = record.value else { continue };
+        let event: serde_json::Value = serde_json::from_str(&value).expect("JSON");
+        match event["op"].as_str() {
+            Some("r" | "c") => {
+                let id = event["after"]["id"].as_i64().expect("an id");
+                assert!(created.insert(id), "row {id} comes twice");
+            }
+            _ => deleted += 1,
+        }
+    }
+    let rows = scene.sql().value("select count(*) from orders");
+    assert_eq!((created.len() - 9).to_string(), rows);
 }
 
 /// The slot is a failover slot by itself. With `synchronized_standby_slots` we are never ahead of the standby: its
@@ -59,8 +100,13 @@ fn a_promotion_is_followed_where_nothing_is_lost() {
     let proxy = Proxy::start(scene.pg.port(), |_| {});
     scene.config.url = scene.config.url.replace(&scene.pg.port().to_string(), &proxy.port().to_string());
     let mut running = scene.start_run(&[]);
+    // The same into Kafka, whose position is in the checkpoint.
+    let broker = shared();
+    let kafka = scene.write_text("kafka.yaml", &into_kafka(&scene, broker));
+    let events = scene.start(&["run", "-c", &kafka]);
     wait_live(&scene, &mut running);
-    wait_synced(&scene, &standby, &mut running);
+    until(LONG, "it is copied into Kafka", || events.stderr().contains("table copied"));
+    wait_for_slots(&scene, &standby, &mut running, 2);
     scene.sql().exec("alter system set synchronized_standby_slots = 'standby'");
     scene.sql().exec("select pg_reload_conf()");
     for n in 0..20 {
@@ -78,6 +124,10 @@ fn a_promotion_is_followed_where_nothing_is_lost() {
         .exec("insert into orders values (9999, 'after the promotion'); delete from orders where id < 10");
     equal_at_last(&mut scene, &mut running);
     assert!(running.stderr().contains("the server was promoted, and has everything"), "{}", running.stderr());
+    each_comes_once(&scene, broker, &events);
+    assert!(events.stderr().contains("the server was promoted, and has everything"), "{}", events.stderr());
+    events.terminate();
+    events.wait(LONG).expect_code(0);
     running.terminate();
     running.wait(LONG).expect_code(0);
     // The new timeline is on record.

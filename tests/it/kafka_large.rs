@@ -192,3 +192,49 @@ fn a_split_transaction_goes_on_where_it_was_killed() {
         read("large-split.transaction").iter().map(|r| value(r).unwrap()["event_count"].clone()).collect();
     assert_eq!(told, [Value::Null, json!(1), Value::Null, json!(rows), Value::Null, json!(1)]);
 }
+
+/// What a table's topic is made with: its own, else that of all.
+#[test]
+fn topics_are_made_as_their_table_wants_them() {
+    let broker = shared();
+    let mut scene = scene("topics-own", broker);
+    scene.config.target = Some(format!(
+        "  type: kafka\n  brokers: [\"{}\"]\n  topics: {{partitions: 3, settings: {{cleanup.policy: compact, segment.ms: \"777000\"}}, \
+         tables: {{public.a: {{partitions: 5, settings: {{cleanup.policy: delete}}}}}}}}\n",
+        broker.address()
+    ));
+    scene.sql().exec("create table a(id int primary key); create table b(id int primary key)");
+    scene.drain();
+    let of = |table: &str, setting: &str| broker.topic(&format!("topics-own.public.{table}"), setting);
+    assert_eq!(of("a", "cleanup.policy"), (5, Some("delete".into())));
+    assert_eq!(of("a", "segment.ms"), (5, Some("777000".into())));
+    assert_eq!(of("b", "cleanup.policy"), (3, Some("compact".into())));
+}
+
+/// The process that runs is asked over its socket: the rows come again, others go on, and changes follow.
+#[test]
+fn a_running_pipeline_reads_a_table_again() {
+    let broker = shared();
+    let scene = scene("kafka-again", broker);
+    scene.sql().exec("create table t(id int primary key); insert into t values (1), (2); create table u(id int primary key)");
+    let config = scene.write_config();
+    let mut running = scene.start_run(&[]);
+    until(LONG, "the copies", || running.stderr().matches("table copied").count() == 2);
+    let plan = scene.start(&["resync", "public.t", "-c", &config]).wait(LONG);
+    assert!(plan.expect_code(2).stdout.contains("op r"), "{}", plan.stdout);
+    scene.start(&["resync", "public.t", "--yes", "-c", &config]).wait(LONG).expect_code(0);
+    until(LONG, "the copy", || running.stderr().matches("table copied").count() == 3);
+    scene.sql().exec("insert into t values (3); insert into u values (1)");
+    let mut reader = broker.reader(&["kafka-again.public.u"]);
+    assert!(reader.next(LONG).is_some(), "{}", running.stderr());
+    assert!(running.is_running(), "it ended:\n{}", running.stderr());
+    running.terminate();
+    running.wait(LONG).expect_code(0);
+    let told: Vec<(String, i64)> = broker
+        .read_all(&["kafka-again.public.t"])
+        .iter()
+        .map(|r| (value(r).unwrap()["op"].as_str().unwrap().to_owned(), after(r)["id"].as_i64().unwrap()))
+        .collect();
+    let read = |id: i64| ("r".to_owned(), id);
+    assert_eq!(told, [read(1), read(2), read(1), read(2), ("c".to_owned(), 3)]);
+}

@@ -21,6 +21,7 @@ mod golden;
 mod harness;
 mod health;
 mod kafka;
+mod kafka_avro;
 mod kafka_control;
 mod kafka_large;
 mod kafka_security;

@@ -61,6 +61,26 @@ fn check(scene: &MyScene, broker: &Broker) -> usize {
     check_events(broker, &format!("{}.shop", scene.config.name), &counters, &things)
 }
 
+/// From the first one that was told on, each definition comes once, in order, in one partition; before them those of the
+/// copy.
+fn check_definitions(broker: &Broker, topic: &str, statements: u64) {
+    let records = broker.read_all(&[topic]);
+    let told: Vec<String> = records
+        .iter()
+        .filter_map(|record| {
+            serde_json::from_str::<Value>(record.value.as_deref()?).ok()?["ddl"].as_str().map(str::to_owned)
+        })
+        .collect();
+    assert!(told.iter().any(|ddl| ddl.starts_with("CREATE TABLE `counters`")), "{told:?}");
+    let altered: Vec<&String> = told.iter().filter(|ddl| ddl.starts_with("alter table mark")).collect();
+    let first = statements - u64::try_from(altered.len()).expect("a number");
+    let expected: Vec<String> =
+        (first..statements).map(|kill| format!("alter table mark comment 'c{kill}'")).collect();
+    assert!(altered.iter().copied().eq(&expected), "{altered:?}");
+    assert!(!altered.is_empty(), "none was told");
+    assert!(records.iter().all(|record| record.partition == 0), "another partition than the first");
+}
+
 #[test]
 fn every_event_of_mysql_comes_once_and_in_order_through_kills() {
     kills(Brand::MySql9, "my-kafka-kill");
@@ -79,7 +99,9 @@ fn kills(brand: Brand, test: &str) {
     let mut random = Random::from_env(test);
     let mut broker = Broker::start(&scene.dir().join("kafka"));
     let mut scene = into(scene, test, &broker);
+    scene.config.more = "format:\n  debezium: {include_schema_changes: true}\n".into();
     make_counters(&mut scene.sql());
+    scene.sql().exec("create table mark(id int primary key)");
     let url = scene.server.url("admin", "shop");
     let clients = MyClients::start_with(3, &url, &mut random, Duration::from_millis(4), count);
     let started = Instant::now();
@@ -108,10 +130,14 @@ fn kills(brand: Brand, test: &str) {
             scene.server.restart();
             clients.wait_for(5);
         }
+        scene.sql().exec(&format!("alter table mark comment 'c{kill}'"));
     }
     let turns = clients.stop();
     scene.drain();
+    scene.sql().exec(&format!("alter table mark comment 'c{kills}'"));
+    scene.drain();
     let events = check(&scene, &broker);
+    check_definitions(&broker, test, kills + 1);
     println!(
         "{brand:?}: {kills} kills, {broker_kills} of the broker, {server_kills} of the server, {turns} transactions, \
          {events} events, {:?}",

@@ -125,11 +125,15 @@ fn a_killed_copy_goes_on_where_it_was() {
     for table in ["public.plain", "public.large", "public.whole"] {
         let chunks = chunks(&scene, table);
         let ends: Vec<i64> = chunks.iter().filter_map(|chunk| chunk.end.as_ref()).map(number).collect();
-        assert!(ends.len() >= 5, "{table}: {} chunks", ends.len());
+        // A table whose keys have moved about is read in few passes when its copy goes on.
+        assert!(ends.len() >= 3, "{table}: {} chunks", ends.len());
         assert!(ends.is_sorted_by(|a, b| a < b), "{table}: a chunk was read twice: {ends:?}");
         let firsts = chunks.iter().filter(|chunk| chunk.is_first).count();
         assert_eq!(firsts, 1, "{table}: its copy began again");
     }
+    // Keys in no order: each chunk is a pass over the whole table, and there are few, whatever was killed between them.
+    let passes = chunks(&scene, "public.by_uuid").len();
+    assert!((2..=5).contains(&passes), "{passes} chunks of a table in no order");
     let turns = clients.stop();
     let outcome = scene.drain();
     scene.assert_equal(TABLES);
@@ -194,6 +198,8 @@ fn each_chunk_has_a_snapshot_of_its_own() {
     running.wait(LONG).expect_code(0);
     scene.drain();
     scene.assert_equal(TABLES);
+    let passes = chunks(&scene, "public.by_uuid").len();
+    assert!((2..=4).contains(&passes), "{passes} chunks of a table in no order");
     let last = chunks(&scene, "public.whole").pop().expect("chunks");
     let (all, moments) = (chunks(&scene, "public.whole").len(), last.positions.len());
     println!("{all} chunks of {moments} moments");

@@ -3,6 +3,8 @@
 //! Every option ends in one of four lists: *mapped* (it stands in the new file), *ignored* (it makes no difference
 //! here, and why), *unsupported* (it makes one, and is not built), and *notes* (what a person must do).
 
+mod columns;
+
 use crate::error::{Error, Result, codes};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -76,15 +78,13 @@ const IGNORED: [(&str, &str); 29] = [
 ];
 
 /// Values with which an option changes nothing.
-const HARMLESS: [(&str, &str); 16] = [
+const HARMLESS: [(&str, &str); 14] = [
     ("slot.drop.on.stop", "false"),
-    ("include.schema.changes", "false"),
     ("include.query", "false"),
     ("inconsistent.schema.handling.mode", "fail"),
     ("event.deserialization.failure.handling.mode", "fail"),
     ("xmin.fetch.interval.ms", "0"),
     ("incremental.snapshot.allow.schema.changes", "false"),
-    ("skip.messages.without.change", "false"),
     ("errors.tolerance", "none"),
     ("event.processing.failure.handling.mode", "fail"),
     ("lsn.flush.mode", "connector"),
@@ -148,6 +148,7 @@ pub(super) fn import(connector: &str, offsets: Option<&str>) -> Result<Imported>
     work.source(kind);
     work.tables();
     work.events();
+    work.columns();
     work.converters();
     work.transforms();
     work.snapshot();
@@ -170,6 +171,7 @@ struct Sections {
     prefix: String,
     brokers: Option<String>,
     style: Option<&'static str>,
+    columns: BTreeMap<String, columns::Rules>,
 }
 
 struct Work {
@@ -303,10 +305,10 @@ impl Work {
             }
             self.mapped(from, if exclude { "tables.exclude" } else { "tables.include" });
         }
-        if !self.left.contains_key("include.schema.changes") {
-            let what = "the topic of schema changes, which the connector has by default, is not built";
-            self.unsupported("include.schema.changes", what);
-        }
+        // The connector has its topic unless it is told otherwise.
+        let changes = self.take("include.schema.changes").unwrap_or_else(|| "true".to_owned());
+        self.sections.debezium.push(format!("include_schema_changes: {changes}"));
+        self.mapped("include.schema.changes", "format.debezium.include_schema_changes");
     }
 
     fn tls(&mut self) {
@@ -377,6 +379,10 @@ impl Work {
                 self.mapped(from, format!("format.debezium.{key}"));
             }
         }
+        if let Some(value) = self.take("skip.messages.without.change") {
+            self.sections.debezium.push(format!("skip_messages_without_change: {value}"));
+            self.mapped("skip.messages.without.change", "format.debezium.skip_messages_without_change");
+        }
         if let Some(value) = self.take("extended.headers.enabled") {
             self.sections.debezium.push(format!("extended_headers_enabled: {value}"));
             self.mapped("extended.headers.enabled", "format.debezium.extended_headers_enabled");
@@ -393,13 +399,18 @@ impl Work {
     }
 
     fn converters(&mut self) {
+        let mut is_avro = false;
         for side in ["key.converter", "value.converter"] {
             let class = self.take(side);
             match class.as_deref().and_then(|class| class.rsplit('.').next()) {
                 None => {}
                 Some("JsonConverter") => self.mapped(side, "format.encoding: json"),
+                Some("AvroConverter") => {
+                    is_avro = true;
+                    self.avro(side);
+                }
                 Some(other) => {
-                    let what = format!("the converter {other}: only JSON is built");
+                    let what = format!("the converter {other}: JSON and Avro are built");
                     self.unsupported(side, what);
                 }
             }
@@ -409,7 +420,7 @@ impl Work {
         let schemas = self.take("value.converter.schemas.enable");
         if schemas.is_some() {
             self.mapped("value.converter.schemas.enable", "format.debezium.schemas_enable");
-        } else {
+        } else if !is_avro {
             self.done.notes.push(
                 "the connector does not say value.converter.schemas.enable: the worker's setting holds, and its \
                  default is true"
@@ -417,7 +428,9 @@ impl Work {
             );
         }
         let schemas = schemas.is_none_or(|value| value == "true");
-        self.sections.debezium.push(format!("schemas_enable: {schemas}"));
+        if !is_avro {
+            self.sections.debezium.push(format!("schemas_enable: {schemas}"));
+        }
         if let Some(format) = self.take("value.converter.decimal.format") {
             self.sections.debezium.push(format!("decimal_format: {}", format.to_lowercase()));
             self.mapped("value.converter.decimal.format", "format.debezium.decimal_format");
@@ -429,7 +442,8 @@ impl Work {
                 "format.debezium.replace_null_with_default",
             );
         }
-        let replace = replace.is_none_or(|value| value == "true");
+        // Avro's has no such switch: it writes nulls.
+        let replace = replace.map_or(!is_avro, |value| value == "true");
         self.sections.debezium.push(format!("replace_null_with_default: {replace}"));
     }
 
@@ -572,13 +586,15 @@ impl Work {
         let name = if name.is_empty() { kind.to_owned() } else { name };
         let mut yaml = format!("version: 1\nname: {name}\n");
         section(&mut yaml, "source", 0, &self.sections.source);
-        if !self.sections.include.is_empty() || !self.sections.exclude.is_empty() {
+        let overrides = columns::overrides(&self.sections.columns);
+        if !self.sections.include.is_empty() || !self.sections.exclude.is_empty() || !overrides.is_empty() {
             let list =
                 |items: &[String]| items.iter().map(|item| quoted(item)).collect::<Vec<_>>().join(", ");
             yaml.push_str(&format!("tables:\n  include: [{}]\n", list(&self.include())));
             if !self.sections.exclude.is_empty() {
                 yaml.push_str(&format!("  exclude: [{}]\n", list(&self.sections.exclude)));
             }
+            yaml.push_str(&overrides);
         }
         let brokers = self.sections.brokers.clone().unwrap_or_else(|| {
             self.done
@@ -674,7 +690,12 @@ mod tests {
             assert!(done.yaml.contains(line), "{line} is not in\n{}", done.yaml);
         }
         assert!(!done.yaml.contains("secret-word"), "{}", done.yaml);
-        assert_eq!(done.unsupported, [("column.mask.with.5.chars".to_owned(), "is not built".to_owned())]);
+        assert_eq!(done.unsupported, []);
+        assert!(
+            done.yaml.contains("  \"public.orders\": {columns: {mask: {\"card\": \"*****\"}}}\n"),
+            "{}",
+            done.yaml
+        );
         assert!(done.ignored.iter().any(|(name, _)| name == "tasks.max"));
         assert!(done.mapped.iter().any(|(from, _)| from == "database.server.name"));
     }
@@ -706,7 +727,9 @@ mod tests {
         assert!(!done.yaml.contains("server_id"), "{}", done.yaml);
         assert_eq!(done.unsupported, []);
         let quiet = connector.replace("\"include.schema.changes\": \"false\",", "");
-        assert_eq!(import(&quiet, None).unwrap().unsupported.len(), 1);
+        let quiet = import(&quiet, None).unwrap();
+        assert_eq!(quiet.unsupported, []);
+        assert!(quiet.yaml.contains("include_schema_changes: true"), "{}", quiet.yaml);
         let offset = r#"{"file":"binlog.000003","pos":4,"gtids":"u:1-5"}"#;
         assert_eq!(import(connector, Some(offset)).unwrap_err().code(), codes::CF003);
     }

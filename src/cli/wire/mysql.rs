@@ -3,7 +3,7 @@
 use super::CONNECT_TIMEOUT;
 use crate::binlog::{Policies, WideDecimal, ZeroDates};
 use crate::config::{self as model, Config};
-use crate::debezium::Connector;
+use crate::debezium::{Connector, Style};
 use crate::error::finding::Finding;
 use crate::error::{Disposition, Error, Result, codes};
 use crate::position::Lsn;
@@ -32,6 +32,9 @@ pub(super) async fn source(cfg: &Config) -> Result<MySource> {
         policies: policies(cfg),
         copy_workers: cfg.snapshot.workers,
         for_events: super::writes_events(cfg),
+        tells_definitions: super::writes_events(cfg)
+            && cfg.format.include_schema_changes
+            && cfg.format.style != Style::Native,
     }))
 }
 

@@ -1,8 +1,8 @@
 //! Copies beside the stream: what an operator asked for, new tables, and tables that changed in a way that
 //! cannot be followed in place; up to the table's return into the stream.
 
+use super::super::beside;
 use super::super::copying::{self, Copied, Copying, Snapshotter};
-use super::super::messages;
 use super::super::recorder::Entry;
 use super::super::worker::Worker;
 use super::{COPY_LATER, Driver};
@@ -95,8 +95,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
 
     /// A copy beside the stream. `answers`: the requests that it fulfils.
     async fn begin_copy(&mut self, name: TableName, answers: Vec<String>, why: &str) -> Result<()> {
-        if messages::is_messages(&name) && messages::passes::<S, K>(&self.sink) {
-            return self.begin_messages(name, answers).await;
+        let told = beside::table(&*self.source, &*self.sink).filter(|table| table.schema.name == name);
+        if let Some(table) = told {
+            return self.begin_beside(table, answers).await;
         }
         let mut view = self.source.inspect().await?;
         // How it is published is part of what its copy remembers.
@@ -161,10 +162,10 @@ impl<S: Source, K: Sink> Driver<S, K> {
         Ok(())
     }
 
-    /// Logical messages begin anew, behind what was received.
-    async fn begin_messages(&mut self, name: TableName, answers: Vec<String>) -> Result<()> {
-        let SourceTable { schema, estimated_rows: estimate } = messages::table();
-        let id = schema.id;
+    /// What stands beside the tables begins anew, behind what was received.
+    async fn begin_beside(&mut self, table: SourceTable, answers: Vec<String>) -> Result<()> {
+        let SourceTable { schema, estimated_rows: estimate } = table;
+        let (id, name) = (schema.id, schema.name.clone());
         self.names.insert(id, name.clone());
         self.stopped.remove(&id);
         self.copying.insert(name.clone());

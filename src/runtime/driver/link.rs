@@ -187,8 +187,8 @@ impl<S: Source, K: Sink> Driver<S, K> {
 
     /// How these tables stand in the source. What can be followed in place is; the others are returned.
     pub(super) async fn stand(&mut self, tables: &[TableId]) -> Result<Vec<(TableId, Lost)>> {
-        // Logical messages have no table in the source.
-        let known = |id: &TableId| self.schemas.get(id).filter(|schema| !schema.is_messages()).cloned();
+        // What stands beside the tables is not in the source's catalogue.
+        let known = |id: &TableId| self.schemas.get(id).filter(|schema| !schema.is_beside()).cloned();
         let schemas: Vec<_> = tables.iter().filter_map(known).collect();
         let mut lost = Vec::new();
         for (id, standing) in self.source.check(&schemas).await? {
@@ -212,7 +212,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
         if then.form.parts_differ(&now.parts) {
             changes.push(Change::Partitions);
         }
-        let remedy = self.options.changes.remedy(&changes);
+        let policy = self.options.changes;
+        let remedy =
+            if self.sink.is_log() { policy.remedy_of_log(&changes) } else { policy.remedy(&changes) };
         let action = match remedy {
             Remedy::Stop => "stop",
             Remedy::Copy => "resync",

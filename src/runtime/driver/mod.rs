@@ -11,7 +11,6 @@ mod desk;
 mod link;
 
 use super::copying::{self, Copied};
-use super::messages;
 use super::meters::{Meters, age};
 use super::recorder::{self, Entry, RecordEvent};
 use super::session::{LiveTable, Session, told};
@@ -708,7 +707,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
             for (id, table) in tables {
                 let Some(name) = names.get(&id) else { continue };
                 // Shown when there is something to say.
-                if messages::is_messages(name) && !status.has_table(name) {
+                if name.is_beside() && !status.has_table(name) {
                     continue;
                 }
                 let shown = status.table(name);

@@ -14,11 +14,10 @@ use super::read::{self, Until};
 use super::table::{ends, now_ns};
 use super::writer::{Counters, fence, is_fence, is_retriable, send};
 use super::{Live, fenced, lock};
-use crate::debezium::{Encoder, Marker, Occasion, Options as EventOptions, Records, SnapshotRows};
+use crate::debezium::{Encoder, Marker, Occasion, Records, SnapshotRows};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint};
 use crate::position::Epoch;
-use crate::schema::TableSchema;
 use rdkafka::producer::Producer;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -143,7 +142,7 @@ pub(super) struct CopyRun {
     pub(super) point: SnapshotPoint,
     limits: Limits,
     live: Arc<Live>,
-    encoder: Encoder,
+    encoder: Arc<Encoder>,
     /// Whether the first row is in the topic: it goes before all others.
     has_begun: Mutex<bool>,
 }
@@ -154,12 +153,10 @@ pub(super) struct Held(Option<ChangeBatch>);
 impl CopyRun {
     pub(super) fn new(
         live: Arc<Live>,
-        schema: &Arc<TableSchema>,
-        events: &Arc<EventOptions>,
+        encoder: Arc<Encoder>,
         (point, limits): (SnapshotPoint, Limits),
-    ) -> Result<Self> {
-        let encoder = Encoder::new(schema, events)?;
-        Ok(CopyRun { point, limits, live, encoder, has_begun: Mutex::new(false) })
+    ) -> Self {
+        CopyRun { point, limits, live, encoder, has_begun: Mutex::new(false) }
     }
 
     fn send(&self, batch: &ChangeBatch, first: Marker, last: Marker) -> Result<()> {

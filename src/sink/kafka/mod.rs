@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `options` | what the sink is told |
 //! | `client` `topics` | librdkafka's clients and their errors; topics |
+//! | `registry` | ids of Avro's schemas |
 //! | `probe` | whether the brokers take us |
 //! | `state` `read` | the checkpoint, and reading it |
 //! | `units` `order` | which shares belong together, and in which order their events go: pure |
@@ -26,6 +27,7 @@ mod order;
 mod oversize;
 mod probe;
 mod read;
+mod registry;
 mod spill;
 mod state;
 mod table;
@@ -34,13 +36,14 @@ mod units;
 mod writer;
 
 pub use options::{CHECKPOINTS, KafkaOptions, Oversize, TopicOptions};
+pub use registry::RegistryOptions;
 pub use table::KafkaTable;
 
-use crate::debezium::{Control, Encoder, Options as EventOptions};
+use crate::debezium::{Control, ControlKind, Encoder, Options as EventOptions};
 use crate::error::{Error, Result, codes};
 use crate::position::{CommitLsn, Epoch, Marks};
 use crate::schema::change::{Remedy, told};
-use crate::schema::{Past, TableId, TableSchema};
+use crate::schema::{Past, TableId, TableName, TableSchema};
 use crate::sink::{
     CommitOutcome, Cut, CutTable, OpenFor, PipelineRecord, RecordChange, Request, Sink, TableRecord,
     WriterLease, Written, change_refused, table_error,
@@ -49,6 +52,7 @@ use client::Pace;
 use copy::Lane;
 use oversize::Limits;
 use read::Until;
+use registry::Registry;
 use state::{State, Table};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -65,6 +69,7 @@ pub struct KafkaSink {
     events: Arc<EventOptions>,
     topics: Arc<Topics>,
     counters: Arc<Counters>,
+    registry: Option<Arc<Registry>>,
     live: Mutex<Option<Arc<Live>>>,
 }
 
@@ -83,6 +88,7 @@ pub(crate) struct Live {
     memory: Arc<AtomicUsize>,
     /// Bytes that may be under way: what the topic that takes least takes as one batch.
     under_way: Arc<AtomicUsize>,
+    registry: Option<Arc<Registry>>,
 }
 
 /// Bytes of a batch beside its records.
@@ -102,6 +108,17 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 }
 
 impl Live {
+    /// An encoder that may be used: its schemas are registered.
+    async fn encoder(&self, schema: &Arc<TableSchema>, events: &Arc<EventOptions>) -> Result<Encoder> {
+        let mut encoder = Encoder::new(schema, events)?;
+        if let Some(registry) = &self.registry {
+            registry.introduce(&mut encoder).await.map_err(|error| {
+                if error.code() == codes::KF011 { of_table(&schema.name, error) } else { error }
+            })?;
+        }
+        Ok(encoder)
+    }
+
     fn send(&self, job: Job) -> Result<()> {
         self.jobs.send(job).map_err(|_| gone())
     }
@@ -141,11 +158,14 @@ impl Live {
     }
 
     /// The topic is there, or is made.
-    async fn ensure_topic(&self, topic: &str) -> Result<()> {
+    async fn ensure_topic(&self, topic: &str, table: Option<&TableName>) -> Result<()> {
         if lock(&self.topics).contains(topic) {
             return Ok(());
         }
-        self.maker.ensure(topic).await?;
+        match table {
+            Some(table) => self.maker.ensure_of(topic, table).await?,
+            None => self.maker.ensure(topic).await?,
+        }
         lock(&self.topics).insert(topic.to_owned());
         Ok(())
     }
@@ -163,7 +183,7 @@ impl Live {
         let table = self.limit(topic).await;
         let dead_letter = match &self.options.oversize {
             Oversize::DeadLetter { topic } => {
-                self.ensure_topic(topic).await?;
+                self.ensure_topic(topic, None).await?;
                 self.limit(topic).await
             }
             Oversize::Stop | Oversize::Truncate => table,
@@ -175,6 +195,15 @@ impl Live {
         let (reply, state) = oneshot::channel();
         self.send(Job::Look(reply))?;
         state.await.map_err(|_| gone())
+    }
+}
+
+/// The same error with the table's name in front.
+fn of_table(name: &TableName, error: Error) -> Error {
+    let named = table_error(name, error.code(), error.cause_line());
+    match error.advice() {
+        Some(advice) => named.with_try(advice),
+        None => named,
     }
 }
 
@@ -195,6 +224,7 @@ impl KafkaSink {
     /// `KF004`.
     pub fn new(options: KafkaOptions) -> Result<Self> {
         Ok(KafkaSink {
+            registry: options.registry.as_ref().map(|to| Registry::new(to).map(Arc::new)).transpose()?,
             topics: Arc::new(Topics::new(&options)?),
             events: Arc::new(options.events.clone()),
             options: Arc::new(options),
@@ -215,6 +245,13 @@ impl KafkaSink {
     async fn read(&self, until: Until) -> Result<Option<State>> {
         let options = Arc::clone(&self.options);
         blocking(move || read::read(&options, until)).await
+    }
+
+    async fn introduce(&self, control: &mut Control, kind: ControlKind) -> Result<()> {
+        match &self.registry {
+            Some(registry) => registry.introduce_control(control, kind).await,
+            None => Ok(()),
+        }
     }
 
     /// The brokers are there, and take us.
@@ -270,7 +307,11 @@ impl Sink for KafkaSink {
         self.read(Until::Visible).await?.map(|state| state.pipeline_record()).transpose()
     }
 
-    fn takes_messages(&self) -> bool {
+    fn takes_beside(&self) -> bool {
+        true
+    }
+
+    fn is_log(&self) -> bool {
         true
     }
 
@@ -295,12 +336,14 @@ impl Sink for KafkaSink {
         state.owner = uuid::Uuid::new_v4().simple().to_string();
         let (epoch, owner) = (state.epoch, state.owner.clone());
         lane.epoch = epoch;
-        let control = Control::new(&self.events);
+        let mut control = Control::new(&self.events);
         if self.events.provide_transaction_metadata {
             self.topics.ensure(&control.transaction_topic()).await?;
+            self.introduce(&mut control, ControlKind::Transaction).await?;
         }
         if !self.events.heartbeat_interval.is_zero() {
             self.topics.ensure(&control.heartbeat_topic()).await?;
+            self.introduce(&mut control, ControlKind::Heartbeat).await?;
         }
         let names = self.topics.names()?;
         let (jobs, work) = mpsc::channel();
@@ -330,6 +373,7 @@ impl Sink for KafkaSink {
             counters: Arc::clone(&self.counters),
             memory: Arc::default(),
             under_way,
+            registry: self.registry.clone(),
         });
         // The epoch becomes visible before anything that is written under it.
         match live.change(Box::new(|_| ())).await? {
@@ -350,7 +394,7 @@ impl Sink for KafkaSink {
         _cut: Option<&CutTable>,
     ) -> Result<(KafkaTable, TableRecord)> {
         let live = self.held(lease)?.map_err(|_| gone())?;
-        let encoder = Encoder::new(&schema, &self.events)?;
+        let encoder = live.encoder(&schema, &self.events).await?;
         for column in encoder.dropped_columns() {
             tracing::warn!(table = %schema.name, column, "Debezium does not know the column's type: its events lack it");
         }
@@ -374,7 +418,7 @@ impl Sink for KafkaSink {
         }
         // That of messages when the first one comes.
         if !schema.is_messages() {
-            live.ensure_topic(&topic).await?;
+            live.ensure_topic(&topic, Some(&schema.name)).await?;
         }
         let (position, copied_at, marks) = match known {
             Some(known) if outdated.is_none() => {

@@ -1,6 +1,9 @@
 //! What the sink is told: plain values, all checked, secrets resolved.
 
+use super::registry::RegistryOptions;
 use crate::debezium::Options as EventOptions;
+use crate::schema::TableName;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// The sink's options.
@@ -24,6 +27,8 @@ pub struct KafkaOptions {
     pub memory: usize,
     /// Where they wait.
     pub spill_dir: std::path::PathBuf,
+    /// Where schemas are registered, for Avro.
+    pub registry: Option<RegistryOptions>,
     /// The form of events.
     pub events: EventOptions,
 }
@@ -50,6 +55,23 @@ pub struct TopicOptions {
     pub replication: Option<i32>,
     /// Settings of the topic: `cleanup.policy` and so on.
     pub settings: Vec<(String, String)>,
+    /// Of single tables: what is not said there is as above, settings are added.
+    pub tables: BTreeMap<TableName, TopicOptions>,
+}
+
+impl TopicOptions {
+    /// How a table's topic is made.
+    pub(super) fn of(&self, table: &TableName) -> TopicOptions {
+        let Some(own) = self.tables.get(table) else { return self.clone() };
+        TopicOptions {
+            create: self.create,
+            partitions: own.partitions.or(self.partitions),
+            replication: own.replication.or(self.replication),
+            // The last of a name counts.
+            settings: self.settings.iter().chain(&own.settings).cloned().collect(),
+            tables: BTreeMap::new(),
+        }
+    }
 }
 
 /// What happens with a record that is too large.

@@ -30,7 +30,7 @@ pub struct KafkaTable {
     limits: Limits,
     /// The topic of messages is made when the first one comes.
     has_topic: bool,
-    encoder: Encoder,
+    encoder: Arc<Encoder>,
     staged: Vec<Part>,
     shelf: Shelf,
     /// What the next position means to other servers.
@@ -49,6 +49,7 @@ impl KafkaTable {
     ) -> Self {
         let number = super::lock(&live.units).open(schema.id);
         let topic = Arc::from(encoder.topic());
+        let encoder = Arc::new(encoder);
         let shelf = Shelf::new(Arc::clone(&live.memory), live.options.memory);
         let (staged, run) = (Vec::new(), Mutex::new(None));
         KafkaTable {
@@ -77,10 +78,10 @@ pub(super) fn now_ns() -> i64 {
 impl TableSink for KafkaTable {
     async fn stage(&mut self, batch: ChangeBatch) -> Result<()> {
         if batch.schema != *self.encoder.schema() {
-            self.encoder = Encoder::new(&batch.schema, &self.events)?;
+            self.encoder = Arc::new(self.live.encoder(&batch.schema, &self.events).await?);
         }
         if self.schema.is_messages() && !self.has_topic {
-            self.live.ensure_topic(&self.topic).await?;
+            self.live.ensure_topic(&self.topic, None).await?;
             self.limits = self.live.limits(&self.topic).await?;
             self.has_topic = true;
         }
@@ -137,12 +138,14 @@ impl TableSink for KafkaTable {
         // Writers of one copy share its point; a copy that begins again has another.
         let run = match current.take().filter(|run| run.point == *point) {
             Some(run) => run,
-            None => Arc::new(CopyRun::new(
-                Arc::clone(&self.live),
-                &self.schema,
-                &self.events,
-                (*point, self.limits),
-            )?),
+            None if *self.encoder.schema() == self.schema => {
+                let encoder = Arc::clone(&self.encoder);
+                Arc::new(CopyRun::new(Arc::clone(&self.live), encoder, (*point, self.limits)))
+            }
+            None => {
+                let what = format!("table \"{}\" changed when its copy began", self.schema.name);
+                return Err(Error::new(codes::KF007, what).with_try("nothing: it is opened again"));
+            }
         };
         *current = Some(Arc::clone(&run));
         Ok(Box::new(copy::Writer::new(run)))

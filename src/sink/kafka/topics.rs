@@ -3,10 +3,11 @@
 use super::client::{ASK, admin_config, explain, explain_code};
 use super::options::{CHECKPOINT_PARTITIONS, CHECKPOINTS, KafkaOptions, TopicOptions};
 use crate::error::{Error, Result, codes};
+use crate::schema::TableName;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The administrative client.
 pub(super) struct Topics {
@@ -39,15 +40,28 @@ impl Topics {
     /// # Errors
     /// `KF003` when it may not be made, or is refused.
     pub(super) async fn ensure(&self, name: &str) -> Result<()> {
-        if !self.options.create {
+        self.ensure_as(name, &self.options).await
+    }
+
+    /// The same for a table's topic.
+    ///
+    /// # Errors
+    /// As [`Topics::ensure`].
+    pub(super) async fn ensure_of(&self, name: &str, table: &TableName) -> Result<()> {
+        self.ensure_as(name, &self.options.of(table)).await
+    }
+
+    async fn ensure_as(&self, name: &str, options: &TopicOptions) -> Result<()> {
+        if !options.create {
             return Ok(());
         }
         let mut topic = NewTopic::new(
             name,
-            self.options.partitions.unwrap_or(-1),
-            TopicReplication::Fixed(self.options.replication.unwrap_or(-1)),
+            options.partitions.unwrap_or(-1),
+            TopicReplication::Fixed(options.replication.unwrap_or(-1)),
         );
-        for (key, value) in &self.options.settings {
+        let settings: BTreeMap<_, _> = options.settings.iter().map(|(key, value)| (key, value)).collect();
+        for (key, value) in settings {
             topic = topic.set(key, value);
         }
         self.make(topic).await

@@ -516,6 +516,7 @@ pub(super) fn send(
     let mut base: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
     base.key = record.key();
     base.payload = value;
+    base.partition = record.partition();
     let bytes = base.key.map_or(0, <[u8]>::len) + base.payload.map_or(0, <[u8]>::len);
     let (mut headers, mut header_bytes): (Option<OwnedHeaders>, usize) = (None, 0);
     for (key, value) in record.headers() {

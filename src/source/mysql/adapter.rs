@@ -37,6 +37,8 @@ pub struct MySettings {
     pub copy_workers: usize,
     /// Rows go out as events: changes carry the whole old row, and what the log's events tell of themselves.
     pub for_events: bool,
+    /// What statements define is told ([`TableSchema::definitions`]).
+    pub tells_definitions: bool,
 }
 
 impl MySettings {
@@ -216,6 +218,10 @@ impl Source for MySource {
         partial: codes::MY026,
         busy: codes::MY031,
     };
+
+    fn beside(&self) -> Option<TableSchema> {
+        self.shared.settings.tells_definitions.then(TableSchema::definitions)
+    }
 
     async fn inspect(&self) -> Result<SourceView> {
         let (mut sql, server) = self.connect().await?;

@@ -5,6 +5,7 @@
 //!                 ├─ preflight  what must hold before anything is read
 //!                 ├─ doctor     what an administrator should see
 //!                 ├─ catalog    tables, columns and keys as they are now
+//!                 ├─ definition  tables as statements define them, for those who are told of definitions
 //!                 ├─ lock       one process per pipeline: GET_LOCK('strandline/NAME')
 //!                 ├─ snapshot ─ chunk   copies at one exact place of the log, in stretches of the key
 //!  options ─ login ─ dump ─ assemble ─ stream   events to rows, transactions, positions
@@ -20,6 +21,7 @@ pub mod adapter;
 mod assemble;
 pub mod catalog;
 mod chunk;
+mod definition;
 pub mod doctor;
 mod dump;
 mod fault;

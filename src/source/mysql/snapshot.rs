@@ -16,8 +16,10 @@
 //! | a table is altered or truncated after the snapshot | the server refuses to read it (1412): copied again, from a newer one |
 //! | the lock is not to be had within a second | let go, so that nobody's writes wait behind it for longer, and tried again |
 
+use super::assemble::push_definition;
 use super::catalog::MyTable;
 use super::chunk::{self, Cuts, KeyOrder};
+use super::definition;
 use super::fault::{changed_since, fault};
 use super::gtids;
 use super::options::MyOptions;
@@ -285,6 +287,9 @@ impl CopySession for MySnapshot {
         writers: Vec<Box<dyn CopyWriter>>,
         progress: Arc<AtomicU64>,
     ) -> Result<Vec<CopyPart>> {
+        if schema.is_definitions() {
+            return self.copy_definitions(schema, writers, &progress).await;
+        }
         let (sql, table) = self.looked_at(&schema)?;
         let ranges = match KeyOrder::of(sql, &schema, table.columns()).await? {
             None => vec![String::new()],
@@ -343,6 +348,33 @@ impl CopySession for MySnapshot {
 }
 
 impl MySnapshot {
+    /// What the tables are, told by the first writer.
+    async fn copy_definitions(
+        &mut self,
+        schema: Arc<TableSchema>,
+        writers: Vec<Box<dyn CopyWriter>>,
+        progress: &AtomicU64,
+    ) -> Result<Vec<CopyPart>> {
+        let names: Vec<_> = self.tables.values().map(|table| table.schema.name.clone()).collect();
+        let sql = self.sessions.first_mut();
+        let sql = sql.ok_or_else(|| Error::new(codes::RT001, "a snapshot without a session"))?;
+        let mut builder = BatchBuilder::new(Arc::clone(&schema));
+        builder.of(self.origin.clone());
+        for row in definition::at_the_start(sql, &names).await? {
+            push_definition(&row, None, &mut builder)?;
+        }
+        let mut batch = Some(builder.take(None).map_err(|error| error.into_error(&schema))?);
+        let mut parts = Vec::with_capacity(writers.len());
+        for mut writer in writers {
+            if let Some(batch) = batch.take() {
+                progress.fetch_add(batch.len() as u64, Ordering::Relaxed);
+                writer.write(batch)?;
+            }
+            parts.push(writer.finish()?);
+        }
+        Ok(parts)
+    }
+
     /// A session, and what is known of the table.
     fn looked_at(&mut self, schema: &TableSchema) -> Result<(&mut Sql, &MyTable)> {
         let table = self.tables.get(&schema.id).ok_or_else(|| {

@@ -15,6 +15,7 @@
 
 use super::adapter::Shared;
 use super::assemble::{Assembler, Progress};
+use super::definition;
 use super::dump::{Dump, Form, Received};
 use super::fault::event_error;
 use super::gtids;
@@ -315,6 +316,12 @@ impl ChangeStream for MyChanges {
             live.assembler.forget_recalled();
             live.recall = Some(recall::open(&options, &server, &wanted).await?);
         }
+        if !live.assembler.undefined().is_empty() {
+            let mut sql = Sql::connect(&options).await?;
+            let found = definition::now(&mut sql, live.assembler.undefined()).await?;
+            sql.close().await;
+            live.assembler.define(found);
+        }
         let mut burst = live.read(budget).await?;
         let marks = live.assembler.take_marks();
         if live.has_marks {
@@ -386,6 +393,9 @@ impl ChangeStream for MyChanges {
         let mut assembler = Assembler::new(self.server.flavor, policies, shift, at, from, gtids);
         if self.shared.settings.for_events {
             assembler.tell_origins();
+        }
+        if self.shared.settings.tells_definitions {
+            assembler.tell_definitions(self.shared.settings.selection.clone());
         }
         if self.shared.is_partial() {
             assembler.expect_partial();
@@ -491,7 +501,7 @@ impl Live {
                 },
             };
             match hand(&mut self.assembler, &event)? {
-                Progress::Announced => {
+                Progress::Announced | Progress::Undefined => {
                     self.held_back = Some(event);
                     break;
                 }

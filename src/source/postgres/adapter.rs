@@ -159,8 +159,11 @@ impl Source for PgSource {
         partial: codes::PG008,
         busy: codes::PG011,
     };
-    const HAS_MESSAGES: bool = true;
     const ONE_SYSTEM: bool = true;
+
+    fn beside(&self) -> Option<TableSchema> {
+        Some(TableSchema::messages())
+    }
 
     async fn inspect(&self) -> Result<SourceView> {
         let PgSettings { options, selection, policies, .. } = &self.settings;

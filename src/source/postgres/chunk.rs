@@ -18,7 +18,7 @@ use crate::schema::{Column, ColumnKind};
 const SAMPLED_PAGES: u64 = 4_000;
 /// No page of 8 KiB holds more rows.
 const ROWS_OF_A_PAGE: u64 = 291;
-/// Passes over a table whose rows are in no order.
+/// Passes over a table whose rows are in no order, also of a copy that goes on: what is left of it has its share of them.
 const PASSES: u64 = 4;
 /// How well the order of keys and pages must agree.
 const IN_ORDER: f64 = 0.9;
@@ -189,7 +189,7 @@ pub(super) async fn plan(
         return Ok(None);
     }
     let in_order = !table.partitioned && field::<f64>(&row, 2)? >= IN_ORDER;
-    let most = if in_order { MOST } else { PASSES };
+    let most = if in_order { MOST } else { passes(left, all) };
     let chunks = left.div_ceil(rows.max(1)).clamp(1, most);
     let pieces = if in_order { PIECES } else { 1 };
     let parts = chunks * pieces;
@@ -208,6 +208,13 @@ pub(super) async fn plan(
     }
     let Some(fine) = fine.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
     Ok(Some(cut(fine, usize::try_from(pieces).unwrap_or(1), from, in_order)))
+}
+
+/// How many passes what is left of all rows may take: of the whole table's, as many as are left, and one at least.
+fn passes(left: u64, all: u64) -> u64 {
+    let share = u128::from(left) * u128::from(PASSES) + u128::from(all / 2);
+    let passes = share.checked_div(u128::from(all)).map_or(1, |share| share.clamp(1, u128::from(PASSES)));
+    u64::try_from(passes).unwrap_or(PASSES)
 }
 
 fn cut(fine: Vec<ChunkKey>, pieces: usize, from: Option<&ChunkKey>, in_order: bool) -> (Vec<ChunkKey>, Cuts) {
@@ -272,6 +279,12 @@ mod tests {
                 prop_assert_eq!(all.iter().filter(holds).count(), expected, "{}", n);
             }
         }
+    }
+
+    #[test]
+    fn what_is_left_has_its_share_of_the_passes() {
+        assert_eq!([100, 76, 74, 49, 26, 1, 0].map(|left| passes(left, 100)), [4, 3, 3, 2, 1, 1, 1]);
+        assert_eq!((passes(0, 0), passes(u64::MAX, u64::MAX), passes(9, 1)), (1, 4, 4));
     }
 
     #[test]

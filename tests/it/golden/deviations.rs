@@ -15,6 +15,14 @@ pub(super) enum Kind {
     Tombstones,
     /// Records of this topic are not written.
     Without(&'static str),
+    /// In Debezium's records of definitions stands the first text, in ours the second.
+    Defined(&'static str, &'static str),
+    /// Definitions alone are compared: rows are copied again.
+    Copied,
+    /// Our definitions are others: they are not compared.
+    OwnDefinitions,
+    /// What this mode has is not written.
+    Not(Mode),
 }
 
 /// One difference of one case.
@@ -66,6 +74,10 @@ pub(super) const ALL: &[Deviation] = &[
     of("D18", "types_unsupported_included", Kind::Recorded),
     of("D18", "types_unsupported", Kind::Recorded),
     of("D19", "publication_columns", Kind::Stops("PG007", None)),
+    of("D21", "mysql/column_options", Kind::Bytes("2020-01-01T00:00:00Z", "2020-01-01T00:00:00.000Z")),
+    of("D35", "mysql/column_options", Kind::Not(Mode::WithSchema)),
+    of("D36", "column_options", Kind::Stops("CF003", None)),
+    of("D37", "enum_grows", Kind::Recorded),
     of("D20", "mysql/types_float", Kind::Recorded),
     of("D20", "mariadb/types_numeric", Kind::Recorded),
     of("D21", "mysql/types_temporal", Kind::Recorded),
@@ -89,6 +101,29 @@ pub(super) const ALL: &[Deviation] = &[
     of("D31", "mysql/defaults", Kind::Recorded),
     of("D31", "mariadb/defaults", Kind::Bytes("de''fault", "de'fault")),
     of("D32", "mysql/bulk_statements", Kind::Without("app.shop.s")),
+    of("D33", "mysql/binary_base64", Kind::Defined(r#":"ab\\0""#, r#":"0x6162""#)),
+    of("D33", "mysql/binary_hex", Kind::Defined(r#":"ab\\0""#, r#":"0x6162""#)),
+    of("D33", "mysql/defaults", Kind::Defined(r#":"de''fault""#, r#":"de'fault""#)),
+    of("D33", "mysql/defaults", Kind::Defined(r#":"ab\\0""#, r#":"0x6162""#)),
+    of("D33", "mysql/defaults", Kind::Defined(r#":"\u0001\u0002""#, r#":"0x0102""#)),
+    of("D33", "mariadb/schema_change", Kind::Defined(r#"00:00:00.5""#, r#"00:00:00.500""#)),
+    of("D32", "schema_change", Kind::Without("app.public.fresh")),
+    of("D32", "schema_change", Kind::Without("app.public.renamed")),
+    of("D38", "schema_change", Kind::Bytes(r#""vv":"six","x":null,"d":8"#, r#""vv":"six","x":null,"d":7"#)),
+    of("D38", "schema_change", Kind::Not(Mode::WithSchema)),
+    of("D33", "mariadb/defaults", Kind::Defined(r#":"de''fault""#, r#":"de'fault""#)),
+    of("D33", "mysql/schema_change", Kind::Defined(r#":"2020-01-01""#, r#":"2020-01-01 00:00:00""#)),
+    of("D29", "mariadb/create_or_replace", Kind::OwnDefinitions),
+    of(
+        "D33",
+        "mariadb/schema_change",
+        Kind::Defined(
+            r#""INT","typeExpression":"INT","charsetName":null,"length":null"#,
+            r#""INT","typeExpression":"INT","charsetName":null,"length":11"#,
+        ),
+    ),
+    of("D34", "mysql/schema_change", Kind::Copied),
+    of("D34", "mariadb/schema_change", Kind::Copied),
 ];
 
 fn of_case(case: &str) -> impl Iterator<Item = Kind> {
@@ -106,6 +141,31 @@ pub(super) fn stops(case: &str, mode: Mode) -> Option<&'static str> {
 /// Whether our own records are on file.
 pub(super) fn is_recorded(case: &str) -> bool {
     of_case(case).any(|kind| matches!(kind, Kind::Recorded))
+}
+
+/// Whether definitions alone are compared.
+pub(super) fn is_copied(case: &str) -> bool {
+    of_case(case).any(|kind| matches!(kind, Kind::Copied))
+}
+
+/// Whether definitions are not compared.
+pub(super) fn defines_else(case: &str) -> bool {
+    of_case(case).any(|kind| matches!(kind, Kind::OwnDefinitions))
+}
+
+/// Whether this mode is not compared.
+pub(super) fn is_left_out(case: &str, mode: Mode) -> bool {
+    of_case(case).any(|kind| matches!(kind, Kind::Not(left) if left == mode))
+}
+
+/// A record of a definition as ours is to be.
+pub(super) fn defined(case: &str, mut event: Event) -> Event {
+    for kind in of_case(case) {
+        if let Kind::Defined(theirs, ours) = kind {
+            event.value = event.value.map(|value| value.replace(theirs, ours));
+        }
+    }
+    event
 }
 
 /// What we are to write, made of what Debezium wrote; before the numbers are masked.
@@ -128,7 +188,12 @@ pub(super) fn applied(case: &str, mut events: Vec<Event>) -> Vec<Event> {
                     }
                 }
             }
-            Kind::Stops(..) | Kind::Recorded => {}
+            Kind::Stops(..)
+            | Kind::Recorded
+            | Kind::Defined(..)
+            | Kind::Copied
+            | Kind::OwnDefinitions
+            | Kind::Not(_) => {}
         }
     }
     events

@@ -1,6 +1,8 @@
 //! The same for MySQL and MariaDB: every case of `tests/golden/debezium/{mysql,mariadb}`.
 
 use super::case::{Case, Event, Found, Mode, ours, thinned};
+use super::deviations;
+use super::masks::{self, Masks};
 use crate::harness::mysql::Brand;
 use crate::harness::mysql_scene::MyScene;
 use crate::harness::mysql_sql::MySql;
@@ -14,16 +16,17 @@ const DATABASES: [&str; 4] = ["shop", "inv", "zz", "Weird-Db"];
 /// Cases whose tables change so fast that their log would be read with columns of later.
 const PACED: [&str; 2] = ["schema_change", "bulk"];
 
-const ALTERED: &str = "records of definitions are not written, rows that a definition changed are copied, and a type that does not fit its old values stops the table";
+/// The topic of definitions.
+const DEFINITIONS: &str = "app";
+
+/// Its table is left out.
+const UNTOLD: &str = r#""table":"s""#;
 
 /// Cases that are not run, and why.
 const LEFT_OUT: &[(&str, &str)] = &[
     ("mysql/boolean_converter", "TinyIntOneToBooleanConverter is not built"),
-    ("mysql/column_options", "tables.overrides is not built yet"),
     ("mysql/include_query", "include.query is not built"),
     ("mariadb/include_query", "include.query is not built"),
-    ("mysql/schema_change", ALTERED),
-    ("mariadb/schema_change", ALTERED),
 ];
 
 fn cases(brand: &str) -> Vec<Case> {
@@ -44,14 +47,29 @@ fn cases(brand: &str) -> Vec<Case> {
 }
 
 fn run(name: &str, brand: Brand) {
-    let Some(scene) = MyScene::with(&format!("golden-{name}"), brand, &["--sql-mode=NO_ENGINE_SUBSTITUTION"])
-    else {
+    // As when the cases were recorded.
+    let charset = if name == "mariadb" { "latin1" } else { "utf8mb4" };
+    let options = ["--sql-mode=NO_ENGINE_SUBSTITUTION", &format!("--character-set-server={charset}")];
+    let Some(scene) = MyScene::with(&format!("golden-{name}"), brand, &options) else {
         return;
     };
     let mut failures = Vec::new();
     for mut case in cases(name) {
-        case.keep(|event| event.topic != "app");
-        let found = run_case(&case, &scene);
+        let recorded = case.take_topic(DEFINITIONS);
+        let (found, told) = apart(run_case(&case, &scene));
+        for (mut recorded, told) in recorded.into_iter().zip(told) {
+            // Of a connector that stopped at once.
+            if (recorded.is_empty() && case.has_definitions()) || deviations::defines_else(&case.id) {
+                continue;
+            }
+            recorded.retain(|event| !event.value.as_ref().is_some_and(|value| value.contains(UNTOLD)));
+            if let Err(difference) = compare_definitions(&case.id, recorded, &told) {
+                failures.push(format!("== {}: definitions\n{difference}", case.id));
+            }
+        }
+        if deviations::is_copied(&case.id) {
+            continue;
+        }
         for mode in [Mode::Bare, Mode::WithSchema] {
             if let Err(difference) = case.compare(&found, mode) {
                 failures.push(format!("== {} ({mode:?})\n{difference}", case.id));
@@ -61,12 +79,42 @@ fn run(name: &str, brand: Brand) {
     assert!(failures.is_empty(), "{} differ:\n{}", failures.len(), failures.join("\n"));
 }
 
+/// The definitions by themselves; where there was an error, what was written until then is not known.
+fn apart(found: Found) -> (Found, [Option<Vec<Event>>; 2]) {
+    let split = |events: Result<Vec<Event>, String>| match events {
+        Ok(events) => {
+            let (told, rows) = events.into_iter().partition(|event: &Event| event.topic == DEFINITIONS);
+            (Ok(rows), Some(told))
+        }
+        Err(said) => (Err(said), None),
+    };
+    let ((bare, told_bare), (with_schema, told)) = (split(found.bare), split(found.with_schema));
+    (Found { bare, with_schema }, [told_bare, told])
+}
+
+fn compare_definitions(id: &str, recorded: Vec<Event>, told: &Option<Vec<Event>>) -> Result<(), String> {
+    let Some(told) = told else { return Ok(()) };
+    // The table of marks is not of the case.
+    let is_of_case = |event: &&Event| !event.key.as_ref().is_some_and(|key| key.contains("\"zz\""));
+    let masked = |events: Vec<Event>| -> Vec<Event> {
+        let mut masks = Masks::default();
+        events.iter().map(|event| masks.apply(event)).collect()
+    };
+    let recorded = masked(recorded.into_iter().map(|event| deviations::defined(id, event)).collect());
+    let told = masked(told.iter().filter(is_of_case).cloned().collect());
+    let differs = |at: &usize| recorded.get(*at) != told.get(*at);
+    let first = (0..recorded.len().max(told.len())).filter(differs).take(12);
+    let shown: Vec<String> =
+        first.map(|at| format!("record {at}:\n{}", masks::shown(recorded.get(at), told.get(at)))).collect();
+    if shown.is_empty() { Ok(()) } else { Err(shown.join("\n")) }
+}
+
 fn run_case(case: &Case, scene: &MyScene) -> Found {
     let mut sql = scene.sql();
     for database in DATABASES {
         sql.exec(&format!("drop database if exists `{database}`"));
     }
-    sql.exec("create database shop character set utf8mb4");
+    sql.exec("create database shop");
     sql.exec("use shop");
     run_all(&mut sql, &case.setup);
     sql.exec("create database zz");
@@ -75,9 +123,9 @@ fn run_case(case: &Case, scene: &MyScene) -> Found {
     let configs = [("bare", false), ("schemas", true)].map(|(name, schemas)| {
         let include = DATABASES.map(|database| format!("{database}.*"));
         let text = format!(
-            "version: 1\nname: {name}\nsource:\n  type: mysql\n  url: {:?}\ntables:\n  include: {include:?}\n  exclude: [\"shop.s\"]\n\
-             snapshot: {{workers: 1}}\nsink:\n  type: stdout\n  commit: {{interval: 20ms}}\nformat:\n{}",
+            "version: 1\nname: {name}\nsource:\n  type: mysql\n  url: {:?}\ntables:\n  include: {include:?}\n  exclude: [\"shop.s\"]\n{}snapshot: {{workers: 1}}\nsink:\n  type: stdout\n  commit: {{interval: 20ms}}\nformat:\n{}",
             scene.config.url,
+            case.overrides(),
             case.format(schemas)
         );
         let path = scene.dir().join(format!("{name}.yaml"));
@@ -103,6 +151,7 @@ fn run_case(case: &Case, scene: &MyScene) -> Found {
         process.terminate();
         let outcome = process.wait(LONG);
         match outcome.code {
+            Some(_) if deviations::is_copied(&case.id) => Ok(without_marks(ours(&outcome.stdout))),
             Some(0) if !outcome.stderr.contains("\"level\":\"error\"") => {
                 Ok(without_marks(ours(&outcome.stdout)))
             }

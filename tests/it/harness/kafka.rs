@@ -169,6 +169,18 @@ impl Broker {
         assert!(changed.expect("the broker answers")[0].is_ok(), "cannot change {name}");
     }
 
+    /// How many partitions a topic has, and one of its settings.
+    pub(crate) fn topic(&self, name: &str, setting: &str) -> (usize, Option<String>) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let asked = [&ResourceSpecifier::Topic(name)];
+        let found = runtime.block_on(admin.describe_configs(asked, &AdminOptions::new()));
+        let config = found.expect("the broker answers").remove(0).expect("the topic is there");
+        let metadata = admin.inner().fetch_metadata(Some(name), ASK).expect("the broker answers");
+        let value = config.get(setting).and_then(|entry| entry.value.clone());
+        (metadata.topics()[0].partitions().len(), value)
+    }
+
     /// Names of all topics but the broker's own.
     pub(crate) fn topics(&self) -> Vec<String> {
         let client: BaseConsumer = self.client().create().expect("a client");
@@ -229,9 +241,7 @@ impl Reader {
             // An error: the broker is down, or comes back.
             if let Some(Ok(message)) = self.consumer.poll(deadline.saturating_duration_since(Instant::now()))
             {
-                let text = |bytes: Option<&[u8]>| {
-                    bytes.map(|b| String::from_utf8(b.to_vec()).expect("records of tests are text"))
-                };
+                let text = |bytes: Option<&[u8]>| bytes.map(shown);
                 let headers = message.headers().map_or_else(Vec::new, |headers| {
                     headers.iter().map(|h| (h.key.to_owned(), text(h.value).unwrap_or_default())).collect()
                 });
@@ -302,6 +312,14 @@ pub(super) fn java() -> Command {
     command.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
     command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn").arg("-cp").arg(libs.join("*"));
     command
+}
+
+/// Text as it is; framed Avro begins with a zero.
+fn shown(bytes: &[u8]) -> String {
+    match String::from_utf8(bytes.to_vec()) {
+        Ok(text) if !text.starts_with('\0') => text,
+        _ => format!("hex:{}", bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()),
+    }
 }
 
 /// The short session makes a killed broker come back in 3 s instead of 13. One partition for each of the

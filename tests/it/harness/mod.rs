@@ -19,6 +19,7 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod random;
 pub(crate) mod reader;
+pub(crate) mod registry;
 pub(crate) mod s3;
 pub(crate) mod sql;
 

@@ -14,6 +14,7 @@
 //! One table's trouble stops that table and lets the others go on; anything that makes the stream itself doubtful is an
 //! error of the whole. Nothing is skipped because it is not known.
 
+mod definitions;
 mod open;
 mod statements;
 #[cfg(test)]
@@ -32,11 +33,13 @@ use crate::event::{ChangeBatch, Txn};
 use crate::position::{CommitLsn, LogPoint, Lsn, Marks, Witness};
 use crate::schema::{TableId, TableName, TableSchema};
 use crate::source::Burst;
+use definitions::Definitions;
 use hashbrown::HashMap;
 use open::{Id, Open};
 use std::sync::Arc;
 use xa::{Branch, Branches};
 
+pub(super) use definitions::{Found, push as push_definition};
 pub(super) use xa::Recall;
 
 /// Rows of a table go out as a batch at so many bytes.
@@ -49,6 +52,8 @@ const EPOCH_2000: i64 = 946_684_800_000_000;
 pub(super) enum Progress {
     /// Something within a transaction, or beside.
     Within,
+    /// A statement defines tables that the caller is to look up ([`Assembler::define`]); then it hands the event in again.
+    Undefined,
     /// A transaction ended.
     Boundary,
     /// A table has other columns than it is followed with: the caller looks, and hands the event in again.
@@ -93,6 +98,7 @@ pub(super) struct Assembler {
     tells: bool,
     /// The log may leave out values of created rows.
     is_partial: bool,
+    definitions: Option<Definitions>,
     tables: HashMap<TableId, Table>,
     names: HashMap<TableName, TableId>,
     /// Of the open statement: table numbers, and the table if it is followed.
@@ -133,6 +139,7 @@ impl Assembler {
             file: String::new(),
             tells: false,
             is_partial: false,
+            definitions: None,
             tables: HashMap::new(),
             names: HashMap::new(),
             maps: HashMap::new(),
@@ -285,7 +292,7 @@ impl Assembler {
         let event = decoder.decode(raw).map_err(|error| event_error(self.at, error))?;
         let before = self.at;
         let progress = self.dispatch(raw, event)?;
-        if progress == Progress::Announced {
+        if let Progress::Announced | Progress::Undefined = progress {
             self.at = before;
         } else {
             self.decoder = decoder;

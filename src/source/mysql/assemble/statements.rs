@@ -17,6 +17,9 @@ impl Assembler {
         start: LogPoint,
         header: EventHeader,
     ) -> Result<Progress> {
+        if self.tell_definition(query, start, header)? == Progress::Undefined {
+            return Ok(Progress::Undefined);
+        }
         let statement = statement::read(&query.text);
         let has_begun = self.open.as_ref().is_some_and(|open| open.has_begun);
         match statement {

@@ -274,7 +274,7 @@ fn feed(name: &str, further: u64, count: usize) -> Fed {
                 fed.count = n + 1;
             }
             Ok(Progress::Within) => {}
-            Ok(Progress::Announced | Progress::Stopped | Progress::Recall) | Err(_) => break,
+            Ok(_) | Err(_) => break,
         }
         while let Some(batch) = fed.assembler.take(id).unwrap() {
             fed.rows.extend(batch.ops.iter().copied());

@@ -1,28 +1,24 @@
-//! Logical messages: a table that the source does not have, which is never copied. It begins where its stream does.
+//! A table that the source does not have: logical messages, which are never copied and begin where their stream does, or
+//! definitions, whose copy tells what the tables are and comes before theirs.
 
 use super::copying::Copying;
 use super::session::{Goal, LiveTable, Opened, Session};
 use crate::error::{Disposition, Result};
 use crate::event::Chunks;
 use crate::replication::recovery::TableStart;
-use crate::schema::{TableName, TableSchema};
 use crate::sink::{OpenFor, PipelineRecord, Sink, WriterLease};
 use crate::source::{Source, SourceTable};
 use std::sync::Arc;
 
-/// Whether this pipeline passes messages on.
-pub(super) fn passes<S: Source, K: Sink>(sink: &K) -> bool {
-    S::HAS_MESSAGES && sink.takes_messages()
-}
-
-/// The table of messages.
-pub(super) fn table() -> SourceTable {
-    SourceTable { schema: Arc::new(TableSchema::messages()), estimated_rows: None }
+/// The table, where this pipeline passes it on.
+pub(super) fn table<S: Source, K: Sink>(source: &S, sink: &K) -> Option<SourceTable> {
+    let schema = source.beside().filter(|_| sink.takes_beside())?;
+    Some(SourceTable { schema: Arc::new(schema), estimated_rows: None })
 }
 
 impl<S: Source, K: Sink> Session<S, K> {
-    /// Opens the table of messages, where there is one. `replaced`: the history is given up.
-    pub(super) async fn open_messages(
+    /// Opens it, where there is one. `replaced`: the history is given up.
+    pub(super) async fn open_beside(
         &self,
         lease: &WriterLease,
         record: &PipelineRecord,
@@ -30,10 +26,7 @@ impl<S: Source, K: Sink> Session<S, K> {
         goal: &Goal,
         opened: &mut Opened<K::Table>,
     ) -> Result<()> {
-        if !passes::<S, K>(&self.sink) {
-            return Ok(());
-        }
-        let source = table();
+        let Some(source) = table(&*self.source, &*self.sink) else { return Ok(()) };
         let schema = Arc::clone(&source.schema);
         let replace = replaced || self.wants_copy(&schema, record, goal);
         if let Some(stopped) = record.stopped.get(&schema.id).filter(|_| !replace) {
@@ -47,7 +40,7 @@ impl<S: Source, K: Sink> Session<S, K> {
             }
             Ok((table, record, TableStart::Copy | TableStart::Stop(_))) => {
                 let chunks = Chunks::default();
-                opened.to_copy.push(Copying { schema, table, record, estimate: None, chunks });
+                opened.to_copy.insert(0, Copying { schema, table, record, estimate: None, chunks });
             }
             Err(error) if error.code().disposition == Disposition::HaltTable => {
                 opened.stop.push(self.stopped(schema.id, &schema.name, record, &error));
@@ -56,9 +49,4 @@ impl<S: Source, K: Sink> Session<S, K> {
         }
         Ok(())
     }
-}
-
-/// Whether this is the name of the messages' table.
-pub(super) fn is_messages(name: &TableName) -> bool {
-    *name == TableName::messages()
 }
