@@ -94,7 +94,7 @@ pub(super) const ALL: &[Deviation] = &[
     of("D28", "mariadb/year_zero_snapshot", Kind::Recorded),
     of("D28", "mysql/types_integer", Kind::Recorded),
     of("D29", "mariadb/types_mariadb", Kind::Recorded),
-    of("D29", "mariadb/create_or_replace", Kind::Recorded),
+    of("D29", "mariadb/create_or_replace", Kind::Copied),
     of("D30", "mariadb/log_bin_compress", Kind::Recorded),
     of("D31", "mysql/binary_base64", Kind::Bytes("YWJcMA==", "YWIA")),
     of("D31", "mysql/binary_hex", Kind::Bytes("61625c30", "616200")),

@@ -1,7 +1,7 @@
 //! The test harness: real servers on loopback, the real binary, readers that are not ours.
 //!
 //! A [`Scene`] is one test's world: a directory, a PostgreSQL, a lake, a configuration. It is thrown away
-//! when the test passes and kept, with all logs, when it fails. Every wait has a deadline. At most two
+//! when the test passes and kept, with all logs, when it fails. Every wait has a deadline. At most three
 //! scenes are alive at a time in one process, whatever the number of test threads.
 
 pub(crate) mod browser;
@@ -66,7 +66,7 @@ pub(crate) fn until(at_most: Duration, what: &str, mut holds: impl FnMut() -> bo
 }
 
 /// At most this many scenes at once.
-const SCENES: usize = 2;
+const SCENES: usize = 3;
 static RUNNING: Mutex<usize> = Mutex::new(0);
 static FREED: Condvar = Condvar::new();
 
