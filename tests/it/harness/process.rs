@@ -1,6 +1,6 @@
 //! The binary under test as a process: start it, kill it, read what it said.
 
-use super::places;
+use super::{places, until};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -126,9 +126,23 @@ impl Strandline {
         self.stderr()
     }
 
-    /// SIGTERM: an orderly stop.
+    /// SIGTERM: an orderly stop. A process that has just begun does not listen yet, and would end as any other.
+    #[track_caller]
     pub(crate) fn terminate(&self) {
+        until(Duration::from_secs(20), "it listens to SIGTERM, or has ended", || {
+            self.caught_signals().is_none_or(|caught| caught & (1 << 14) != 0)
+        });
         places::signal("TERM", &[self.child.id()]);
+    }
+
+    /// The signals that it handles, as Linux counts them; `None` when it has ended.
+    fn caught_signals(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        if status.contains("State:\tZ") {
+            return None;
+        }
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+        u64::from_str_radix(caught.trim(), 16).ok()
     }
 
     /// Waits for the end.
