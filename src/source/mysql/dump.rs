@@ -241,7 +241,11 @@ impl Dump {
                     None => continue,
                 }
             }
-            let begins = self.packets.peek(BEGINNING).await.map_err(refused)?;
+            // Within a packet the bytes of a row may look like any header.
+            let begins = match self.packets.is_gathering() {
+                true => &[][..],
+                false => self.packets.peek(BEGINNING).await.map_err(refused)?,
+            };
             if let [OK, header @ ..] = begins
                 && let Ok(header) = EventHeader::parse(header)
                 && header.event_type == EventType::TRANSACTION_PAYLOAD
@@ -425,6 +429,28 @@ mod tests {
             }
             drop(writer);
         }
+    }
+
+    /// A row may hold what looks like the header of another event, and a call may be dropped anywhere in it.
+    #[tokio::test]
+    async fn a_row_is_taken_for_no_header() {
+        let (mut server, mut dump) = wire();
+        let alike = [&[OK], &event(EventType::TRANSACTION_PAYLOAD, b"", true)[..EventHeader::LEN]].concat();
+        let big = event(EventType::ROWS_QUERY, &alike.repeat((17 << 20) / BEGINNING), false);
+        let small = event(EventType::ROWS_QUERY, b"\x02ab", false);
+        let sent = packets(&[big.clone(), small.clone()], FULL);
+        // So that each piece begins with such a header.
+        let (first, later) = sent.split_at(4 + BEGINNING);
+        let mut found = Vec::new();
+        for piece in std::iter::once(first).chain(later.chunks(BEGINNING << 12)) {
+            server.write_all(piece).await.unwrap();
+            while let Some(received) = dump.ready().unwrap() {
+                assert_eq!(received.form(), Form::Plain(Checksum::None));
+                found.push(received.raw().unwrap().body.to_vec());
+            }
+        }
+        assert_eq!(found.len(), 2);
+        assert!(found[0] == big[EventHeader::LEN..] && found[1] == small[EventHeader::LEN..]);
     }
 
     /// Events out of a compressed one, between others; a call that was dropped is made again without loss.

@@ -133,6 +133,11 @@ impl Packets {
         self.frame = None;
     }
 
+    /// A part of this packet was moved aside: what comes next is not its beginning.
+    pub(super) fn is_gathering(&self) -> bool {
+        !self.gathered.is_empty()
+    }
+
     /// The rest of the packet.
     pub(super) async fn rest(&mut self) -> Result<Bytes> {
         loop {
