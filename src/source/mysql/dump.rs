@@ -177,7 +177,11 @@ impl Dump {
             packets.restart();
             packets.send(request).await
         };
-        asked.await.map_err(|error| fault("cannot read the binary log", error))?;
+        let doing = "cannot read the binary log";
+        tokio::time::timeout(options.connect_timeout, asked)
+            .await
+            .map_err(|_| Error::new(codes::MY032, format!("{doing}: no answer in time")))?
+            .map_err(|error| fault(doing, error))?;
         Ok(Dump::of(packets))
     }
 
