@@ -240,7 +240,8 @@ impl Dump {
         let now = Instant::now();
         let passed = now.duration_since(self.counted).min(self.step());
         self.counted = now;
-        self.quiet = if self.packets.has_heard() { Duration::ZERO } else { self.quiet.saturating_add(passed) };
+        self.quiet =
+            if self.packets.has_heard() { Duration::ZERO } else { self.quiet.saturating_add(passed) };
     }
 
     /// The next event, if one is there already.

@@ -47,9 +47,7 @@ impl LookUp {
 
     /// Where this was prepared.
     pub(super) fn prepared(options: MyOptions, server: Server, wanted: Recall) -> LookUp {
-        LookUp::begin(async move {
-            recall::open(&options, &server, &wanted).await.map(Learned::Prepared)
-        })
+        LookUp::begin(async move { recall::open(&options, &server, &wanted).await.map(Learned::Prepared) })
     }
 
     /// The answer, once. Cancel-safe.

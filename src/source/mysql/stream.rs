@@ -403,7 +403,8 @@ impl ChangeStream for MyChanges {
             assembler.set_stop_before(bound);
         }
         let ahead = bookmark.ahead.iter().copied().filter(|_| sets.is_empty()).collect();
-        self.live = Some(Live { dump, assembler, held_back: None, recall: None, look_up: None, ahead, sets, has_marks });
+        let (held_back, recall, look_up) = (None, None, None);
+        self.live = Some(Live { dump, assembler, held_back, recall, look_up, ahead, sets, has_marks });
         let lineage = self.lineage(shift);
         let slot = SlotState { confirmed_flush: from, ..place_of_ours() };
         Ok(Some(Place { slot, point: ServerPoint { lineage, flushed } }))
