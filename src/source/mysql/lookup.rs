@@ -18,7 +18,7 @@ pub(super) enum Learned {
     /// How tables are defined now.
     Definitions(Found),
     /// Where rows stand that are to be read again.
-    Prepared(Reader),
+    Prepared(Box<Reader>),
 }
 
 /// A question that runs.
@@ -47,7 +47,10 @@ impl LookUp {
 
     /// Where this was prepared.
     pub(super) fn prepared(options: MyOptions, server: Server, wanted: Recall) -> LookUp {
-        LookUp::begin(async move { recall::open(&options, &server, &wanted).await.map(Learned::Prepared) })
+        LookUp::begin(async move {
+            let reader = recall::open(&options, &server, &wanted).await?;
+            Ok(Learned::Prepared(Box::new(reader)))
+        })
     }
 
     /// The answer, once. Cancel-safe.

@@ -499,7 +499,7 @@ impl Live {
                 Learned::Definitions(found) => self.assembler.define(found),
                 Learned::Prepared(reader) => {
                     self.assembler.forget_recalled();
-                    self.recall = Some(reader);
+                    self.recall = Some(*reader);
                 }
             }
         }
