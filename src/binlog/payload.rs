@@ -183,7 +183,8 @@ impl Unpacker {
                     return Err(damaged());
                 }
                 *input = input.get(status.bytes_read..).unwrap_or_default();
-                self.is_full = status.bytes_written == STEP;
+                // At a frame's end nothing is left: asked again, it would wait for another frame.
+                self.is_full = status.bytes_written == STEP && status.remaining > 0;
                 self.is_within = status.remaining > 0;
                 self.scratch.get(..status.bytes_written).unwrap_or_default()
             }

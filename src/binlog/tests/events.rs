@@ -286,6 +286,35 @@ fn a_payload_that_says_too_much_is_not_unpacked() {
     assert_eq!(payload.events().unwrap_err().problem, Problem::TooLarge { limit: 1 << 30 });
 }
 
+/// What is unpacked fills whole steps, with nothing left over.
+#[test]
+fn a_payload_of_whole_steps_ends() {
+    for size in [128 << 10, 256 << 10, 384 << 10] {
+        let event = |size: usize| {
+            let mut header = EventHeader::parse(&inner(1)[0]).unwrap();
+            header.size = size as u32;
+            [&header.to_bytes()[..], &vec![7; size - EventHeader::LEN]].concat()
+        };
+        let events = vec![event(1000), event(size - 1000)];
+        let packed = zstd::encode_all(events.concat().as_slice(), 3).unwrap();
+        for uncompressed_size in [0, size as u64] {
+            let compression = Compression::Zstd;
+            let payload = TransactionPayload { compression, uncompressed_size, payload: &packed };
+            assert!(payload.events().unwrap() == events, "{size}");
+        }
+        let body = [&[2, 1, 0, 0][..], &packed].concat();
+        let mut header = EventHeader::parse(&events[0]).unwrap();
+        header.event_type = EventType::TRANSACTION_PAYLOAD;
+        header.size = (EventHeader::LEN + body.len() + 4) as u32;
+        let sent = [&body[..], &header.checksum(&body).to_le_bytes()].concat();
+        for piece in [1, 100, 1 << 20] {
+            let (found, problem) = unpack(&header, &sent, piece);
+            assert_eq!(problem, None, "{size} in pieces of {piece}");
+            assert!(found == events, "{size} in pieces of {piece}");
+        }
+    }
+}
+
 /// Events of a payload, of sizes from nothing to a few hundred bytes.
 fn inner(count: usize) -> Vec<Vec<u8>> {
     let event = |n: usize| {

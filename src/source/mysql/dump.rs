@@ -42,7 +42,9 @@ pub(super) struct Dump {
     checksum: Checksum,
     /// The compressed transaction that is being read.
     payload: Option<PayloadStream>,
-    heard: Instant,
+    /// How long nothing was heard, up to `counted`.
+    quiet: Duration,
+    counted: Instant,
     /// How long nothing may be heard.
     silence: Duration,
 }
@@ -155,8 +157,8 @@ impl Dump {
     }
 
     fn of(packets: Packets) -> Dump {
-        let (checksum, heard) = (Checksum::None, Instant::now());
-        Dump { packets, checksum, payload: None, heard, silence: SILENCE }
+        let (checksum, quiet, counted) = (Checksum::None, Duration::ZERO, Instant::now());
+        Dump { packets, checksum, payload: None, quiet, counted, silence: SILENCE }
     }
 
     async fn request(options: &MyOptions, before: &[&str], server_id: u32, request: &[u8]) -> Result<Dump> {
@@ -177,7 +179,11 @@ impl Dump {
             packets.restart();
             packets.send(request).await
         };
-        asked.await.map_err(|error| fault("cannot read the binary log", error))?;
+        let doing = "cannot read the binary log";
+        tokio::time::timeout(options.connect_timeout, asked)
+            .await
+            .map_err(|_| Error::new(codes::MY032, format!("{doing}: no answer in time")))?
+            .map_err(|error| fault(doing, error))?;
         Ok(Dump::of(packets))
     }
 
@@ -210,13 +216,32 @@ impl Dump {
     /// # Errors
     /// `MY032` and what the server says.
     pub(super) async fn next(&mut self) -> Result<Received> {
-        let until = self.heard + self.silence;
-        let next = tokio::time::timeout_at(until, self.event()).await;
-        let next = next.map_err(|_| {
-            Error::new(codes::MY032, format!("the server has said nothing for {} s", self.silence.as_secs()))
-        })?;
-        self.heard = Instant::now();
-        next
+        loop {
+            self.count();
+            let left = self.silence.saturating_sub(self.quiet);
+            if let Ok(next) = tokio::time::timeout(left.min(self.step()), self.event()).await {
+                self.quiet = Duration::ZERO;
+                return next;
+            }
+            if left.is_zero() && !self.packets.has_heard() {
+                let what = format!("the server has said nothing for {} s", self.silence.as_secs());
+                return Err(Error::new(codes::MY032, what));
+            }
+        }
+    }
+
+    fn step(&self) -> Duration {
+        self.silence / 10
+    }
+
+    /// Counts the time in which not a byte came: an event may take long. Of a pause in which nobody listened only a
+    /// step counts; calls that are dropped and made again are none.
+    fn count(&mut self) {
+        let now = Instant::now();
+        let passed = now.duration_since(self.counted).min(self.step());
+        self.counted = now;
+        self.quiet =
+            if self.packets.has_heard() { Duration::ZERO } else { self.quiet.saturating_add(passed) };
     }
 
     /// The next event, if one is there already.
@@ -227,7 +252,7 @@ impl Dump {
         match self.event().now_or_never() {
             None => Ok(None),
             Some(next) => {
-                self.heard = Instant::now();
+                self.quiet = Duration::ZERO;
                 next.map(Some)
             }
         }
@@ -241,7 +266,11 @@ impl Dump {
                     None => continue,
                 }
             }
-            let begins = self.packets.peek(BEGINNING).await.map_err(refused)?;
+            // Within a packet the bytes of a row may look like any header.
+            let begins = match self.packets.is_gathering() {
+                true => &[][..],
+                false => self.packets.peek(BEGINNING).await.map_err(refused)?,
+            };
             if let [OK, header @ ..] = begins
                 && let Ok(header) = EventHeader::parse(header)
                 && header.event_type == EventType::TRANSACTION_PAYLOAD
@@ -411,6 +440,46 @@ mod tests {
         assert_eq!(dump.next().await.err().map(|error| error.code()), Some(codes::MY032));
     }
 
+    /// Also for who never waits as long as that.
+    #[tokio::test]
+    async fn silence_is_found_by_calls_that_are_dropped() {
+        let (_server, mut dump) = wire();
+        dump.silence = Duration::from_millis(200);
+        let mut calls = 0;
+        let error = loop {
+            calls += 1;
+            if let Ok(next) = tokio::time::timeout(Duration::from_millis(4), dump.next()).await {
+                break next.err();
+            }
+        };
+        assert_eq!(error.map(|error| error.code()), Some(codes::MY032));
+        assert!(calls > 5, "{calls}");
+    }
+
+    /// An event takes longer than the silence may, and before it nobody listened for longer.
+    #[tokio::test]
+    async fn what_comes_slowly_is_no_silence() {
+        let (mut server, mut dump) = wire();
+        dump.silence = Duration::from_millis(200);
+        let slow = event(EventType::ROWS_QUERY, &[7; 1000], false);
+        let sent = packets(std::slice::from_ref(&slow), FULL);
+        let (first, later) = sent.split_at(100);
+        server.write_all(first).await.unwrap();
+        assert!(dump.ready().unwrap().is_none());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let later = later.to_vec();
+        let writer = tokio::spawn(async move {
+            for piece in later.chunks(100) {
+                tokio::time::sleep(Duration::from_millis(40)).await;
+                server.write_all(piece).await.unwrap();
+            }
+            server
+        });
+        let received = dump.next().await.unwrap();
+        assert!(received.raw().unwrap().body == &slow[EventHeader::LEN..]);
+        drop(writer);
+    }
+
     #[tokio::test]
     async fn an_event_of_several_packets_is_one() {
         for length in [3, FULL - 1 - EventHeader::LEN - 1, FULL - 1 - EventHeader::LEN, 2 * FULL + 7] {
@@ -425,6 +494,28 @@ mod tests {
             }
             drop(writer);
         }
+    }
+
+    /// A row may hold what looks like the header of another event, and a call may be dropped anywhere in it.
+    #[tokio::test]
+    async fn a_row_is_taken_for_no_header() {
+        let (mut server, mut dump) = wire();
+        let alike = [&[OK], &event(EventType::TRANSACTION_PAYLOAD, b"", true)[..EventHeader::LEN]].concat();
+        let big = event(EventType::ROWS_QUERY, &alike.repeat((17 << 20) / BEGINNING), false);
+        let small = event(EventType::ROWS_QUERY, b"\x02ab", false);
+        let sent = packets(&[big.clone(), small.clone()], FULL);
+        // So that each piece begins with such a header.
+        let (first, later) = sent.split_at(4 + BEGINNING);
+        let mut found = Vec::new();
+        for piece in std::iter::once(first).chain(later.chunks(BEGINNING << 12)) {
+            server.write_all(piece).await.unwrap();
+            while let Some(received) = dump.ready().unwrap() {
+                assert_eq!(received.form(), Form::Plain(Checksum::None));
+                found.push(received.raw().unwrap().body.to_vec());
+            }
+        }
+        assert_eq!(found.len(), 2);
+        assert!(found[0] == big[EventHeader::LEN..] && found[1] == small[EventHeader::LEN..]);
     }
 
     /// Events out of a compressed one, between others; a call that was dropped is made again without loss.

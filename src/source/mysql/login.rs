@@ -76,6 +76,16 @@ fn unexpected(packet: &[u8]) -> mysql_async::Error {
     mysql_async::Error::Driver(DriverError::UnexpectedPacket { payload: packet.to_vec() })
 }
 
+/// The random bytes that come with a question. The parser takes a zero at their end for a terminator; that of this
+/// plug-in has none, so it was one of the random bytes.
+fn asked_with(request: &AuthSwitchRequest<'_>) -> Vec<u8> {
+    let mut nonce = request.plugin_data().to_vec();
+    if request.auth_plugin() == AuthPlugin::Ed25519 {
+        nonce.resize(32, 0);
+    }
+    nonce
+}
+
 /// A connection while it logs in.
 struct Login<'a> {
     packets: Packets,
@@ -174,7 +184,7 @@ impl Login<'_> {
                 Some(0xFE) if may_switch => {
                     may_switch = false;
                     let request = ParseBuf(&packet).parse::<AuthSwitchRequest<'_>>(()).map_err(io)?;
-                    nonce = request.plugin_data().to_vec();
+                    nonce = asked_with(&request);
                     self.switch(&request.auth_plugin(), &nonce).await?;
                 }
                 _ => return Err(unexpected(&packet)),
@@ -217,5 +227,25 @@ impl Login<'_> {
             std::panic::catch_unwind(AssertUnwindSafe(|| mysql_common::crypto::encrypt(&password, key)));
         let sealed = sealed.map_err(|_| unexpected(&packet))?;
         self.packets.send(&sealed).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zero_at_the_end_is_random_or_a_terminator() {
+        let asked = |plugin: &str, data: &[u8]| {
+            let packet = [&[0xFE], plugin.as_bytes(), &[0], data].concat();
+            asked_with(&ParseBuf(&packet).parse::<AuthSwitchRequest<'_>>(()).unwrap())
+        };
+        let random: Vec<u8> = (1..=32).collect();
+        assert_eq!(asked("client_ed25519", &random), random);
+        let zero = [&random[..31], &[0]].concat();
+        assert_eq!(asked("client_ed25519", &zero), zero);
+        let ended = [&random[..20], &[0]].concat();
+        assert_eq!(asked("mysql_native_password", &ended), random[..20]);
+        assert_eq!(asked("caching_sha2_password", &ended), random[..20]);
     }
 }

@@ -9,7 +9,7 @@
 //!                 ├─ lock       one process per pipeline: GET_LOCK('strandline/NAME')
 //!                 ├─ snapshot ─ chunk   copies at one exact place of the log, in stretches of the key
 //!  options ─ login ─ dump ─ assemble ─ stream   events to rows, transactions, positions
-//!                     └─ recall               rows of a two-phase transaction, a second time
+//!                     └─ recall ─ lookup      rows of a two-phase transaction, a second time; what takes long is asked beside
 //!  adapter: all of it behind the traits of [`crate::source`]
 //! ```
 //!
@@ -29,6 +29,7 @@ mod gtids;
 pub mod lock;
 pub mod logfiles;
 mod login;
+mod lookup;
 pub mod options;
 mod packets;
 mod preflight;

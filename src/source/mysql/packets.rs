@@ -39,6 +39,8 @@ pub(super) struct Packets {
     /// Frames of the packet before the one that is being read.
     gathered: BytesMut,
     sequence: u8,
+    /// Bytes came since it was asked last.
+    has_heard: bool,
 }
 
 fn io(error: Error) -> mysql_async::Error {
@@ -48,7 +50,7 @@ fn io(error: Error) -> mysql_async::Error {
 impl Packets {
     pub(super) fn new(io: Box<dyn Io>) -> Self {
         let (buffer, gathered) = (BytesMut::with_capacity(READ), BytesMut::new());
-        Packets { io, buffer, frame: None, gathered, sequence: 0 }
+        Packets { io, buffer, frame: None, gathered, sequence: 0, has_heard: false }
     }
 
     /// The connection below, for who puts something between. Nothing may have been read ahead.
@@ -59,6 +61,11 @@ impl Packets {
     /// Goes on above another connection.
     pub(super) fn resume(io: Box<dyn Io>, sequence: u8) -> Self {
         Packets { sequence, ..Packets::new(io) }
+    }
+
+    /// Whether bytes came since this was asked last.
+    pub(super) fn has_heard(&mut self) -> bool {
+        std::mem::take(&mut self.has_heard)
     }
 
     /// A new command begins.
@@ -88,6 +95,7 @@ impl Packets {
             if self.io.read_buf(&mut self.buffer).await.map_err(io)? == 0 {
                 return Err(io(Error::from(ErrorKind::UnexpectedEof)));
             }
+            self.has_heard = true;
         }
         Ok(())
     }
@@ -131,6 +139,11 @@ impl Packets {
     /// The packet's end was seen: the next one follows.
     pub(super) fn end(&mut self) {
         self.frame = None;
+    }
+
+    /// A part of this packet was moved aside: what comes next is not its beginning.
+    pub(super) fn is_gathering(&self) -> bool {
+        !self.gathered.is_empty()
     }
 
     /// The rest of the packet.

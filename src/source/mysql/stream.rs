@@ -15,12 +15,13 @@
 
 use super::adapter::Shared;
 use super::assemble::{Assembler, Progress};
-use super::definition;
 use super::dump::{Dump, Form, Received};
 use super::fault::event_error;
 use super::gtids;
 use super::lock::Lock;
-use super::recall::{self, Reader};
+use super::lookup::{Learned, LookUp};
+use super::options::MyOptions;
+use super::recall::Reader;
 use super::server::{Gtids, LogEnd, Server, too_large};
 use super::snapshot::{self, Exact};
 use super::sql::Sql;
@@ -55,6 +56,8 @@ struct Live {
     held_back: Option<Received>,
     /// Rows that were prepared before, from where they stand in the log.
     recall: Option<Reader>,
+    /// What must be known before the stream goes on.
+    look_up: Option<LookUp>,
     /// Ends of transactions that tables hold: each must be met.
     ahead: BTreeSet<CommitLsn>,
     /// What positions of another server are by GTIDs.
@@ -75,13 +78,17 @@ fn lost(code: Code, what: impl Into<String>) -> Error {
     Error::new(code, what).with_try(RESYNC)
 }
 
+fn closed() -> Error {
+    Error::new(codes::MY032, "the stream of the binary log is closed")
+}
+
 impl MyChanges {
     pub(super) fn new(shared: Arc<Shared>, server: Server, lock: Lock) -> Self {
         MyChanges { shared, server, lock: Some(lock), live: None, stop_before: None }
     }
 
     fn live(&mut self) -> Result<&mut Live> {
-        self.live.as_mut().ok_or_else(|| Error::new(codes::MY032, "the stream of the binary log is closed"))
+        self.live.as_mut().ok_or_else(closed)
     }
 
     /// What is held, by GTIDs: of all tables and the cut. `None` where one of them is not known.
@@ -308,24 +315,13 @@ fn start_of(witness: Witness, shift: u32) -> Option<LogPoint> {
 
 impl ChangeStream for MyChanges {
     async fn next(&mut self, budget: Budget) -> Result<Burst> {
-        let (options, server) = (self.shared.settings.options.clone(), self.server.clone());
-        let live = self.live()?;
-        if live.recall.is_none()
-            && let Some(wanted) = live.assembler.recall().cloned()
-        {
-            live.assembler.forget_recalled();
-            live.recall = Some(recall::open(&options, &server, &wanted).await?);
-        }
-        if !live.assembler.undefined().is_empty() {
-            let mut sql = Sql::connect(&options).await?;
-            let found = definition::now(&mut sql, live.assembler.undefined()).await?;
-            sql.close().await;
-            live.assembler.define(found);
-        }
+        let MyChanges { shared, server, live, .. } = self;
+        let live = live.as_mut().ok_or_else(closed)?;
+        live.look_up(&shared.settings.options, server).await?;
         let mut burst = live.read(budget).await?;
         let marks = live.assembler.take_marks();
         if live.has_marks {
-            self.shared.remember(marks);
+            shared.remember(marks);
         }
         if let Some(end) = burst.keepalive {
             burst.server_end = Some(end);
@@ -407,7 +403,8 @@ impl ChangeStream for MyChanges {
             assembler.set_stop_before(bound);
         }
         let ahead = bookmark.ahead.iter().copied().filter(|_| sets.is_empty()).collect();
-        self.live = Some(Live { dump, assembler, held_back: None, recall: None, ahead, sets, has_marks });
+        let (held_back, recall, look_up) = (None, None, None);
+        self.live = Some(Live { dump, assembler, held_back, recall, look_up, ahead, sets, has_marks });
         let lineage = self.lineage(shift);
         let slot = SlotState { confirmed_flush: from, ..place_of_ours() };
         Ok(Some(Place { slot, point: ServerPoint { lineage, flushed } }))
@@ -483,6 +480,31 @@ pub(super) fn place_of_ours() -> SlotState {
 }
 
 impl Live {
+    /// Looks up what the stream cannot go on without. Cancel-safe.
+    async fn look_up(&mut self, options: &MyOptions, server: &Server) -> Result<()> {
+        loop {
+            if self.look_up.is_none() {
+                let wanted = self.assembler.recall().filter(|_| self.recall.is_none());
+                let undefined = self.assembler.undefined();
+                self.look_up = match wanted {
+                    Some(wanted) => Some(LookUp::prepared(options.clone(), server.clone(), wanted.clone())),
+                    None if undefined.is_empty() => return Ok(()),
+                    None => Some(LookUp::definitions(options.clone(), undefined.to_vec())),
+                };
+            }
+            let Some(look) = &mut self.look_up else { return Ok(()) };
+            let learned = look.done().await;
+            self.look_up = None;
+            match learned? {
+                Learned::Definitions(found) => self.assembler.define(found),
+                Learned::Prepared(reader) => {
+                    self.assembler.forget_recalled();
+                    self.recall = Some(*reader);
+                }
+            }
+        }
+    }
+
     async fn read(&mut self, budget: Budget) -> Result<Burst> {
         if self.recall.is_some() && !self.read_again(budget).await? {
             return self.assembler.take_burst();
@@ -540,10 +562,12 @@ impl Live {
                     return Ok(false);
                 }
                 Progress::Boundary => {
-                    if let Some(reader) = self.recall.take() {
+                    // This call may be dropped while the connection is closed.
+                    let reader = self.recall.take();
+                    self.check_ahead()?;
+                    if let Some(reader) = reader {
                         reader.close().await;
                     }
-                    self.check_ahead()?;
                     return Ok(true);
                 }
                 Progress::Within | Progress::Undefined | Progress::Stopped | Progress::Recall => {}
