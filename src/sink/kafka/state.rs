@@ -16,6 +16,7 @@ use crate::schema::{Past, TableForm, TableId, TableName, TableSchema};
 use crate::sink::{Cut, CutTable, PipelineRecord, RecordChange, StoppedTable};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The format that this program writes, unless a transaction is there in part …
 const FORMAT: u32 = 1;
@@ -361,6 +362,17 @@ impl State {
         }
     }
 
+    /// A table became these, one after the other. Together with the unit that holds its rows from before: a restart
+    /// that reads those again must see that it changed.
+    pub(super) fn follow(&mut self, id: TableId, schemas: &[Arc<TableSchema>]) {
+        let Some(mut table) = self.tables.get(&id).cloned().filter(|_| !schemas.is_empty()) else { return };
+        for schema in schemas {
+            let changes = table.changes(schema);
+            table.evolve(schema, &changes);
+        }
+        self.set_table(id, table);
+    }
+
     /// A cut is taken.
     pub(super) fn cut(&mut self, cut: &Cut) {
         self.cut = Some((cut.position, cut.witness));
@@ -501,6 +513,23 @@ mod tests {
         };
         assert_eq!(formats(&mut state), 1);
         assert_eq!(formats(&mut State { part, ..State::default() }), 2);
+    }
+
+    #[test]
+    fn what_a_table_became_is_on_record_with_its_position() {
+        let name = TableName::new("public", "a");
+        let mut now = TableSchema::new(TableId(1), name, vec![], vec![], false);
+        now.form.published = 7;
+        let mut state = State::default();
+        state.set_table(TableId(1), table("a"));
+        state.records().unwrap();
+        state.follow(TableId(1), &[]);
+        assert_eq!(state.records().unwrap().len(), 1);
+        state.follow(TableId(1), &[Arc::new(now)]);
+        state.advance([(TableId(1), Marks::default())], at(200));
+        let read = again(&mut state);
+        assert_eq!(read.tables[&TableId(1)].form.published, 7);
+        assert_eq!(read.tables[&TableId(1)].position().unwrap(), Some(at(200)));
     }
 
     #[test]

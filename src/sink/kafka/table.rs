@@ -5,7 +5,7 @@ use super::copy::{self, CopyRun};
 use super::oversize::{Fit, Limits};
 use super::spill::{Part, Shelf};
 use super::state::stored;
-use super::writer::{Job, Share};
+use super::writer::Share;
 use super::{Live, blocking, gone};
 use crate::debezium::{Encoder, Marker, Occasion, Options as EventOptions};
 use crate::error::{Error, Result, codes};
@@ -35,6 +35,8 @@ pub struct KafkaTable {
     shelf: Shelf,
     /// What the next position means to other servers.
     marks: Marks,
+    /// What the table became since its last unit, in order: on record with the unit that holds the rows from before.
+    follows: Vec<Arc<TableSchema>>,
     /// The copy under way.
     run: Mutex<Option<Arc<CopyRun>>>,
 }
@@ -64,6 +66,7 @@ impl KafkaTable {
             staged,
             shelf,
             marks: Marks::default(),
+            follows: Vec::new(),
             run,
         }
     }
@@ -108,22 +111,14 @@ impl TableSink for KafkaTable {
         self.shelf.next_unit();
         let (table, topic) = (Arc::from(self.schema.name.to_string()), Arc::clone(&self.topic));
         let marks = std::mem::take(&mut self.marks);
-        let share = Share { table, topic, parts, marks, reply };
+        let follows = std::mem::take(&mut self.follows);
+        let share = Share { table, topic, parts, marks, follows, reply };
         self.live.hand_in(self.schema.id, interval.to, share)?;
         outcome.await.map_err(|_| gone())?
     }
 
     fn evolve(&mut self, schema: Arc<TableSchema>) -> Result<()> {
-        let (id, new) = (schema.id, Arc::clone(&schema));
-        let (reply, _nobody_waits) = oneshot::channel();
-        let change = Box::new(move |state: &mut super::State| {
-            if let Some(mut table) = state.tables.get(&id).cloned() {
-                let changes = table.changes(&new);
-                table.evolve(&new, &changes);
-                state.set_table(id, table);
-            }
-        });
-        self.live.send(Job::Change(change, reply))?;
+        self.follows.push(Arc::clone(&schema));
         self.schema = schema;
         Ok(())
     }
@@ -167,6 +162,7 @@ impl TableSink for KafkaTable {
             return Err(Error::new(codes::RT001, "parts of a copy that was not begun"));
         }
         let (schema, topic) = (Arc::clone(&self.schema), Arc::clone(&self.topic));
+        self.follows.clear();
         let marks = std::mem::take(&mut self.marks).0;
         let change = Box::new(move |state: &mut super::State| {
             let at = Some(stored(position));
