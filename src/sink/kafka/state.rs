@@ -190,7 +190,11 @@ impl Table {
             filled: false,
         });
         let then = Outline { columns: columns.collect(), key: self.key.clone() };
-        changes(&then, &Outline::of(schema), self.form.may_be_rewritten(schema.form))
+        let mut found = changes(&then, &Outline::of(schema), self.form.may_be_rewritten(schema.form));
+        if self.form.parts_differ(&schema.parts) {
+            found.push(Change::Partitions);
+        }
+        found
     }
 
     /// The table once these changes are followed.
@@ -439,6 +443,7 @@ fn write_stop(stop: &StoppedTable) -> StoredStop {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::Part;
 
     fn at(raw: u64) -> CommitLsn {
         CommitLsn::end_of_commit(Lsn::new(raw))
@@ -528,8 +533,21 @@ mod tests {
         state.follow(TableId(1), &[Arc::new(now)]);
         state.advance([(TableId(1), Marks::default())], at(200));
         let read = again(&mut state);
-        assert_eq!(read.tables[&TableId(1)].form.published, 7);
+        assert!(read.tables[&TableId(1)].form.was_left_out(TableForm { published: 8, ..TableForm::default() }));
         assert_eq!(read.tables[&TableId(1)].position().unwrap(), Some(at(200)));
+    }
+
+    #[test]
+    fn other_partitions_are_a_change() {
+        let name = TableName::new("public", "a");
+        let mut now = TableSchema::new(TableId(1), name, vec![], vec![], false);
+        let part = |id| Part { id, since: 1, file: id, born: false };
+        (now.form.parts, now.form.parts_to) = (Part::digest(&[part(5)], 5), 5);
+        now.parts = Arc::new([part(5)]);
+        let known = Table::new(&now, "a");
+        assert_eq!(known.changes(&now), []);
+        now.parts = Arc::new([part(5), part(6)]);
+        assert_eq!(known.changes(&now), [Change::Partitions]);
     }
 
     #[test]
