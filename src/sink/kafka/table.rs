@@ -11,8 +11,8 @@ use crate::debezium::{Encoder, Marker, Occasion, Options as EventOptions};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint};
 use crate::position::{CommitLsn, Interval, Marks};
-use crate::schema::TableSchema;
-use crate::sink::{Base, CommitOutcome, TableSink};
+use crate::schema::{TableName, TableSchema};
+use crate::sink::{Base, CommitOutcome, TableSink, table_error};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
@@ -72,6 +72,15 @@ impl KafkaTable {
     }
 }
 
+/// The configuration was right when the table was opened; a statement of the source's must not end the others.
+fn no_longer_fits(name: &TableName, error: Error) -> Error {
+    if error.code() != codes::CF003 {
+        return error;
+    }
+    table_error(name, codes::KF012, error.cause_line())
+        .with_try(format!("set the configuration right, restart, then strandline resync \"{name}\" --yes"))
+}
+
 /// Now, as events show it.
 pub(super) fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -81,7 +90,8 @@ pub(super) fn now_ns() -> i64 {
 impl TableSink for KafkaTable {
     async fn stage(&mut self, batch: ChangeBatch) -> Result<()> {
         if batch.schema != *self.encoder.schema() {
-            self.encoder = Arc::new(self.live.encoder(&batch.schema, &self.events).await?);
+            let encoder = self.live.encoder(&batch.schema, &self.events).await;
+            self.encoder = Arc::new(encoder.map_err(|error| no_longer_fits(&self.schema.name, error))?);
         }
         if self.schema.is_messages() && !self.has_topic {
             self.live.ensure_topic(&self.topic, None).await?;
@@ -185,4 +195,19 @@ pub(super) fn ends(point: &SnapshotPoint) -> (Marker, Marker) {
     let first = if point.is_first { Marker::First } else { Marker::FirstInDataCollection };
     let last = if point.is_last { Marker::Last } else { Marker::LastInDataCollection };
     (first, last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Disposition;
+
+    #[test]
+    fn a_column_that_the_configuration_names_and_that_went_stops_its_table_alone() {
+        let name = TableName::new("public", "a");
+        let stopped = no_longer_fits(&name, Error::new(codes::CF003, "no column \"phone\""));
+        assert_eq!((stopped.code(), stopped.code().disposition), (codes::KF012, Disposition::HaltTable));
+        assert!(!stopped.code().is_change() && stopped.cause_line().contains("phone"));
+        assert_eq!(no_longer_fits(&name, gone()).code(), codes::KF007);
+    }
 }
