@@ -288,11 +288,16 @@ impl ChangePolicy {
     }
 
     /// The same for a target that is a log of events, while its stream is read: what was told stays told, and what comes
-    /// is told as it is then. So nothing is read again for columns.
+    /// is told as it is then. So nothing is read again for columns, unless one that went may be one that came: rows that
+    /// are still to be read have its values under a name that nothing leads on.
     pub fn remedy_of_log(&self, changes: &[Change]) -> Remedy {
-        let remedy = |change: &Change| match self.remedy_of(change, false) {
-            Remedy::Copy if !matches!(change, Change::Partitions) => Remedy::InPlace,
-            remedy => remedy,
+        let went = changes.iter().any(|change| matches!(change, Change::Dropped { .. }));
+        let came = changes.iter().any(|change| matches!(change, Change::Added { .. }));
+        let remedy = |change: &Change| match (change, self.remedy_of(change, false)) {
+            (Change::Partitions, remedy) => remedy,
+            (Change::Rewritten, remedy) if went && came => remedy,
+            (_, Remedy::Copy) => Remedy::InPlace,
+            (_, remedy) => remedy,
         };
         changes.iter().map(remedy).max().unwrap_or(Remedy::InPlace)
     }
@@ -375,6 +380,13 @@ mod tests {
         assert_eq!((policy.remedy(&all), policy.remedy_of_log(&all)), (Remedy::Copy, Remedy::InPlace));
         assert_eq!(policy.remedy_of_log(&[filled, Change::Partitions]), Remedy::Copy);
         assert_eq!(ChangePolicy::default().remedy_of_log(&[Change::Key]), Remedy::Stop);
+        // Renamed, where columns have no identity but their names.
+        let then = outline(&[(2001, "id", "int"), (2002, "a", "int")], &["id"]);
+        let now = outline(&[(2001, "id", "int"), (2003, "b", "int")], &["id"]);
+        assert_eq!(policy.remedy_of_log(&changes(&then, &now, false)), Remedy::Copy);
+        let came = outline(&[(2001, "id", "int"), (2002, "a", "int"), (2003, "b", "int")], &["id"]);
+        assert_eq!(policy.remedy_of_log(&changes(&then, &came, false)), Remedy::InPlace);
+        assert_eq!(policy.remedy_of_log(&changes(&came, &then, false)), Remedy::InPlace);
     }
 
     #[test]

@@ -12,12 +12,12 @@ use super::storage::TableFiles;
 use super::table::{self, DataFile, now_ms};
 use super::upsert::start_of;
 use super::writers::{Layout, Open, Writers, close_all};
-use crate::error::Result;
+use crate::error::{Result, codes};
 use crate::event::{ChangeBatch, Chunks, CopyPart, CopyWriter};
 use crate::position::landing::Planned;
 use crate::position::{CommitLsn, Interval};
 use crate::schema::TableSchema;
-use crate::sink::{Base, CommitOutcome};
+use crate::sink::{Base, CommitOutcome, table_error};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
@@ -218,6 +218,22 @@ pub(super) fn wider(old: &log::Protocol, new: &log::Protocol) -> log::Protocol {
         reader_features: join(&old.reader_features, &new.reader_features),
         writer_features: join(&old.writer_features, &new.writer_features),
     }
+}
+
+/// Another table of the source takes the place of this one: its columns get other names in files. A feed would tell of the
+/// rows that go under names that only the old schema has.
+///
+/// # Errors
+/// `TG021`.
+pub(super) fn check_followed_by_another(core: &Core) -> Result<()> {
+    let is_mapped = core.state.layout.column_mapping && core.form.layout.column_mapping;
+    if core.state.source_table == core.schema.id || !is_mapped || !core.is_in_use() || !cdc::is_on(core) {
+        return Ok(());
+    }
+    let what = "in the source it was dropped and made again, and a change data feed of a table with column mapping \
+                cannot tell that its rows are gone";
+    Err(table_error(&core.schema.name, codes::TG021, what)
+        .with_try("move the target directory away, then start again"))
 }
 
 /// Whether a table can be opened to be copied anew although it is to be written in another way.

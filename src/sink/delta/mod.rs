@@ -408,6 +408,7 @@ async fn opened(core: &mut Core, purpose: OpenFor) -> Result<evolve::Follow> {
 
 /// The target must still be the table of this source table, or follow it, unless it is to be replaced.
 fn follow(core: &Core, purpose: OpenFor) -> Result<evolve::Follow> {
+    copy::check_followed_by_another(core)?;
     match purpose {
         OpenFor::Continue(policy) if core.is_in_use() => {
             if core.state.source_table != core.schema.id {

@@ -46,7 +46,7 @@ use crate::schema::change::{Remedy, told};
 use crate::schema::{Past, TableId, TableName, TableSchema};
 use crate::sink::{
     CommitOutcome, Cut, CutTable, OpenFor, PipelineRecord, RecordChange, Request, Sink, TableRecord,
-    WriterLease, Written, change_refused, table_error,
+    WriterLease, Written, change_refused, left_out, table_error,
 };
 use client::Pace;
 use copy::Lane;
@@ -270,6 +270,9 @@ impl KafkaSink {
         topic: &str,
     ) -> Result<(Past, Option<String>)> {
         let OpenFor::Continue(policy) = purpose else { return Ok((Past::default(), None)) };
+        if known.form.was_left_out(schema.form) {
+            return Err(left_out(&schema.name));
+        }
         let changes = known.changes(schema);
         match policy.remedy(&changes) {
             Remedy::Stop => return Err(change_refused(&schema.name, &changes)),

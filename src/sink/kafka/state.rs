@@ -16,6 +16,7 @@ use crate::schema::{Past, TableForm, TableId, TableName, TableSchema};
 use crate::sink::{Cut, CutTable, PipelineRecord, RecordChange, StoppedTable};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The format that this program writes, unless a transaction is there in part …
 const FORMAT: u32 = 1;
@@ -189,7 +190,11 @@ impl Table {
             filled: false,
         });
         let then = Outline { columns: columns.collect(), key: self.key.clone() };
-        changes(&then, &Outline::of(schema), self.form.may_be_rewritten(schema.form))
+        let mut found = changes(&then, &Outline::of(schema), self.form.may_be_rewritten(schema.form));
+        if self.form.parts_differ(&schema.parts) {
+            found.push(Change::Partitions);
+        }
+        found
     }
 
     /// The table once these changes are followed.
@@ -361,6 +366,17 @@ impl State {
         }
     }
 
+    /// A table became these, one after the other. Together with the unit that holds its rows from before: a restart
+    /// that reads those again must see that it changed.
+    pub(super) fn follow(&mut self, id: TableId, schemas: &[Arc<TableSchema>]) {
+        let Some(mut table) = self.tables.get(&id).cloned().filter(|_| !schemas.is_empty()) else { return };
+        for schema in schemas {
+            let changes = table.changes(schema);
+            table.evolve(schema, &changes);
+        }
+        self.set_table(id, table);
+    }
+
     /// A cut is taken.
     pub(super) fn cut(&mut self, cut: &Cut) {
         self.cut = Some((cut.position, cut.witness));
@@ -427,6 +443,7 @@ fn write_stop(stop: &StoppedTable) -> StoredStop {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::Part;
 
     fn at(raw: u64) -> CommitLsn {
         CommitLsn::end_of_commit(Lsn::new(raw))
@@ -501,6 +518,36 @@ mod tests {
         };
         assert_eq!(formats(&mut state), 1);
         assert_eq!(formats(&mut State { part, ..State::default() }), 2);
+    }
+
+    #[test]
+    fn what_a_table_became_is_on_record_with_its_position() {
+        let name = TableName::new("public", "a");
+        let mut now = TableSchema::new(TableId(1), name, vec![], vec![], false);
+        now.form.published = 7;
+        let mut state = State::default();
+        state.set_table(TableId(1), table("a"));
+        state.records().unwrap();
+        state.follow(TableId(1), &[]);
+        assert_eq!(state.records().unwrap().len(), 1);
+        state.follow(TableId(1), &[Arc::new(now)]);
+        state.advance([(TableId(1), Marks::default())], at(200));
+        let read = again(&mut state);
+        assert!(read.tables[&TableId(1)].form.was_left_out(TableForm { published: 8, ..TableForm::default() }));
+        assert_eq!(read.tables[&TableId(1)].position().unwrap(), Some(at(200)));
+    }
+
+    #[test]
+    fn other_partitions_are_a_change() {
+        let name = TableName::new("public", "a");
+        let mut now = TableSchema::new(TableId(1), name, vec![], vec![], false);
+        let part = |id| Part { id, since: 1, file: id, born: false };
+        (now.form.parts, now.form.parts_to) = (Part::digest(&[part(5)], 5), 5);
+        now.parts = Arc::new([part(5)]);
+        let known = Table::new(&now, "a");
+        assert_eq!(known.changes(&now), []);
+        now.parts = Arc::new([part(5), part(6)]);
+        assert_eq!(known.changes(&now), [Change::Partitions]);
     }
 
     #[test]

@@ -5,14 +5,14 @@ use super::copy::{self, CopyRun};
 use super::oversize::{Fit, Limits};
 use super::spill::{Part, Shelf};
 use super::state::stored;
-use super::writer::{Job, Share};
+use super::writer::Share;
 use super::{Live, blocking, gone};
 use crate::debezium::{Encoder, Marker, Occasion, Options as EventOptions};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint};
 use crate::position::{CommitLsn, Interval, Marks};
-use crate::schema::TableSchema;
-use crate::sink::{Base, CommitOutcome, TableSink};
+use crate::schema::{TableName, TableSchema};
+use crate::sink::{Base, CommitOutcome, TableSink, table_error};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
@@ -35,6 +35,8 @@ pub struct KafkaTable {
     shelf: Shelf,
     /// What the next position means to other servers.
     marks: Marks,
+    /// What the table became since its last unit, in order: on record with the unit that holds the rows from before.
+    follows: Vec<Arc<TableSchema>>,
     /// The copy under way.
     run: Mutex<Option<Arc<CopyRun>>>,
 }
@@ -64,9 +66,19 @@ impl KafkaTable {
             staged,
             shelf,
             marks: Marks::default(),
+            follows: Vec::new(),
             run,
         }
     }
+}
+
+/// The configuration was right when the table was opened; a statement of the source's must not end the others.
+fn no_longer_fits(name: &TableName, error: Error) -> Error {
+    if error.code() != codes::CF003 {
+        return error;
+    }
+    table_error(name, codes::KF012, error.cause_line())
+        .with_try(format!("set the configuration right, restart, then strandline resync \"{name}\" --yes"))
 }
 
 /// Now, as events show it.
@@ -78,7 +90,8 @@ pub(super) fn now_ns() -> i64 {
 impl TableSink for KafkaTable {
     async fn stage(&mut self, batch: ChangeBatch) -> Result<()> {
         if batch.schema != *self.encoder.schema() {
-            self.encoder = Arc::new(self.live.encoder(&batch.schema, &self.events).await?);
+            let encoder = self.live.encoder(&batch.schema, &self.events).await;
+            self.encoder = Arc::new(encoder.map_err(|error| no_longer_fits(&self.schema.name, error))?);
         }
         if self.schema.is_messages() && !self.has_topic {
             self.live.ensure_topic(&self.topic, None).await?;
@@ -108,22 +121,14 @@ impl TableSink for KafkaTable {
         self.shelf.next_unit();
         let (table, topic) = (Arc::from(self.schema.name.to_string()), Arc::clone(&self.topic));
         let marks = std::mem::take(&mut self.marks);
-        let share = Share { table, topic, parts, marks, reply };
+        let follows = std::mem::take(&mut self.follows);
+        let share = Share { table, topic, parts, marks, follows, reply };
         self.live.hand_in(self.schema.id, interval.to, share)?;
         outcome.await.map_err(|_| gone())?
     }
 
     fn evolve(&mut self, schema: Arc<TableSchema>) -> Result<()> {
-        let (id, new) = (schema.id, Arc::clone(&schema));
-        let (reply, _nobody_waits) = oneshot::channel();
-        let change = Box::new(move |state: &mut super::State| {
-            if let Some(mut table) = state.tables.get(&id).cloned() {
-                let changes = table.changes(&new);
-                table.evolve(&new, &changes);
-                state.set_table(id, table);
-            }
-        });
-        self.live.send(Job::Change(change, reply))?;
+        self.follows.push(Arc::clone(&schema));
         self.schema = schema;
         Ok(())
     }
@@ -167,6 +172,7 @@ impl TableSink for KafkaTable {
             return Err(Error::new(codes::RT001, "parts of a copy that was not begun"));
         }
         let (schema, topic) = (Arc::clone(&self.schema), Arc::clone(&self.topic));
+        self.follows.clear();
         let marks = std::mem::take(&mut self.marks).0;
         let change = Box::new(move |state: &mut super::State| {
             let at = Some(stored(position));
@@ -189,4 +195,19 @@ pub(super) fn ends(point: &SnapshotPoint) -> (Marker, Marker) {
     let first = if point.is_first { Marker::First } else { Marker::FirstInDataCollection };
     let last = if point.is_last { Marker::Last } else { Marker::LastInDataCollection };
     (first, last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Disposition;
+
+    #[test]
+    fn a_column_that_the_configuration_names_and_that_went_stops_its_table_alone() {
+        let name = TableName::new("public", "a");
+        let stopped = no_longer_fits(&name, Error::new(codes::CF003, "no column \"phone\""));
+        assert_eq!((stopped.code(), stopped.code().disposition), (codes::KF012, Disposition::HaltTable));
+        assert!(!stopped.code().is_change() && stopped.cause_line().contains("phone"));
+        assert_eq!(no_longer_fits(&name, gone()).code(), codes::KF007);
+    }
 }

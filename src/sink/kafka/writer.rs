@@ -12,6 +12,7 @@
 //! | after the answer, before a cut at 200 | the unit | 200, 200, cut 100 | both tables skip what they hold; the replay must meet the transaction that ends at 200 |
 //! | after the cut, before the acknowledgement | the unit | cut 200 | the witness must match |
 //! | asleep, woken after a takeover | nothing of it | the new owner's | its commit is refused: `Fenced` |
+//! | before a unit, its table changed meanwhile | nothing of it | 100 and the columns from before | the change is met when the table is opened; what cannot be followed in place is copied |
 //! | in a copy | rows that are read again, all `r` | the table has no position | its copy begins again |
 //!
 //! # Large transactions
@@ -49,6 +50,7 @@ use super::units::Complete;
 use crate::debezium::{Brackets, Control, ControlRecord, Place, Record};
 use crate::error::{Error, Result, codes};
 use crate::position::{Epoch, Marks};
+use crate::schema::TableSchema;
 use crate::sink::{CommitOutcome, Cut};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -80,6 +82,8 @@ pub(super) struct Share {
     pub parts: Vec<Part>,
     /// What the end of the unit means to other servers.
     pub marks: Marks,
+    /// What the table became meanwhile, in order.
+    pub follows: Vec<Arc<TableSchema>>,
     pub reply: Reply,
 }
 
@@ -209,8 +213,10 @@ impl Writer {
         cut: Option<(Cut, Reply, Instant)>,
     ) -> std::result::Result<(), End> {
         let (mut replies, mut ids, mut unit_of) = (Vec::new(), Vec::new(), Shares::default());
-        for (id, Share { table, topic, parts, marks, reply }) in unit.shares {
+        let mut changed = Vec::new();
+        for (id, Share { table, topic, parts, marks, follows, reply }) in unit.shares {
             replies.push(reply);
+            changed.push((id, follows));
             ids.push((id, marks));
             unit_of.names.push((table, topic));
             unit_of.parts.push(parts);
@@ -228,6 +234,7 @@ impl Writer {
                 match part {
                     Some(part) => next.part = Some(part),
                     None => {
+                        changed.iter().for_each(|(id, schemas)| next.follow(*id, schemas));
                         next.advance(ids.iter().cloned(), unit.to);
                         cut.iter().for_each(|cut| next.cut(cut));
                     }

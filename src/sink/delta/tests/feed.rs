@@ -147,3 +147,25 @@ async fn a_feed_begins_when_it_is_asked_for() {
     assert_eq!(feed, content(&lake.files, &lake.ids).await);
     assert_eq!(feed.len(), 5);
 }
+
+/// Another table under the same name has other names in files: what goes could not be told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mapped_table_with_a_feed_takes_no_other_ones_place() {
+    for (is_mapped, is_fed) in [(true, true), (true, false), (false, true)] {
+        let mut options = WriteOptions { column_mapping: is_mapped, ..WriteOptions::default() };
+        if is_fed {
+            options = fed(options);
+        }
+        let mut lake = lake();
+        let choices = WriteChoices { default: options, ..WriteChoices::default() };
+        lake.sink = lake.sink.with_choices(choices);
+        let schema = schema(&[0]);
+        drop(started(&lake, &schema).await);
+        let another = Arc::new(TableSchema { id: TableId(8), ..TableSchema::clone(&schema) });
+        for purpose in [OpenFor::Continue(ChangePolicy::default()), OpenFor::Replace] {
+            let (lease, _) = lake.sink.take_over().await.unwrap();
+            let opened = lake.sink.open_table(&lease, Arc::clone(&another), purpose, None).await;
+            assert_eq!(opened.err().map(code), (is_mapped && is_fed).then_some("TG021"));
+        }
+    }
+}
