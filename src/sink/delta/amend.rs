@@ -214,10 +214,10 @@ async fn sort_out(
     range: &KeyRange,
     parts: &mut VecDeque<(Option<ChunkKey>, Rows)>,
 ) -> Result<()> {
-    let Some(first) = core.schema.key.first().and_then(|&i| core.schema.columns.get(i)) else {
+    let Some(first) = core.stored.key.first().and_then(|&i| core.stored.columns.get(i)) else {
         return Ok(());
     };
-    let field = core.schema.arrow.field_with_name(&first.name).cloned().map_err(broken)?;
+    let field = core.stored.arrow.field_with_name(&first.name).cloned().map_err(broken)?;
     let schema = Arc::new(Schema::new(vec![field]));
     let mut batches =
         read_columns(&core.files, &file.stored(), std::slice::from_ref(&first.name), None).await?;
@@ -294,11 +294,11 @@ impl<K: Key> Upsert<K> {
             Some(range) => amending.suspects(core, range, ends, self.places).await?,
             None => Rows::new(),
         };
-        let columns: Vec<String> = core.schema.columns.iter().map(|c| c.name.clone()).collect();
+        let columns: Vec<String> = core.stored.columns.iter().map(|c| c.name.clone()).collect();
         for file in files {
             let mut batches = read_columns(&core.files, &file.stored(), &columns, None).await?;
             while let Some(batch) = tokio::task::block_in_place(|| batches.next()) {
-                let rows = conform(&batch?, &core.schema.arrow)?;
+                let rows = conform(&batch?, &core.stored.arrow)?;
                 self.compare_rows(core, amending, at, &rows, &mut suspects, &mut amended).await?;
             }
         }
@@ -322,7 +322,7 @@ impl<K: Key> Upsert<K> {
         amended: &mut Amended,
     ) -> Result<()> {
         let Some(index) = &self.index else { return Err(Error::new(codes::RT001, "there is no index")) };
-        let schema = &core.schema;
+        let schema = &core.stored;
         let keys = keys::extract::<K>(schema, &schema.key, rows, |_| true)?;
         let mut wanted = vec![false; rows.num_rows()];
         let mut there: BTreeMap<u32, Vec<(u32, u32)>> = BTreeMap::new();
@@ -370,7 +370,7 @@ impl<K: Key> Upsert<K> {
         suspects: Rows,
         amended: &mut Amended,
     ) -> Result<()> {
-        let schema = &core.schema;
+        let schema = &core.stored;
         let names: Vec<String> = schema.key.iter().map(|&i| schema.columns[i].name.clone()).collect();
         for (number, mut rows) in suspects {
             let Some(file) = core.slots.get(number) else { continue };
@@ -401,9 +401,9 @@ impl<K: Key> Upsert<K> {
         }
         let Some(index) = &self.index else { return Err(Error::new(codes::RT001, "there is no index")) };
         let stored = |file: u32| core.slots.get(file).map(DataFile::stored);
-        let by = &core.form.layout.partition_by;
+        let by = core.parted_by();
         let onto =
-            Onto { files: &core.files, stored: &stored, by, index, strict: false, soft: false, chunks: None };
+            Onto { files: &core.files, stored: &stored, by: &by, index, strict: false, soft: false, chunks: None };
         let staged = self.unit.stage(batch, &onto).await;
         index.check()?;
         staged
@@ -422,8 +422,8 @@ async fn same_rows(core: &Core, file: u32, pairs: &[(u32, u32)], rows: &RecordBa
     let stored = core.slots.get(file).map(DataFile::stored);
     let stored = stored.ok_or_else(|| Error::new(codes::RT001, "a row's file is not in the table"))?;
     let held = columns_of(&core.files, &stored).await?;
-    let source = core.schema.columns.iter().filter(|column| !is_ours(column));
-    let fields = source.map(|column| core.schema.arrow.field_with_name(&column.name).cloned());
+    let source = core.stored.columns.iter().filter(|column| !is_ours(column));
+    let fields = source.map(|column| core.stored.arrow.field_with_name(&column.name).cloned());
     let schema = Arc::new(Schema::new(fields.collect::<std::result::Result<Vec<_>, _>>().map_err(broken)?));
     let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
     let names: Vec<String> = names.into_iter().filter(|name| held.field_with_name(name).is_ok()).collect();
