@@ -31,6 +31,7 @@
 //! | a part is read, not committed | files that no version names | reads this part again, under a new snapshot |
 //! | its commit's put is sent, the reply lost | the version, or nothing yet | [`Core::put`] knows its own bytes; the same is put again |
 //! | a part is committed, the next is not | the rows, and in the table's state the request and where the part ended | the request is still on record: goes on there. What is behind it was right, and the stream kept it right |
+//! | a part is committed, some of its rows are to be read again | the rows; the mark of an older part | reads this part again. The next part's mark covers both |
 //! | a part changed nothing | nothing; where it ended goes with the next commit, whatever that is | perhaps reads this part again: it confirms it |
 //! | the last part is committed, the request is not answered | the whole table right; its state has no mark, or one of the last parts | compares it once more |
 //! | another process takes over | its epoch where ours was to go | `Fenced`; it goes on with the request |
@@ -260,7 +261,8 @@ impl<K: Key> Upsert<K> {
         amended.again.dedup();
         let mut outcome = CommitOutcome::Committed { version: core.version };
         if amended.void.is_none() {
-            if let Some(range) = range {
+            // Rows that are to be read again would not be looked for by who goes on behind the mark.
+            if let Some(range) = range.filter(|_| amended.again.is_empty()) {
                 let mark = range.below.map(|below| AmendMark { request, below });
                 core.mark_amended(mark)?;
             }
