@@ -130,7 +130,14 @@ impl<S: Source> Amending<S> {
                 self.snapshotter.end().await?;
             }
         }
-        Ok(())
+        for _ in 0..ATTEMPTS {
+            let left = self.door.ask(Amend::Left).await?;
+            if left.is_empty() {
+                return Ok(());
+            }
+            self.again(left).await?;
+        }
+        Err(self.restless().into())
     }
 
     /// A snapshot, with a watch that began before it.

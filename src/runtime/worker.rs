@@ -39,6 +39,8 @@ pub(super) enum Amend {
     Writers(SnapshotPoint, usize, oneshot::Sender<Result<Vec<Box<dyn CopyWriter>>>>),
     /// Put a part right: between two units.
     Part(Box<AmendPart>, oneshot::Sender<Amended>),
+    /// What must be read once more.
+    Left(oneshot::Sender<Vec<ChunkKey>>),
     /// That was all.
     End,
 }
@@ -276,6 +278,7 @@ async fn amend<T: TableSink>(id: TableId, generation: u64, table: &mut T, work: 
             Ok((_, CommitOutcome::Fenced { by })) => return Some(TableEvent::Fenced { by }),
             Err(error) => return Some(failed(id, generation, error)),
         },
+        Amend::Left(reply) => reply.send(table.amend_left()).is_ok(),
         Amend::End => match table.amend_end() {
             Ok(()) => true,
             Err(error) => return Some(failed(id, generation, error)),

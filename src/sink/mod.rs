@@ -364,6 +364,11 @@ pub trait TableSink: Send + 'static {
         std::future::ready(Err(Error::new(codes::RT001, "rows to put right, for a target that does not")))
     }
 
+    /// Keys that must be read once more, under a new snapshot, although no part is left.
+    fn amend_left(&mut self) -> Vec<ChunkKey> {
+        Vec::new()
+    }
+
     /// No more is put right.
     ///
     /// # Errors

@@ -21,6 +21,7 @@
 //! | not touched since the watch began, or last by a transaction up to `P` | as the part has it |
 //! | touched beyond `P`, the last time by a whole row | as the stream has it: the part's row is older |
 //! | touched beyond `P` by a row with values that the log does not repeat | these came from the old row, which may be wrong: it is read again, under a new snapshot |
+//! | a row moved here from another key, with values that the log does not repeat | the same, and whichever part the key is in, a part that is done included: it is read again by its key; who starts anew begins with the first part |
 //! | TRUNCATE, new columns, or too many keys meanwhile | the part says nothing: it is read again |
 //! | the table's row moved by compaction or a foreign commit | the bitmaps are made anew |
 //!
@@ -59,7 +60,7 @@ use arrow::compute::take;
 use arrow::datatypes::Schema;
 use arrow::record_batch::RecordBatch;
 use roaring::RoaringBitmap;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// Keys that are noted at most.
@@ -93,13 +94,15 @@ pub(super) struct Amending<K> {
     touched: HashMap<K, Touch>,
     /// Why what is read now says nothing.
     void: Option<&'static str>,
+    /// Keys that rows moved to with values of the old row, which may be wrong. A new watch does not know of them less.
+    moved: BTreeSet<ChunkKey>,
     /// Rows that may be gone, of the parts to come: where each ends. True of the places counted by the number.
     suspects: (u64, VecDeque<(Option<ChunkKey>, Rows)>),
 }
 
 impl<K> Default for Amending<K> {
     fn default() -> Self {
-        Amending { touched: HashMap::new(), void: None, suspects: (0, VecDeque::new()) }
+        Amending { touched: HashMap::new(), void: None, moved: BTreeSet::new(), suspects: (0, VecDeque::new()) }
     }
 }
 
@@ -111,6 +114,12 @@ impl<K: Key> Amending<K> {
 
     /// Notes what is about to be staged.
     pub(super) fn note(&mut self, batch: &ChangeBatch) -> Result<()> {
+        for row in moves::<K>(batch)? {
+            match first_key(&batch.schema, &batch.after, row) {
+                Some(key) => drop(self.moved.insert(key)),
+                None => self.void = Some("a row of it moved to another key meanwhile"),
+            }
+        }
         if batch.ops.contains(&Op::Truncate) {
             self.void = Some("it was truncated meanwhile");
         }
@@ -167,6 +176,20 @@ impl<K: Key> Amending<K> {
         }
         Ok(self.suspects.1.pop_front().map(|(_, rows)| rows).unwrap_or_default())
     }
+}
+
+/// Rows that move to another key with values that come from the old row.
+pub(super) fn moves<K: Key>(batch: &ChangeBatch) -> Result<Vec<usize>> {
+    let masks: Vec<_> = batch.unchanged.iter().flatten().collect();
+    let Some(before) = batch.before.as_ref().filter(|_| !masks.is_empty()) else { return Ok(Vec::new()) };
+    let (new, old) = keys_of::<K>(batch)?;
+    let is_move = |&row: &usize| {
+        let from = before.index.get(row).and_then(|&at| old.get(at as usize));
+        batch.ops[row] == Op::Update
+            && from.is_some_and(|from| *from != new[row])
+            && masks.iter().any(|mask| mask.value(row))
+    };
+    Ok((0..batch.len()).filter(is_move).collect())
 }
 
 /// Live rows of the parts from `range` on, as many parts as fit the bound.
@@ -254,7 +277,11 @@ impl<K: Key> Upsert<K> {
             .amending
             .take()
             .ok_or_else(|| Error::new(codes::RT001, "rows to put right, and nobody asked for them"))?;
-        let done = self.compare(core, &mut amending, (at, range.as_ref(), &ends), &files).await;
+        let mut done = self.compare(core, &mut amending, (at, range.as_ref(), &ends), &files).await;
+        if let Ok(Amended { void: None, again, .. }) = &mut done {
+            // They were staged after this snapshot, or before it: the next one knows them.
+            again.extend(std::mem::take(&mut amending.moved));
+        }
         self.amending = Some(amending);
         let mut amended = done?;
         amended.again.sort();
@@ -494,7 +521,7 @@ fn broken(e: arrow::error::ArrowError) -> Error {
 
 impl Core {
     /// How far a request is met: said by the next commit.
-    fn mark_amended(&mut self, amended: Option<AmendMark>) -> Result<()> {
+    pub(super) fn mark_amended(&mut self, amended: Option<AmendMark>) -> Result<()> {
         let (state, metadata, protocol) = match self.pending.take() {
             Some(Pending { state, metadata, protocol }) => (state, metadata, protocol),
             None => (self.state.clone(), self.metadata.clone(), None),
@@ -507,7 +534,7 @@ impl Core {
     }
 
     /// How far a request was met.
-    fn amended(&self) -> Option<&AmendMark> {
+    pub(super) fn amended(&self) -> Option<&AmendMark> {
         self.pending.as_ref().map_or(&self.state, |pending| &pending.state).amended.as_ref()
     }
 }
@@ -574,6 +601,16 @@ impl DeltaTable {
         }?;
         self.upkeep.begin(&self.core);
         Ok(done)
+    }
+
+    /// Keys that must be read once more, after the last part too.
+    pub(super) fn left_to_amend(&mut self) -> Vec<ChunkKey> {
+        let moved = match &mut self.applied {
+            Applied::Narrow(Upsert { amending: Some(amending), .. }) => std::mem::take(&mut amending.moved),
+            Applied::Wide(Upsert { amending: Some(amending), .. }) => std::mem::take(&mut amending.moved),
+            Applied::Narrow(_) | Applied::Wide(_) | Applied::Log(_) => BTreeSet::new(),
+        };
+        moved.into_iter().collect()
     }
 
     /// No more is put right.
