@@ -77,9 +77,14 @@ pub(super) struct Worker {
 
 /// A way to a table that does not keep its queue open.
 #[derive(Clone)]
-pub(super) struct Door(mpsc::WeakSender<Work>);
+pub(super) struct Door(mpsc::WeakSender<Work>, u64);
 
 impl Door {
+    /// Of which worker.
+    pub(super) fn generation(&self) -> u64 {
+        self.1
+    }
+
     /// Says something, and waits for the answer.
     pub(super) async fn ask<T>(
         &self,
@@ -131,7 +136,7 @@ impl Worker {
 
     /// Where rows that are to be put right are spoken of, without the driver.
     pub(super) fn door(&self) -> Door {
-        Door(self.queue.downgrade())
+        Door(self.queue.downgrade(), self.generation)
     }
 
     /// Puts rows right.

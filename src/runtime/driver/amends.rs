@@ -192,6 +192,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 let Ended { request, result } =
                     ended.map_err(|e| Error::new(codes::RT001, "putting rows right broke").with_source(e))?;
                 self.amends.running.remove(&request.table);
+                self.amends.waiting.retain(|placed| !placed.reply.is_closed());
                 self.amend_ended(request, result).await
             }
         }
@@ -237,11 +238,16 @@ impl<S: Source, K: Sink> Driver<S, K> {
         }
         let received = self.coordinator.view().received;
         for placed in std::mem::take(&mut self.amends.waiting) {
-            let Placed { table, at, part, reply } = placed;
-            let Some(worker) = self.workers.get(&table) else { continue };
+            let Placed { table, generation, at, part, reply } = placed;
+            // Who read it has ended: whoever comes next watches anew, and would judge it by what it does not know.
+            if reply.is_closed() {
+                continue;
+            }
+            let worker = self.workers.get(&table).filter(|worker| worker.generation() == generation);
+            let Some(worker) = worker else { continue };
             let is_open = self.coordinator.is_touched(table) || self.amends.staged.contains(&table);
             if received < at || is_open {
-                self.amends.waiting.push(Placed { table, at, part, reply });
+                self.amends.waiting.push(Placed { table, generation, at, part, reply });
                 continue;
             }
             // A worker that is gone has said why in an event; who waits hears nothing, which says as much.
