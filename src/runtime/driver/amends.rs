@@ -10,7 +10,7 @@ use crate::error::{Error, Result, codes};
 use crate::position::Lsn;
 use crate::replication::Input;
 use crate::schema::{TableId, TableName};
-use crate::sink::{Request, Sink, table_error};
+use crate::sink::{RefusedRequest, Request, Sink, table_error};
 use crate::source::{CopySession, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -160,11 +160,22 @@ impl<S: Source, K: Sink> Driver<S, K> {
             "it is not put right: {}", error.cause_line()
         );
         self.meters.metrics.error(error.code());
-        self.amend_answered(&request.id).await
+        // Whoever asked looks there.
+        self.tell(Entry::Refused(Box::new(RefusedRequest {
+            id: request.id.clone(),
+            table: request.table.clone(),
+            code: error.code(),
+            message: error.cause_line(),
+        })))?;
+        self.amend_over(&request.id).await
     }
 
     async fn amend_answered(&mut self, id: &str) -> Result<()> {
         self.tell(Entry::Resumed { tables: Vec::new(), answered: vec![id.to_owned()] })?;
+        self.amend_over(id).await
+    }
+
+    async fn amend_over(&mut self, id: &str) -> Result<()> {
         self.amends.begun.remove(id);
         self.amends.owed.remove(id);
         match self.amends.target.take_if(|_| self.amends.owed.is_empty()) {
