@@ -475,7 +475,11 @@ async fn ask(
     loop {
         let record = sink.peek().await?.unwrap_or_default();
         if !record.requests.iter().any(|request| waiting.contains(&request.id)) {
-            return answered(&record, names).map(|()| true);
+            let refused = record.refused.iter().find(|refused| waiting.contains(&refused.id));
+            return match refused {
+                Some(refused) => Err(Error::new(refused.code, refused.message.clone())),
+                None => answered(&record, names).map(|()| true),
+            };
         }
         if !is_there().await? {
             tracing::info!("the process has ended meanwhile: the copy is made here");

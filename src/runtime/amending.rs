@@ -39,6 +39,8 @@ const HELD: Duration = Duration::from_secs(2);
 /// A part that waits for its place in the stream.
 pub(super) struct Placed {
     pub(super) table: TableId,
+    /// The committer that watched while it was read: another one knows nothing of it.
+    pub(super) generation: u64,
     /// Everything up to here must be in the table first.
     pub(super) at: CommitLsn,
     pub(super) part: AmendPart,
@@ -130,7 +132,14 @@ impl<S: Source> Amending<S> {
                 self.snapshotter.end().await?;
             }
         }
-        Ok(())
+        for _ in 0..ATTEMPTS {
+            let left = self.door.ask(Amend::Left).await?;
+            if left.is_empty() {
+                return Ok(());
+            }
+            self.again(left).await?;
+        }
+        Err(self.restless().into())
     }
 
     /// A snapshot, with a watch that began before it.
@@ -245,7 +254,7 @@ impl<S: Source> Amending<S> {
         let (reply, mut answer) = oneshot::channel();
         let (request, at) = (self.request.id.clone(), point.position);
         let part = AmendPart { request, at, range: whole, ends, parts };
-        let placed = Placed { table: self.schema.id, at, part, reply };
+        let placed = Placed { table: self.schema.id, generation: self.door.generation(), at, part, reply };
         self.place.send(placed).map_err(|_| Gone)?;
         if let Ok(answer) = tokio::time::timeout(HELD, &mut answer).await {
             return answer.map_err(|_| Halt::Gone);

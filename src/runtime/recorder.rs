@@ -16,6 +16,8 @@ pub(super) enum Entry {
     Stop(Box<crate::sink::StoppedTable>),
     /// Tables that are live again, and the requests that this answers.
     Resumed { tables: Vec<TableId>, answered: Vec<String> },
+    /// A request is refused.
+    Refused(Box<crate::sink::RefusedRequest>),
     /// Look for requests.
     Poll,
 }
@@ -86,6 +88,10 @@ async fn perform<K: Sink>(sink: &K, lease: &WriterLease, entry: Entry) -> Result
         Entry::Resumed { tables, answered } => {
             let change = RecordChange { resume: tables.clone(), answered, ..RecordChange::default() };
             (sink.record(lease, change).await?, RecordEvent::Resumed { tables })
+        }
+        Entry::Refused(refused) => {
+            let change = RecordChange { refused: vec![*refused], ..RecordChange::default() };
+            (sink.record(lease, change).await?, RecordEvent::Resumed { tables: Vec::new() })
         }
         Entry::Poll => return Ok(RecordEvent::Requests(sink.poll_requests(lease).await?)),
     };

@@ -489,7 +489,7 @@ impl<S: Source, K: Sink> Session<S, K> {
             return Ok(());
         }
         let stop = opened.stop.clone();
-        let change = RecordChange { lineage, stop, resume, answered: Vec::new(), forget_cuts: replaced };
+        let change = RecordChange { lineage, stop, resume, forget_cuts: replaced, ..RecordChange::default() };
         match self.sink.record(lease, change).await? {
             CommitOutcome::Committed { .. } => Ok(()),
             CommitOutcome::Fenced { by } => Err(copying::fenced(by)),

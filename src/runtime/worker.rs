@@ -39,6 +39,8 @@ pub(super) enum Amend {
     Writers(SnapshotPoint, usize, oneshot::Sender<Result<Vec<Box<dyn CopyWriter>>>>),
     /// Put a part right: between two units.
     Part(Box<AmendPart>, oneshot::Sender<Amended>),
+    /// What must be read once more.
+    Left(oneshot::Sender<Vec<ChunkKey>>),
     /// That was all.
     End,
 }
@@ -75,9 +77,14 @@ pub(super) struct Worker {
 
 /// A way to a table that does not keep its queue open.
 #[derive(Clone)]
-pub(super) struct Door(mpsc::WeakSender<Work>);
+pub(super) struct Door(mpsc::WeakSender<Work>, u64);
 
 impl Door {
+    /// Of which worker.
+    pub(super) fn generation(&self) -> u64 {
+        self.1
+    }
+
     /// Says something, and waits for the answer.
     pub(super) async fn ask<T>(
         &self,
@@ -129,7 +136,7 @@ impl Worker {
 
     /// Where rows that are to be put right are spoken of, without the driver.
     pub(super) fn door(&self) -> Door {
-        Door(self.queue.downgrade())
+        Door(self.queue.downgrade(), self.generation)
     }
 
     /// Puts rows right.
@@ -276,6 +283,7 @@ async fn amend<T: TableSink>(id: TableId, generation: u64, table: &mut T, work: 
             Ok((_, CommitOutcome::Fenced { by })) => return Some(TableEvent::Fenced { by }),
             Err(error) => return Some(failed(id, generation, error)),
         },
+        Amend::Left(reply) => reply.send(table.amend_left()).is_ok(),
         Amend::End => match table.amend_end() {
             Ok(()) => true,
             Err(error) => return Some(failed(id, generation, error)),

@@ -74,6 +74,19 @@ pub struct StoppedTable {
     pub position: CommitLsn,
 }
 
+/// A request that was not met, and why: known until another one of its table is refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RefusedRequest {
+    /// The request.
+    pub id: String,
+    /// Its table.
+    pub table: TableName,
+    /// Why.
+    pub code: Code,
+    /// What was found, for people.
+    pub message: String,
+}
+
 /// What an operator asked for through the control table.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
@@ -135,6 +148,8 @@ pub struct PipelineRecord {
     pub stopped: BTreeMap<TableId, StoppedTable>,
     /// Requests that wait.
     pub requests: Vec<Request>,
+    /// Requests that were refused last.
+    pub refused: Vec<RefusedRequest>,
 }
 
 /// What a table said when it was opened, after our epoch was written to it.
@@ -289,6 +304,8 @@ pub struct RecordChange {
     pub resume: Vec<TableId>,
     /// These requests are answered.
     pub answered: Vec<String>,
+    /// These requests are refused, and wait no more.
+    pub refused: Vec<RefusedRequest>,
     /// The cuts belong to a history that is given up: every table is copied again.
     pub forget_cuts: bool,
 }
@@ -362,6 +379,11 @@ pub trait TableSink: Send + 'static {
     /// Puts rows right in one commit that moves no position. Nothing of a unit is staged.
     fn amend(&mut self, _part: AmendPart) -> impl Future<Output = Result<(Amended, CommitOutcome)>> + Send {
         std::future::ready(Err(Error::new(codes::RT001, "rows to put right, for a target that does not")))
+    }
+
+    /// Keys that must be read once more, under a new snapshot, although no part is left.
+    fn amend_left(&mut self) -> Vec<ChunkKey> {
+        Vec::new()
     }
 
     /// No more is put right.

@@ -32,7 +32,7 @@ fn damage(scene: &Scene, table: &Path, python: &str) {
         "import glob, pyarrow.parquet as pq, pyarrow.compute as pc, pyarrow as pa\n\
          for f in glob.glob({:?} + '/*.parquet'):\n\
          \x20   t = pq.read_table(f)\n\
-         \x20   if 'id' not in t.column_names: continue\n\
+         \x20   if 'id' not in t.column_names and 'c1' not in t.column_names: continue\n\
          {python}\n\
          \x20   pq.write_table(t, f, compression='zstd')\n",
         table.display().to_string()
@@ -170,9 +170,12 @@ fn check_history(table: &Path, before: i64, marks: &[i64]) {
 #[test]
 fn some_rows_by_a_condition_and_without_a_process() {
     let mut scene = Scene::new("resync-where");
+    scene.config.tables = "  overrides:\n    public.mapped: {column_mapping: name}\n".into();
     scene.sql().exec(
         "create table big (id text primary key, n int, at date); insert into big select 'k' || i, i, date '2026-01-01' + i % 10
-           from generate_series(1, 2000) i; create table keyless (v text); insert into keyless values ('x');
+           from generate_series(1, 2000) i;
+         create table mapped (c2 int primary key, c1 int, p text);
+         insert into mapped select i, 1000 + i, 'p' || i % 3 from generate_series(1, 500) i; create table keyless (v text); insert into keyless values ('x');
          alter table keyless replica identity full",
     );
     scene.drain();
@@ -209,4 +212,17 @@ fn some_rows_by_a_condition_and_without_a_process() {
     ask(&scene, &["--mode", "incremental", "--yes"]).expect_code(0);
     assert_eq!(wrong(&mut scene), 0);
     scene.assert_equal(&["public.big"]);
+
+    // Columns that files call otherwise, and by each other's names: the key is c1 there.
+    let mapped = scene.table("public.mapped");
+    damage(
+        &scene,
+        &mapped,
+        "    a = [-k if k % 7 == 0 else k for k in t['c1'].to_pylist()]\n\
+         \x20   t = t.set_column(0, t.schema.field(0), pa.array(a, t.schema.field(0).type))\n\
+         \x20   t = t.set_column(1, t.schema.field(1), pc.negate(t['c2']))",
+    );
+    let resync = ["resync", "public.mapped", "--mode", "incremental", "--yes", "-c", &config];
+    scene.start(&resync).wait(LONG).expect_code(0);
+    scene.assert_equal(&["public.mapped"]);
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::error::{Error, codes};
 use crate::schema::TableSchema;
-use crate::sink::Sink;
+use crate::sink::{RefusedRequest, Sink};
 use crate::sink::write::{Deletes, Truncates, WriteMode};
 use crate::source::Source;
 use crate::source::postgres::adapter::PgSource;
@@ -65,7 +65,7 @@ pub(super) async fn amend(cfg: Config, names: BTreeSet<TableName>, choice: Amend
             return Ok(());
         }
     } else {
-        for table in names {
+        for table in names.iter().cloned() {
             let id = uuid::Uuid::new_v4().simple().to_string();
             sink.request(&Request { id, table, amend: Some(choice.clone()) }).await?;
         }
@@ -75,7 +75,17 @@ pub(super) async fn amend(cfg: Config, names: BTreeSet<TableName>, choice: Amend
     let board = StatusBoard::new(&cfg.name);
     let (_sender, stop) = StopSignal::pair();
     let metrics = Metrics::new(&board);
-    start(cfg, options, board, metrics, stop).await
+    start(cfg, options, board, metrics, stop).await?;
+    let now = sink.peek().await?.unwrap_or_default();
+    let is_new = |refused: &&RefusedRequest| names.contains(&refused.table) && !record.refused.contains(refused);
+    if let Some(refused) = now.refused.iter().find(is_new) {
+        return Err(Error::new(refused.code, refused.message.clone()));
+    }
+    if now.requests.iter().any(|request| request.amend.is_some() && names.contains(&request.table)) {
+        let what = "the request waits still: its rows are not known to be right";
+        return Err(Error::new(codes::TG029, what).with_try("strandline run   goes on with it"));
+    }
+    Ok(())
 }
 
 /// Why a table cannot be put right where it is, as far as the configuration and its form say.

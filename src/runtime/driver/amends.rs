@@ -10,7 +10,7 @@ use crate::error::{Error, Result, codes};
 use crate::position::Lsn;
 use crate::replication::Input;
 use crate::schema::{TableId, TableName};
-use crate::sink::{Request, Sink, table_error};
+use crate::sink::{RefusedRequest, Request, Sink, table_error};
 use crate::source::{CopySession, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -160,11 +160,22 @@ impl<S: Source, K: Sink> Driver<S, K> {
             "it is not put right: {}", error.cause_line()
         );
         self.meters.metrics.error(error.code());
-        self.amend_answered(&request.id).await
+        // Whoever asked looks there.
+        self.tell(Entry::Refused(Box::new(RefusedRequest {
+            id: request.id.clone(),
+            table: request.table.clone(),
+            code: error.code(),
+            message: error.cause_line(),
+        })))?;
+        self.amend_over(&request.id).await
     }
 
     async fn amend_answered(&mut self, id: &str) -> Result<()> {
         self.tell(Entry::Resumed { tables: Vec::new(), answered: vec![id.to_owned()] })?;
+        self.amend_over(id).await
+    }
+
+    async fn amend_over(&mut self, id: &str) -> Result<()> {
         self.amends.begun.remove(id);
         self.amends.owed.remove(id);
         match self.amends.target.take_if(|_| self.amends.owed.is_empty()) {
@@ -192,6 +203,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 let Ended { request, result } =
                     ended.map_err(|e| Error::new(codes::RT001, "putting rows right broke").with_source(e))?;
                 self.amends.running.remove(&request.table);
+                self.amends.waiting.retain(|placed| !placed.reply.is_closed());
                 self.amend_ended(request, result).await
             }
         }
@@ -237,11 +249,16 @@ impl<S: Source, K: Sink> Driver<S, K> {
         }
         let received = self.coordinator.view().received;
         for placed in std::mem::take(&mut self.amends.waiting) {
-            let Placed { table, at, part, reply } = placed;
-            let Some(worker) = self.workers.get(&table) else { continue };
+            let Placed { table, generation, at, part, reply } = placed;
+            // Who read it has ended: whoever comes next watches anew, and would judge it by what it does not know.
+            if reply.is_closed() {
+                continue;
+            }
+            let worker = self.workers.get(&table).filter(|worker| worker.generation() == generation);
+            let Some(worker) = worker else { continue };
             let is_open = self.coordinator.is_touched(table) || self.amends.staged.contains(&table);
             if received < at || is_open {
-                self.amends.waiting.push(Placed { table, at, part, reply });
+                self.amends.waiting.push(Placed { table, generation, at, part, reply });
                 continue;
             }
             // A worker that is gone has said why in an event; who waits hears nothing, which says as much.

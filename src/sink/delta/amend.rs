@@ -21,6 +21,7 @@
 //! | not touched since the watch began, or last by a transaction up to `P` | as the part has it |
 //! | touched beyond `P`, the last time by a whole row | as the stream has it: the part's row is older |
 //! | touched beyond `P` by a row with values that the log does not repeat | these came from the old row, which may be wrong: it is read again, under a new snapshot |
+//! | a row moved here from another key, with values that the log does not repeat | the same, and whichever part the key is in, a part that is done included: it is read again by its key; who starts anew begins with the first part |
 //! | TRUNCATE, new columns, or too many keys meanwhile | the part says nothing: it is read again |
 //! | the table's row moved by compaction or a foreign commit | the bitmaps are made anew |
 //!
@@ -31,6 +32,7 @@
 //! | a part is read, not committed | files that no version names | reads this part again, under a new snapshot |
 //! | its commit's put is sent, the reply lost | the version, or nothing yet | [`Core::put`] knows its own bytes; the same is put again |
 //! | a part is committed, the next is not | the rows, and in the table's state the request and where the part ended | the request is still on record: goes on there. What is behind it was right, and the stream kept it right |
+//! | a part is committed, some of its rows are to be read again | the rows; the mark of an older part | reads this part again. The next part's mark covers both |
 //! | a part changed nothing | nothing; where it ended goes with the next commit, whatever that is | perhaps reads this part again: it confirms it |
 //! | the last part is committed, the request is not answered | the whole table right; its state has no mark, or one of the last parts | compares it once more |
 //! | another process takes over | its epoch where ours was to go | `Fenced`; it goes on with the request |
@@ -58,7 +60,7 @@ use arrow::compute::take;
 use arrow::datatypes::Schema;
 use arrow::record_batch::RecordBatch;
 use roaring::RoaringBitmap;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// Keys that are noted at most.
@@ -92,13 +94,15 @@ pub(super) struct Amending<K> {
     touched: HashMap<K, Touch>,
     /// Why what is read now says nothing.
     void: Option<&'static str>,
+    /// Keys that rows moved to with values of the old row, which may be wrong. A new watch does not know of them less.
+    moved: BTreeSet<ChunkKey>,
     /// Rows that may be gone, of the parts to come: where each ends. True of the places counted by the number.
     suspects: (u64, VecDeque<(Option<ChunkKey>, Rows)>),
 }
 
 impl<K> Default for Amending<K> {
     fn default() -> Self {
-        Amending { touched: HashMap::new(), void: None, suspects: (0, VecDeque::new()) }
+        Amending { touched: HashMap::new(), void: None, moved: BTreeSet::new(), suspects: (0, VecDeque::new()) }
     }
 }
 
@@ -110,6 +114,12 @@ impl<K: Key> Amending<K> {
 
     /// Notes what is about to be staged.
     pub(super) fn note(&mut self, batch: &ChangeBatch) -> Result<()> {
+        for row in moves::<K>(batch)? {
+            match first_key(&batch.schema, &batch.after, row) {
+                Some(key) => drop(self.moved.insert(key)),
+                None => self.void = Some("a row of it moved to another key meanwhile"),
+            }
+        }
         if batch.ops.contains(&Op::Truncate) {
             self.void = Some("it was truncated meanwhile");
         }
@@ -168,6 +178,20 @@ impl<K: Key> Amending<K> {
     }
 }
 
+/// Rows that move to another key with values that come from the old row.
+pub(super) fn moves<K: Key>(batch: &ChangeBatch) -> Result<Vec<usize>> {
+    let masks: Vec<_> = batch.unchanged.iter().flatten().collect();
+    let Some(before) = batch.before.as_ref().filter(|_| !masks.is_empty()) else { return Ok(Vec::new()) };
+    let (new, old) = keys_of::<K>(batch)?;
+    let is_move = |&row: &usize| {
+        let from = before.index.get(row).and_then(|&at| old.get(at as usize));
+        batch.ops[row] == Op::Update
+            && from.is_some_and(|from| *from != new[row])
+            && masks.iter().any(|mask| mask.value(row))
+    };
+    Ok((0..batch.len()).filter(is_move).collect())
+}
+
 /// Live rows of the parts from `range` on, as many parts as fit the bound.
 async fn prepare(
     core: &Core,
@@ -214,10 +238,10 @@ async fn sort_out(
     range: &KeyRange,
     parts: &mut VecDeque<(Option<ChunkKey>, Rows)>,
 ) -> Result<()> {
-    let Some(first) = core.schema.key.first().and_then(|&i| core.schema.columns.get(i)) else {
+    let Some(first) = core.stored.key.first().and_then(|&i| core.stored.columns.get(i)) else {
         return Ok(());
     };
-    let field = core.schema.arrow.field_with_name(&first.name).cloned().map_err(broken)?;
+    let field = core.stored.arrow.field_with_name(&first.name).cloned().map_err(broken)?;
     let schema = Arc::new(Schema::new(vec![field]));
     let mut batches =
         read_columns(&core.files, &file.stored(), std::slice::from_ref(&first.name), None).await?;
@@ -253,14 +277,19 @@ impl<K: Key> Upsert<K> {
             .amending
             .take()
             .ok_or_else(|| Error::new(codes::RT001, "rows to put right, and nobody asked for them"))?;
-        let done = self.compare(core, &mut amending, (at, range.as_ref(), &ends), &files).await;
+        let mut done = self.compare(core, &mut amending, (at, range.as_ref(), &ends), &files).await;
+        if let Ok(Amended { void: None, again, .. }) = &mut done {
+            // They were staged after this snapshot, or before it: the next one knows them.
+            again.extend(std::mem::take(&mut amending.moved));
+        }
         self.amending = Some(amending);
         let mut amended = done?;
         amended.again.sort();
         amended.again.dedup();
         let mut outcome = CommitOutcome::Committed { version: core.version };
         if amended.void.is_none() {
-            if let Some(range) = range {
+            // Rows that are to be read again would not be looked for by who goes on behind the mark.
+            if let Some(range) = range.filter(|_| amended.again.is_empty()) {
                 let mark = range.below.map(|below| AmendMark { request, below });
                 core.mark_amended(mark)?;
             }
@@ -294,11 +323,11 @@ impl<K: Key> Upsert<K> {
             Some(range) => amending.suspects(core, range, ends, self.places).await?,
             None => Rows::new(),
         };
-        let columns: Vec<String> = core.schema.columns.iter().map(|c| c.name.clone()).collect();
+        let columns: Vec<String> = core.stored.columns.iter().map(|c| c.name.clone()).collect();
         for file in files {
             let mut batches = read_columns(&core.files, &file.stored(), &columns, None).await?;
             while let Some(batch) = tokio::task::block_in_place(|| batches.next()) {
-                let rows = conform(&batch?, &core.schema.arrow)?;
+                let rows = conform(&batch?, &core.stored.arrow)?;
                 self.compare_rows(core, amending, at, &rows, &mut suspects, &mut amended).await?;
             }
         }
@@ -322,7 +351,7 @@ impl<K: Key> Upsert<K> {
         amended: &mut Amended,
     ) -> Result<()> {
         let Some(index) = &self.index else { return Err(Error::new(codes::RT001, "there is no index")) };
-        let schema = &core.schema;
+        let schema = &core.stored;
         let keys = keys::extract::<K>(schema, &schema.key, rows, |_| true)?;
         let mut wanted = vec![false; rows.num_rows()];
         let mut there: BTreeMap<u32, Vec<(u32, u32)>> = BTreeMap::new();
@@ -370,7 +399,7 @@ impl<K: Key> Upsert<K> {
         suspects: Rows,
         amended: &mut Amended,
     ) -> Result<()> {
-        let schema = &core.schema;
+        let schema = &core.stored;
         let names: Vec<String> = schema.key.iter().map(|&i| schema.columns[i].name.clone()).collect();
         for (number, mut rows) in suspects {
             let Some(file) = core.slots.get(number) else { continue };
@@ -401,9 +430,9 @@ impl<K: Key> Upsert<K> {
         }
         let Some(index) = &self.index else { return Err(Error::new(codes::RT001, "there is no index")) };
         let stored = |file: u32| core.slots.get(file).map(DataFile::stored);
-        let by = &core.form.layout.partition_by;
+        let by = core.parted_by();
         let onto =
-            Onto { files: &core.files, stored: &stored, by, index, strict: false, soft: false, chunks: None };
+            Onto { files: &core.files, stored: &stored, by: &by, index, strict: false, soft: false, chunks: None };
         let staged = self.unit.stage(batch, &onto).await;
         index.check()?;
         staged
@@ -422,8 +451,8 @@ async fn same_rows(core: &Core, file: u32, pairs: &[(u32, u32)], rows: &RecordBa
     let stored = core.slots.get(file).map(DataFile::stored);
     let stored = stored.ok_or_else(|| Error::new(codes::RT001, "a row's file is not in the table"))?;
     let held = columns_of(&core.files, &stored).await?;
-    let source = core.schema.columns.iter().filter(|column| !is_ours(column));
-    let fields = source.map(|column| core.schema.arrow.field_with_name(&column.name).cloned());
+    let source = core.stored.columns.iter().filter(|column| !is_ours(column));
+    let fields = source.map(|column| core.stored.arrow.field_with_name(&column.name).cloned());
     let schema = Arc::new(Schema::new(fields.collect::<std::result::Result<Vec<_>, _>>().map_err(broken)?));
     let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
     let names: Vec<String> = names.into_iter().filter(|name| held.field_with_name(name).is_ok()).collect();
@@ -492,7 +521,7 @@ fn broken(e: arrow::error::ArrowError) -> Error {
 
 impl Core {
     /// How far a request is met: said by the next commit.
-    fn mark_amended(&mut self, amended: Option<AmendMark>) -> Result<()> {
+    pub(super) fn mark_amended(&mut self, amended: Option<AmendMark>) -> Result<()> {
         let (state, metadata, protocol) = match self.pending.take() {
             Some(Pending { state, metadata, protocol }) => (state, metadata, protocol),
             None => (self.state.clone(), self.metadata.clone(), None),
@@ -505,7 +534,7 @@ impl Core {
     }
 
     /// How far a request was met.
-    fn amended(&self) -> Option<&AmendMark> {
+    pub(super) fn amended(&self) -> Option<&AmendMark> {
         self.pending.as_ref().map_or(&self.state, |pending| &pending.state).amended.as_ref()
     }
 }
@@ -572,6 +601,16 @@ impl DeltaTable {
         }?;
         self.upkeep.begin(&self.core);
         Ok(done)
+    }
+
+    /// Keys that must be read once more, after the last part too.
+    pub(super) fn left_to_amend(&mut self) -> Vec<ChunkKey> {
+        let moved = match &mut self.applied {
+            Applied::Narrow(Upsert { amending: Some(amending), .. }) => std::mem::take(&mut amending.moved),
+            Applied::Wide(Upsert { amending: Some(amending), .. }) => std::mem::take(&mut amending.moved),
+            Applied::Narrow(_) | Applied::Wide(_) | Applied::Log(_) => BTreeSet::new(),
+        };
+        moved.into_iter().collect()
     }
 
     /// No more is put right.

@@ -32,8 +32,8 @@ use crate::error::{Disposition, Error, Result, codes};
 use crate::position::{CommitLsn, Epoch, Lineage, Lsn, Marks, Witness};
 use crate::schema::{TableId, TableName};
 use crate::sink::{
-    AmendChoice, CommitOutcome, Cut, CutTable, PipelineRecord, RecordChange, Request, StoppedTable,
-    WriterLease,
+    AmendChoice, CommitOutcome, Cut, CutTable, PipelineRecord, RecordChange, RefusedRequest, Request,
+    StoppedTable, WriterLease,
 };
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
@@ -179,6 +179,11 @@ impl Control {
             self.record.stopped.remove(&id);
         }
         self.record.requests.retain(|r| !change.answered.contains(&r.id));
+        for refused in change.refused {
+            self.record.requests.retain(|r| r.id != refused.id);
+            self.record.refused.retain(|r| r.table != refused.table);
+            self.record.refused.push(refused);
+        }
         if change.forget_cuts {
             self.cuts.clear();
             self.record.cut = None;
@@ -331,6 +336,15 @@ impl Control {
         }
         for request in &self.record.requests {
             rows.push(request_row(request));
+        }
+        for refused in &self.record.refused {
+            rows.push(Row {
+                kind: "refused".into(),
+                name: refused.id.clone(),
+                code: Some(refused.code.id.to_owned()),
+                body: Some(json!({"name": refused.table, "message": refused.message}).to_string()),
+                ..Row::default()
+            });
         }
         Ok(rows)
     }
@@ -603,6 +617,11 @@ fn interpret(control: &mut Control, rows: Vec<Row>) -> Result<()> {
             "request" => {
                 let RequestBody { name, amend } = body(&row)?;
                 control.record.requests.push(Request { id: row.name, table: name, amend });
+            }
+            "refused" => {
+                let NameBody { name: table, message } = body(&row)?;
+                let code = row.code.as_deref().and_then(codes::find).unwrap_or(codes::RT001);
+                control.record.refused.push(RefusedRequest { id: row.name, table, code, message });
             }
             "cut" => {}
             "cut_table" => {

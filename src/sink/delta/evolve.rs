@@ -213,9 +213,10 @@ impl Core {
     /// # Errors
     /// `PG022` when that cannot be.
     pub(super) fn evolve_again(&mut self) -> Result<()> {
-        if self.pending.take().is_some() {
-            self.evolve(Arc::clone(&self.schema))?;
-        }
-        Ok(())
+        let Some(pending) = self.pending.take() else { return Ok(()) };
+        self.evolve(Arc::clone(&self.schema))?;
+        // A mark that is withdrawn stays withdrawn.
+        let marked = pending.state.amended;
+        if self.amended() != marked.as_ref() { self.mark_amended(marked) } else { Ok(()) }
     }
 }

@@ -228,6 +228,10 @@ impl TableSink for DeltaTable {
         self.amend_part(part).await
     }
 
+    fn amend_left(&mut self) -> Vec<ChunkKey> {
+        self.left_to_amend()
+    }
+
     fn amend_end(&mut self) -> Result<()> {
         self.end_amending()
     }

@@ -3,7 +3,7 @@
 //! A commit writes the unit's new row versions, one file of deletion vectors for everything they replace,
 //! and one log entry. What it costs is what changed, not what the table holds.
 
-use super::amend::Amending;
+use super::amend::{self, Amending};
 use super::cdc::{self, Net};
 use super::commit::{Core, PutEnd, loosened};
 use super::compact::conform;
@@ -77,6 +77,10 @@ impl<K: Key> Upsert<K> {
         self.build_index(core).await?;
         if let Some(amending) = &mut self.amending {
             amending.note(batch)?;
+        }
+        if core.amended().is_some() && !amend::moves::<K>(batch)?.is_empty() {
+            // A value of a part to come may be behind the mark now: who starts anew begins with the first part.
+            core.mark_amended(None)?;
         }
         if core.form.truncates == Truncates::Soft && batch.ops.contains(&Op::Truncate) {
             return self.stage_marking(core, batch).await;

@@ -339,6 +339,7 @@ impl State {
             cut: None,
             stopped: self.stopped.clone(),
             requests: Vec::new(),
+            refused: Vec::new(),
         };
         if let Some((at, witness)) = self.cut {
             let mut tables = BTreeMap::new();
