@@ -7,8 +7,8 @@ use super::{
 };
 use crate::error::{Error, codes};
 use crate::schema::TableSchema;
-use crate::sink::{RefusedRequest, Sink};
 use crate::sink::write::{Deletes, Truncates, WriteMode};
+use crate::sink::{RefusedRequest, Sink};
 use crate::source::Source;
 use crate::source::postgres::adapter::PgSource;
 use crate::source::postgres::quote;
@@ -77,7 +77,8 @@ pub(super) async fn amend(cfg: Config, names: BTreeSet<TableName>, choice: Amend
     let metrics = Metrics::new(&board);
     start(cfg, options, board, metrics, stop).await?;
     let now = sink.peek().await?.unwrap_or_default();
-    let is_new = |refused: &&RefusedRequest| names.contains(&refused.table) && !record.refused.contains(refused);
+    let is_new =
+        |refused: &&RefusedRequest| names.contains(&refused.table) && !record.refused.contains(refused);
     if let Some(refused) = now.refused.iter().find(is_new) {
         return Err(Error::new(refused.code, refused.message.clone()));
     }

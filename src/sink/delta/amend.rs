@@ -102,7 +102,12 @@ pub(super) struct Amending<K> {
 
 impl<K> Default for Amending<K> {
     fn default() -> Self {
-        Amending { touched: HashMap::new(), void: None, moved: BTreeSet::new(), suspects: (0, VecDeque::new()) }
+        Amending {
+            touched: HashMap::new(),
+            void: None,
+            moved: BTreeSet::new(),
+            suspects: (0, VecDeque::new()),
+        }
     }
 }
 
@@ -431,8 +436,15 @@ impl<K: Key> Upsert<K> {
         let Some(index) = &self.index else { return Err(Error::new(codes::RT001, "there is no index")) };
         let stored = |file: u32| core.slots.get(file).map(DataFile::stored);
         let by = core.parted_by();
-        let onto =
-            Onto { files: &core.files, stored: &stored, by: &by, index, strict: false, soft: false, chunks: None };
+        let onto = Onto {
+            files: &core.files,
+            stored: &stored,
+            by: &by,
+            index,
+            strict: false,
+            soft: false,
+            chunks: None,
+        };
         let staged = self.unit.stage(batch, &onto).await;
         index.check()?;
         staged
