@@ -533,7 +533,9 @@ mod tests {
         state.follow(TableId(1), &[Arc::new(now)]);
         state.advance([(TableId(1), Marks::default())], at(200));
         let read = again(&mut state);
-        assert!(read.tables[&TableId(1)].form.was_left_out(TableForm { published: 8, ..TableForm::default() }));
+        assert!(
+            read.tables[&TableId(1)].form.was_left_out(TableForm { published: 8, ..TableForm::default() })
+        );
         assert_eq!(read.tables[&TableId(1)].position().unwrap(), Some(at(200)));
     }
 
