@@ -227,6 +227,8 @@ fn a_running_pipeline_reads_a_table_again() {
     scene.sql().exec("insert into t values (3); insert into u values (1)");
     let mut reader = broker.reader(&["kafka-again.public.u"]);
     assert!(reader.next(LONG).is_some(), "{}", running.stderr());
+    // The table that was read again may follow the other only after it.
+    until(LONG, "its change", || broker.read_all(&["kafka-again.public.t"]).len() >= 5);
     assert!(running.is_running(), "it ended:\n{}", running.stderr());
     running.terminate();
     running.wait(LONG).expect_code(0);
