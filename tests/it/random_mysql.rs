@@ -50,7 +50,7 @@ const TYPES: &[&str] = &[
     "set('p','q','r')",
 ];
 
-const TABLES: u64 = 4;
+pub(crate) const TABLES: u64 = 4;
 
 #[test]
 fn every_table_of_mysql_ends_equal_whatever_happens() {
@@ -81,17 +81,31 @@ fn one_round(brand: Brand, random: &mut Random, lasts: Duration) -> Option<u64> 
         make_table(&mut sql, random, &format!("t{i}"));
     }
     configure(&mut scene, random);
-    let url = scene.server.url("admin", "shop");
-    let altering = MyClients::start_with(1, &url, random, Duration::from_millis(3), turn_or_alter);
-    let others = MyClients::start_with(1, &url, random, Duration::from_millis(5), turn);
-    let kills = kill_for(lasts, &scene, random);
-    let committed = altering.stop() + others.stop();
-    assert!(committed > 10, "the workload did too little to prove anything: {committed} transactions");
-    decide(&mut sql);
+    let (kills, _) = work_and_kill(&scene, random, lasts, true);
     scene.drain();
     let names: Vec<String> = (0..TABLES).map(|i| format!("shop.t{i}")).collect();
     scene.assert_equal(&names.iter().map(String::as_str).collect::<Vec<_>>());
     Some(kills)
+}
+
+/// Two clients change the tables, one of which may alter them, while strandline is killed; nothing is left prepared.
+pub(crate) fn work_and_kill(
+    scene: &MyScene,
+    random: &mut Random,
+    lasts: Duration,
+    altering: bool,
+) -> (u64, MySql) {
+    let url = scene.server.url("admin", "shop");
+    let first: fn(&mut MySql, &mut Random) -> Result<(), Failed> =
+        if altering { turn_or_alter } else { turn };
+    let first = MyClients::start_with(1, &url, random, Duration::from_millis(3), first);
+    let others = MyClients::start_with(1, &url, random, Duration::from_millis(5), turn);
+    let kills = kill_for(lasts, scene, random);
+    let committed = first.stop() + others.stop();
+    assert!(committed > 10, "the workload did too little to prove anything: {committed} transactions");
+    let mut sql = scene.sql();
+    decide(&mut sql);
+    (kills, sql)
 }
 
 /// Starts strandline and kills it at any time, until the time is over; now and then its connection is cut.
@@ -139,7 +153,7 @@ fn configure(scene: &mut MyScene, random: &mut Random) {
     println!("{} {}", config.target.as_deref().unwrap_or_default(), config.more);
 }
 
-fn make_table(sql: &mut MySql, random: &mut Random, table: &str) {
+pub(crate) fn make_table(sql: &mut MySql, random: &mut Random, table: &str) {
     let wide = random.pick(&[1, 1, 1, 2]);
     let mut columns: Vec<String> =
         (0..wide).map(|i| format!("k{i} {} not null", random.pick(KEYS))).collect();
