@@ -243,6 +243,7 @@ fn a_broker_that_was_away_is_waited_for() {
     let mut broker = Broker::start(&scene.dir().join("kafka"));
     scene.config.target = Some(format!("  type: kafka\n  brokers: [\"{}\"]\n", broker.address()));
     make_counters(&mut scene.sql());
+    only_compacted_checkpoints(&scene, &broker);
     let url = scene.pg.url("postgres", "shop");
     let clients = Clients::start(3, &url, &mut random, Duration::from_millis(2), count);
     let mut running = scene.start_run(&[]);
@@ -259,6 +260,22 @@ fn a_broker_that_was_away_is_waited_for() {
     running.wait(Duration::from_secs(60)).expect_code(0);
     scene.drain();
     check_counters(&scene, &broker);
+}
+
+/// On a broker that makes topics for whoever asks: nobody who only looks makes the checkpoints' topic, and one that
+/// would lose them is refused.
+fn only_compacted_checkpoints(scene: &Scene, broker: &Broker) {
+    const CHECKPOINTS: &str = "__strandline_checkpoints";
+    let config = scene.write_config();
+    for command in ["doctor", "status"] {
+        scene.start(&[command, "-c", &config]).wait(LONG);
+        assert_eq!(broker.topics(), [""; 0], "{command} made a topic");
+    }
+    broker.create_topic(CHECKPOINTS, 1, &[("cleanup.policy", "compact,delete")]);
+    let refused = scene.run(&["--until-caught-up"]);
+    refused.expect_code(3).expect_error("KF003");
+    assert!(refused.stderr.contains("cleanup.policy=compact,delete"), "{}", refused.stderr);
+    broker.set_topic(CHECKPOINTS, "cleanup.policy", "compact");
 }
 
 /// A process that slept through a takeover: nothing of it becomes visible, and it ends.

@@ -112,11 +112,13 @@ impl ProducerContext for Watch {
 /// Our producer.
 pub(super) type Sender = BaseProducer<Watch>;
 
-/// What every client has; the operator's properties come over it.
+/// What every client has; the operator's properties come over it. No topic is made by asking for it: the brokers would
+/// give it their own settings, and one that was deleted would come back empty.
 fn config(pipeline: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("client.id", format!("strandline-{pipeline}"))
+        .set("allow.auto.create.topics", "false")
         .set("reconnect.backoff.max.ms", "2000")
         .set("socket.keepalive.enable", "true")
         .set("topic.metadata.refresh.interval.ms", "60000");
