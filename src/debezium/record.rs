@@ -148,7 +148,9 @@ impl Records {
             };
             let hole = entry.value.as_ref().zip(entry.transaction.as_ref());
             let hole = hole.map(|(value, hole)| (hole.start - value.start, hole.len()));
-            for part in parts.into_iter().flatten().chain(header).chain([&mut moved.own_headers]) {
+            for part in
+                parts.into_iter().flatten().chain(header).chain([&mut moved.own_headers, &mut moved.named])
+            {
                 let start = picked.bytes.len();
                 picked.bytes.extend_from_slice(self.part(part));
                 *part = start..picked.bytes.len();
