@@ -285,3 +285,36 @@ impl<'a> Record<'a> {
         key.into_iter().chain(context).chain(shared.own.iter().map(String::as_str).zip(own))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_picked_keeps_the_name_of_its_transaction() {
+        let mut all = Records::new();
+        for (row, (value, name)) in [("first row", "aaaa:1"), ("second", "bbbb:22")].into_iter().enumerate() {
+            let mut put = |text: &str| {
+                let start = all.bytes.len();
+                all.bytes.extend_from_slice(text.as_bytes());
+                start..all.bytes.len()
+            };
+            let (value, own_headers, named) = (Some(put(value)), put("header"), put(name));
+            all.entries.push(Entry {
+                row: u32::try_from(row).unwrap(),
+                place: Place::default(),
+                op: Op::Create,
+                key: None,
+                value,
+                transaction: None,
+                key_header: KeyHeader::None,
+                is_tombstone: false,
+                own_headers,
+                named,
+            });
+        }
+        let picked = all.picked(1..2);
+        let record = picked.get(0).unwrap();
+        assert_eq!((record.value(), &*record.transaction_id()), (Some(&b"second"[..]), "bbbb:22"));
+    }
+}
