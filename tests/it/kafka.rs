@@ -2,6 +2,7 @@
 
 use crate::harness::kafka::{Broker, Record, shared};
 use crate::harness::places;
+use crate::harness::proxy::Proxy;
 use crate::harness::random::Random;
 use crate::harness::sql::{Sql, SqlError};
 use crate::harness::{LONG, Scene, until};
@@ -485,6 +486,36 @@ fn without_transactions_nothing_is_lost() {
     }
     let found = seen.iter().map(|(id, n)| format!("{id}={n}")).collect::<Vec<_>>().join(",");
     assert_eq!(found, scene.sql().value("select string_agg(id || '=' || n, ',' order by id) from counters"));
+}
+
+/// A copy that stands still (the source is busy, an operator holds it up) leaves no transaction open, which would hide
+/// what others write behind it.
+#[test]
+fn a_copy_that_stands_still_leaves_no_transaction_open() {
+    let broker = shared();
+    let mut scene = scene("kafka-still", broker);
+    scene.config.more = "format: {style: flat}\n".into();
+    let topic = "kafka-still.public.big";
+    broker.create_topic(topic, 1, &[]);
+    scene.sql().exec(
+        "create table big(id int primary key, pad text);
+         insert into big select i, repeat('x', 20) from generate_series(1, 100000) i",
+    );
+    let proxy = Proxy::start(scene.pg.port(), |_| {});
+    scene.config.url = scene.config.url.replace(&scene.pg.port().to_string(), &proxy.port().to_string());
+    let running = scene.start_run(&[]);
+    until(LONG, "the first rows", || broker.ends(topic).1 > 0);
+    proxy.hold();
+    let (mut last, mut since) = (0, Instant::now());
+    until(LONG, "what was sent is visible", || {
+        let (visible, end) = broker.ends(topic);
+        if end != last {
+            (last, since) = (end, Instant::now());
+        }
+        visible == end && since.elapsed() > Duration::from_millis(300)
+    });
+    assert!(!running.stderr().contains("table copied"), "it stood still too late:\n{}", running.stderr());
+    running.kill9();
 }
 
 /// Another pipeline's open transaction hides what follows it: a start waits until it can see everything.

@@ -64,8 +64,11 @@ fn known(error: Option<RDKafkaErrorCode>, partitions: usize) -> Result<Option<us
 }
 
 fn unknown() -> Error {
-    Error::new(codes::KF001, format!("the brokers do not know the partitions of the topic \"{CHECKPOINTS}\" yet"))
-        .with_try("nothing, when it was made just now or its brokers come back")
+    Error::new(
+        codes::KF001,
+        format!("the brokers do not know the partitions of the topic \"{CHECKPOINTS}\" yet"),
+    )
+    .with_try("nothing, when it was made just now or its brokers come back")
 }
 
 /// Reads the pipeline's checkpoint. `None`: there is none. Blocking.

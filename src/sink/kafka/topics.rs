@@ -94,7 +94,8 @@ impl Topics {
             }
             Some(Err(code)) => return Err(explain_code(code, &format!("{what} is not told ({code})"))),
         };
-        let policy = config.get("cleanup.policy").and_then(|entry| entry.value.as_deref()).unwrap_or_default();
+        let policy =
+            config.get("cleanup.policy").and_then(|entry| entry.value.as_deref()).unwrap_or_default();
         if policy == "compact" {
             return Ok(());
         }

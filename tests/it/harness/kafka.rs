@@ -214,6 +214,16 @@ impl Broker {
         Reader { consumer, ends: all.create().expect("a consumer") }
     }
 
+    /// The ends of a topic's first partition: up to the first open transaction, and of everything.
+    pub(crate) fn ends(&self, topic: &str) -> (i64, i64) {
+        let end = |level: &str| {
+            let client: BaseConsumer =
+                self.client().set("isolation.level", level).create().expect("a client");
+            client.fetch_watermarks(topic, 0, ASK).expect("the broker answers").1
+        };
+        (end("read_committed"), end("read_uncommitted"))
+    }
+
     /// Everything that is committed in these topics, up to their ends as they are now.
     #[track_caller]
     pub(crate) fn read_all(&self, topics: &[&str]) -> Vec<Record> {
