@@ -475,6 +475,9 @@ fn without_transactions_nothing_is_lost() {
         running.kill9();
     }
     clients.stop();
+    // The last ones with the leader's answer alone.
+    let target = scene.config.target.as_mut().expect("it is set above");
+    target.push_str("  acks: \"1\"\n");
     scene.drain();
     let mut seen: BTreeMap<i64, i64> = BTreeMap::new();
     for record in broker.read_all(&["kafka-once.public.counters"]) {
