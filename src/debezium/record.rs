@@ -287,31 +287,37 @@ impl<'a> Record<'a> {
 }
 
 #[cfg(test)]
+impl Records {
+    /// Records without anything but their places.
+    pub(crate) fn at(places: &[Place]) -> Records {
+        let entry = |place: &Place| Entry {
+            row: 0,
+            place: *place,
+            op: Op::Create,
+            key: None,
+            value: Some(0..0),
+            transaction: None,
+            key_header: KeyHeader::None,
+            is_tombstone: false,
+            own_headers: 0..0,
+            named: 0..0,
+        };
+        Records { entries: places.iter().map(entry).collect(), ..Records::default() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_is_picked_keeps_the_name_of_its_transaction() {
-        let mut all = Records::new();
+        let mut all = Records::at(&[Place::default(); 2]);
         for (row, (value, name)) in [("first row", "aaaa:1"), ("second", "bbbb:22")].into_iter().enumerate() {
-            let mut put = |text: &str| {
-                let start = all.bytes.len();
-                all.bytes.extend_from_slice(text.as_bytes());
-                start..all.bytes.len()
-            };
-            let (value, own_headers, named) = (Some(put(value)), put("header"), put(name));
-            all.entries.push(Entry {
-                row: u32::try_from(row).unwrap(),
-                place: Place::default(),
-                op: Op::Create,
-                key: None,
-                value,
-                transaction: None,
-                key_header: KeyHeader::None,
-                is_tombstone: false,
-                own_headers,
-                named,
-            });
+            let start = all.bytes.len();
+            let (middle, end) = (start + value.len(), start + value.len() + name.len());
+            all.bytes.extend_from_slice(format!("{value}{name}").as_bytes());
+            (all.entries[row].value, all.entries[row].named) = (Some(start..middle), middle..end);
         }
         let picked = all.picked(1..2);
         let record = picked.get(0).unwrap();
