@@ -106,8 +106,9 @@ mod tests {
     use super::*;
 
     fn lists(class: &str, lists: &str) -> String {
+        let plugin = if class.starts_with("postgres") { "plugin.name=pgoutput\n" } else { "" };
         format!(
-            "connector.class=io.debezium.connector.{class}\nplugin.name=pgoutput\ntopic.prefix=app\n\
+            "connector.class=io.debezium.connector.{class}\n{plugin}topic.prefix=app\n\
              value.converter.schemas.enable=false\n{lists}"
         )
     }

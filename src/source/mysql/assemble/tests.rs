@@ -202,7 +202,7 @@ fn an_ordinal_is_the_same_whoever_is_followed() {
         let map = range.clone().find(is_map).unwrap();
         let event = &mut all[map];
         let at = event.windows(DESCRIBED.len()).position(|part| part == DESCRIBED).unwrap();
-        event[at + 5] = b'u';
+        event[at + 6] = b'u';
         let end = event.len() - 4;
         let sum = crc32fast::hash(&event[..end]).to_le_bytes();
         event[end..].copy_from_slice(&sum);
