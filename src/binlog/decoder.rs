@@ -191,7 +191,7 @@ impl RowDecoder {
         &self.schema
     }
 
-    /// Decodes all rows of an event. `first_ordinal`: of its first row in the transaction, counted over all tables.
+    /// Decodes all rows of an event. `first_ordinal`: of its first row in the transaction; the others follow it.
     /// Returns how many rows there were.
     ///
     /// # Errors

@@ -259,7 +259,7 @@ fn kafka(target: &KafkaTarget) -> Map<String, Value> {
         "exactly_once": target.exactly_once,
         "acks": match target.acks {
             Acks::All => "all",
-            Acks::Leader => "leader",
+            Acks::Leader => "1",
         },
         "compression": target.compression,
         "linger": format_duration(target.linger),
@@ -455,6 +455,19 @@ mod tests {
         let budget = "version: 1\nsource: {url: \"postgres://u@h/d\", password: {env: P}, wal_budget: 5GiB, on_wal_budget: drop_slot, \
                       failover_slot: true}\nsink: {uri: \"file:///lake\"}\nmetrics: {debezium_compat: true}\nhealth: {grace: 5s}\n";
         let first = load(budget);
+        let shown = yaml(&effective(&first));
+        assert_eq!(format!("{:?}", load(&shown)), format!("{first:?}"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_shown_of_kafka_is_accepted() {
+        let text = "version: 1\nsource: {url: \"postgres://u@h/d\", password: {env: P}}\nsink: {type: kafka, brokers: [b], \
+                    exactly_once: false, acks: \"1\", linger: 5ms}\n";
+        let load = |text: &str| {
+            load_text(text, Origin::File("f".into()), &Overrides::default(), &|_| None)
+                .unwrap_or_else(|e| panic!("{}", e.report()))
+        };
+        let first = load(text);
         let shown = yaml(&effective(&first));
         assert_eq!(format!("{:?}", load(&shown)), format!("{first:?}"), "{shown}");
     }

@@ -270,6 +270,7 @@ pub(super) fn read(
         Some(_) => reader.pairs(section, "properties"),
         None => Some(Vec::new()),
     };
+    let properties = properties.filter(|all| are_free(reader, all, exactly_once == Some(true)));
     let (brokers, prefix) = match (address, from_file) {
         (Some((brokers, prefix)), _) => (brokers, prefix),
         (None, Some(brokers)) if !brokers.is_empty() => (brokers, None),
@@ -304,6 +305,40 @@ pub(super) fn read(
         properties: properties?,
         registry: None,
     })
+}
+
+/// Properties of librdkafka that nobody may set: strandline would be wrong with other values than its own.
+const OURS: [&str; 7] = [
+    "transactional.id",
+    "group.id",
+    "isolation.level",
+    "enable.auto.commit",
+    "enable.partition.eof",
+    "delivery.report.only.error",
+    "allow.auto.create.topics",
+];
+
+/// The operator may set these properties. Their values are not repeated: they may be secrets.
+fn are_free(reader: &mut Reader<'_>, properties: &[(String, String)], exactly_once: bool) -> bool {
+    let mut are_free = true;
+    for (key, value) in properties {
+        let needed = match key.as_str() {
+            "acks" | "request.required.acks" => matches!(value.as_str(), "all" | "-1"),
+            "enable.idempotence" => matches!(value.as_str(), "true" | "t" | "1"),
+            _ => true,
+        };
+        let (message, advice) = if OURS.contains(&key.as_str()) {
+            (format!("sink.properties: \"{key}\" is set by strandline itself"), "remove it")
+        } else if exactly_once && !needed {
+            let message = format!("sink.properties: this \"{key}\" cannot be with sink.exactly_once");
+            (message, "remove it, or write exactly_once: false")
+        } else {
+            continue;
+        };
+        reader.report_missing(message, advice);
+        are_free = false;
+    }
+    are_free
 }
 
 /// How large things may be, and what becomes of larger ones.
@@ -513,6 +548,32 @@ mod tests {
             ("kafka://a/x y", "has a prefix that is no part of a topic's name"),
         ] {
             assert_eq!(parse_address(text).unwrap_err().problem, problem, "{text}");
+        }
+    }
+    #[test]
+    fn properties_of_our_own_are_refused() {
+        let loads = |sink: &str| {
+            let text = format!(
+                "version: 1\nsource: {{url: \"postgres://u@h/d\"}}\nsink: {{type: kafka, brokers: [b], {sink}}}\n"
+            );
+            let origin = super::super::Origin::File("f".into());
+            super::super::load_text(&text, origin, &super::super::Overrides::default(), &|_| None)
+                .map_err(|error| error.report().to_string())
+        };
+        for (sink, words) in [
+            ("properties: {group.id: x}", "\"group.id\" is set by strandline itself"),
+            ("properties: {allow.auto.create.topics: \"true\"}", "is set by strandline itself"),
+            ("properties: {request.required.acks: 1}", "cannot be with sink.exactly_once"),
+            ("properties: {enable.idempotence: false}", "cannot be with sink.exactly_once"),
+        ] {
+            let report = loads(sink).err().unwrap_or_default();
+            assert!(report.contains(words), "{sink}: {report}");
+        }
+        for sink in [
+            "properties: {acks: -1, batch.size: 1}",
+            "exactly_once: false, properties: {acks: 1, enable.idempotence: false}",
+        ] {
+            assert!(loads(sink).is_ok(), "{sink}");
         }
     }
 }

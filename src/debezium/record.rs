@@ -148,7 +148,9 @@ impl Records {
             };
             let hole = entry.value.as_ref().zip(entry.transaction.as_ref());
             let hole = hole.map(|(value, hole)| (hole.start - value.start, hole.len()));
-            for part in parts.into_iter().flatten().chain(header).chain([&mut moved.own_headers]) {
+            for part in
+                parts.into_iter().flatten().chain(header).chain([&mut moved.own_headers, &mut moved.named])
+            {
                 let start = picked.bytes.len();
                 picked.bytes.extend_from_slice(self.part(part));
                 *part = start..picked.bytes.len();
@@ -281,5 +283,44 @@ impl<'a> Record<'a> {
         let context = shared.context.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
         let own = self.all.part(&self.entry.own_headers).split(|&byte| byte == 0);
         key.into_iter().chain(context).chain(shared.own.iter().map(String::as_str).zip(own))
+    }
+}
+
+#[cfg(test)]
+impl Records {
+    /// Records without anything but their places.
+    pub(crate) fn at(places: &[Place]) -> Records {
+        let entry = |place: &Place| Entry {
+            row: 0,
+            place: *place,
+            op: Op::Create,
+            key: None,
+            value: Some(0..0),
+            transaction: None,
+            key_header: KeyHeader::None,
+            is_tombstone: false,
+            own_headers: 0..0,
+            named: 0..0,
+        };
+        Records { entries: places.iter().map(entry).collect(), ..Records::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_picked_keeps_the_name_of_its_transaction() {
+        let mut all = Records::at(&[Place::default(); 2]);
+        for (row, (value, name)) in [("first row", "aaaa:1"), ("second", "bbbb:22")].into_iter().enumerate() {
+            let start = all.bytes.len();
+            let (middle, end) = (start + value.len(), start + value.len() + name.len());
+            all.bytes.extend_from_slice(format!("{value}{name}").as_bytes());
+            (all.entries[row].value, all.entries[row].named) = (Some(start..middle), middle..end);
+        }
+        let picked = all.picked(1..2);
+        let record = picked.get(0).unwrap();
+        assert_eq!((record.value(), &*record.transaction_id()), (Some(&b"second"[..]), "bbbb:22"));
     }
 }

@@ -243,6 +243,7 @@ fn a_broker_that_was_away_is_waited_for() {
     let mut broker = Broker::start(&scene.dir().join("kafka"));
     scene.config.target = Some(format!("  type: kafka\n  brokers: [\"{}\"]\n", broker.address()));
     make_counters(&mut scene.sql());
+    only_compacted_checkpoints(&scene, &broker);
     let url = scene.pg.url("postgres", "shop");
     let clients = Clients::start(3, &url, &mut random, Duration::from_millis(2), count);
     let mut running = scene.start_run(&[]);
@@ -259,6 +260,22 @@ fn a_broker_that_was_away_is_waited_for() {
     running.wait(Duration::from_secs(60)).expect_code(0);
     scene.drain();
     check_counters(&scene, &broker);
+}
+
+/// On a broker that makes topics for whoever asks: nobody who only looks makes the checkpoints' topic, and one that
+/// would lose them is refused.
+fn only_compacted_checkpoints(scene: &Scene, broker: &Broker) {
+    const CHECKPOINTS: &str = "__strandline_checkpoints";
+    let config = scene.write_config();
+    for command in ["doctor", "status"] {
+        scene.start(&[command, "-c", &config]).wait(LONG);
+        assert_eq!(broker.topics(), [""; 0], "{command} made a topic");
+    }
+    broker.create_topic(CHECKPOINTS, 1, &[("cleanup.policy", "compact,delete")]);
+    let refused = scene.run(&["--until-caught-up"]);
+    refused.expect_code(3).expect_error("KF003");
+    assert!(refused.stderr.contains("cleanup.policy=compact,delete"), "{}", refused.stderr);
+    broker.set_topic(CHECKPOINTS, "cleanup.policy", "compact");
 }
 
 /// A process that slept through a takeover: nothing of it becomes visible, and it ends.
@@ -502,6 +519,9 @@ fn without_transactions_nothing_is_lost() {
         running.kill9();
     }
     clients.stop();
+    // The last ones with the leader's answer alone.
+    let target = scene.config.target.as_mut().expect("it is set above");
+    target.push_str("  acks: \"1\"\n");
     scene.drain();
     let mut seen: BTreeMap<i64, i64> = BTreeMap::new();
     for record in broker.read_all(&["kafka-once.public.counters"]) {
@@ -513,6 +533,36 @@ fn without_transactions_nothing_is_lost() {
     }
     let found = seen.iter().map(|(id, n)| format!("{id}={n}")).collect::<Vec<_>>().join(",");
     assert_eq!(found, scene.sql().value("select string_agg(id || '=' || n, ',' order by id) from counters"));
+}
+
+/// A copy that stands still (the source is busy, an operator holds it up) leaves no transaction open, which would hide
+/// what others write behind it.
+#[test]
+fn a_copy_that_stands_still_leaves_no_transaction_open() {
+    let broker = shared();
+    let mut scene = scene("kafka-still", broker);
+    scene.config.more = "format: {style: flat}\nsnapshot: {workers: 1}\n".into();
+    let topic = "kafka-still.public.big";
+    broker.create_topic(topic, 1, &[]);
+    let mut sql = scene.sql();
+    sql.exec(
+        "create table big(id int primary key) partition by range (id);
+         create table first_rows partition of big for values from (1) to (80001);
+         create table last_row partition of big for values from (80001) to (80002);
+         insert into big select i from generate_series(1, 80001) i",
+    );
+    let running = scene.start_run(&[]);
+    until(LONG, "the first rows", || broker.ends(topic).1 > 0);
+    // The larger partition is read first.
+    sql.exec("begin; lock table last_row in access exclusive mode nowait");
+    let waits = "select count(*) from pg_locks where relation = 'last_row'::regclass and not granted";
+    until(LONG, "the copy stands still", || scene.sql().value(waits) == "1");
+    until(LONG, "what was sent is visible", || {
+        let (visible, end) = broker.ends(topic);
+        visible == end
+    });
+    running.kill9();
+    sql.exec("rollback");
 }
 
 /// Another pipeline's open transaction hides what follows it: a start waits until it can see everything.

@@ -6,7 +6,7 @@ use crate::harness::mysql::Brand;
 use crate::harness::mysql_scene::MyScene;
 use crate::harness::mysql_sql::{Failed, MySql};
 use crate::harness::random::Random;
-use crate::harness::until;
+use crate::harness::{LONG, until};
 use crate::kafka::check_events;
 use crate::mysql_workload::MyClients;
 use serde_json::Value;
@@ -187,7 +187,8 @@ fn copies_under_writers(brand: Brand, test: &str, options: &[&str], pace: Durati
     println!("{brand:?}: {turns} transactions, {events} events");
 }
 
-/// The checkpoint says by GTIDs where it is, so that another server can go on.
+/// The checkpoint says by GTIDs where it is, so that another server can go on; and which change of a transaction that is
+/// there in part was the last.
 #[test]
 fn the_checkpoint_has_gtids() {
     let Some(scene) = MyScene::new("my-kafka-gtid", Brand::MySql9) else { return };
@@ -205,4 +206,42 @@ fn the_checkpoint_has_gtids() {
     let newest = newest.and_then(|record| record.value.as_ref()).expect("a checkpoint");
     let newest: Value = serde_json::from_str(newest).expect("JSON");
     assert_eq!(newest["marks"][format!("{uuid}/1")], last, "{newest}");
+    a_split_transaction_whose_other_table_is_copied_again(scene, broker);
+}
+
+/// Its rows are not told again with the transaction: the others' must be found in it all the same.
+fn a_split_transaction_whose_other_table_is_copied_again(mut scene: MyScene, broker: &Broker) {
+    const BLOCK: usize = 500;
+    if let Some(target) = &mut scene.config.target {
+        target.push_str("  max_transaction: 1MiB\n");
+    }
+    let mut sql = scene.sql();
+    sql.exec("create table a(id int primary key, t text)");
+    sql.exec("create table b(id int primary key, t text)");
+    scene.drain();
+    sql.exec("begin");
+    let last = 8 * BLOCK;
+    for first in (1..last).step_by(BLOCK) {
+        for table in ["a", "b"] {
+            sql.exec(&format!(
+                "insert into {table} with recursive n(i) as (select {first} union all select i + 1 from n where i < {first} + {BLOCK} - 1) \
+                 select i, repeat('x', 300) from n"
+            ));
+        }
+    }
+    sql.exec("commit");
+    let topic = "my-kafka-gtid.shop.b";
+    let mut reader = broker.reader(&[topic]);
+    let running = scene.start_run(&[]);
+    assert!(reader.next(Duration::from_secs(60)).is_some(), "nothing comes:\n{}", running.stderr());
+    running.kill9();
+    let seen = 1 + reader.committed().len();
+    assert!(seen < last, "the kill came too late to prove anything");
+    let config = scene.write_config();
+    scene.start(&["resync", "shop.a", "--yes", "-c", &config]).wait(LONG).expect_code(0);
+    scene.drain();
+    let records = broker.read_all(&[topic]);
+    let keys: Vec<&str> = records.iter().filter_map(|record| record.key.as_deref()).collect();
+    let expected: Vec<String> = (1..=last).map(|id| format!("{{\"id\":{id}}}")).collect();
+    assert!(keys.iter().eq(&expected), "{seen} before the kill, {} of {last} in all", keys.len());
 }

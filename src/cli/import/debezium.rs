@@ -4,6 +4,7 @@
 //! here, and why), *unsupported* (it makes one, and is not built), and *notes* (what a person must do).
 
 mod columns;
+mod tables;
 
 use crate::error::{Error, Result, codes};
 use serde_json::Value;
@@ -164,6 +165,8 @@ struct Sections {
     source: Vec<String>,
     include: Vec<String>,
     exclude: Vec<String>,
+    /// The connector says which tables: where nothing of that can be mapped, it is not all of them.
+    is_chosen: bool,
     format: Vec<String>,
     debezium: Vec<String>,
     flat: Vec<String>,
@@ -289,22 +292,6 @@ impl Work {
             "mysql".to_owned()
         });
         self.sections.source.push(format!("database: {}", quoted(&database)));
-        for (from, exclude) in [
-            ("database.include.list", false),
-            ("database.whitelist", false),
-            ("database.exclude.list", true),
-            ("database.blacklist", true),
-        ] {
-            let Some(list) = self.take(from) else { continue };
-            // Both lists hold together: those of tables are the narrower ones.
-            let has_tables =
-                self.left.contains_key("table.include.list") || self.left.contains_key("table.whitelist");
-            if exclude || !has_tables {
-                let into = if exclude { &mut self.sections.exclude } else { &mut self.sections.include };
-                into.extend(list.split(',').map(|name| format!("{}.*", name.trim())));
-            }
-            self.mapped(from, if exclude { "tables.exclude" } else { "tables.include" });
-        }
         // The connector has its topic unless it is told otherwise.
         let changes = self.take("include.schema.changes").unwrap_or_else(|| "true".to_owned());
         self.sections.debezium.push(format!("include_schema_changes: {changes}"));
@@ -332,34 +319,6 @@ impl Work {
         }
         if ca.is_some() {
             self.mapped("database.sslrootcert", "source.tls.ca");
-        }
-    }
-
-    fn tables(&mut self) {
-        for (new, old, exclude) in [
-            ("table.include.list", "table.whitelist", false),
-            ("table.exclude.list", "table.blacklist", true),
-        ] {
-            let Some((from, list)) = self.take_either(new, old) else { continue };
-            for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-                match pattern(part) {
-                    Some(pattern) if exclude => self.sections.exclude.push(pattern),
-                    Some(pattern) => self.sections.include.push(pattern),
-                    None => {
-                        self.unsupported(&from, format!("the regular expression {part}: name the tables"))
-                    }
-                }
-            }
-            self.mapped(&from, if exclude { "tables.exclude" } else { "tables.include" });
-        }
-        for (new, old, exclude) in [
-            ("schema.include.list", "schema.whitelist", false),
-            ("schema.exclude.list", "schema.blacklist", true),
-        ] {
-            let Some((from, list)) = self.take_either(new, old) else { continue };
-            let into = if exclude { &mut self.sections.exclude } else { &mut self.sections.include };
-            into.extend(list.split(',').map(|schema| format!("{}.*", schema.trim())));
-            self.mapped(&from, if exclude { "tables.exclude" } else { "tables.include" });
         }
     }
 
@@ -400,9 +359,10 @@ impl Work {
 
     fn converters(&mut self) {
         let mut is_avro = false;
-        for side in ["key.converter", "value.converter"] {
-            let class = self.take(side);
-            match class.as_deref().and_then(|class| class.rsplit('.').next()) {
+        let mut class = |side| self.take(side).and_then(|class| class.rsplit('.').next().map(str::to_owned));
+        let (key, value) = (class("key.converter"), class("value.converter"));
+        for (side, class) in [("key.converter", &key), ("value.converter", &value)] {
+            match class.as_deref() {
                 None => {}
                 Some("JsonConverter") => self.mapped(side, "format.encoding: json"),
                 Some("AvroConverter") => {
@@ -415,7 +375,7 @@ impl Work {
                 }
             }
         }
-        let _key_side = self.take("key.converter.schemas.enable");
+        self.same_converters(key.as_deref(), value.as_deref());
         // The converter's own default is true.
         let schemas = self.take("value.converter.schemas.enable");
         if schemas.is_some() {
@@ -447,6 +407,40 @@ impl Work {
         self.sections.debezium.push(format!("replace_null_with_default: {replace}"));
     }
 
+    /// Keys and values have one encoding here.
+    fn same_converters(&mut self, key: Option<&str>, value: Option<&str>) {
+        if let (Some(key), Some(value)) = (key, value)
+            && key != value
+        {
+            let what = format!(
+                "another converter ({key}) than the values' ({value}): keys and values are encoded alike"
+            );
+            self.unsupported("key.converter", what);
+        }
+        // A converter that is named has its own default, which is true; one that is not is the worker's.
+        let told = |switch: Option<&String>, class: Option<&str>| match switch {
+            Some(switch) => Some(switch == "true"),
+            None => (class == Some("JsonConverter")).then_some(true),
+        };
+        let switch = self.take("key.converter.schemas.enable");
+        let keys = told(switch.as_ref(), key);
+        let values = told(self.left.get("value.converter.schemas.enable"), value);
+        match (keys, values) {
+            (Some(keys), Some(values)) if keys != values => {
+                let what = format!("{keys} for keys, {values} for values: keys and values are encoded alike");
+                self.unsupported("key.converter.schemas.enable", what);
+            }
+            (None, Some(values)) if key.is_none() => self.done.notes.push(format!(
+                "the connector does not say key.converter.schemas.enable: the worker's setting holds; here it is \
+                 {values}, as for values"
+            )),
+            _ if switch.is_some() => {
+                self.mapped("key.converter.schemas.enable", "format.debezium.schemas_enable");
+            }
+            _ => {}
+        }
+    }
+
     fn transforms(&mut self) {
         let Some(list) = self.take("transforms") else { return };
         for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
@@ -454,7 +448,15 @@ impl Work {
             let class = self.take(&format!("{prefix}type")).unwrap_or_default();
             match class.rsplit('.').next().unwrap_or_default() {
                 "RegexRouter" => self.route(&prefix, "regex", "replacement"),
-                "ByLogicalTableRouter" => self.route(&prefix, "topic.regex", "topic.replacement"),
+                "ByLogicalTableRouter" => {
+                    self.route(&prefix, "topic.regex", "topic.replacement");
+                    let unique = format!("{prefix}key.enforce.uniqueness");
+                    if self.take(&unique).is_none_or(|value| value != "false") {
+                        let what = "the field that it adds to each key, which is its default: set it to false, \
+                                    or route each table to a topic of its own";
+                        self.unsupported(&unique, what);
+                    }
+                }
                 "ExtractNewRecordState" => self.unwrap(&prefix),
                 other => {
                     let what = format!("the transform {other}");
@@ -587,7 +589,7 @@ impl Work {
         let mut yaml = format!("version: 1\nname: {name}\n");
         section(&mut yaml, "source", 0, &self.sections.source);
         let overrides = columns::overrides(&self.sections.columns);
-        if !self.sections.include.is_empty() || !self.sections.exclude.is_empty() || !overrides.is_empty() {
+        if self.sections.is_chosen || !self.sections.exclude.is_empty() || !overrides.is_empty() {
             let list =
                 |items: &[String]| items.iter().map(|item| quoted(item)).collect::<Vec<_>>().join(", ");
             yaml.push_str(&format!("tables:\n  include: [{}]\n", list(&self.include())));
@@ -619,7 +621,7 @@ impl Work {
     }
 
     fn include(&self) -> Vec<String> {
-        if self.sections.include.is_empty() { vec!["*.*".to_owned()] } else { self.sections.include.clone() }
+        if self.sections.is_chosen { self.sections.include.clone() } else { vec!["*.*".to_owned()] }
     }
 }
 
@@ -632,22 +634,6 @@ fn section(yaml: &mut String, name: &str, depth: usize, lines: &[String]) {
     for line in lines {
         yaml.push_str(&format!("{indent}  {line}\n"));
     }
-}
-
-/// A regular expression that is a name, or a name with `.*`, as a pattern of ours.
-fn pattern(regex: &str) -> Option<String> {
-    let plain = regex.trim_start_matches('^').trim_end_matches('$').replace("\\.", ".");
-    let (schema, table) = plain.split_once('.')?;
-    let is_name =
-        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
-    let table_ok = match table.strip_suffix(".*") {
-        Some(start) => start.is_empty() || is_name(start),
-        None => table == "*" || is_name(table),
-    };
-    if !is_name(schema) || !table_ok {
-        return None;
-    }
-    Some(format!("{schema}.{}", table.replace(".*", "*")))
 }
 
 #[cfg(test)]
@@ -735,6 +721,37 @@ mod tests {
     }
 
     #[test]
+    fn what_would_make_other_keys_is_told() {
+        let unsupported = |from: &str, to: &str| -> Vec<String> {
+            let done = import(&CONNECTOR.replace(from, to), None).unwrap();
+            done.unsupported.into_iter().map(|(name, _)| name).collect()
+        };
+        let schemas = "\"value.converter.schemas.enable\": \"false\",";
+        let json = "org.apache.kafka.connect.json.JsonConverter";
+        let with = |more: &str| format!("{schemas} {more},");
+        let differs = ["key.converter.schemas.enable"];
+        assert_eq!(unsupported(schemas, &with("\"key.converter.schemas.enable\": \"true\"")), differs);
+        assert_eq!(unsupported(schemas, &with(&format!("\"key.converter\": \"{json}\""))), differs);
+        let same = format!("\"key.converter\": \"{json}\", \"key.converter.schemas.enable\": \"false\"");
+        assert_eq!(unsupported(schemas, &with(&same)), [""; 0]);
+        let avro = with("\"key.converter\": \"io.confluent.connect.avro.AvroConverter\"");
+        assert!(unsupported(schemas, &avro).contains(&"key.converter".to_owned()));
+        let (plain, logical) = (
+            "org.apache.kafka.connect.transforms.RegexRouter",
+            "io.debezium.transforms.ByLogicalTableRouter",
+        );
+        let router = |more: &str| {
+            let router = CONNECTOR.replace(plain, logical).replace("route.re", "route.topic.re");
+            let router = router.replace("\"transforms\":", &format!("{more}\"transforms\":"));
+            let done = import(&router, None).unwrap();
+            assert!(done.yaml.contains("replacement: \"$$3-cdc\""), "{}", done.yaml);
+            done.unsupported.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        assert_eq!(router(""), ["transforms.route.key.enforce.uniqueness"]);
+        assert_eq!(router("\"transforms.route.key.enforce.uniqueness\": \"false\","), [""; 0]);
+    }
+
+    #[test]
     fn offsets_within_a_snapshot_are_refused() {
         let offsets = |offset: &str| format!("{{\"offsets\":[{{\"partition\":{{}},\"offset\":{offset}}}]}}");
         let bad = offsets(r#"{"snapshot":"INITIAL","lsn":100}"#);
@@ -750,13 +767,5 @@ mod tests {
         assert_eq!(import("no options", None).unwrap_err().code(), codes::CF001);
         let other = r#"{"connector.class":"io.debezium.connector.oracle.OracleConnector"}"#;
         assert_eq!(import(other, None).unwrap_err().code(), codes::CF003);
-    }
-
-    #[test]
-    fn expressions_that_are_names() {
-        assert_eq!(pattern("public.orders").as_deref(), Some("public.orders"));
-        assert_eq!(pattern("public\\..*").as_deref(), Some("public.*"));
-        assert_eq!(pattern("^public\\.order_.*$").as_deref(), Some("public.order_*"));
-        assert_eq!(pattern("public.(a|b)"), None);
     }
 }

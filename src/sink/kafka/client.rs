@@ -112,11 +112,13 @@ impl ProducerContext for Watch {
 /// Our producer.
 pub(super) type Sender = BaseProducer<Watch>;
 
-/// What every client has; the operator's properties come over it.
+/// What every client has; the operator's properties come over it. No topic is made by asking for it: the brokers would
+/// give it their own settings, and one that was deleted would come back empty.
 fn config(pipeline: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("client.id", format!("strandline-{pipeline}"))
+        .set("allow.auto.create.topics", "false")
         .set("reconnect.backoff.max.ms", "2000")
         .set("socket.keepalive.enable", "true")
         .set("topic.metadata.refresh.interval.ms", "60000");
@@ -130,14 +132,35 @@ fn with_properties(
 ) -> ClientConfig {
     for (key, value) in properties {
         if is_producer || !PRODUCER_ONLY.contains(&key.as_str()) {
+            // Of two names of one property librdkafka would take either.
+            for (one, other) in SAME {
+                match key.as_str() {
+                    key if key == one => config.remove(other),
+                    key if key == other => config.remove(one),
+                    _ => &mut config,
+                };
+            }
             config.set(key, value);
         }
     }
     config
 }
 
+/// Names of one property.
+const SAME: [(&str, &str); 9] = [
+    ("acks", "request.required.acks"),
+    ("batch.num.messages", "batch.size"),
+    ("bootstrap.servers", "metadata.broker.list"),
+    ("compression.codec", "compression.type"),
+    ("delivery.timeout.ms", "message.timeout.ms"),
+    ("linger.ms", "queue.buffering.max.ms"),
+    ("max.in.flight", "max.in.flight.requests.per.connection"),
+    ("message.send.max.retries", "retries"),
+    ("sasl.mechanism", "sasl.mechanisms"),
+];
+
 /// Properties that a consumer would only warn about.
-const PRODUCER_ONLY: [&str; 16] = [
+const PRODUCER_ONLY: [&str; 18] = [
     "acks",
     "request.required.acks",
     "batch.num.messages",
@@ -154,6 +177,8 @@ const PRODUCER_ONLY: [&str; 16] = [
     "queue.buffering.max.ms",
     "transaction.timeout.ms",
     "retries",
+    "message.send.max.retries",
+    "enable.idempotence",
 ];
 
 /// A producer; `transactional_id`: what it writes comes in transactions, under this fence.
@@ -182,12 +207,29 @@ pub(super) fn producer_of(
         .set("transaction.timeout.ms", "300000")
         .set("retry.backoff.ms", "50");
     let mut config = with_properties(config, properties, true);
-    config.set("enable.idempotence", "true").set("delivery.report.only.error", "true");
+    config.set("delivery.report.only.error", "true");
     match transactional_id {
-        Some(id) => config.set("transactional.id", id),
-        None => config.remove("transaction.timeout.ms"),
+        Some(id) => config.set("enable.idempotence", "true").set("transactional.id", id),
+        None => in_order(config.remove("transaction.timeout.ms")),
     };
     config.create_with_context(Watch::default()).map_err(|e| explain(e, "a producer"))
+}
+
+/// What keeps the order without a transaction: idempotence, which needs all replicas; else one request at a time.
+fn in_order(config: &mut ClientConfig) -> &mut ClientConfig {
+    let acks = config.get("acks").or(config.get("request.required.acks")).unwrap_or("all");
+    let is_all = matches!(acks, "all" | "-1");
+    if config.get("enable.idempotence").is_none() {
+        config.set("enable.idempotence", is_all.to_string());
+    }
+    let is_idempotent = config.get("enable.idempotence") == Some("true");
+    let is_set = ["max.in.flight", "max.in.flight.requests.per.connection"]
+        .iter()
+        .any(|key| config.get(key).is_some());
+    if !is_idempotent && !is_set {
+        config.set("max.in.flight", "1");
+    }
+    config
 }
 
 /// A consumer of one topic's partitions, without a group's duties.
@@ -314,5 +356,47 @@ pub(super) fn explain_code(code: RDKafkaErrorCode, text: &str) -> Error {
             Error::new(codes::KF003, text).with_try("make the topic by hand, or change sink.topics")
         }
         _ => Error::new(codes::KF001, text).with_try("check that the brokers run and can be reached"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(properties: &[(&str, &str)], transactional_id: Option<&str>) -> Result<()> {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let properties: Vec<_> = properties.iter().map(owned).collect();
+        producer_of("shop", &properties, transactional_id).map(|_| ())
+    }
+
+    /// librdkafka refuses what contradicts itself when a client is made, without a broker.
+    #[test]
+    fn the_leaders_answer_alone_may_be_enough() {
+        made(&[("acks", "1")], None).unwrap();
+        made(&[("acks", "all")], Some("id")).unwrap();
+        made(&[("acks", "all"), ("enable.idempotence", "false")], None).unwrap();
+        // The later one stands, whatever it is called.
+        made(&[("acks", "1"), ("request.required.acks", "-1")], Some("id")).unwrap();
+        for wrong in [&[("acks", "1")][..], &[("acks", "all"), ("request.required.acks", "1")]] {
+            assert_eq!(made(wrong, Some("id")).unwrap_err().code(), codes::KF004);
+        }
+    }
+
+    #[test]
+    fn the_order_is_kept_without_idempotence_too() {
+        let of = |pairs: &[(&str, &str)]| {
+            let mut config = ClientConfig::new();
+            pairs.iter().for_each(|(key, value)| {
+                config.set(*key, *value);
+            });
+            in_order(&mut config);
+            let get = |key: &str| config.get(key).unwrap_or("unset").to_owned();
+            (get("enable.idempotence"), get("max.in.flight"))
+        };
+        let is = |idempotence: &str, in_flight: &str| (idempotence.to_owned(), in_flight.to_owned());
+        assert_eq!(of(&[]), is("true", "unset"));
+        assert_eq!(of(&[("acks", "1")]), is("false", "1"));
+        assert_eq!(of(&[("enable.idempotence", "false")]), is("false", "1"));
+        assert_eq!(of(&[("acks", "1"), ("max.in.flight", "5")]), is("false", "5"));
     }
 }

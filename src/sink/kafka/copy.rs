@@ -6,6 +6,16 @@
 //! `op r`, and all of them come before the first streamed event of their table.
 //!
 //! The last row of a table is marked, so each worker keeps its last row back until all are done.
+//!
+//! A copy may stand still for hours: an operator holds it up, or the source is busy. Its transaction must not stay open
+//! meanwhile: consumers would wait behind it, and the brokers would end it, and the producer with it. So a thread of
+//! the lane's own commits what is older than [`AGE`]; what it meets, the next one who sends is told.
+//!
+//! | the tick commits | a consumer sees | what follows |
+//! |---|---|---|
+//! | while no rows come | the rows so far, all `r` | the next rows begin another transaction |
+//! | and the process dies after it | the same | the copy begins again, as ever: its end is not in the checkpoint |
+//! | and is fenced | nothing of it | the next rows meet the fence's error; no row is sent before it |
 
 use super::client::{self, Pace, Sender, code_of, explain, explain_code, settle};
 use super::options::KafkaOptions;
@@ -19,12 +29,12 @@ use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint};
 use crate::position::Epoch;
 use rdkafka::producer::Producer;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak, mpsc};
 use std::time::{Duration, Instant};
 
 /// A transaction of a copy is committed when it has so many bytes …
 const CHUNK: usize = 8 << 20;
-/// … or is so old when the next rows come.
+/// … or is so old.
 const AGE: Duration = Duration::from_secs(1);
 
 /// The producer of copies.
@@ -35,6 +45,10 @@ pub(super) struct Lane {
     open: Option<(Instant, usize)>,
     /// A transaction was lost: rows of several copies may have been in it.
     is_broken: bool,
+    /// Why, when nobody was told yet.
+    trouble: Option<Error>,
+    /// Who commits what is old is told when a transaction begins.
+    begun: Option<mpsc::Sender<Instant>>,
     options: Arc<KafkaOptions>,
     /// Whose fence it is.
     pub(super) epoch: Epoch,
@@ -53,13 +67,42 @@ impl Lane {
         }
         let (is_transactional, options) = (options.exactly_once, Arc::clone(options));
         let epoch = Epoch::default();
-        Ok(Lane { sender, pace, is_transactional, open: None, is_broken: false, options, epoch })
+        let (open, trouble, begun) = (None, None, None);
+        Ok(Lane { sender, pace, is_transactional, open, is_broken: false, trouble, begun, options, epoch })
+    }
+
+    /// From here on what is old is committed, whether more comes or not.
+    ///
+    /// # Errors
+    /// `RT001`: no thread.
+    pub(super) fn looked_after(mut self) -> Result<Arc<Mutex<Lane>>> {
+        let (begun, transactions) = mpsc::channel();
+        self.begun = Some(begun);
+        let lane = Arc::new(Mutex::new(self));
+        let weak = Arc::downgrade(&lane);
+        std::thread::Builder::new()
+            .name("kafka-copies".into())
+            .spawn(move || look_after(&weak, &transactions))
+            .map_err(|e| Error::new(codes::RT001, "no thread for the copies to Kafka").with_source(e))?;
+        Ok(lane)
+    }
+
+    /// The transaction that began then, unless it is committed.
+    fn commit_of(&mut self, since: Instant) {
+        if !self.is_broken
+            && self.open.is_some_and(|(begun, _)| begun == since)
+            && let Err(error) = self.commit()
+        {
+            (self.is_broken, self.trouble) = (true, Some(error));
+        }
+    }
+
+    fn check(&mut self) -> Result<()> {
+        if self.is_broken { Err(self.trouble.take().unwrap_or_else(lost)) } else { Ok(()) }
     }
 
     fn send(&mut self, topic: &str, records: &Records, counters: &Counters) -> Result<()> {
-        if self.is_broken {
-            return Err(lost());
-        }
+        self.check()?;
         let sent = self.try_send(topic, records, counters);
         self.is_broken |= sent.is_err();
         sent
@@ -76,15 +119,18 @@ impl Lane {
                 .map_err(|e| self.explained(e))?;
         }
         let bytes = bytes + records.bytes();
-        self.open = Some((since, bytes));
+        if self.open.replace((since, bytes)).is_none()
+            && let Some(begun) = &self.begun
+        {
+            // It ends with the lane.
+            let _gone = begun.send(since);
+        }
         if bytes >= CHUNK || since.elapsed() > AGE { self.commit() } else { Ok(()) }
     }
 
     /// Everything sent is visible when this returns.
     fn flush(&mut self) -> Result<()> {
-        if self.is_broken {
-            return Err(lost());
-        }
+        self.check()?;
         let flushed = self.commit();
         self.is_broken |= flushed.is_err();
         flushed
@@ -130,6 +176,15 @@ impl Lane {
             Ok(_) => Error::new(codes::KF007, "a Kafka transaction of a copy was lost").with_source(error),
             Err(unread) => unread,
         }
+    }
+}
+
+/// Commits each transaction that is still open at its age.
+fn look_after(lane: &Weak<Mutex<Lane>>, begun: &mpsc::Receiver<Instant>) {
+    while let Ok(since) = begun.recv() {
+        std::thread::sleep(AGE.saturating_sub(since.elapsed()));
+        let Some(lane) = lane.upgrade() else { return };
+        lock(&lane).commit_of(since);
     }
 }
 

@@ -369,7 +369,7 @@ impl Sink for KafkaSink {
             epoch,
             jobs,
             units: Mutex::new(Units::new()),
-            lane: Arc::new(Mutex::new(lane)),
+            lane: lane.looked_after()?,
             maker: Arc::clone(&self.topics),
             topics: Mutex::new(names),
             options,

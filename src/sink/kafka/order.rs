@@ -8,17 +8,17 @@ use crate::debezium::{Place, Record, Records};
 use crate::error::{Error, Result};
 use std::ops::ControlFlow;
 
-/// Calls `each` for every record behind `after`, with the index of its share, in the order of the source, until it
+/// Calls `each` for every record from `from` on, with the index of its share, in the order of the source, until it
 /// breaks.
 ///
 /// # Errors
 /// The first of `each`; `RT003` when what waits on disk cannot be read.
 pub(super) fn in_order<E: From<Error>>(
     shares: &[Vec<Part>],
-    after: Option<(u64, u64)>,
+    from: Option<(u64, u64)>,
     mut each: impl FnMut(usize, Record<'_>) -> std::result::Result<ControlFlow<()>, E>,
 ) -> std::result::Result<(), E> {
-    let mut cursors = shares.iter().map(|parts| Cursor::new(parts, after)).collect::<Result<Vec<_>>>()?;
+    let mut cursors = shares.iter().map(|parts| Cursor::new(parts, from)).collect::<Result<Vec<_>>>()?;
     loop {
         let mut first: Option<((u64, u64), usize)> = None;
         let mut second: Option<(u64, u64)> = None;
@@ -62,14 +62,14 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    fn new(parts: &'a [Part], after: Option<(u64, u64)>) -> Result<Self> {
+    fn new(parts: &'a [Part], from: Option<(u64, u64)>) -> Result<Self> {
         // What is on disk is not read for nothing.
-        let is_behind =
-            |part: &&Part| after.is_some_and(|after| part.last().is_none_or(|last| order(last) <= after));
-        let skipped = parts.iter().take_while(is_behind).count();
+        let is_before =
+            |part: &&Part| from.is_some_and(|from| part.last().is_none_or(|last| order(last) < from));
+        let skipped = parts.iter().take_while(is_before).count();
         let mut cursor = Cursor { parts: parts.get(skipped..).unwrap_or_default(), loaded: None, at: 0 };
         cursor.settle()?;
-        while cursor.place().is_some_and(|place| after.is_some_and(|after| place <= after)) {
+        while cursor.place().is_some_and(|place| from.is_some_and(|from| place < from)) {
             cursor.advance()?;
         }
         Ok(cursor)
@@ -112,5 +112,41 @@ impl<'a> Cursor<'a> {
             self.at = 0;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::spill::Shelf;
+    use super::*;
+    use crate::position::Lsn;
+    use std::sync::Arc;
+
+    /// What was sent up to a mark is passed over, but for the marked one: whether it is the same is to be seen.
+    #[test]
+    fn it_begins_at_the_marked_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = |ordinals: &[u64]| -> Vec<Place> {
+            let commit_start = Lsn::new(100);
+            ordinals.iter().map(|&ordinal| Place { commit_start, ordinal, ..Place::default() }).collect()
+        };
+        for memory in [usize::MAX, 0] {
+            let mut shelf = Shelf::new(Arc::default(), memory);
+            let mut part = |ordinals: &[u64]| shelf.put(Records::at(&places(ordinals)), dir.path()).unwrap();
+            let shares = [vec![part(&[1, 3]), part(&[5, 8])], vec![part(&[2, 4, 4, 6])]];
+            let visited = |from: Option<u64>| {
+                let mut seen = Vec::new();
+                let each = |share: usize, record: Record<'_>| -> Result<ControlFlow<()>> {
+                    seen.push((share, record.place().ordinal));
+                    Ok(ControlFlow::Continue(()))
+                };
+                in_order(&shares, from.map(|ordinal| (100, ordinal)), each).unwrap();
+                seen
+            };
+            assert_eq!(visited(Some(4)), [(1, 4), (1, 4), (0, 5), (1, 6), (0, 8)]);
+            assert_eq!(visited(None)[..4], [(0, 1), (1, 2), (0, 3), (1, 4)]);
+            // The table of the marked record is not there any more.
+            assert_eq!(visited(Some(7)), [(0, 8)]);
+        }
     }
 }

@@ -4,12 +4,14 @@
 //! reading what is committed until that end is passed. Another pipeline's open transaction hides what follows
 //! it; who must know what is there waits, who only shows it does not.
 
-use super::client::{self, ASK, explain};
+use super::client::{self, ASK, explain, explain_code};
 use super::options::{CHECKPOINTS, KafkaOptions};
 use super::state::State;
 use crate::error::{Error, Result, codes};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::Message;
+use rdkafka::metadata::Metadata;
 use rdkafka::producer::Producer;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::time::{Duration, Instant};
@@ -38,7 +40,35 @@ pub(super) fn partition(sender: &client::Sender, options: &KafkaOptions) -> Resu
         .client()
         .fetch_metadata(Some(CHECKPOINTS), ASK)
         .map_err(|e| explain(e, "the partitions of the checkpoints"))?;
-    Ok(options.partition(metadata.topics().first().map_or(0, |topic| topic.partitions().len())))
+    Ok(options.partition(partitions(&metadata)?.ok_or_else(unknown)?))
+}
+
+/// How many partitions the topic has; `None`: this broker knows no such topic.
+fn partitions(metadata: &Metadata) -> Result<Option<usize>> {
+    let topic = metadata.topics().iter().find(|topic| topic.name() == CHECKPOINTS);
+    topic.map_or(Err(unknown()), |topic| known(topic.error().map(Into::into), topic.partitions().len()))
+}
+
+/// No answer is no topic that is empty: whoever takes it for one writes an empty checkpoint over the real one.
+fn known(error: Option<RDKafkaErrorCode>, partitions: usize) -> Result<Option<usize>> {
+    use RDKafkaErrorCode as Rd;
+    match error {
+        None if partitions > 0 => Ok(Some(partitions)),
+        Some(Rd::UnknownTopicOrPartition | Rd::UnknownTopic) => Ok(None),
+        None => Err(unknown()),
+        Some(code) => {
+            let text = format!("the partitions of the topic \"{CHECKPOINTS}\" are not told ({code})");
+            Err(explain_code(code, &text))
+        }
+    }
+}
+
+fn unknown() -> Error {
+    Error::new(
+        codes::KF001,
+        format!("the brokers do not know the partitions of the topic \"{CHECKPOINTS}\" yet"),
+    )
+    .with_try("nothing, when it was made just now or its brokers come back")
 }
 
 /// Reads the pipeline's checkpoint. `None`: there is none. Blocking.
@@ -51,11 +81,12 @@ pub(super) fn read(options: &KafkaOptions, until: Until) -> Result<Option<State>
     let ends_of: &BaseConsumer<_> = if until == Until::End { &all } else { &reader };
     let asked = |e| explain(e, "the end of the checkpoints' topic");
     let metadata = ends_of.fetch_metadata(Some(CHECKPOINTS), ASK).map_err(asked)?;
-    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
-    if partitions == 0 {
-        return Ok(None);
-    }
-    let partition = options.partition(partitions);
+    let partition = match (partitions(&metadata)?, until) {
+        (Some(partitions), _) => options.partition(partitions),
+        // Who only looks comes before the topic is made, too.
+        (None, Until::Visible) => return Ok(None),
+        (None, Until::End) => return Err(unknown()),
+    };
     let (_, end) = ends_of.fetch_watermarks(CHECKPOINTS, partition, ASK).map_err(asked)?;
     let mut assigned = TopicPartitionList::new();
     assigned
@@ -105,5 +136,27 @@ fn position(reader: &BaseConsumer<client::Watch>, partition: i32) -> i64 {
     match found.map(|p| p.offset()) {
         Some(Offset::Offset(at)) => at,
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_answer_is_not_an_empty_topic() {
+        use RDKafkaErrorCode as Rd;
+        assert_eq!(known(None, 32).unwrap(), Some(32));
+        assert_eq!(known(Some(Rd::UnknownTopicOrPartition), 0).unwrap(), None);
+        for (error, code) in [
+            (None, codes::KF001),
+            (Some(Rd::LeaderNotAvailable), codes::KF001),
+            (Some(Rd::RequestTimedOut), codes::KF001),
+            (Some(Rd::TopicAuthorizationFailed), codes::KF002),
+        ] {
+            assert_eq!(known(error, 0).unwrap_err().code(), code, "{error:?}");
+        }
+        // With some partitions and an error, too.
+        assert_eq!(known(Some(Rd::LeaderNotAvailable), 3).unwrap_err().code(), codes::KF001);
     }
 }

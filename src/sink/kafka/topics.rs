@@ -67,17 +67,44 @@ impl Topics {
         self.make(topic).await
     }
 
-    /// Makes the checkpoints' topic unless it is there: compacted.
+    /// Makes the checkpoints' topic unless it is there: compacted, whoever made it.
     ///
     /// # Errors
-    /// As [`Topics::ensure`].
+    /// As [`Topics::ensure`], and `KF003` when its records would be deleted by age.
     pub(super) async fn ensure_checkpoints(&self) -> Result<()> {
         let replication = TopicReplication::Fixed(self.options.replication.unwrap_or(-1));
         let topic = NewTopic::new(CHECKPOINTS, CHECKPOINT_PARTITIONS, replication)
             .set("cleanup.policy", "compact")
             .set("segment.bytes", "16777216")
             .set("min.cleanable.dirty.ratio", "0.1");
-        self.make(topic).await
+        self.make(topic).await?;
+        self.check_policy().await
+    }
+
+    /// Only compaction alone keeps the last record of a pipeline that is quiet for longer than the retention.
+    async fn check_policy(&self) -> Result<()> {
+        let what = format!("the cleanup.policy of the topic \"{CHECKPOINTS}\"");
+        let options = AdminOptions::new().request_timeout(Some(ASK));
+        let asked = self.admin.describe_configs([&ResourceSpecifier::Topic(CHECKPOINTS)], &options).await;
+        let config = match asked.map_err(|e| explain(e, &what))?.into_iter().next() {
+            Some(Ok(config)) => config,
+            // It was made just now: this broker has not heard of it yet.
+            None | Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) => {
+                return Err(Error::new(codes::KF001, format!("no answer about {what}")));
+            }
+            Some(Err(code)) => return Err(explain_code(code, &format!("{what} is not told ({code})"))),
+        };
+        let policy =
+            config.get("cleanup.policy").and_then(|entry| entry.value.as_deref()).unwrap_or_default();
+        if policy == "compact" {
+            return Ok(());
+        }
+        let text = format!(
+            "the topic \"{CHECKPOINTS}\" has cleanup.policy={policy}: its records would be deleted by age, and with them every position"
+        );
+        Err(Error::new(codes::KF003, text).with_try(format!(
+            "kafka-configs.sh --alter --topic {CHECKPOINTS} --add-config cleanup.policy=compact"
+        )))
     }
 
     /// Bytes of the largest batch that a topic takes; `None`: the brokers do not tell us.

@@ -27,6 +27,9 @@
 //! | in the last part | all but the last | as above, of the part before | the same |
 //! | after the last part | the unit | 200, 200, no part | as above |
 //!
+//! The mark must mean the same change when the source tells the transaction again, with other tables than before, too: an
+//! ordinal counts what the transaction holds, not what is followed of it.
+//!
 //! Units that are made anew after a restart may end elsewhere: an earlier transaction alone is skipped as a whole, and
 //! the mark stays until a unit ends behind the start of the marked transaction's commit.
 //!
@@ -264,9 +267,9 @@ impl Writer {
         let mut brackets = Brackets::new(&self.control);
         let held = after.map(|part| (part.commit_start.raw(), part.ordinal));
         let (mut bytes, mut last, mut stopped, mut is_told) = (0, None::<Place>, None, false);
-        // Events are counted from the first one of their transaction on.
-        let behind = held.filter(|_| !has_brackets);
-        in_order(parts, behind, |share, record| -> std::result::Result<_, Failure> {
+        // Events are counted from the first one of their transaction on. Else from the marked one, to see that it is the same.
+        let from = held.filter(|_| !has_brackets);
+        in_order(parts, from, |share, record| -> std::result::Result<_, Failure> {
             let Some((table, topic)) = names.get(share) else { return Ok(ControlFlow::Continue(())) };
             let place = record.place();
             if bytes > budget && last.is_some_and(|last| order(last) != order(place)) {
@@ -633,4 +636,21 @@ pub(super) fn client_for(options: &KafkaOptions) -> Result<Client> {
 /// Takes the fence of this transactional id; whoever had it is refused from here on.
 pub(super) fn fence(sender: &Client) -> Result<()> {
     sender.init_transactions(ASK).map_err(|e| explain(e, "taking the fence (InitProducerId)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::Lsn;
+
+    #[test]
+    fn another_change_in_the_place_of_the_marked_one_is_met() {
+        let commit_start = Lsn::new(100);
+        let mark = Written { commit_start, ordinal: 7, lsn: Lsn::new(90) };
+        let place = |ordinal, lsn| Place { commit_start, ordinal, lsn: Lsn::new(lsn), ..Place::default() };
+        check_repeated(place(7, 90), Some(mark)).unwrap();
+        check_repeated(place(6, 80), Some(mark)).unwrap();
+        check_repeated(place(7, 80), None).unwrap();
+        assert_eq!(check_repeated(place(7, 80), Some(mark)).unwrap_err().code(), codes::KF008);
+    }
 }

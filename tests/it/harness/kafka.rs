@@ -214,6 +214,16 @@ impl Broker {
         Reader { consumer, ends: all.create().expect("a consumer") }
     }
 
+    /// The ends of a topic's first partition: up to the first open transaction, and of everything.
+    pub(crate) fn ends(&self, topic: &str) -> (i64, i64) {
+        let end = |level: &str| {
+            let client: BaseConsumer =
+                self.client().set("isolation.level", level).create().expect("a client");
+            client.fetch_watermarks(topic, 0, ASK).expect("the broker answers").1
+        };
+        (end("read_committed"), end("read_uncommitted"))
+    }
+
     /// Everything that is committed in these topics, up to their ends as they are now.
     #[track_caller]
     pub(crate) fn read_all(&self, topics: &[&str]) -> Vec<Record> {
@@ -323,7 +333,8 @@ fn shown(bytes: &[u8]) -> String {
 }
 
 /// The short session makes a killed broker come back in 3 s instead of 13. One partition for each of the
-/// broker's own topics: the default of 50 makes the first transaction slow.
+/// broker's own topics: the default of 50 makes the first transaction slow. Topics are made by whoever asks for them
+/// (Kafka's default): ours must not be.
 fn properties_text(port: u16, controller: u16, data: &Path) -> String {
     format!(
         "process.roles=broker,controller
@@ -340,7 +351,6 @@ transaction.state.log.num.partitions=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
-auto.create.topics.enable=false
 broker.session.timeout.ms=1000
 broker.heartbeat.interval.ms=200
 log.cleaner.dedupe.buffer.size=4194304

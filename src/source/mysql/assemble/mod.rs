@@ -561,6 +561,11 @@ impl Assembler {
             if let Some(id) = of {
                 self.take_rows(id, rows, start, header)?;
             }
+            // Whoever is followed: an ordinal is the same whenever the transaction is read, and a place in it may be on
+            // record. The rows of an event are numbered from where the images of those before it end; each has a byte.
+            if let Some(open) = &mut self.open {
+                open.ordinal += rows.data.len() as u64;
+            }
         }
         if rows.ends_statement {
             self.maps.clear();
@@ -587,9 +592,7 @@ impl Assembler {
         self.is_partial |= rows.kind == RowsKind::Write && !rows.after.is_full();
         match decoder.decode(rows, open.ordinal, &mut table.builder) {
             Ok(count) => {
-                let count = count as u64;
-                open.ordinal += count;
-                open.rows += count;
+                open.rows += count as u64;
                 open.bytes += u64::from(header.size);
                 table.dirty = true;
                 if table.builder.bytes() >= BATCH_BYTES {

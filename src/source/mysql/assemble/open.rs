@@ -52,6 +52,7 @@ pub(super) struct Open {
     pub(super) origin: Option<Arc<Origin>>,
     /// Its rows are those of a two-phase transaction.
     pub(super) branch: Option<Branch>,
+    /// Of the next row: what the images of rows before it take, of all tables, followed or not.
     pub(super) ordinal: u64,
     pub(super) rows: u64,
     pub(super) bytes: u64,
