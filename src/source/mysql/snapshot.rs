@@ -20,7 +20,7 @@ use super::assemble::push_definition;
 use super::catalog::MyTable;
 use super::chunk::{self, Cuts, KeyOrder};
 use super::definition;
-use super::fault::{changed_since, fault};
+use super::fault::{changed_since, fault, table_error};
 use super::gtids;
 use super::options::MyOptions;
 use super::server::{Gtids, LogEnd, Server, too_large};
@@ -377,10 +377,7 @@ impl MySnapshot {
 
     /// A session, and what is known of the table.
     fn looked_at(&mut self, schema: &TableSchema) -> Result<(&mut Sql, &MyTable)> {
-        let table = self.tables.get(&schema.id).ok_or_else(|| {
-            let what = format!("table \"{}\" is copied without having been looked at", schema.name);
-            Error::new(codes::RT001, what)
-        })?;
+        let table = known(&self.tables, schema)?;
         let sql = self.sessions.first_mut();
         Ok((sql.ok_or_else(|| Error::new(codes::RT001, "a snapshot without a session"))?, table))
     }
@@ -436,6 +433,14 @@ impl MySnapshot {
         drop(idle);
         failed.map_or(Ok(parts), Err)
     }
+}
+
+/// The table as the last look at the source found it: one that was there when its copy was decided may be gone since.
+fn known<'t>(tables: &'t BTreeMap<TableId, MyTable>, schema: &TableSchema) -> Result<&'t MyTable> {
+    tables.get(&schema.id).ok_or_else(|| {
+        table_error(&schema.name, codes::MY037, "it was dropped, renamed or replaced before its copy began")
+            .with_try(format!("strandline resync \"{}\" --yes", schema.name))
+    })
 }
 
 struct Shared {
@@ -548,4 +553,16 @@ fn hand_on(shared: &Shared, builder: &mut BatchBuilder, writer: &mut Box<dyn Cop
     writer.write(batch)?;
     shared.progress.fetch_add(rows, Ordering::Relaxed);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Disposition;
+
+    #[test]
+    fn a_table_that_went_before_its_copy_began_stops_alone() {
+        let error = known(&BTreeMap::new(), &TableSchema::definitions()).map(|_| ()).unwrap_err();
+        assert_eq!((error.code(), error.code().disposition), (codes::MY037, Disposition::HaltTable));
+    }
 }
