@@ -234,6 +234,15 @@ impl Coordinator {
         }
     }
 
+    /// Every position that a commit, a cut or a new connection may name from now on, but for those that are still to be
+    /// received, and those of copies that are under way.
+    pub fn positions(&self) -> BTreeSet<CommitLsn> {
+        let stream = [self.stream.through, self.stream.idle, self.cut.position, self.acknowledged];
+        let witness = self.stream.witness.map(|witness| witness.end);
+        let in_flight = self.cut_in_flight.as_ref().map(|cut| cut.mark.position);
+        self.ledger.positions().chain(stream).chain(witness).chain(in_flight).collect()
+    }
+
     /// Whether changes of the table have come that are not submitted.
     pub fn is_touched(&self, table: TableId) -> bool {
         self.open.touched.contains(&table)

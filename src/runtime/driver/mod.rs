@@ -647,6 +647,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
             return Ok(());
         }
         self.poll_pending = true;
+        self.stream.retain_marks(&self.coordinator.positions());
         self.tell(Entry::Poll)
     }
 

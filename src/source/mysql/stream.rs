@@ -414,6 +414,10 @@ impl ChangeStream for MyChanges {
         self.shared.marks_of(position).unwrap_or_default()
     }
 
+    fn retain_marks(&self, positions: &BTreeSet<CommitLsn>) {
+        self.shared.retain(positions);
+    }
+
     fn guard(&mut self, _until: Option<CommitLsn>) {}
 
     fn stop_before(&mut self, bound: Lsn) {
