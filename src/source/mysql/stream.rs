@@ -374,6 +374,9 @@ impl ChangeStream for MyChanges {
                 None => {
                     let (beginning, union) = self.begin_elsewhere(&mut sql, &bookmark).await?;
                     sets = self.sets(&bookmark).unwrap_or_default();
+                    // A connection that is lost before the first cut on this server asks for them again.
+                    let held = sets.iter().map(|(position, set)| (*position, gtids::marks(set)));
+                    self.shared.remember(held.collect());
                     pending = Some(union);
                     beginning
                 }
