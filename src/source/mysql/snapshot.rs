@@ -24,7 +24,7 @@ use super::fault::{changed_since, fault, table_error};
 use super::gtids;
 use super::options::MyOptions;
 use super::server::{Gtids, LogEnd, Server, too_large};
-use super::sql::{Sql, quoted};
+use super::sql::{Sql, quoted, within};
 use crate::binlog::{BatchBuilder, Cell, Flavor, Policies, SnapshotDecoder};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChunkKey, CopyPart, CopyWriter, KeyRange, Origin, OriginRun, SnapshotPoint};
@@ -163,7 +163,7 @@ async fn mysql(
     let mut lock = "FLUSH TABLES WITH READ LOCK".to_owned();
     let mut may_fall_back = !tables.is_empty();
     for attempt in 0..LOCK_ATTEMPTS {
-        match control.conn().query_drop(&lock).await {
+        match control.try_exec(&lock).await {
             Ok(()) => {
                 let opened = locked(control, server, sessions).await;
                 control.exec("UNLOCK TABLES").await?;
@@ -484,6 +484,7 @@ async fn work(shared: &Shared, mut sql: Sql, mut writer: Box<dyn CopyWriter>) ->
 
 async fn read(shared: &Shared, sql: &mut Sql, writer: &mut Box<dyn CopyWriter>) -> Result<()> {
     let schema = &shared.schema;
+    let silence = sql.patience().row;
     let failed = |error| changed_since(&schema.name, "the table cannot be read", error);
     let mut builder = BatchBuilder::new(Arc::clone(schema));
     builder.of(shared.origin.clone());
@@ -491,12 +492,13 @@ async fn read(shared: &Shared, sql: &mut Sql, writer: &mut Box<dyn CopyWriter>) 
     let select = format!("SELECT {} FROM {}", columns.join(", "), table_of(schema));
     while let Some(predicate) = shared.next() {
         let statement = format!("{select}{predicate}");
-        let mut result = sql.conn().exec_iter(statement.as_str(), ()).await.map_err(failed)?;
+        let mut result =
+            within(silence, sql.conn().exec_iter(statement.as_str(), ())).await.map_err(failed)?;
         let collations: Vec<u16> =
             result.columns_ref().iter().map(mysql_async::Column::character_set).collect();
         let decoder =
             SnapshotDecoder::new(schema, &collations, shared.policies).map_err(|e| e.into_error(schema))?;
-        while let Some(row) = result.next().await.map_err(failed)? {
+        while let Some(row) = within(silence, result.next()).await.map_err(failed)? {
             push(&decoder, row, &mut builder).map_err(|error| error.into_error(schema))?;
             if builder.rows() >= BATCH_ROWS
                 || builder.rows().is_multiple_of(256) && builder.bytes() >= BATCH_BYTES
@@ -507,7 +509,7 @@ async fn read(shared: &Shared, sql: &mut Sql, writer: &mut Box<dyn CopyWriter>) 
                 return Err(Error::new(codes::MY032, "the copy was stopped"));
             }
         }
-        result.drop_result().await.map_err(failed)?;
+        within(silence, result.drop_result()).await.map_err(failed)?;
     }
     hand_on(shared, &mut builder, writer)?;
     if shared.stop.load(Ordering::Relaxed) {

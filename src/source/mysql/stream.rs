@@ -315,10 +315,17 @@ fn start_of(witness: Witness, shift: u32) -> Option<LogPoint> {
 
 impl ChangeStream for MyChanges {
     async fn next(&mut self, budget: Budget) -> Result<Burst> {
-        let MyChanges { shared, server, live, .. } = self;
-        let live = live.as_mut().ok_or_else(closed)?;
-        live.look_up(&shared.settings.options, server).await?;
-        let mut burst = live.read(budget).await?;
+        let MyChanges { shared, server, live, lock, .. } = self;
+        let (live, lock) = (live.as_mut().ok_or_else(closed)?, lock.as_mut().ok_or_else(closed)?);
+        let read = async {
+            live.look_up(&shared.settings.options, server).await?;
+            live.read(budget).await
+        };
+        let mut burst = tokio::select! {
+            biased;
+            lost = lock.lost() => return Err(lost),
+            burst = read => burst?,
+        };
         let marks = live.assembler.take_marks();
         if live.has_marks {
             shared.remember(marks);
