@@ -131,7 +131,8 @@ fn asked_for_while_it_changes(scene: &mut MyScene) {
     let mut sql = scene.sql();
     sql.exec("lock tables t write");
     let asked = scene.start(&["resync", "shop.t", "--yes", "-c", &config]);
-    let waiting = "select count(*) from performance_schema.processlist where state like 'Waiting for table metadata%'";
+    let waiting =
+        "select count(*) from performance_schema.processlist where state like 'Waiting for table metadata%'";
     let mut look = scene.sql();
     until(Duration::from_secs(60), "its copy waits behind the lock", || look.value(waiting) != "0");
     sql.exec("alter table t add column late int not null default 5");

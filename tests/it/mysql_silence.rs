@@ -5,7 +5,7 @@ use crate::harness::mysql::Mysqld;
 use crate::harness::proxy::Proxy;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use strandline::binlog::Policies;
 use strandline::error::{Error, codes};
 use strandline::event::{ChangeBatch, CopyPart, CopyWriter};
@@ -17,9 +17,12 @@ use strandline::source::pattern::Selection;
 use strandline::source::{CopySession as _, Source as _};
 
 fn options(proxy: &Proxy) -> MyOptions {
-    let silence = Duration::from_millis(700);
-    let patience =
-        Patience { answer: silence, row: silence, ping: silence / 2, lock: Duration::from_secs(2) };
+    let patience = Patience {
+        row: Duration::from_secs(1),
+        ping: Duration::from_millis(400),
+        lock: Duration::from_secs(2),
+        ..Patience::default()
+    };
     MyOptions {
         host: "127.0.0.1".into(),
         port: proxy.port(),
@@ -52,7 +55,8 @@ pub(crate) fn is_given_up(server: &Mysqld) {
     let options = options(&proxy);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut sql = Sql::connect(&options).await.unwrap();
+        let patience = Patience { answer: Duration::from_secs(1), ..options.patience };
+        let mut sql = Sql::connect(&MyOptions { patience, ..options.clone() }).await.unwrap();
         let mut lock = Lock::take(&options).await.unwrap();
         let source = MySource::new(MySettings {
             options: options.clone(),
@@ -67,11 +71,10 @@ pub(crate) fn is_given_up(server: &Mysqld) {
         let mut snapshot = source.snapshot().await.unwrap();
         if !server.brand.is_mariadb() {
             // Longer than the server would leave the lock to one that says nothing.
-            tokio::time::sleep(options.patience.lock + Duration::from_secs(1)).await;
+            tokio::time::sleep(options.patience.lock + Duration::from_millis(500)).await;
             assert!(Lock::holder(&mut sql, "silence").await.unwrap().is_some(), "it is kept");
         }
 
-        let began = Instant::now();
         proxy.hold();
         let (answer, copy, lost) = tokio::join!(
             sql.rows("select 1"),
@@ -88,7 +91,6 @@ pub(crate) fn is_given_up(server: &Mysqld) {
         }
         drop(lock);
         let _again = Lock::take(&options).await.unwrap();
-        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     });
     runtime.shutdown_background();
 }
