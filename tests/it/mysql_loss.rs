@@ -51,7 +51,7 @@ fn deleted_logs_are_named() {
         let files = sql.rows("show binary logs");
         let last = files.last().and_then(|row| row[0].clone()).expect("a file");
         // A file that a dying connection still reads is left alone by MariaDB.
-        crate::harness::until(std::time::Duration::from_secs(30), "the logs are deleted", || {
+        until(std::time::Duration::from_secs(30), "the logs are deleted", || {
             sql.exec(&format!("purge binary logs to '{last}'"));
             sql.rows("show binary logs").len() == 1
         });
@@ -136,7 +136,7 @@ fn replica(scene: &MyScene, brand: Brand) -> Mysqld {
 
 fn has_all(scene: &MyScene, replica: &Mysqld) {
     let count = scene.sql().value("select count(*) from t");
-    crate::harness::until(std::time::Duration::from_secs(60), "the replica has everything", || {
+    until(std::time::Duration::from_secs(60), "the replica has everything", || {
         replica
             .sql()
             .try_rows("select count(*) from t")
