@@ -126,7 +126,7 @@ fn a_dropped_table_and_another_type_stop_by_policy() {
 /// A healthy table gets another column while the copy that was asked for begins: the copy begins again.
 fn asked_for_while_it_changes(scene: &mut MyScene) {
     let config = scene.write_config();
-    let mut running = scene.start_run(&[]);
+    let running = scene.start_run(&[]);
     until(Duration::from_secs(60), "the takeover", || running.stderr().contains("\"took over\""));
     let mut sql = scene.sql();
     sql.exec("lock tables t write");
