@@ -53,6 +53,15 @@ struct CutInFlight {
     named: BTreeSet<TableId>,
 }
 
+/// What a copy beside the stream holds back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Hold {
+    /// No cut at all: the table had content, and the next cut would leave it out.
+    Cuts,
+    /// No cut beyond what had been received when it began: the table had none.
+    Beyond(CommitLsn),
+}
+
 /// Owns progress: what is received, submitted, durable, cut and acknowledged. See the header of
 /// [`crate::replication`].
 #[derive(Debug)]
@@ -67,8 +76,8 @@ pub struct Coordinator {
     cut_begun_at: Option<Millis>,
     acknowledged: CommitLsn,
     unrecorded: BTreeSet<TableId>,
-    /// Copies beside the stream: no cut beyond what had been received when each began.
-    copying: BTreeMap<TableId, CommitLsn>,
+    /// Copies beside the stream, and up to where cuts may go meanwhile.
+    copying: BTreeMap<TableId, Hold>,
     target: Option<CommitLsn>,
     phase: Phase,
     paused: bool,
@@ -164,12 +173,14 @@ impl Coordinator {
             }
             Input::CutCommitted { position } => self.cut_committed(position, out),
             Input::CopyStarted { table } => {
+                let had_content = self.ledger.is_live(table) || self.copying.get(&table) == Some(&Hold::Cuts);
                 self.drop_table(table);
                 // What was to be reached is not, while a table is left behind.
                 if self.phase == Phase::Stopping && self.target.is_some() {
                     self.phase = Phase::Running;
                 }
-                self.copying.insert(table, self.stream.received().max(self.cut.position));
+                let received = self.stream.received().max(self.cut.position);
+                self.copying.insert(table, if had_content { Hold::Cuts } else { Hold::Beyond(received) });
             }
             Input::TableLive { table, progress } => self.table_live(table, progress, out),
             Input::SourceLost => self.source_lost(),
@@ -221,6 +232,15 @@ impl Coordinator {
             paused: self.paused,
             stopping: self.phase == Phase::Stopping,
         }
+    }
+
+    /// Every position that a commit, a cut or a new connection may name from now on, but for those that are still to be
+    /// received, and those of copies that are under way.
+    pub fn positions(&self) -> BTreeSet<CommitLsn> {
+        let stream = [self.stream.through, self.stream.idle, self.cut.position, self.acknowledged];
+        let witness = self.stream.witness.map(|witness| witness.end);
+        let in_flight = self.cut_in_flight.as_ref().map(|cut| cut.mark.position);
+        self.ledger.positions().chain(stream).chain(witness).chain(in_flight).collect()
     }
 
     /// Whether changes of the table have come that are not submitted.
@@ -419,7 +439,10 @@ impl Coordinator {
     fn can_cut(&self) -> bool {
         let at = self.ledger.boundary.position;
         let is_new = at > self.cut.position || self.ledger.would_cover_more();
-        let is_held = self.copying.values().any(|&hold| at > hold);
+        let is_held = self.copying.values().any(|&hold| match hold {
+            Hold::Cuts => true,
+            Hold::Beyond(position) => at > position,
+        });
         is_new
             && !is_held
             && self.ledger.is_consistent()

@@ -309,6 +309,14 @@ impl Ledger {
         Some(TableView { submitted, durable, own, version, covered: table.covered })
     }
 
+    /// Every position that a unit, a boundary or a table may be at.
+    pub(super) fn positions(&self) -> impl Iterator<Item = CommitLsn> + '_ {
+        let own = [self.passed, self.high, self.boundary].map(|mark| mark.position);
+        let units = self.units.iter().map(|unit| unit.mark.position);
+        let tables = self.tables.values().flat_map(|table| [table.own, table.seen]);
+        own.into_iter().chain([self.floor]).chain(units).chain(tables)
+    }
+
     pub(super) fn all_covered(&self) -> bool {
         self.uncovered.is_empty()
     }

@@ -146,7 +146,8 @@ pub enum Input {
     },
     /// A copy beside the running stream is about to begin: handed in *before* its slot is made. The
     /// table, if live, is so no longer. Not needed when the stream stands still during the copy; not
-    /// handed in once [`View::stopping`] is set, because it would hold back the last cut.
+    /// handed in once [`View::stopping`] is set, because it would hold back the last cut. Said again for
+    /// the same copy it lets go of nothing.
     CopyStarted {
         /// The table.
         table: TableId,

@@ -41,10 +41,26 @@
 //!    is why recovery accepts a table that the last cut does not name if its own position is not behind
 //!    that cut ([`recovery::judge_table`]).
 //!
-//! While a copy runs beside the stream ([`Input::CopyStarted`]) no cut goes beyond what had been
-//! received when it began, because the copy's consistent point cannot be before that. When the copied
-//! table turns out to be behind the stream, the stream starts again from the acknowledged position
-//! ([`Action::RestartSource`]): the other tables skip what they hold, the new one does not.
+//! While a copy of a table without content runs beside the stream ([`Input::CopyStarted`]) no cut goes
+//! beyond what had been received when it began, because the copy's consistent point cannot be before that.
+//! When the copied table turns out to be behind the stream, the stream starts again from the acknowledged
+//! position ([`Action::RestartSource`]): the other tables skip what they hold, the new one does not.
+//!
+//! While a table that *has* content is copied again, there is no cut at all. Nothing on record says that
+//! it is being copied (only an operator's request is on record); its content still carries its old
+//! position. What a kill during the copy leaves, a table `t` at its own position 80, a change that calls
+//! for a copy at 150:
+//!
+//! | the last cut | it names `t` | the new owner |
+//! |---|---|---|
+//! | at 100, and none since | yes | `t` goes on from 100, meets the change at 150, is copied again |
+//! | at 120, begun before 150 was met, committed after | yes, it was begun with it | the same |
+//! | at 140 or 160, begun while `t` was copied | no | [`recovery::TableMismatch::LeftOut`]: `t` would stop until an operator came |
+//!
+//! The last line must not be. [`Input::CopyStarted`] comes twice, when `t` leaves the stream and when its
+//! copy begins some time later (and again, when the copy begins anew): the first is what counts, a
+//! later one lets go of nothing. The hold ends when `t` is live again, stops (its record comes before the
+//! next cut), or is gone.
 //!
 //! # Invariants
 //!

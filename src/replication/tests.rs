@@ -257,6 +257,43 @@ fn a_table_copied_beside_the_stream_joins_by_a_second_reading() {
     assert_eq!(rig.coordinator.view().cut_in_flight, Some(at(200)), "caught up with the others");
 }
 
+/// Killed meanwhile, the next owner finds a cut that names it.
+#[test]
+fn no_cut_leaves_out_a_table_that_is_copied_again() {
+    let mut rig = Rig::new(100, 50);
+    rig.receive(200, &[A, B], 10);
+    rig.receive(300, &[A], 10);
+    rig.committed(1, B, 8);
+    // The first unit's cut is begun with it, and committed after it left.
+    assert_eq!(rig.committed(1, A, 6), [cut(200, 200, &[(A, 6, 200), (B, 8, 200)])]);
+    rig.say(Input::CopyStarted { table: B });
+    assert_eq!(rig.committed(2, A, 7), []);
+    assert_eq!(rig.cut(200), [Action::Acknowledge(at(200))], "at 300 it would be left out");
+    // It left the stream then; now its copy begins.
+    rig.receive(400, &[A], 10);
+    rig.say(Input::CopyStarted { table: B });
+    assert_eq!(rig.committed(3, A, 8), []);
+    assert_eq!(rig.wait(10_000), []);
+    // Nor is one made where the last one is, for the sake of a table that none names yet.
+    let c = TableId(3);
+    rig.say(Input::CopyStarted { table: c });
+    let live = TableProgress { position: at(400), ..progress(c, 0, 1, false) };
+    assert_eq!(rig.say(Input::TableLive { table: c, progress: live }), []);
+    let live = TableProgress { position: at(400), version: 12, ..progress(B, 0, 0, false) };
+    let named = [(A, 8, 400), (B, 12, 400), (c, 1, 400)];
+    assert_eq!(rig.say(Input::TableLive { table: B, progress: live }), [cut(400, 400, &named)]);
+}
+
+#[test]
+fn a_table_that_stops_while_it_is_copied_again_holds_nothing_back() {
+    let mut rig = Rig::new(100, 100);
+    rig.say(Input::CopyStarted { table: B });
+    rig.receive(200, &[A], 10);
+    assert_eq!(rig.committed(1, A, 6), []);
+    rig.say(Input::TableStopped { table: B, code: codes::PG021, message: String::new() });
+    assert_eq!(rig.say(Input::StopRecorded { table: B }), [cut(200, 200, &[(A, 6, 200)])]);
+}
+
 #[test]
 #[should_panic(expected = "SN-1 broken")]
 fn a_copy_from_before_the_cut_is_refused() {

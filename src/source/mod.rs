@@ -250,6 +250,9 @@ pub trait ChangeStream: Send {
         Marks::default()
     }
 
+    /// [`ChangeStream::marks`] is asked for nothing from now on but these, and what is streamed after them.
+    fn retain_marks(&self, _positions: &BTreeSet<CommitLsn>) {}
+
     /// Wants every transaction with changes up to this in [`Burst::replayed`]; `None`: no longer.
     fn guard(&mut self, until: Option<CommitLsn>);
 

@@ -47,6 +47,7 @@ mod mysql_large;
 mod mysql_loss;
 mod mysql_resume;
 mod mysql_selftest;
+mod mysql_silence;
 mod mysql_types;
 mod mysql_workload;
 mod mysql_xa;

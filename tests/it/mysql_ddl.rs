@@ -120,6 +120,29 @@ fn a_dropped_table_and_another_type_stop_by_policy() {
     let config = scene.write_config();
     scene.start(&["resync", "shop.t", "--yes", "-c", &config]).wait(Duration::from_secs(60)).expect_code(0);
     assert_eq!(equal(&mut scene), None);
+    asked_for_while_it_changes(&mut scene);
+}
+
+/// A healthy table gets another column while the copy that was asked for begins: the copy begins again.
+fn asked_for_while_it_changes(scene: &mut MyScene) {
+    let config = scene.write_config();
+    let running = scene.start_run(&[]);
+    until(Duration::from_secs(60), "the takeover", || running.stderr().contains("\"took over\""));
+    let mut sql = scene.sql();
+    sql.exec("lock tables t write");
+    let asked = scene.start(&["resync", "shop.t", "--yes", "-c", &config]);
+    let waiting =
+        "select count(*) from performance_schema.processlist where state like 'Waiting for table metadata%'";
+    let mut look = scene.sql();
+    until(Duration::from_secs(60), "its copy waits behind the lock", || look.value(waiting) != "0");
+    sql.exec("alter table t add column late int not null default 5");
+    sql.exec("unlock tables");
+    asked.wait(Duration::from_secs(60)).expect_code(0);
+    until(Duration::from_secs(60), "it is equal", || equal(scene).is_none());
+    running.terminate();
+    let outcome = running.wait(Duration::from_secs(60));
+    outcome.expect_code(0);
+    assert!(outcome.stderr.contains("its copy begins again"), "{}", outcome.stderr);
 }
 
 /// Dropped columns stay in the target: only those that the source has are compared.

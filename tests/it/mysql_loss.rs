@@ -4,6 +4,8 @@
 use crate::harness::deltalog;
 use crate::harness::mysql::{Brand, Mysqld};
 use crate::harness::mysql_scene::MyScene;
+use crate::harness::proxy::Proxy;
+use crate::harness::{LONG, until};
 
 /// A table of three rows in the lake.
 fn filled(test: &str, brand: Brand, options: &[&str]) -> Option<MyScene> {
@@ -49,7 +51,7 @@ fn deleted_logs_are_named() {
         let files = sql.rows("show binary logs");
         let last = files.last().and_then(|row| row[0].clone()).expect("a file");
         // A file that a dying connection still reads is left alone by MariaDB.
-        crate::harness::until(std::time::Duration::from_secs(30), "the logs are deleted", || {
+        until(std::time::Duration::from_secs(30), "the logs are deleted", || {
             sql.exec(&format!("purge binary logs to '{last}'"));
             sql.rows("show binary logs").len() == 1
         });
@@ -134,7 +136,7 @@ fn replica(scene: &MyScene, brand: Brand) -> Mysqld {
 
 fn has_all(scene: &MyScene, replica: &Mysqld) {
     let count = scene.sql().value("select count(*) from t");
-    crate::harness::until(std::time::Duration::from_secs(60), "the replica has everything", || {
+    until(std::time::Duration::from_secs(60), "the replica has everything", || {
         replica
             .sql()
             .try_rows("select count(*) from t")
@@ -152,14 +154,21 @@ fn a_failover_without_loss_is_followed() {
         let options: &[&str] = if brand.is_mariadb() { &["--log-slave-updates=ON"] } else { &[] };
         let Some(mut scene) = filled("my-failover", brand, options) else { continue };
         let replica = replica(&scene, brand);
+        crate::mysql_silence::is_given_up(&scene.server);
         has_all(&scene, &replica);
         promote(&replica, brand);
         scene.server.crash();
         replica.sql().exec("insert into t values (20, 'after'), (21, 'after')");
         replica.sql().exec("update t set v = 'moved' where id = 1");
         replica.sql().exec("insert into log values (2)");
-        scene.config.url = replica.url("strandline", "shop");
-        scene.drain();
+        // The connection is lost before the first cut on the new server.
+        let proxy = Proxy::blind(replica.port());
+        let (direct, through) = (replica.port().to_string(), proxy.port().to_string());
+        scene.config.url = replica.url("strandline", "shop").replace(&direct, &through);
+        let running = scene.start_run(&["--until-caught-up"]);
+        until(LONG, "it goes on by GTIDs", || running.stderr().contains("the stream goes on by GTIDs"));
+        proxy.cut();
+        running.wait(LONG).expect_code(0);
         replica.sql().exec("delete from t where id = 2");
         scene.drain();
         scene.server = replica;

@@ -51,6 +51,8 @@ pub enum Event {
     Stop,
     Target,
     CopyAgain(TableId),
+    /// The copy of a table that has left the stream for it begins.
+    CopyBegins(TableId),
 }
 
 /// A transaction that is half received.
@@ -255,11 +257,30 @@ impl Driver {
                 self.handle(Input::Target(target));
             }
             Event::CopyAgain(table) => {
-                let may_copy = self.stopped.contains(&table) && !self.coordinator.view().stopping;
-                if may_copy && self.copying.insert(table) {
+                let is_live = self.lanes.contains_key(&table);
+                let is_known = self.stopped.contains(&table) || is_live;
+                if is_known && !self.coordinator.view().stopping && self.copying.insert(table) {
+                    if is_live {
+                        self.take_out(table);
+                    }
                     self.handle(Input::CopyStarted { table });
-                    self.start_copy(table);
+                    if is_live {
+                        self.ctx.world.borrow_mut().reach("a table with content is copied by itself");
+                        let (ctx, events) = (self.ctx.clone(), self.events.clone());
+                        self.ctx.spawn(async move {
+                            ctx.call(Call::Nap).await;
+                            events.push(Event::CopyBegins(table));
+                        });
+                    } else {
+                        self.start_copy(table);
+                    }
                 }
+            }
+            Event::CopyBegins(table) => {
+                if !self.coordinator.view().stopping {
+                    self.handle(Input::CopyStarted { table });
+                }
+                self.start_copy(table);
             }
         }
     }
@@ -496,6 +517,11 @@ impl Driver {
 
     fn stop_table(&mut self, table: TableId, code: Code, why: &'static str) {
         self.ctx.log(|| format!("table {table} stops: {code}"));
+        self.take_out(table);
+        self.handle(Input::TableStopped { table, code, message: why.to_owned() });
+    }
+
+    fn take_out(&mut self, table: TableId) {
         if let Some(lane) = self.lanes.remove(&table) {
             lane.queue.close();
             self.ended_lanes.insert(table, lane);
@@ -504,7 +530,6 @@ impl Driver {
         if let Some(open) = &mut self.decoder.open {
             open.rows.remove(&table);
         }
-        self.handle(Input::TableStopped { table, code, message: why.to_owned() });
     }
 
     fn handle(&mut self, input: Input) {
@@ -616,7 +641,8 @@ impl Driver {
         });
         let probe = &mut world.probes[self.ctx.id];
         (probe.view, probe.copies) = (Some(view), self.copying.len());
-        probe.can_copy_again = self.stopped.difference(&self.copying).copied().collect();
+        let known = self.stopped.iter().chain(self.lanes.keys());
+        probe.can_copy_again = known.filter(|id| !self.copying.contains(id)).copied().collect();
     }
 }
 

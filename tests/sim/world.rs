@@ -35,6 +35,7 @@ pub const SITUATIONS: &[&str] = &[
     "a log that ends too early is refused",
     "a table that was set back is refused",
     "a stopped table is copied again",
+    "a table with content is copied by itself",
     "a run ends at its target",
 ];
 

@@ -4,7 +4,7 @@ use crate::driver::{Driver, Event};
 use crate::exec::{Call, Ctx, Queue, Reply};
 use crate::source::{Msg, Op, Rows, TABLES};
 use crate::store::{Applied, Cut, Kind, Record, Table, Version, What};
-use crate::world::Fault;
+use crate::world::{Broken, Fault};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -12,8 +12,8 @@ use strandline::error::{Code, codes};
 use strandline::position::landing::{Found, Landing, Planned, judge};
 use strandline::position::{CommitLsn, Epoch, Interval, Lineage, ServerPoint};
 use strandline::replication::recovery::{
-    CutFound, Held, LossReason, ReplayGuard, SlotView, SourceCheck, TableFound, TableStart, check_source,
-    judge_table,
+    CutFound, Held, LossReason, ReplayGuard, SlotView, SourceCheck, TableFound, TableMismatch, TableStart,
+    check_source, judge_table,
 };
 use strandline::replication::{Coordinator, Resume, UnitId};
 use strandline::schema::{TableId, TableName};
@@ -471,7 +471,12 @@ pub async fn take_over(ctx: &Ctx, events: &Queue<Event>) -> Result<Driver, Exit>
             }
             Ok(TableStart::Copy) => copy.push(id),
             Ok(TableStart::Stop(mismatch)) => {
-                ctx.world.borrow_mut().reach("a table that was set back is refused");
+                let mut world = ctx.world.borrow_mut();
+                world.reach("a table that was set back is refused");
+                if mismatch == TableMismatch::LeftOut && !world.tampered {
+                    let text = format!("table {id}");
+                    world.violate(Broken::Promise("a cut leaves out no table that goes on"), text);
+                }
                 stop.push((id, mismatch.code()));
             }
             Err(code) => stop.push((id, code)),

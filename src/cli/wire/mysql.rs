@@ -16,7 +16,7 @@ use crate::source::mysql::catalog::{self, Known, View};
 use crate::source::mysql::doctor::{self, Examined, Recorded};
 use crate::source::mysql::lock::Lock;
 use crate::source::mysql::logfiles;
-use crate::source::mysql::options::{MyOptions, Passwords, TlsMode};
+use crate::source::mysql::options::{MyOptions, Passwords, Patience, TlsMode};
 use crate::source::mysql::server::Server;
 use crate::source::mysql::sql::Sql;
 use crate::source::pattern::Selection;
@@ -99,6 +99,7 @@ async fn options(cfg: &Config) -> Result<MyOptions> {
         identity: source.tls.identity.clone(),
         pipeline: cfg.name.clone(),
         connect_timeout: CONNECT_TIMEOUT,
+        patience: Patience::default(),
     })
 }
 

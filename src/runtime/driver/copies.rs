@@ -19,6 +19,9 @@ use std::sync::Arc;
 /// So often a table is copied by itself while nothing about it changes: another copy would not help.
 const FUTILE_COPIES: u32 = 3;
 
+/// So often a request is met again whose copy was overtaken by changes of the table.
+const OVERTAKEN: u32 = 10;
+
 /// The end of a copy that ran beside the stream.
 pub(super) struct CopyEnd<T> {
     name: TableName,
@@ -215,6 +218,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
             ended.map_err(|e| Error::new(codes::RT001, "a copy panicked").with_source(e))?;
         match result {
             Ok(copied) => {
+                self.overtaken.remove(&name);
                 self.awaiting_record.push((copied, name));
                 self.tell(Entry::Resumed { tables: gone, answered: answers })
             }
@@ -224,8 +228,15 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 self.want_copy(&name, error.cause_line());
                 Ok(())
             }
+            // The request is still on record: it is met again, by a fresh look at the table.
+            Err(error) if error.code().is_change() && self.may_begin_again(&name) => {
+                tracing::info!(table = %name, "{}: its copy begins again", error.cause_line());
+                self.copying.remove(&name);
+                Ok(())
+            }
             Err(error) if error.code().disposition == Disposition::HaltTable => {
                 self.copying.remove(&name);
+                self.overtaken.remove(&name);
                 // The stop is on record before the answer: who waits for the answer sees it.
                 if let Some(&table) = gone.last() {
                     self.stop_table(table, &error).await?;
@@ -245,6 +256,13 @@ impl<S: Source, K: Sink> Driver<S, K> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Counts a copy that was asked for and that the table's changes overtook.
+    fn may_begin_again(&mut self, name: &TableName) -> bool {
+        let times = self.overtaken.entry(name.clone()).or_default();
+        *times += 1;
+        *times <= OVERTAKEN
     }
 
     /// Copied tables join the stream, between two transactions.

@@ -103,6 +103,8 @@ pub(super) struct Driver<S: Source, K: Sink> {
     /// Tables that are to be copied by themselves, and why.
     wanted: BTreeMap<TableName, String>,
     copied: BTreeMap<TableName, LastCopy>,
+    /// Copies that were asked for and begin again, because the table changed meanwhile: how often in a row.
+    overtaken: BTreeMap<TableName, u32>,
     /// Tables that are put right where they are.
     amends: Amends,
     /// Tables that are known and do not follow the stream: stopped, or refused from the start.
@@ -175,6 +177,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
             awaiting_record: Vec::new(),
             wanted: BTreeMap::new(),
             copied: BTreeMap::new(),
+            overtaken: BTreeMap::new(),
             amends: Amends::new(&start.requests),
             stopped: start.stopped,
             taps: Taps::default(),
@@ -644,6 +647,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
             return Ok(());
         }
         self.poll_pending = true;
+        self.stream.retain_marks(&self.coordinator.positions());
         self.tell(Entry::Poll)
     }
 

@@ -2,7 +2,7 @@
 
 use super::catalog::{self, Known, MyTable, View};
 use super::fault::table_error;
-use super::gtids;
+use super::gtids::{self, Told};
 use super::lock::Lock;
 use super::logfiles;
 use super::options::MyOptions;
@@ -18,7 +18,8 @@ use crate::position::{CommitLsn, Lsn, Marks, ServerPoint};
 use crate::schema::{TableId, TableName, TableSchema};
 use crate::source::pattern::Selection;
 use crate::source::{
-    HeldStream, LogHealth, RefusedTable, Source, SourceCodes, SourceTable, SourceView, Standing,
+    CopySession as _, HeldStream, LogHealth, RefusedTable, Source, SourceCodes, SourceTable, SourceView,
+    Standing,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -57,8 +58,8 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct State {
     tables: BTreeMap<TableId, MyTable>,
-    /// Positions that were told, not acknowledged yet but for the first, and what they are by GTIDs.
-    marks: BTreeMap<CommitLsn, Marks>,
+    /// What positions are by GTIDs; not acknowledged yet but for the first.
+    marks: Told,
     /// Where a pipeline begins whose first snapshot is taken already.
     beginning: Option<Exact>,
     told: BTreeSet<String>,
@@ -84,20 +85,21 @@ impl Shared {
 
     /// What a position is by GTIDs: as of the last one that was told at or before it.
     pub(super) fn marks_of(&self, position: CommitLsn) -> Option<Marks> {
-        self.state().marks.range(..=position).next_back().map(|(_, marks)| marks.clone())
+        self.state().marks.of(position)
     }
 
     pub(super) fn remember(&self, marks: Vec<(CommitLsn, Marks)>) {
-        self.state().marks.extend(marks);
+        self.state().marks.remember(marks);
     }
 
     /// Nobody asks for anything before this any more.
     pub(super) fn forget_before(&self, position: CommitLsn) {
-        let mut state = self.state();
-        let keep = state.marks.range(..=position).next_back().map(|(first, _)| *first);
-        if let Some(first) = keep {
-            state.marks = state.marks.split_off(&first);
-        }
+        self.state().marks.forget_before(position);
+    }
+
+    /// Only these are asked for, and what is told from now on.
+    pub(super) fn retain(&self, positions: &BTreeSet<CommitLsn>) {
+        self.state().marks.retain(positions);
     }
 
     pub(super) fn is_partial(&self) -> bool {
@@ -202,7 +204,12 @@ impl MySource {
         let settings = &self.shared.settings;
         let tables = self.shared.state().tables.clone();
         let rows = (settings.policies, settings.for_events);
-        MySnapshot::open(&settings.options, &server, self.shift(), workers, tables, rows).await
+        let snapshot =
+            MySnapshot::open(&settings.options, &server, self.shift(), workers, tables, rows).await?;
+        if server.has_gtids {
+            self.shared.state().marks.pin(snapshot.position(), snapshot.marks());
+        }
+        Ok(snapshot)
     }
 }
 
@@ -301,7 +308,7 @@ impl Source for MySource {
             let mut state = self.shared.state();
             state.marks.clear();
             let position = exact.end.point.position(0).map_err(too_large)?;
-            state.marks.insert(position, gtids::marks(&exact.gtids));
+            state.marks.remember([(position, gtids::marks(&exact.gtids))]);
             state.beginning = Some(exact);
         }
         self.copies(self.shared.settings.copy_workers).await

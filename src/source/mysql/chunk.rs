@@ -319,7 +319,7 @@ impl Table<'_> {
 
     async fn ask(&mut self, query: &str) -> Result<Vec<TextRow>> {
         let failed = |e| changed_since(&self.schema.name, "the key cannot be read", e);
-        self.sql.try_rows(query).await.map_err(failed)
+        self.sql.try_walk(query).await.map_err(failed)
     }
 
     async fn has_rows(&mut self, rows: u64) -> Result<bool> {

@@ -9,8 +9,9 @@
 
 use super::server::Gtids;
 use crate::binlog::Flavor;
-use crate::position::Marks;
 use crate::position::gtid::{GtidRange, GtidSet, MariaGtid, MariaGtidSet};
+use crate::position::{CommitLsn, Marks};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// As marks.
 pub(super) fn marks(gtids: &Gtids) -> Marks {
@@ -57,6 +58,53 @@ pub(super) fn of_marks(marks: &Marks, flavor: Flavor) -> Option<Gtids> {
     }
 }
 
+/// What positions are by GTIDs, as they were told while the log was read. A set is some hundred bytes, and one is told
+/// with every burst: while no cut is made, as beside a copy that takes hours, only those are kept that may be asked for.
+#[derive(Default)]
+pub(super) struct Told {
+    marks: BTreeMap<CommitLsn, Marks>,
+    /// Kept until they are behind the last cut: where snapshots were taken.
+    pinned: BTreeSet<CommitLsn>,
+}
+
+impl Told {
+    /// As of the last one that was told at or before it.
+    pub(super) fn of(&self, position: CommitLsn) -> Option<Marks> {
+        self.marks.range(..=position).next_back().map(|(_, marks)| marks.clone())
+    }
+
+    pub(super) fn remember(&mut self, marks: impl IntoIterator<Item = (CommitLsn, Marks)>) {
+        self.marks.extend(marks);
+    }
+
+    /// A position that nobody asks for before some table is there.
+    pub(super) fn pin(&mut self, position: CommitLsn, marks: Marks) {
+        self.marks.insert(position, marks);
+        self.pinned.insert(position);
+    }
+
+    /// Only these will be asked for, and what is after all of them.
+    pub(super) fn retain(&mut self, positions: &BTreeSet<CommitLsn>) {
+        let Some(&last) = positions.last() else { return };
+        let asked = |position| self.marks.range(..=position).next_back().map(|(&at, _)| at);
+        let asked: BTreeSet<CommitLsn> = positions.iter().copied().filter_map(asked).collect();
+        self.marks.retain(|at, _| *at > last || asked.contains(at) || self.pinned.contains(at));
+    }
+
+    /// Nobody asks for anything before this any more.
+    pub(super) fn forget_before(&mut self, position: CommitLsn) {
+        let keep = self.marks.range(..=position).next_back().map(|(&first, _)| first);
+        if let Some(first) = keep {
+            self.marks = self.marks.split_off(&first);
+            self.pinned = self.pinned.split_off(&first);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Told::default();
+    }
+}
+
 impl Gtids {
     /// Nothing, of a flavor.
     pub(super) fn none(flavor: Flavor) -> Self {
@@ -97,6 +145,33 @@ impl Gtids {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::position::Lsn;
+
+    #[test]
+    fn what_may_be_asked_for_is_kept_exactly_and_no_more() {
+        let at = |n: u64| CommitLsn::end_of_commit(Lsn::new(n));
+        let set = |n: u64| Marks([("s/1".to_owned(), n as i64)].into());
+        let mut told = Told::default();
+        for n in 1..=1000 {
+            told.remember([(at(n * 10), set(n))]);
+            if n == 500 {
+                told.pin(at(5_003), set(503));
+            }
+        }
+        // A cut at 100, a unit up to 9000, all up to 10000 received; nothing was told at 9505 itself.
+        told.retain(&BTreeSet::from([at(100), at(9_000), at(9_505), at(10_000)]));
+        for (position, n) in [(100, 10), (9_000, 900), (9_505, 950), (10_000, 1000), (5_003, 503)] {
+            assert_eq!(told.of(at(position)), Some(set(n)), "{position}");
+        }
+        assert_eq!(told.marks.len(), 5);
+        // What comes after them is not judged yet.
+        told.remember([(at(10_010), set(1001)), (at(10_020), set(1002))]);
+        told.retain(&BTreeSet::from([at(100), at(10_005)]));
+        assert_eq!(told.of(at(10_010)), Some(set(1001)));
+        told.forget_before(at(10_010));
+        assert_eq!(told.marks.len(), 2);
+        assert!(told.pinned.is_empty());
+    }
 
     #[test]
     fn sets_round_trip_with_gaps_and_tags() {

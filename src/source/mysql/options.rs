@@ -61,6 +61,32 @@ pub enum TlsMode {
     VerifyFull,
 }
 
+/// How long a server may be silent. A connection may be dead without an end: a firewall that forgot it, a proxy that
+/// hangs.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Before it answers a statement about itself or its catalogue; a catalogue of many tables takes minutes.
+    pub answer: Duration,
+    /// Before the next row of a table, and before the answer to what walks through one: as long as the server waits
+    /// for us.
+    pub row: Duration,
+    /// So often the connection that holds the pipeline's lock is tried …
+    pub ping: Duration,
+    /// … and when the server has heard nothing on it for so long, it frees the lock. Whole seconds.
+    pub lock: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience {
+            answer: Duration::from_secs(300),
+            row: Duration::from_secs(600),
+            ping: Duration::from_secs(5),
+            lock: Duration::from_secs(60),
+        }
+    }
+}
+
 /// A server, a user, and who we are there.
 #[derive(Clone)]
 pub struct MyOptions {
@@ -82,6 +108,8 @@ pub struct MyOptions {
     pub pipeline: String,
     /// A connection must be there by then.
     pub connect_timeout: Duration,
+    /// How long it may be silent.
+    pub patience: Patience,
 }
 
 impl MyOptions {

@@ -20,11 +20,11 @@ use super::assemble::push_definition;
 use super::catalog::MyTable;
 use super::chunk::{self, Cuts, KeyOrder};
 use super::definition;
-use super::fault::{changed_since, fault};
+use super::fault::{changed_since, fault, table_error};
 use super::gtids;
 use super::options::MyOptions;
 use super::server::{Gtids, LogEnd, Server, too_large};
-use super::sql::{Sql, quoted};
+use super::sql::{Sql, quoted, within};
 use crate::binlog::{BatchBuilder, Cell, Flavor, Policies, SnapshotDecoder};
 use crate::error::{Error, Result, codes};
 use crate::event::{ChunkKey, CopyPart, CopyWriter, KeyRange, Origin, OriginRun, SnapshotPoint};
@@ -163,7 +163,7 @@ async fn mysql(
     let mut lock = "FLUSH TABLES WITH READ LOCK".to_owned();
     let mut may_fall_back = !tables.is_empty();
     for attempt in 0..LOCK_ATTEMPTS {
-        match control.conn().query_drop(&lock).await {
+        match control.try_exec(&lock).await {
             Ok(()) => {
                 let opened = locked(control, server, sessions).await;
                 control.exec("UNLOCK TABLES").await?;
@@ -377,10 +377,7 @@ impl MySnapshot {
 
     /// A session, and what is known of the table.
     fn looked_at(&mut self, schema: &TableSchema) -> Result<(&mut Sql, &MyTable)> {
-        let table = self.tables.get(&schema.id).ok_or_else(|| {
-            let what = format!("table \"{}\" is copied without having been looked at", schema.name);
-            Error::new(codes::RT001, what)
-        })?;
+        let table = known(&self.tables, schema)?;
         let sql = self.sessions.first_mut();
         Ok((sql.ok_or_else(|| Error::new(codes::RT001, "a snapshot without a session"))?, table))
     }
@@ -438,6 +435,14 @@ impl MySnapshot {
     }
 }
 
+/// The table as the last look at the source found it: one that was there when its copy was decided may be gone since.
+fn known<'t>(tables: &'t BTreeMap<TableId, MyTable>, schema: &TableSchema) -> Result<&'t MyTable> {
+    tables.get(&schema.id).ok_or_else(|| {
+        table_error(&schema.name, codes::MY037, "it was dropped, renamed or replaced before its copy began")
+            .with_try(format!("strandline resync \"{}\" --yes", schema.name))
+    })
+}
+
 struct Shared {
     queue: Mutex<VecDeque<String>>,
     stop: AtomicBool,
@@ -479,6 +484,7 @@ async fn work(shared: &Shared, mut sql: Sql, mut writer: Box<dyn CopyWriter>) ->
 
 async fn read(shared: &Shared, sql: &mut Sql, writer: &mut Box<dyn CopyWriter>) -> Result<()> {
     let schema = &shared.schema;
+    let silence = sql.patience().row;
     let failed = |error| changed_since(&schema.name, "the table cannot be read", error);
     let mut builder = BatchBuilder::new(Arc::clone(schema));
     builder.of(shared.origin.clone());
@@ -486,12 +492,13 @@ async fn read(shared: &Shared, sql: &mut Sql, writer: &mut Box<dyn CopyWriter>) 
     let select = format!("SELECT {} FROM {}", columns.join(", "), table_of(schema));
     while let Some(predicate) = shared.next() {
         let statement = format!("{select}{predicate}");
-        let mut result = sql.conn().exec_iter(statement.as_str(), ()).await.map_err(failed)?;
+        let mut result =
+            within(silence, sql.conn().exec_iter(statement.as_str(), ())).await.map_err(failed)?;
         let collations: Vec<u16> =
             result.columns_ref().iter().map(mysql_async::Column::character_set).collect();
         let decoder =
             SnapshotDecoder::new(schema, &collations, shared.policies).map_err(|e| e.into_error(schema))?;
-        while let Some(row) = result.next().await.map_err(failed)? {
+        while let Some(row) = within(silence, result.next()).await.map_err(failed)? {
             push(&decoder, row, &mut builder).map_err(|error| error.into_error(schema))?;
             if builder.rows() >= BATCH_ROWS
                 || builder.rows().is_multiple_of(256) && builder.bytes() >= BATCH_BYTES
@@ -502,7 +509,7 @@ async fn read(shared: &Shared, sql: &mut Sql, writer: &mut Box<dyn CopyWriter>) 
                 return Err(Error::new(codes::MY032, "the copy was stopped"));
             }
         }
-        result.drop_result().await.map_err(failed)?;
+        within(silence, result.drop_result()).await.map_err(failed)?;
     }
     hand_on(shared, &mut builder, writer)?;
     if shared.stop.load(Ordering::Relaxed) {
@@ -548,4 +555,16 @@ fn hand_on(shared: &Shared, builder: &mut BatchBuilder, writer: &mut Box<dyn Cop
     writer.write(batch)?;
     shared.progress.fetch_add(rows, Ordering::Relaxed);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Disposition;
+
+    #[test]
+    fn a_table_that_went_before_its_copy_began_stops_alone() {
+        let error = known(&BTreeMap::new(), &TableSchema::definitions()).map(|_| ()).unwrap_err();
+        assert_eq!((error.code(), error.code().disposition), (codes::MY037, Disposition::HaltTable));
+    }
 }

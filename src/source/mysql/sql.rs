@@ -1,12 +1,13 @@
 //! Connections, and statements whose answers are small.
 
 use super::fault::{fault, number};
-use super::options::{MyOptions, TlsMode};
+use super::options::{MyOptions, Patience, TlsMode};
 use crate::error::{Error, Result, codes};
 use futures_util::FutureExt as _;
 use mysql_async::prelude::Queryable;
-use mysql_async::{ClientIdentity, Conn, DriverError, Opts, OptsBuilder, SslOpts, Value};
+use mysql_async::{ClientIdentity, Conn, DriverError, IoError, Opts, OptsBuilder, SslOpts, Value};
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 /// The binary log may hold events larger than the server's own `max_allowed_packet`.
 const MAX_PACKET: usize = 1 << 30;
@@ -21,9 +22,15 @@ const DENIED_AGAIN: u32 = 2;
 /// No such variable.
 const UNKNOWN_VARIABLE: u16 = 1193;
 
+/// Idle connections are kept known to whatever is on their way, and dead ones are found out.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// A goodbye takes no longer.
+const GOODBYE: Duration = Duration::from_secs(5);
+
 /// A session.
 pub struct Sql {
     conn: Conn,
+    patience: Patience,
 }
 
 /// A row as text; `None` is null.
@@ -44,7 +51,7 @@ impl Sql {
             },
             other => other?,
         };
-        let mut sql = Sql { conn };
+        let mut sql = Sql { conn, patience: options.patience };
         match sql.conn.query_drop(PINNED).await {
             Err(error) if number(&error) == Some(UNKNOWN_VARIABLE) => sql.exec(PINNED_MARIADB).await?,
             other => other.map_err(|error| fault("cannot prepare the session", error))?,
@@ -55,9 +62,15 @@ impl Sql {
     /// Runs a statement without rows.
     ///
     /// # Errors
-    /// Those of the server.
+    /// Those of the server; `MY032` when it does not answer.
     pub async fn exec(&mut self, sql: &str) -> Result<()> {
-        self.conn.query_drop(sql).await.map_err(|error| fault(&doing(sql), error))
+        let run = within(self.patience.answer, self.conn.query_drop(sql));
+        run.await.map_err(|error| fault(&doing(sql), error))
+    }
+
+    /// Runs a statement that may have to wait or to work for long; the error is for the caller to judge.
+    pub(super) async fn try_exec(&mut self, sql: &str) -> mysql_async::Result<()> {
+        within(self.patience.row, self.conn.query_drop(sql)).await
     }
 
     /// Runs a statement; its rows as text.
@@ -70,7 +83,16 @@ impl Sql {
 
     /// The same; the error is for the caller to judge.
     pub(super) async fn try_rows(&mut self, sql: &str) -> mysql_async::Result<Vec<TextRow>> {
-        let rows: Vec<mysql_async::Row> = self.conn.query(sql).await?;
+        self.rows_within(self.patience.answer, sql).await
+    }
+
+    /// The same of a statement that may have to walk through a table.
+    pub(super) async fn try_walk(&mut self, sql: &str) -> mysql_async::Result<Vec<TextRow>> {
+        self.rows_within(self.patience.row, sql).await
+    }
+
+    async fn rows_within(&mut self, limit: Duration, sql: &str) -> mysql_async::Result<Vec<TextRow>> {
+        let rows: Vec<mysql_async::Row> = within(limit, self.conn.query(sql)).await?;
         Ok(rows
             .into_iter()
             .map(|row| row.unwrap_raw().into_iter().map(|value| text(value.unwrap_or(Value::NULL))).collect())
@@ -86,6 +108,11 @@ impl Sql {
         row.ok_or_else(|| Error::new(codes::MY033, format!("{}: no answer", doing(sql))))
     }
 
+    /// How long the server may be silent.
+    pub(super) fn patience(&self) -> Patience {
+        self.patience
+    }
+
     /// The connection.
     pub(super) fn conn(&mut self) -> &mut Conn {
         &mut self.conn
@@ -98,10 +125,21 @@ impl Sql {
 
     /// Says goodbye; who does not answer is gone already.
     pub async fn close(self) {
-        if let Err(error) = self.conn.disconnect().await {
+        if let Err(error) = within(GOODBYE, self.conn.disconnect()).await {
             tracing::debug!("a connection was not closed in order: {error}");
         }
     }
+}
+
+/// A server that says nothing for so long counts as gone. The connection is of no use after that.
+pub(super) async fn within<T>(
+    limit: Duration,
+    answer: impl Future<Output = mysql_async::Result<T>>,
+) -> mysql_async::Result<T> {
+    tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
+        let what = format!("the server has said nothing for {} s", limit.as_secs_f64());
+        Err(IoError::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, what)).into())
+    })
 }
 
 fn doing(sql: &str) -> String {
@@ -182,6 +220,7 @@ fn opts(options: &MyOptions, password: Option<&str>, tls: TlsMode) -> Opts {
         .max_allowed_packet(Some(MAX_PACKET))
         .prefer_socket(false)
         .tcp_nodelay(true)
+        .tcp_keepalive(Some(KEEPALIVE))
         .enable_cleartext_plugin(tls != TlsMode::Disable);
     if options.host.starts_with('/') {
         builder = builder.socket(Some(&options.host));

@@ -315,10 +315,17 @@ fn start_of(witness: Witness, shift: u32) -> Option<LogPoint> {
 
 impl ChangeStream for MyChanges {
     async fn next(&mut self, budget: Budget) -> Result<Burst> {
-        let MyChanges { shared, server, live, .. } = self;
-        let live = live.as_mut().ok_or_else(closed)?;
-        live.look_up(&shared.settings.options, server).await?;
-        let mut burst = live.read(budget).await?;
+        let MyChanges { shared, server, live, lock, .. } = self;
+        let (live, lock) = (live.as_mut().ok_or_else(closed)?, lock.as_mut().ok_or_else(closed)?);
+        let read = async {
+            live.look_up(&shared.settings.options, server).await?;
+            live.read(budget).await
+        };
+        let mut burst = tokio::select! {
+            biased;
+            lost = lock.lost() => return Err(lost),
+            burst = read => burst?,
+        };
         let marks = live.assembler.take_marks();
         if live.has_marks {
             shared.remember(marks);
@@ -374,6 +381,9 @@ impl ChangeStream for MyChanges {
                 None => {
                     let (beginning, union) = self.begin_elsewhere(&mut sql, &bookmark).await?;
                     sets = self.sets(&bookmark).unwrap_or_default();
+                    // A connection that is lost before the first cut on this server asks for them again.
+                    let held = sets.iter().map(|(position, set)| (*position, gtids::marks(set)));
+                    self.shared.remember(held.collect());
                     pending = Some(union);
                     beginning
                 }
@@ -412,6 +422,10 @@ impl ChangeStream for MyChanges {
 
     fn marks(&self, position: CommitLsn) -> Marks {
         self.shared.marks_of(position).unwrap_or_default()
+    }
+
+    fn retain_marks(&self, positions: &BTreeSet<CommitLsn>) {
+        self.shared.retain(positions);
     }
 
     fn guard(&mut self, _until: Option<CommitLsn>) {}

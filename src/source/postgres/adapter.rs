@@ -506,6 +506,16 @@ pub struct PgCopy {
     max_load: MaxLoad,
 }
 
+/// The table as the last look at the source found it. A snapshot may wait minutes for open writers; a table that was
+/// there before may be gone from the looks since.
+fn known<'t, T>(tables: &'t BTreeMap<TableId, T>, schema: &TableSchema) -> Result<&'t T> {
+    tables.get(&schema.id).ok_or_else(|| {
+        let what = "it was dropped, renamed or replaced before its copy began";
+        table_error(&schema.name, codes::PG025, what)
+            .with_try(format!("strandline resync \"{}\" --yes", schema.name))
+    })
+}
+
 /// A worker's share, counted.
 struct Counted {
     writer: Box<dyn CopyWriter>,
@@ -593,12 +603,7 @@ impl CopySession for PgCopy {
 
 impl PgCopy {
     fn table(&self, schema: &TableSchema) -> Result<&CatalogTable> {
-        self.tables.get(&schema.id).ok_or_else(|| {
-            Error::new(
-                codes::RT001,
-                format!("table \"{}\" is copied without having been looked at", schema.name),
-            )
-        })
+        known(&self.tables, schema)
     }
 
     async fn copy_keys(
@@ -632,5 +637,18 @@ impl PgCopy {
             sinks.into_iter().map(|sink| sink.writer.finish()).collect::<Result<Vec<_>>>()
         });
         parts.await.map_err(|e| Error::new(codes::RT001, "a copy's writer panicked").with_source(e))?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Disposition;
+
+    #[test]
+    fn a_table_that_went_before_its_copy_began_stops_alone() {
+        let none: BTreeMap<TableId, CatalogTable> = BTreeMap::new();
+        let error = known(&none, &TableSchema::messages()).map(|_| ()).unwrap_err();
+        assert_eq!((error.code(), error.code().disposition), (codes::PG025, Disposition::HaltTable));
     }
 }
