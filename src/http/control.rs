@@ -329,16 +329,27 @@ pub(super) struct Signal {
     data: Value,
 }
 
+/// Why a signal was not done: text for people.
+#[derive(Debug)]
+pub enum Undone {
+    /// It cannot be done, now or later.
+    Never(String),
+    /// It may be done later.
+    NotYet(String),
+}
+
 /// Does what a signal asks that came by another way, and says what, or why not.
 ///
 /// # Errors
-/// Text for people.
-pub async fn signal_of(face: &Face, id: String, kind: String, data: &str) -> Result<String, String> {
+/// See [`Undone`].
+pub async fn signal_of(face: &Face, id: String, kind: String, data: &str) -> Result<String, Undone> {
     let data = match data.trim() {
         "" => Value::Null,
-        text => serde_json::from_str(text).map_err(|_| "its data is no JSON".to_owned())?,
+        text => serde_json::from_str(text).map_err(|_| Undone::Never("its data is no JSON".to_owned()))?,
     };
-    perform(face, &Signal { id, kind, data }).await.map_err(|problem| problem.detail)
+    perform(face, &Signal { id, kind, data }).await.map_err(|problem| {
+        if problem.status < 500 { Undone::Never(problem.detail) } else { Undone::NotYet(problem.detail) }
+    })
 }
 
 /// `POST /api/signals`: `execute-snapshot`, `pause-snapshot` and `resume-snapshot` of Debezium, and `log`.

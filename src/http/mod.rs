@@ -10,7 +10,7 @@ mod openapi;
 mod page;
 mod problem;
 
-pub use control::{CONFIRM, Control, Guard, signal_of};
+pub use control::{CONFIRM, Control, Guard, Undone, signal_of};
 
 #[cfg(test)]
 mod tests;

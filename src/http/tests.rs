@@ -255,6 +255,24 @@ async fn a_page_of_elsewhere_sees_and_does_nothing_under_its_own_name() {
 }
 
 #[tokio::test]
+async fn a_signal_that_cannot_be_done_yet_is_not_one_that_never_can() {
+    let board = StatusBoard::new("shop");
+    let mut face = Face::new(board.clone(), Metrics::new(&board));
+    let orders = "{\"data-collections\": [\"public.orders\"]}";
+    let ask = async |face: &Face, kind: &str, data: &str| {
+        signal_of(face, "1".to_owned(), kind.to_owned(), data).await
+    };
+    assert!(matches!(ask(&face, "execute-snapshot", orders).await, Err(Undone::Never(_))), "no such table");
+    board.update_table(&TableName::new("public", "orders"), |table| table.state = TableState::Live);
+    assert!(matches!(ask(&face, "execute-snapshot", orders).await, Err(Undone::NotYet(_))));
+    assert!(matches!(ask(&face, "pause-snapshot", "").await, Err(Undone::NotYet(_))));
+    assert!(matches!(ask(&face, "nonsense", "").await, Err(Undone::Never(_))));
+    assert!(matches!(ask(&face, "execute-snapshot", "{").await, Err(Undone::Never(_))));
+    face.control = Some(Arc::new(Recorded::default()));
+    assert!(ask(&face, "execute-snapshot", orders).await.is_ok());
+}
+
+#[tokio::test]
 async fn the_document_names_every_path_and_no_other() {
     let it = serve(|face| face.control = Some(Arc::new(Recorded::default()))).await;
     let source = include_str!("mod.rs");
