@@ -4,7 +4,7 @@
 use super::exit;
 use super::hold::told;
 use super::{Outcome, args::Global, load_quietly};
-use crate::config::{self, Config, Overrides};
+use crate::config::{self, Config, KafkaTarget, Overrides, SinkTarget};
 use crate::error::{Error, Result, codes};
 use crate::telemetry::logging;
 use serde_json::Value;
@@ -67,12 +67,18 @@ impl Reloader {
         let next = config::load_file(path, &self.overrides, &config::environment).map_err(Error::from)?;
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let (before, after) = (leaves(&config::effective(&current)), leaves(&config::effective(&next)));
-        let changed: Vec<String> = before
+        let mut changed: Vec<String> = before
             .keys()
             .chain(after.keys().filter(|key| !before.contains_key(*key)))
             .filter(|key| before.get(*key) != after.get(*key))
             .cloned()
             .collect();
+        let mut hidden = hidden(&current, &next);
+        hidden.retain(|key| !is_within(&changed, key));
+        changed.extend(hidden);
+        if changed.is_empty() && *current != next {
+            changed.push("what is not shown".to_owned());
+        }
         let is_fixed = |key: &&String| {
             FIXED
                 .iter()
@@ -100,6 +106,44 @@ impl Reloader {
         }
         Ok(text)
     }
+}
+
+/// Keys that differ where the two look the same, because what is shown of them is masked.
+fn hidden(before: &Config, after: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut compare = |key: &str, differs: bool| {
+        if differs {
+            found.push(key.to_owned());
+        }
+    };
+    compare("source.password", before.source.password != after.source.password);
+    let token = |config: &Config| config.http.as_ref().and_then(|http| http.token.clone());
+    compare("http.token", token(before) != token(after));
+    match (&before.sink.target, &after.sink.target) {
+        (SinkTarget::Delta { uri }, SinkTarget::Delta { uri: next }) => {
+            compare("sink.uri", uri != next);
+            compare("sink.storage.endpoint", before.sink.store.endpoint != after.sink.store.endpoint);
+        }
+        (SinkTarget::Kafka(kafka), SinkTarget::Kafka(next)) => {
+            let of_key = |target: &KafkaTarget| target.tls.as_ref().and_then(|tls| tls.key_password.clone());
+            compare("sink.tls.key_password", of_key(kafka) != of_key(next));
+            let of_login = |target: &KafkaTarget| target.sasl.as_ref().and_then(|sasl| sasl.password.clone());
+            compare("sink.sasl.password", of_login(kafka) != of_login(next));
+            let of_registry = |target: &KafkaTarget| {
+                target.registry.as_ref().and_then(|registry| registry.password.clone())
+            };
+            compare("format.schema_registry.password", of_registry(kafka) != of_registry(next));
+            compare("sink.properties", kafka.properties != next.properties);
+        }
+        _ => {}
+    }
+    found
+}
+
+/// Whether that key, or something within it, was found already.
+fn is_within(changed: &[String], key: &str) -> bool {
+    let inner = |one: &String| one.strip_prefix(key).is_some_and(|r| r.is_empty() || r.starts_with('.'));
+    changed.iter().any(inner)
 }
 
 /// Each setting by its path, as text.
@@ -162,5 +206,41 @@ mod tests {
         std::fs::write(&path, text("tables: {include: [\"a.*\"]}\nlog: {level: debug}\n")).unwrap();
         assert_eq!(reloader.reload().unwrap(), "applied: log.level");
         assert!(applied.try_recv().is_err(), "the log's level needs no takeover");
+    }
+
+    /// What is shown as `***` is compared as it is.
+    #[test]
+    fn a_secret_that_changed_is_applied() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = |password: &str, property: &str, token: &str| {
+            format!(
+                "version: 1\nsource: {{url: \"postgres://u@h/d\", password: {password}}}\n\
+                 sink: {{type: kafka, brokers: [b], properties: {{ssl.key.pem: {property}}}}}\n\
+                 http: {{listen: \"127.0.0.1:1\", token: {token}}}\n"
+            )
+        };
+        let (path, first) = config(&text("a", "x", "t"), directory.path());
+        let (apply, mut applied) = mpsc::unbounded_channel();
+        let reloader = Reloader {
+            path: Some(path.clone()),
+            overrides: Overrides::default(),
+            shown: Arc::default(),
+            current: Mutex::new(first),
+            apply,
+            has_level: true,
+        };
+        let reload = |password: &str, property: &str, token: &str| {
+            std::fs::write(&path, text(password, property, token)).unwrap();
+            reloader.reload().map_err(|error| error.message().to_owned())
+        };
+        assert_eq!(reload("b", "x", "t").unwrap(), "applied: source.password");
+        assert_eq!(reload("{command: [get, one]}", "x", "t").unwrap(), "applied: source.password");
+        assert_eq!(reload("{command: [get, two]}", "x", "t").unwrap(), "applied: source.password");
+        assert_eq!(reload("{command: [get, two]}", "y", "t").unwrap(), "applied: sink.properties");
+        assert_eq!(reload("{command: [get, two]}", "y", "t").unwrap(), "the configuration has not changed");
+        assert!(reload("{command: [get, two]}", "y", "u").unwrap_err().starts_with("http.token changed"));
+        let last = std::iter::from_fn(|| applied.try_recv().ok()).last().unwrap();
+        let SinkTarget::Kafka(target) = &last.sink.target else { panic!("Kafka") };
+        assert_eq!(target.properties, [("ssl.key.pem".to_owned(), "y".to_owned())]);
     }
 }

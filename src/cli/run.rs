@@ -149,7 +149,7 @@ async fn face(
     };
     Ok(Face {
         control: Some(control),
-        guard: Guard { read_only: http.is_some_and(|http| http.read_only), token, is_trusted: false },
+        guard: Guard { read_only: http.is_some_and(|http| http.read_only), token, ..Guard::default() },
         has_page: http.is_none_or(|http| http.ui),
         live_silence: config.health.wedged,
         ..Face::new(board.clone(), metrics.clone())

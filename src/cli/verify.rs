@@ -22,28 +22,33 @@ pub(super) fn command(global: &Global, args: &VerifyArgs) -> Outcome {
         results.iter().filter(|r| r.different > 0).map(|r| r.name.to_string()).collect();
     let is_equal = results.iter().all(Verified::is_equal);
     runtime.block_on(note(&config, &results, is_equal));
+    let wants_repair = args.repair && !differing.is_empty();
     match global.output {
         Output::Json => {
-            let tables: Vec<Value> = results.iter().map(as_json).collect();
-            out_json(
-                &json!({"ok": is_equal, "repaired": args.repair && !differing.is_empty(), "tables": tables}),
-            );
+            let done = wants_repair.then(|| runtime.block_on(repair(config, &differing)));
+            out_json(&document(&results, done)?);
         }
         Output::Text => {
             let paint = Paint::for_stdout(global.color);
             results.iter().for_each(|result| out(&text(result, paint)));
+            if wants_repair {
+                let how = runtime.block_on(repair(config, &differing))?;
+                out(&format!("{how}: {}", printable(&differing.join(", "))));
+            } else if !differing.is_empty() {
+                err(&format!("{}: {}", codes::RT011, codes::RT011.title));
+                err(&format!("  try: strandline verify {} --repair", printable(&differing.join(" "))));
+            }
         }
-    }
-    if args.repair && !differing.is_empty() {
-        let how = runtime.block_on(repair(config, &differing))?;
-        if global.output == Output::Text {
-            out(&format!("{how}: {}", printable(&differing.join(", "))));
-        }
-    } else if !differing.is_empty() && global.output == Output::Text {
-        err(&format!("{}: {}", codes::RT011, codes::RT011.title));
-        err(&format!("  try: strandline verify {} --repair", printable(&differing.join(" "))));
     }
     Ok(ExitCode::from(if is_equal { exit::OK } else { exit::CONDITION }))
+}
+
+/// What was found, and whether it was put right: once that has ended, and not where it failed.
+fn document(results: &[Verified], repair: Option<Result<&'static str, Error>>) -> Result<Value, Error> {
+    let how = repair.transpose()?;
+    let tables: Vec<Value> = results.iter().map(as_json).collect();
+    let is_equal = results.iter().all(Verified::is_equal);
+    Ok(json!({"ok": is_equal, "repaired": how.is_some(), "tables": tables}))
 }
 
 /// Puts tables right where they are; those that cannot be are copied again. What was done, for people.
@@ -128,4 +133,18 @@ fn as_json(result: &Verified) -> Value {
         })).collect::<Vec<_>>(),
         "seconds": result.took.as_secs_f64(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_put_right_is_not_called_so() {
+        let repaired = |repair| document(&[], repair).map(|document| document["repaired"].clone());
+        assert_eq!(repaired(None).unwrap(), false);
+        assert_eq!(repaired(Some(Ok("put right"))).unwrap(), true);
+        let error = repaired(Some(Err(Error::new(codes::PG011, "another process")))).unwrap_err();
+        assert_eq!(error.code(), codes::PG011);
+    }
 }

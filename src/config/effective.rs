@@ -19,6 +19,22 @@ use std::fmt::Write as _;
 
 /// Every setting with its value. What is off is `null`.
 pub fn effective(config: &Config) -> Value {
+    escaped(unescaped(config))
+}
+
+/// As a file has to have it: a `$` may begin a variable of the environment there.
+pub(super) fn escaped(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(text.replace('$', "$$")),
+        Value::Array(list) => Value::Array(list.into_iter().map(escaped).collect()),
+        Value::Object(map) => {
+            Value::Object(map.into_iter().map(|(key, value)| (key, escaped(value))).collect())
+        }
+        other => other,
+    }
+}
+
+fn unescaped(config: &Config) -> Value {
     let patterns =
         |list: &[super::TablePattern]| -> Vec<String> { list.iter().map(ToString::to_string).collect() };
     json!({
@@ -459,17 +475,95 @@ mod tests {
         assert_eq!(format!("{:?}", load(&shown)), format!("{first:?}"), "{shown}");
     }
 
+    const DELTA: &str = r#"version: 1
+name: shop
+source: {type: postgres, host: "::1", port: 6432, database: shop, user: "a$$$$b", password: SECRET, slot: s, publication: p,
+  tls: {mode: verify-full, ca: /ca.pem, cert: /c.pem, key: /k.pem}, create_if_missing: false, on_position_lost: resync,
+  heartbeat: 7s, origin: none, wal_budget: 5GiB, on_wal_budget: drop_slot, failover_slot: false}
+tables:
+  include: ["a.*", b.c]
+  exclude: [a.b]
+  on_new_table: ignore
+  overrides:
+    a.c: {write: append, images: after, column_mapping: none,
+      target: {partition_by: [d], properties: {note: "a: b $$${c}", delta.checkpointInterval: "100"}},
+      columns: {exclude: [x], mask: {email: sha256, phone: "***", "null": "*"}, truncate: {"1": 10}}}
+    "a.D-$$e": {write: copy_on_write, deletes: hard, truncates: apply, meta_columns: debezium, columns: {include: [id, v]}}
+snapshot: {workers: 3, chunk_rows: 5000, hold: chunk, max_source_load: {active_sessions: "50%", replica_lag: 9s}}
+sink: {type: delta, uri: "s3://lake/app", commit: {interval: 1500ms, max_rows: 7000, max_bytes: 5MB}, write: both, deletes: soft,
+  truncates: stop, meta_columns: strandline, images: both, column_mapping: name, credentials: {file: /k},
+  storage: {endpoint: "https://minio:9000", region: r, path_style: true, ca: /ca.pem}, on_foreign_change: accept,
+  maintenance: {optimize: off, vacuum: 2d}, numeric_unbounded: "decimal(20,4)", infinity: "null", unknown_types: text,
+  schema_changes: {add_column: quarantine, drop_column: quarantine, rename_column: quarantine, widen: quarantine,
+    other: quarantine, partitions: quarantine}}
+errors: {bad_row: stop}
+limits: {memory: 512MiB, spill_dir: "/sp$$${il}l"}
+http: {listen: "0.0.0.0:9187", token: SECRET, read_only: true, ui: false}
+health: {grace: 5s, stall: 6s, wedged: 7s}
+metrics: {debezium_compat: true, max_table_labels: 7}
+signals: {table: a.sig}
+log: {level: debug, format: json}
+"#;
+    const KAFKA: &str = r#"version: 1
+source: {url: "postgres://u@h/d"}
+sink: {type: kafka, brokers: ["b:1", "[::1]:9093"], exactly_once: false, acks: "1", compression: lz4, linger: 9ms,
+  max_record: 2MiB, oversize: dead_letter, dead_letter_topic: dead, max_transaction: 64MiB,
+  topics: {create: false, partitions: 3, replication: 2, settings: {cleanup.policy: compact},
+    tables: {public.t: {partitions: 1, replication: 1, settings: {retention.ms: "5"}}}},
+  tls: {verify: false, ca: /ca.pem, cert: /c.pem, key: /k.pem, key_password: SECRET},
+  sasl: {mechanism: SCRAM-SHA-256, user: u, password: SECRET}, properties: {batch.size: 5}}
+format:
+  style: flat
+  encoding: avro
+  schema_registry: {url: "https://r:8081", user: u, password: SECRET, ca: /ca.pem, register: false}
+  debezium: {compat: "3.6", topic_prefix: app, schemas_enable: false, decimal_handling_mode: string,
+    time_precision_mode: connect, binary_handling_mode: base64, interval_handling_mode: string, hstore_handling_mode: map,
+    bigint_unsigned_handling_mode: precise, decimal_format: numeric, money_fraction_digits: 3,
+    include_unknown_datatypes: true, replace_null_with_default: false, unavailable_value_placeholder: "$$x",
+    schema_name_adjustment_mode: avro, field_name_adjustment_mode: avro, topic_delimiter: "-", topic_transaction: tx,
+    topic_heartbeat_prefix: hb, heartbeat_interval: 5s, tombstones_on_delete: false, provide_transaction_metadata: true,
+    extended_headers_enabled: false, include_schema_changes: false, skip_messages_without_change: true,
+    skipped_operations: [c, t], message_key_columns: ["public.t:a,b"]}
+  flat: {delete_tombstone_handling_mode: rewrite, add_fields: [op], add_headers: [table]}
+  route: {regex: "([^.]+)\\.(.*)", replacement: "$$2-cdc"}
+"#;
+
+    /// Whether the key is written somewhere in the text; `*` stands for any.
+    fn is_written(node: &super::super::tree::Node, path: &[&str]) -> bool {
+        let Some((first, rest)) = path.split_first() else { return true };
+        let super::super::tree::Value::Map(entries) = &node.value else { return false };
+        let mut those = entries.iter().filter(|entry| *first == "*" || entry.key == *first);
+        those.any(|entry| is_written(&entry.value, rest))
+    }
+
+    /// With every key that there is, each of them not as usual.
     #[test]
-    fn what_is_shown_of_kafka_is_accepted() {
-        let text = "version: 1\nsource: {url: \"postgres://u@h/d\", password: {env: P}}\nsink: {type: kafka, brokers: [b], \
-                    exactly_once: false, acks: \"1\", linger: 5ms}\n";
+    fn every_key_that_is_shown_is_accepted_and_means_the_same() {
         let load = |text: &str| {
             load_text(text, Origin::File("f".into()), &Overrides::default(), &|_| None)
-                .unwrap_or_else(|e| panic!("{}", e.report()))
+                .unwrap_or_else(|e| panic!("{}\n{text}", e.report()))
         };
-        let first = load(text);
-        let shown = yaml(&effective(&first));
-        assert_eq!(format!("{:?}", load(&shown)), format!("{first:?}"), "{shown}");
+        let mut texts = Vec::new();
+        for secret in ["hunter2", "{file: /run/x}", "{env: P}", "{command: [get, it]}"] {
+            texts.extend([DELTA, KAFKA].map(|text| text.replace("SECRET", secret)));
+        }
+        for text in &texts {
+            let first = load(text);
+            let shown = effective(&first);
+            for again in [yaml(&shown), shown.to_string()] {
+                let read = load(&again);
+                assert_eq!(format!("{read:#?}"), format!("{first:#?}"), "{again}");
+                assert_eq!(effective(&read), shown, "{again}");
+            }
+        }
+        let trees: Vec<_> = texts.iter().filter_map(|text| super::super::tree::parse(text).0).collect();
+        for section in super::super::keys::SECTIONS {
+            for key in section.built {
+                let path = super::super::keys::join(section.path, key);
+                let parts: Vec<&str> = path.split('.').collect();
+                assert!(trees.iter().any(|tree| is_written(tree, &parts)), "{path} is in none of the texts");
+            }
+        }
     }
 
     /// A key that works and is not shown would be lost to whoever copies what is shown.

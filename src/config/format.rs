@@ -214,7 +214,7 @@ pub(super) fn shown(options: &Options) -> Value {
     let route = options.routes.first().map(|route| {
         let regex = route.regex.as_str();
         let regex = regex.strip_prefix("^(?:").and_then(|rest| rest.strip_suffix(")$")).unwrap_or(regex);
-        json!({"regex": escaped(regex), "replacement": escaped(&route.replacement)})
+        json!({"regex": regex, "replacement": route.replacement})
     });
     json!({
         "style": options.style.as_str(),
@@ -233,7 +233,7 @@ pub(super) fn shown(options: &Options) -> Value {
             "money_fraction_digits": options.money_fraction_digits,
             "include_unknown_datatypes": options.include_unknown_datatypes,
             "replace_null_with_default": options.replace_null_with_default,
-            "unavailable_value_placeholder": escaped(&options.unavailable_value_placeholder),
+            "unavailable_value_placeholder": options.unavailable_value_placeholder,
             "schema_name_adjustment_mode": options.schema_name_adjustment.as_str(),
             "field_name_adjustment_mode": options.field_name_adjustment.as_str(),
             "topic_delimiter": options.topic_delimiter,
@@ -257,11 +257,6 @@ pub(super) fn shown(options: &Options) -> Value {
     })
 }
 
-/// A `$` would begin a variable of the environment.
-fn escaped(text: &str) -> String {
-    text.replace('$', "$$")
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{Origin, Overrides, load_text};
@@ -283,7 +278,7 @@ mod tests {
             debezium: {topic_prefix: app, schemas_enable: true, decimal_handling_mode: string, skipped_operations: [none],
             message_key_columns: ["public.t:a,b"], unavailable_value_placeholder: "~~"}}"#;
         let first = load(all);
-        let again = load(&shown(&first).to_string());
+        let again = load(&super::super::effective::escaped(shown(&first)).to_string());
         // The replacement's groups are written out when it is read.
         assert_eq!(again, first);
         assert_eq!(crate::debezium::routed(&first, "app.x"), "x-cdc");

@@ -35,7 +35,7 @@ impl fmt::Display for Origin {
 }
 
 /// A checked configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Config {
     /// Where it came from.
     pub origin: Origin,
@@ -97,7 +97,7 @@ pub enum SourceKind {
 }
 
 /// The source.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SourceConfig {
     /// Which product.
     pub kind: SourceKind,

@@ -80,14 +80,24 @@ impl fmt::Debug for SecretSource {
 }
 
 impl SecretSource {
-    /// Reads the secret now. `None` only for [`SecretSource::Ambient`] with nothing set.
+    /// Reads the secret now. `None` only for [`SecretSource::Ambient`] with nothing set. An empty secret is none: what
+    /// is empty by a slip (a file that is being replaced, a variable without a value) would open what it should close.
     ///
-    /// Errors: CF003 when the file, variable or command does not give it.
+    /// Errors: CF003 when the file, variable or command does not give it, or gives nothing.
     pub async fn resolve(&self) -> Result<Option<Secret>> {
         match self {
-            SecretSource::Ambient(name) => Ok(std::env::var(name).ok().map(Secret::new)),
+            SecretSource::Ambient(name) => {
+                Ok(std::env::var(name).ok().filter(|text| !text.is_empty()).map(Secret::new))
+            }
             SecretSource::Plain(secret) => Ok(Some(secret.clone())),
             SecretSource::Env(name) => match std::env::var(name) {
+                Ok(text) if text.is_empty() => Err(Error::new(
+                    codes::CF003,
+                    format!("the secret's environment variable \"{name}\" is empty"),
+                )
+                .with_try(format!(
+                    "set {name} in the environment of the strandline process, or leave the key out"
+                ))),
                 Ok(text) => Ok(Some(Secret::new(text))),
                 Err(_) => Err(Error::new(
                     codes::CF003,
@@ -96,6 +106,11 @@ impl SecretSource {
                 .with_try(format!("set {name} in the environment of the strandline process"))),
             },
             SecretSource::File(path) => match tokio::fs::read_to_string(path).await {
+                Ok(text) if without_line_break(&text).is_empty() => Err(Error::new(
+                    codes::CF003,
+                    format!("the secret's file \"{}\" is empty", path.display()),
+                )
+                .with_try("write the secret into it, or leave the key out")),
                 Ok(text) => Ok(Some(Secret::new(without_line_break(&text)))),
                 Err(cause) => Err(Error::new(
                     codes::CF003,
@@ -321,6 +336,12 @@ mod tests {
         let words = ["printf", "from command\\n"].map(str::to_owned).to_vec();
         let command = SecretSource::Command(words).resolve().await.unwrap().unwrap();
         assert_eq!(command.expose(), "from command");
+        for empty in ["", "\n", "\r\n"] {
+            std::fs::write(&path, empty).unwrap();
+            let error = SecretSource::File(path.clone()).resolve().await.unwrap_err();
+            assert_eq!(error.code(), codes::CF003);
+            assert!(error.message().contains("is empty"), "{error}");
+        }
         std::fs::remove_file(&path).unwrap();
         assert_eq!(SecretSource::File(path).resolve().await.unwrap_err().code(), codes::CF003);
         let failing = SecretSource::Command(vec!["false".to_owned()]).resolve().await.unwrap_err();

@@ -3,6 +3,10 @@
 //! On the Unix socket the file's mode decides (0660). Over TCP every such request carries
 //!  - the token, where one is configured (without one the server listens on this machine only, or does nothing), and
 //!  - the header `X-Strandline-Confirm`, which no page of another origin can send without being asked first.
+//!
+//! A page of elsewhere can make its own name lead to 127.0.0.1 and is then no other origin for the browser. Its name
+//! stands in `Host`: a server for this machine only, without a token, shows and does nothing under a name but `localhost`
+//! (nobody can make a number lead elsewhere). Probes and metrics are answered under any name.
 
 use super::Face;
 use super::problem::Problem;
@@ -17,6 +21,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::future::Future;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
 
 /// The header that says: a person meant it.
@@ -52,9 +57,31 @@ pub struct Guard {
     pub token: Option<crate::config::Secret>,
     /// Whoever reached us: the socket's mode has decided.
     pub is_trusted: bool,
+    /// The server listens on this machine only. [`super::Server`] says so.
+    pub is_local: bool,
 }
 
 impl Guard {
+    /// Whether the name under which we were asked is one that a page of elsewhere cannot have.
+    fn check_name(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        if self.is_trusted || self.token.is_some() || !self.is_local {
+            return Ok(());
+        }
+        let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if is_own_name(host) {
+            return Ok(());
+        }
+        let fix =
+            "ask under localhost or the address of http.listen, or set http.token: then any name will do";
+        Err(Problem {
+            fix: Some(fix.to_owned()),
+            ..Problem::new(
+                StatusCode::FORBIDDEN,
+                format!("this server does not answer under the name \"{}\"", host.escape_debug()),
+            )
+        })
+    }
+
     fn check(&self, headers: &HeaderMap) -> Result<(), Problem> {
         if self.read_only {
             return Err(Problem {
@@ -74,7 +101,8 @@ impl Guard {
         let Some(token) = &self.token else { return Ok(()) };
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let given = given.and_then(|text| text.strip_prefix("Bearer ")).unwrap_or_default();
-        if same(given.as_bytes(), token.expose().as_bytes()) {
+        // An empty token is refused at the start; should one come here all the same, nobody knows it.
+        if !token.expose().is_empty() && same(given.as_bytes(), token.expose().as_bytes()) {
             return Ok(());
         }
         Err(Problem {
@@ -87,6 +115,28 @@ impl Guard {
 /// In a time that says nothing about where they differ.
 fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |different, (x, y)| different | (x ^ y)) == 0
+}
+
+/// `localhost` or an address in numbers, with or without a port.
+fn is_own_name(host: &str) -> bool {
+    let of_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some(rest) = host.strip_prefix('[') {
+        let parts = rest.split_once(']');
+        return parts.is_some_and(|(name, port)| {
+            name.parse::<Ipv6Addr>().is_ok()
+                && (port.is_empty() || port.strip_prefix(':').is_some_and(of_port))
+        });
+    }
+    let (name, port) = host.split_once(':').unwrap_or((host, ""));
+    of_port(port) && (name.eq_ignore_ascii_case("localhost") || name.parse::<Ipv4Addr>().is_ok())
+}
+
+/// Answers under names that are ours.
+pub(super) async fn named(State(face): State<Face>, request: Request, next: Next) -> Response {
+    match face.guard.check_name(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
 }
 
 /// Lets through who may.
@@ -279,16 +329,27 @@ pub(super) struct Signal {
     data: Value,
 }
 
+/// Why a signal was not done: text for people.
+#[derive(Debug)]
+pub enum Undone {
+    /// It cannot be done, now or later.
+    Never(String),
+    /// It may be done later.
+    NotYet(String),
+}
+
 /// Does what a signal asks that came by another way, and says what, or why not.
 ///
 /// # Errors
-/// Text for people.
-pub async fn signal_of(face: &Face, id: String, kind: String, data: &str) -> Result<String, String> {
+/// See [`Undone`].
+pub async fn signal_of(face: &Face, id: String, kind: String, data: &str) -> Result<String, Undone> {
     let data = match data.trim() {
         "" => Value::Null,
-        text => serde_json::from_str(text).map_err(|_| "its data is no JSON".to_owned())?,
+        text => serde_json::from_str(text).map_err(|_| Undone::Never("its data is no JSON".to_owned()))?,
     };
-    perform(face, &Signal { id, kind, data }).await.map_err(|problem| problem.detail)
+    perform(face, &Signal { id, kind, data }).await.map_err(|problem| {
+        if problem.status < 500 { Undone::Never(problem.detail) } else { Undone::NotYet(problem.detail) }
+    })
 }
 
 /// `POST /api/signals`: `execute-snapshot`, `pause-snapshot` and `resume-snapshot` of Debezium, and `log`.
@@ -370,6 +431,50 @@ mod tests {
     use axum::http::HeaderValue;
 
     #[test]
+    fn a_name_of_elsewhere_is_not_ours() {
+        let local = Guard { is_local: true, ..Guard::default() };
+        let with = |host: Option<&str>| {
+            host.map(|host| (header::HOST, HeaderValue::from_str(host).unwrap())).into_iter().collect()
+        };
+        let passes = |guard: &Guard, host| guard.check_name(&with(host)).is_ok();
+        for own in [
+            "localhost",
+            "LocalHost:9187",
+            "127.0.0.1:9187",
+            "127.0.0.2",
+            "[::1]:9187",
+            "[::1]",
+            "10.0.0.5:80",
+        ] {
+            assert!(passes(&local, Some(own)), "{own}");
+        }
+        for foreign in [
+            "evil.example:9187",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example:9187",
+            "127.0.0.1@evil.example",
+            "",
+            "[::1",
+            "[::1].evil.example",
+            "[evil]",
+            "::1",
+            "localhost:x",
+            "127.1",
+        ] {
+            assert!(!passes(&local, Some(foreign)), "{foreign}");
+        }
+        assert!(!passes(&local, None));
+        let token = Some(crate::config::Secret::new("s3cret"));
+        for guard in [
+            Guard { token, ..local.clone() },
+            Guard { is_trusted: true, ..local.clone() },
+            Guard { read_only: true, is_local: false, ..local },
+        ] {
+            assert!(passes(&guard, Some("strandline.example:9187")), "{guard:?}");
+        }
+    }
+
+    #[test]
     fn only_who_may_gets_through() {
         let with = |token: Option<&str>, confirmed: bool| {
             let mut headers = HeaderMap::new();
@@ -392,6 +497,10 @@ mod tests {
         assert_eq!(status(&locked, with(None, true)), Some(401));
         assert_eq!(status(&Guard::default(), with(None, true)), None);
         assert_eq!(status(&Guard::default(), with(None, false)), Some(403));
+        let empty = Guard { token: Some(crate::config::Secret::new("")), ..Guard::default() };
+        for given in [None, Some(""), Some("x")] {
+            assert_eq!(status(&empty, with(given, true)), Some(401), "{given:?}");
+        }
         assert_eq!(status(&Guard { is_trusted: true, ..locked.clone() }, with(None, false)), None);
         assert_eq!(
             status(&Guard { read_only: true, is_trusted: true, ..locked }, with(Some("s3cret"), true)),

@@ -10,7 +10,7 @@ mod openapi;
 mod page;
 mod problem;
 
-pub use control::{CONFIRM, Control, Guard, signal_of};
+pub use control::{CONFIRM, Control, Guard, Undone, signal_of};
 
 #[cfg(test)]
 mod tests;
@@ -150,7 +150,7 @@ impl SocketServer {
         let _gone = std::fs::remove_file(path);
         let listener = UnixListener::bind(path).map_err(failed)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
-        let guard = Guard { is_trusted: true, read_only: false, token: None };
+        let guard = Guard { is_trusted: true, ..Guard::default() };
         let service = router(Face { guard, ..face });
         let task = tokio::spawn(async move {
             if let Err(cause) = axum::serve(listener, service).await {
@@ -172,9 +172,10 @@ impl Server {
     /// Binds the address and begins to serve.
     ///
     /// Errors: RT002 when the address cannot be used.
-    pub async fn start(listen: SocketAddr, face: Face) -> Result<Self> {
+    pub async fn start(listen: SocketAddr, mut face: Face) -> Result<Self> {
         let listener = TcpListener::bind(listen).await.map_err(|cause| unusable(listen, cause))?;
         let address = listener.local_addr().map_err(|cause| unusable(listen, cause))?;
+        face.guard.is_local = address.ip().is_loopback();
         let service = router(face);
         let task = tokio::spawn(async move {
             if let Err(cause) = axum::serve(listener, service).await {
@@ -225,13 +226,7 @@ pub fn router(face: Face) -> Router {
         .route("/api/v1/verified", post(control::verified))
         .route("/api/signals", post(control::signal))
         .layer(axum::middleware::from_fn_with_state(face.clone(), control::guard));
-    let mut router = Router::new()
-        .route("/livez", get(health::livez))
-        .route("/startupz", get(health::startupz))
-        .route("/readyz", get(health::readyz))
-        .route("/healthz", get(health::healthz))
-        .route("/metrics", get(api::metrics))
-        .route("/openapi.json", get(openapi::document))
+    let mut shown = Router::new()
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/tables", get(api::tables))
         .route("/api/v1/tables/{name}", get(api::table))
@@ -240,10 +235,17 @@ pub fn router(face: Face) -> Router {
         .route("/api/v1/abilities", get(api::abilities))
         .route("/api/v1/config", get(api::config));
     if face.has_page {
-        router = router.route("/", get(page::page));
+        shown = shown.route("/", get(page::page));
     }
-    router
-        .merge(acting)
+    let shown = shown.merge(acting).layer(axum::middleware::from_fn_with_state(face.clone(), control::named));
+    Router::new()
+        .route("/livez", get(health::livez))
+        .route("/startupz", get(health::startupz))
+        .route("/readyz", get(health::readyz))
+        .route("/healthz", get(health::healthz))
+        .route("/metrics", get(api::metrics))
+        .route("/openapi.json", get(openapi::document))
+        .merge(shown)
         .fallback(problem::unknown_path)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))

@@ -161,10 +161,17 @@ impl Control for Recorded {
 
 /// One request with headers and a body, over a real socket: status and body.
 async fn request(address: SocketAddr, head: &str, body: &str) -> (u16, String) {
+    request_of(address, "localhost", head, body).await
+}
+
+/// The same under another name.
+async fn request_of(address: SocketAddr, host: &str, head: &str, body: &str) -> (u16, String) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let text =
-        format!("{head}\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let text = format!(
+        "{head}\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
     stream.write_all(text.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -227,11 +234,50 @@ async fn who_may_changes_something_and_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_page_of_elsewhere_sees_and_does_nothing_under_its_own_name() {
+    let control = Arc::new(Recorded::default());
+    let it = serve(|face| face.control = Some(Arc::clone(&control) as Arc<dyn Control>)).await;
+    it.board.update_table(&TableName::new("public", "orders"), |table| table.state = TableState::Live);
+    let (address, confirmed) = (it.server.address(), "\r\nX-Strandline-Confirm: yes");
+    for (method, path, _) in ROUTES {
+        let filled = path.replace("{name}", "public.orders");
+        let head = format!("{} {filled} HTTP/1.1{confirmed}", method.to_uppercase());
+        let (status, body) = request_of(address, "evil.example:9187", &head, "").await;
+        let is_open = *path == "/openapi.json" || !(*path == "/" || path.starts_with("/api"));
+        assert_eq!(status == 403, !is_open, "{method} {path}: {status} {body}");
+        assert!(is_open || body.contains("http.token"), "{body}");
+    }
+    assert!(control.held.lock().unwrap().is_empty() && control.copied.lock().unwrap().is_empty());
+    let pause = format!("POST /api/v1/pipeline/pause HTTP/1.1{confirmed}");
+    for host in ["localhost:1".to_owned(), address.to_string()] {
+        assert_eq!(request_of(address, &host, &pause, "").await.0, 202, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_signal_that_cannot_be_done_yet_is_not_one_that_never_can() {
+    let board = StatusBoard::new("shop");
+    let mut face = Face::new(board.clone(), Metrics::new(&board));
+    let orders = "{\"data-collections\": [\"public.orders\"]}";
+    let ask = async |face: &Face, kind: &str, data: &str| {
+        signal_of(face, "1".to_owned(), kind.to_owned(), data).await
+    };
+    assert!(matches!(ask(&face, "execute-snapshot", orders).await, Err(Undone::Never(_))), "no such table");
+    board.update_table(&TableName::new("public", "orders"), |table| table.state = TableState::Live);
+    assert!(matches!(ask(&face, "execute-snapshot", orders).await, Err(Undone::NotYet(_))));
+    assert!(matches!(ask(&face, "pause-snapshot", "").await, Err(Undone::NotYet(_))));
+    assert!(matches!(ask(&face, "nonsense", "").await, Err(Undone::Never(_))));
+    assert!(matches!(ask(&face, "execute-snapshot", "{").await, Err(Undone::Never(_))));
+    face.control = Some(Arc::new(Recorded::default()));
+    assert!(ask(&face, "execute-snapshot", orders).await.is_ok());
+}
+
+#[tokio::test]
 async fn the_document_names_every_path_and_no_other() {
     let it = serve(|face| face.control = Some(Arc::new(Recorded::default()))).await;
     let source = include_str!("mod.rs");
     for line in source.lines().filter_map(|line| {
-        line.trim().strip_prefix(".route(\"").or(line.trim().strip_prefix("router = router.route(\""))
+        line.trim().strip_prefix(".route(\"").or(line.trim().strip_prefix("shown = shown.route(\""))
     }) {
         let path = line.split('"').next().unwrap();
         assert!(ROUTES.iter().any(|(_, named, _)| *named == path), "{path} is not in ROUTES");

@@ -36,3 +36,23 @@ fn an_address_in_use_ends_the_run_with_its_code() {
     assert_eq!((json.code, json.stderr.as_str()), (Some(1), ""));
     assert_eq!(json.json()["error"]["code"], "RT002");
 }
+
+#[test]
+fn an_empty_token_opens_nothing() {
+    let config = |token: &str| {
+        format!(
+            "version: 1\nsource: {{url: 'postgres://u@127.0.0.1:1/shop'}}\nsink: {{type: discard}}\n\
+             http: {{listen: '127.0.0.1:0', token: {token}}}\n"
+        )
+    };
+    for (token, what) in [
+        ("{file: token}", "the secret's file \"token\" is empty"),
+        ("{env: TOKEN}", "the secret's environment variable \"TOKEN\" is empty"),
+    ] {
+        let place = Place::with_config(&config(token));
+        place.write("token", "\n");
+        let ended = place.run_with(&["run", "-q"], &[("TOKEN", "")]);
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains("CF003") && ended.stderr.contains(what), "{ended:?}");
+    }
+}

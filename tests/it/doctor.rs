@@ -11,7 +11,7 @@ fn doctor(scene: &Scene, more: &[&str]) -> Outcome {
 }
 
 /// The checks as JSON, and the exit code.
-fn checks(scene: &Scene) -> (Vec<Value>, Option<i32>) {
+pub(crate) fn checks(scene: &Scene) -> (Vec<Value>, Option<i32>) {
     let outcome = doctor(scene, &["-o", "json"]);
     let value: Value = serde_json::from_str(&outcome.stdout)
         .unwrap_or_else(|e| panic!("{e}:\n{}\n{}", outcome.stdout, outcome.stderr));
@@ -22,7 +22,7 @@ fn checks(scene: &Scene) -> (Vec<Value>, Option<i32>) {
 
 /// The verdict on the check, the worst where there are several.
 #[track_caller]
-fn verdict<'a>(checks: &'a [Value], check: &str) -> (&'a str, &'a str) {
+pub(crate) fn verdict<'a>(checks: &'a [Value], check: &str) -> (&'a str, &'a str) {
     let rank =
         |v: &Value| ["ok", "warning", "stops_table", "stops"].iter().position(|name| v["verdict"] == *name);
     let worst = checks.iter().filter(|c| c["check"] == check).max_by_key(|c| rank(c));

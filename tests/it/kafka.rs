@@ -1,5 +1,6 @@
 //! Events in Kafka: what a `read_committed` consumer sees is what happened in the source, once, in its order.
 
+use crate::doctor::{checks, verdict};
 use crate::harness::kafka::{Broker, Record, shared};
 use crate::harness::places;
 use crate::harness::random::Random;
@@ -70,6 +71,14 @@ fn a_table_is_read_and_then_followed() {
     // Nothing is done again by another start.
     scene.drain();
     assert_eq!(broker.read_all(&["kafka-follow.public.orders"]).len(), seen.len());
+    // The slot against the record in Kafka.
+    let (found, code) = checks(&scene);
+    assert_eq!((code, verdict(&found, "position").0), (Some(0), "ok"), "{found:#?}");
+    scene.sql().exec("select pg_drop_replication_slot('strandline_shop')");
+    let (found, code) = checks(&scene);
+    assert_eq!((code, verdict(&found, "position").0), (Some(3), "stops"), "{found:#?}");
+    assert!(found.iter().any(|check| check["code"] == "PG040"), "{found:#?}");
+    assert_eq!(verdict(&found, "brokers").0, "ok", "{found:#?}");
 }
 
 /// A transaction over several tables is in their topics when any of it is.
@@ -500,6 +509,9 @@ fn a_large_event_stops_its_table() {
     scene.run(&["--until-caught-up"]).expect_error("KF005");
     assert_eq!(broker.read_all(&["kafka-size.public.big"]).len(), 0);
     assert_eq!(broker.read_all(&["kafka-size.public.small"]).len(), 1);
+    let (found, code) = checks(&scene);
+    assert_eq!((code, verdict(&found, "stopped").0), (Some(3), "stops_table"), "{found:#?}");
+    assert!(verdict(&found, "stopped").1.contains("public.big"), "{found:#?}");
 }
 
 /// Without transactions events may come again after a kill, in order; none is lost.

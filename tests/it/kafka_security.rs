@@ -106,4 +106,6 @@ fn every_way_in_is_open_to_those_who_may() {
     // May log in, may do nothing.
     let keys = brokers(&sasl_plain) + &login("PLAIN", "guest", "guest");
     case.is_refused(&keys, "KF002", &["__strandline_checkpoints", "rights"]);
+    let (found, code) = crate::doctor::checks(&case.scene);
+    assert_eq!((code, crate::doctor::verdict(&found, "brokers").0), (Some(3), "stops"), "{found:#?}");
 }

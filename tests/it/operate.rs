@@ -168,9 +168,16 @@ fn signals_come_by_a_table() {
     scene.sql().exec(
         "create table a (id int primary key); insert into a values (1);
          create table strandline_signal (id varchar(64) primary key, type varchar(32) not null, data text);
-         grant select, delete on strandline_signal to strandline",
+         grant select, delete on strandline_signal to strandline;
+         insert into strandline_signal values ('0', 'execute-snapshot', '{\"data-collections\": [\"public.a\"]}')",
     );
     let mut running = scene.start_run(&[]);
+    // What stood there before the start waits until the tables are known.
+    until(LONG, "the first row is taken", || {
+        scene.sql().value("select count(*) from strandline_signal") == "0"
+    });
+    let log = running.stderr();
+    assert!(log.contains("1 tables are copied again (signal \\\"0\\\")"), "{log}");
     becomes(&scene, &mut running, "public.a", "live");
     let began = table(&scene, "public.a")["copy_began"].clone();
     scene.sql().exec(

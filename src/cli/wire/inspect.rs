@@ -1,6 +1,6 @@
 //! What the commands that only look ask of source and target.
 
-use super::{DeltaSink, KafkaSink, Result, Sink, Sql, model, pg_settings};
+use super::{KafkaSink, Result, Sink, Sql, model, pg_settings};
 use crate::config::Config;
 use crate::error::finding::{Finding, Verdict};
 use crate::error::{Error, codes};
@@ -29,15 +29,31 @@ pub struct Examination {
 
 /// Looks at source and target.
 pub async fn doctor(cfg: &Config, target_only: bool) -> Examination {
-    let mut found = source_and_lake(cfg, target_only).await;
-    if let model::SinkTarget::Kafka(target) = &cfg.sink.target {
-        found.findings.push(brokers(cfg, target).await);
-    }
-    found
+    source_and_target(cfg, target_only).await
 }
 
-/// Whether the brokers answer and let the pipeline's record be read: name, port, TLS, login, topic.
-async fn brokers(cfg: &Config, target: &model::KafkaTarget) -> Finding {
+/// What the target says of itself, and what it knows of the pipeline; `tables`: the source's.
+async fn target(cfg: &Config, tables: &[&TableSchema]) -> (Vec<Finding>, Option<PipelineRecord>) {
+    let sink = match &cfg.sink.target {
+        model::SinkTarget::Delta { .. } => super::delta(cfg),
+        model::SinkTarget::Kafka(target) => return brokers(cfg, target).await,
+        model::SinkTarget::Stdout | model::SinkTarget::Discard => return (Vec::new(), None),
+    };
+    match sink {
+        Ok(sink) => {
+            let mut findings = sink.examine(tables).await;
+            let record = sink.peek().await.unwrap_or_else(|error| {
+                findings.push(Finding::of_error(&error, "position", Verdict::Stops));
+                None
+            });
+            (findings, record)
+        }
+        Err(error) => (vec![Finding::of_error(&error, "target_write", Verdict::Stops)], None),
+    }
+}
+
+/// Whether the brokers answer and let the pipeline's record be read: name, port, TLS, login, topic. And the record.
+async fn brokers(cfg: &Config, target: &model::KafkaTarget) -> (Vec<Finding>, Option<PipelineRecord>) {
     let check = "brokers";
     let asked = async {
         let sink = KafkaSink::new(super::kafka_options(cfg, target).await?)?;
@@ -47,15 +63,17 @@ async fn brokers(cfg: &Config, target: &model::KafkaTarget) -> Finding {
         })
     };
     match asked.await {
-        Ok(Some(record)) if record.cut.is_some() => {
-            Finding::good(codes::KF001, check, "the brokers answer; the pipeline's record is there")
+        Ok(record) => {
+            let is_there = record.as_ref().is_some_and(|record| record.cut.is_some());
+            let what = if is_there { "the pipeline's record is there" } else { "nothing is recorded yet" };
+            let found = Finding::good(codes::KF001, check, format!("the brokers answer; {what}"));
+            (vec![found], record)
         }
-        Ok(_) => Finding::good(codes::KF001, check, "the brokers answer; nothing is recorded yet"),
-        Err(error) => Finding::of_error(&error, check, Verdict::Stops),
+        Err(error) => (vec![Finding::of_error(&error, check, Verdict::Stops)], None),
     }
 }
 
-async fn source_and_lake(cfg: &Config, target_only: bool) -> Examination {
+async fn source_and_target(cfg: &Config, target_only: bool) -> Examination {
     if cfg.source.kind == model::SourceKind::MySql {
         return doctor_mysql(cfg, target_only).await;
     }
@@ -74,20 +92,12 @@ async fn source_and_lake(cfg: &Config, target_only: bool) -> Examination {
     if let (Some(examined), false) = (&source, target_only) {
         found.findings.extend(examined.findings.iter().cloned());
     }
-    if let model::SinkTarget::Delta { .. } = &cfg.sink.target {
-        match super::delta(cfg) {
-            Ok(sink) => {
-                let tables: Vec<&TableSchema> = source
-                    .iter()
-                    .flat_map(|examined| examined.catalog.tables.iter().map(|t| &*t.schema))
-                    .collect();
-                found.findings.extend(sink.examine(&tables).await);
-                if let Some(examined) = &source {
-                    found.findings.extend(position(&sink, examined).await);
-                }
-            }
-            Err(error) => found.findings.push(Finding::of_error(&error, "target_write", Verdict::Stops)),
-        }
+    let tables: Vec<&TableSchema> =
+        source.iter().flat_map(|examined| examined.catalog.tables.iter().map(|t| &*t.schema)).collect();
+    let (findings, record) = target(cfg, &tables).await;
+    found.findings.extend(findings);
+    if let (Some(examined), Some(record)) = (&source, &record) {
+        found.findings.extend(position(record, examined));
     }
     found
 }
@@ -107,28 +117,18 @@ async fn doctor_mysql(cfg: &Config, target_only: bool) -> Examination {
             None
         }
     };
-    if let model::SinkTarget::Delta { .. } = &cfg.sink.target {
-        match super::delta(cfg) {
-            Ok(sink) => {
-                let tables = examined.iter().flat_map(|e| e.catalog.tables.iter().map(|t| &*t.schema));
-                found.findings.extend(sink.examine(&tables.collect::<Vec<_>>()).await);
-                if let Some(examined) = &examined {
-                    found.findings.extend(position_mysql(cfg, &sink, examined).await);
-                }
-            }
-            Err(error) => found.findings.push(Finding::of_error(&error, "target_write", Verdict::Stops)),
-        }
+    let tables: Vec<&TableSchema> =
+        examined.iter().flat_map(|e| e.catalog.tables.iter().map(|t| &*t.schema)).collect();
+    let (findings, record) = target(cfg, &tables).await;
+    found.findings.extend(findings);
+    if let (Some(examined), Some(record)) = (&examined, record) {
+        found.findings.extend(position_mysql(cfg, record, examined).await);
     }
     found
 }
 
-async fn position_mysql(cfg: &Config, sink: &DeltaSink, examined: &MyExamined) -> Vec<Finding> {
+async fn position_mysql(cfg: &Config, record: PipelineRecord, examined: &MyExamined) -> Vec<Finding> {
     let check = "position";
-    let record = match sink.peek().await {
-        Ok(Some(record)) => record,
-        Ok(None) => return Vec::new(),
-        Err(error) => return vec![Finding::of_error(&error, check, Verdict::Stops)],
-    };
     let mut findings = stopped(&record);
     // A running process moves on while we look: its own checks are the better ones.
     if examined.is_read {
@@ -169,20 +169,15 @@ async fn source_of(cfg: &Config) -> Result<Examined> {
 }
 
 /// Whether the source still holds what comes after the recorded position.
-async fn position(sink: &DeltaSink, examined: &Examined) -> Vec<Finding> {
+fn position(record: &PipelineRecord, examined: &Examined) -> Vec<Finding> {
     let check = "position";
-    let record = match sink.peek().await {
-        Ok(Some(record)) => record,
-        Ok(None) => return Vec::new(),
-        Err(error) => return vec![Finding::of_error(&error, check, Verdict::Stops)],
-    };
-    let mut findings = stopped(&record);
+    let mut findings = stopped(record);
     let Some(point) = &examined.point else { return findings };
     // A running process moves slot and cut while we look: its own checks are the better ones.
     if examined.slot.as_ref().is_some_and(|slot| slot.active_pid.is_some()) {
         return findings;
     }
-    findings.push(match check_history(point, examined.slot.as_ref(), &record) {
+    findings.push(match check_history(point, examined.slot.as_ref(), record) {
         Err(error) => Finding::of_error(&error, check, Verdict::Stops),
         Ok(()) => match &record.cut {
             Some(cut) => {
