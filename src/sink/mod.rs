@@ -115,6 +115,8 @@ pub struct AmendPart {
     /// All rows of the source with these keys; what the table holds beside them is gone from the source. `None`: some
     /// rows, which say nothing of others.
     pub range: Option<KeyRange>,
+    /// With this part, everything of these keys that was asked for is read; `None`: rows that are read once more.
+    pub read: Option<KeyRange>,
     /// Where the ranges that follow end.
     pub ends: Vec<ChunkKey>,
     /// The rows.
@@ -306,6 +308,8 @@ pub struct RecordChange {
     pub answered: Vec<String>,
     /// These requests are refused, and wait no more.
     pub refused: Vec<RefusedRequest>,
+    /// These requests were made by another way than the record, and are on it from now on.
+    pub asked: Vec<Request>,
     /// The cuts belong to a history that is given up: every table is copied again.
     pub forget_cuts: bool,
 }
@@ -375,6 +379,11 @@ pub trait TableSink: Send + 'static {
 
     /// A new snapshot is about to be taken: keys that were staged before count no more.
     fn amend_watch(&mut self) {}
+
+    /// A writer of rows that are to be put right, as the source had them at `point`; several may write at once.
+    fn amend_writer(&mut self, point: &SnapshotPoint) -> Result<Box<dyn CopyWriter>> {
+        self.copy_writer(point)
+    }
 
     /// Puts rows right in one commit that moves no position. Nothing of a unit is staged.
     fn amend(&mut self, _part: AmendPart) -> impl Future<Output = Result<(Amended, CommitOutcome)>> + Send {

@@ -14,11 +14,14 @@ use crate::sink::{RefusedRequest, Request, Sink, table_error};
 use crate::source::{CopySession, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 /// So often a request is begun anew when the table's columns change meanwhile.
 const BEGINNINGS: u32 = 5;
+
+/// A log takes a part as one transaction, and compares nothing.
+const LOG_CHUNK: u64 = 16_384;
 
 /// What happens beside the stream.
 pub(super) enum Beside {
@@ -46,6 +49,8 @@ pub(super) struct Amends {
     /// Requests that were on record at the start, before whose end a run does not end by itself.
     owed: BTreeSet<String>,
     target: Option<Lsn>,
+    /// Who waits until a request is on record.
+    asked: BTreeMap<String, Vec<oneshot::Sender<()>>>,
 }
 
 /// Requests that the copies of the start have answered.
@@ -68,7 +73,13 @@ impl Amends {
             begun: BTreeMap::new(),
             owed,
             target: None,
+            asked: BTreeMap::new(),
         }
+    }
+
+    /// Somebody waits until this request is on record.
+    pub(super) fn ask(&mut self, id: &str, reply: oneshot::Sender<()>) {
+        self.asked.entry(id.to_owned()).or_default().push(reply);
     }
 
     /// Cancel-safe.
@@ -93,6 +104,15 @@ impl Amends {
 }
 
 impl<S: Source, K: Sink> Driver<S, K> {
+    /// A request that was made here is on record.
+    pub(super) async fn asked(&mut self, request: Request) -> Result<()> {
+        for reply in self.amends.asked.remove(&request.id).unwrap_or_default() {
+            // Who asked may have lost patience.
+            let _gone = reply.send(());
+        }
+        if self.is_ending() { Ok(()) } else { self.answer(request).await }
+    }
+
     /// Begins to meet a request.
     pub(super) async fn begin_amending(&mut self, request: Request) -> Result<()> {
         let name = request.table.clone();
@@ -110,8 +130,12 @@ impl<S: Source, K: Sink> Driver<S, K> {
             Err(why) => return self.refuse(&request, why).await,
         };
         let metrics = self.meters.metrics.clone();
-        let (copies, gate) = (self.options.copies, self.options.desk.gate.clone());
+        let (mut copies, gate) = (self.options.copies, self.options.desk.gate.clone());
+        if self.sink.is_log() {
+            copies.chunk_rows = copies.chunk_rows.min(LOG_CHUNK);
+        }
         gate.admit(&name);
+        gate.rereads(&name, true);
         let amending = Amending {
             source: Arc::clone(&self.source),
             snapshotter: Snapshotter::new(Arc::clone(&self.source), None, metrics, copies, gate),
@@ -175,6 +199,20 @@ impl<S: Source, K: Sink> Driver<S, K> {
         self.amend_over(id).await
     }
 
+    /// What is on record no more, and nobody works at, is done: its last part was.
+    pub(super) async fn settle(&mut self, requests: &[Request]) -> Result<()> {
+        if !self.amends.running.is_empty() {
+            return Ok(());
+        }
+        let on_record = |id: &str| requests.iter().any(|request| request.id == id);
+        let done: Vec<String> =
+            self.amends.owed.iter().filter(|id| !on_record(id)).cloned().collect();
+        for id in done {
+            self.amend_over(&id).await?;
+        }
+        Ok(())
+    }
+
     async fn amend_over(&mut self, id: &str) -> Result<()> {
         self.amends.begun.remove(id);
         self.amends.owed.remove(id);
@@ -203,6 +241,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 let Ended { request, result } =
                     ended.map_err(|e| Error::new(codes::RT001, "putting rows right broke").with_source(e))?;
                 self.amends.running.remove(&request.table);
+                self.options.desk.gate.rereads(&request.table, false);
                 self.amends.waiting.retain(|placed| !placed.reply.is_closed());
                 self.amend_ended(request, result).await
             }
@@ -234,6 +273,10 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 );
                 self.amends.begun.remove(&request.id);
                 Ok(())
+            }
+            Err(Halt::Failed(error)) if error.code() == codes::RT015 => {
+                tracing::info!(table = %request.table, request = %request.id, "{}", error.cause_line());
+                self.amend_answered(&request.id).await
             }
             Err(Halt::Failed(error)) if error.code().disposition == crate::error::Disposition::HaltTable => {
                 self.amend_failed(&request, &error).await

@@ -627,6 +627,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
             }
             RecordEvent::Requests(requests) => {
                 self.poll_pending = false;
+                self.settle(&requests).await?;
                 // Who ends begins nothing new; the request stays on record.
                 let is_ending = self.is_ending();
                 for request in requests.into_iter().filter(|_| !is_ending) {
@@ -634,6 +635,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 }
                 Ok(())
             }
+            RecordEvent::Asked(request) => self.asked(*request).await,
             RecordEvent::Fenced { by } => self.feed(Input::Fenced { by }).await,
             RecordEvent::Broken { error } => Err(error),
         }

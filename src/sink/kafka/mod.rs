@@ -16,10 +16,12 @@
 //! | `spill` | events that wait, in memory or on disk |
 //! | `writer` | the transactions |
 //! | `table` `copy` | one table's stream, one table's copy |
+//! | `amend` | rows that are read again beside the stream |
 //! | `oversize` | what becomes of events that are too large |
 //! | `bench` | what a broker costs without us, and what a consumer sees |
 
 pub mod bench;
+mod amend;
 mod client;
 mod copy;
 mod options;
@@ -53,7 +55,7 @@ use copy::Lane;
 use oversize::Limits;
 use read::Until;
 use registry::Registry;
-use state::{State, Table};
+use state::{Asked, State, Table};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -89,6 +91,8 @@ pub(crate) struct Live {
     /// Bytes that may be under way: what the topic that takes least takes as one batch.
     under_way: Arc<AtomicUsize>,
     registry: Option<Arc<Registry>>,
+    /// What an operator asked for, as it is on record.
+    requests: Arc<Mutex<Vec<Asked>>>,
 }
 
 /// Bytes of a batch beside its records.
@@ -351,7 +355,9 @@ impl Sink for KafkaSink {
         let names = self.topics.names()?;
         let (jobs, work) = mpsc::channel();
         let options = Arc::clone(&self.options);
+        let requests = Arc::new(Mutex::new(state.requests.clone()));
         let writer = Writer {
+            requests: Arc::clone(&requests),
             sender,
             options: Arc::clone(&options),
             state,
@@ -377,6 +383,7 @@ impl Sink for KafkaSink {
             memory: Arc::default(),
             under_way,
             registry: self.registry.clone(),
+            requests,
         });
         // The epoch becomes visible before anything that is written under it.
         match live.change(Box::new(|_| ())).await? {
@@ -481,6 +488,6 @@ impl Sink for KafkaSink {
     }
 
     async fn poll_requests(&self, _lease: &WriterLease) -> Result<Vec<Request>> {
-        Ok(Vec::new())
+        Ok(lock(&self.live()?.requests).iter().map(Asked::request).collect())
     }
 }
