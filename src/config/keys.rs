@@ -171,6 +171,8 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "topic_transaction",
             "topic_heartbeat_prefix",
             "heartbeat_interval",
+            "notification_enabled_channels",
+            "notification_sink_topic_name",
             "tombstones_on_delete",
             "provide_transaction_metadata",
             "extended_headers_enabled",

@@ -326,6 +326,10 @@ pub struct Options {
     pub heartbeat_interval: Duration,
     /// `topic.heartbeat.prefix`.
     pub heartbeat_topic_prefix: String,
+    /// `notification.sink.topic.name`; `None`: the sink channel is off.
+    pub notification_topic: Option<String>,
+    /// The log channel is on.
+    pub log_notifications: bool,
     /// `include.schema.changes`, of MySQL and MariaDB. Off unless asked for.
     pub include_schema_changes: bool,
     /// `extended.headers.enabled`.
@@ -372,6 +376,8 @@ impl Default for Options {
             provide_transaction_metadata: false,
             transaction_topic: "transaction".to_owned(),
             heartbeat_interval: Duration::ZERO,
+            notification_topic: None,
+            log_notifications: false,
             heartbeat_topic_prefix: "__debezium-heartbeat".to_owned(),
             include_schema_changes: false,
             extended_headers: true,

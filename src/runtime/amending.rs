@@ -258,6 +258,7 @@ impl<S: Source> Amending<S> {
         pick: Pick,
         Of { whole, read, ends }: Of,
     ) -> std::result::Result<Amended, Halt> {
+        let keys = pick.keys.clone();
         self.open().await?;
         let point = self.snapshotter.session()?.point();
         let workers = self.copies.workers.max(1);
@@ -267,7 +268,7 @@ impl<S: Source> Amending<S> {
             self.snapshotter.read_into(&schema, Share::Some(pick), writers, &rows, &self.board).await?;
         let (reply, mut answer) = oneshot::channel();
         let (request, at) = (self.request.id.clone(), point.position);
-        let part = AmendPart { request, at, range: whole, read, ends, parts };
+        let part = AmendPart { request, at, range: whole, read, keys, ends, parts };
         let placed = Placed { table: self.schema.id, generation: self.door.generation(), at, part, reply };
         self.place.send(placed).map_err(|_| Gone)?;
         if let Ok(answer) = tokio::time::timeout(HELD, &mut answer).await {

@@ -5,6 +5,7 @@
 //! pipeline's epoch, then [`Sink::open_table`] writes the epoch to the table *and only then* reads its
 //! position.
 
+use crate::debezium::Notification;
 use crate::error::{Code, Error, Result, codes};
 use crate::event::{ChangeBatch, ChunkKey, Chunks, CopyPart, CopyWriter, KeyRange, SnapshotPoint};
 use crate::position::{CommitLsn, Epoch, Interval, Lineage, Marks, Witness};
@@ -117,6 +118,8 @@ pub struct AmendPart {
     pub range: Option<KeyRange>,
     /// With this part, everything of these keys that was asked for is read; `None`: rows that are read once more.
     pub read: Option<KeyRange>,
+    /// Or all rows with these values in the first key column, which are read once more; empty: it is of a range.
+    pub keys: Vec<ChunkKey>,
     /// Where the ranges that follow end.
     pub ends: Vec<ChunkKey>,
     /// The rows.
@@ -259,6 +262,10 @@ pub trait Sink: Send + Sync + 'static {
 
     /// The newest epoch of the pipeline, without taking over. `None`: it has never been taken over.
     fn newest_epoch(&self) -> impl Future<Output = Result<Option<Epoch>>> + Send;
+
+    /// Something happened to a copy: told where the target has a place for that. A target that is not taken over, or is
+    /// away, tells nothing.
+    fn notify(&self, _told: Notification) {}
 
     /// What this sink has written so far.
     fn written(&self) -> Written;

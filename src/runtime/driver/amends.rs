@@ -2,6 +2,7 @@
 
 use super::super::amending::{Amending, Halt, Placed, Tally};
 use super::super::copying::Snapshotter;
+use super::super::notes::{self, Reread};
 use super::super::recorder::Entry;
 use super::super::worker::Gone;
 use super::super::worker::{Amend, Door};
@@ -149,6 +150,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
             rows: Arc::default(),
             tally: Tally::default(),
         };
+        if *self.amends.begun.get(&request.id).unwrap_or(&1) == 1 {
+            self.sink.notify(notes::reread(&request.id, &name, &Reread::Started));
+        }
         self.amends.running.insert(name);
         self.amends.tasks.spawn(async move { Ended { request, result: Box::pin(amending.run()).await } });
         Ok(())
@@ -184,6 +188,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
             "it is not put right: {}", error.cause_line()
         );
         self.meters.metrics.error(error.code());
+        let is_keyless = self.schemas.values().any(|s| s.name == request.table && !s.has_key());
+        let status = if is_keyless { "NO_PRIMARY_KEY" } else { "SQL_EXCEPTION" };
+        self.sink.notify(notes::reread(&request.id, &request.table, &Reread::Aborted(Some(status))));
         // Whoever asked looks there.
         self.tell(Entry::Refused(Box::new(RefusedRequest {
             id: request.id.clone(),
@@ -259,6 +266,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
                     table = %request.table, request = %request.id, confirmed, written, removed,
                     "its rows are right"
                 );
+                let told = |what| notes::reread(&request.id, &request.table, &what);
+                self.sink.notify(told(Reread::Scanned(confirmed + written)));
+                self.sink.notify(told(Reread::Completed));
                 self.amend_answered(&request.id).await
             }
             // The request stays on record: it is met again, or a new copy answers it, or it is refused.
@@ -276,6 +286,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
             }
             Err(Halt::Failed(error)) if error.code() == codes::RT015 => {
                 tracing::info!(table = %request.table, request = %request.id, "{}", error.cause_line());
+                self.sink.notify(notes::reread(&request.id, &request.table, &Reread::Aborted(None)));
                 self.amend_answered(&request.id).await
             }
             Err(Halt::Failed(error)) if error.code().disposition == crate::error::Disposition::HaltTable => {

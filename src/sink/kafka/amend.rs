@@ -26,9 +26,8 @@
 //! | the part is read, not placed | nothing of it | the request, `a` | reads it again, under a new snapshot |
 //! | its transaction is sent, the outcome unknown | all of it or nothing | `b` or `a` | as the checkpoint says |
 //! | the part has more bytes than `sink.max_transaction`: behind its first transaction | some of its rows | `a` | reads it again: these rows come twice, both `op r` |
-//! | some of its rows are to be read again | the others | `a` | the same; the next part's mark covers both |
-//! | the last part is committed | all rows | no request | nothing |
-//! | the last part is committed, some of its rows were read again | all rows | the request, `a` | reads the last part again |
+//! | some of its rows are to be read again | the others | `b`, and their values in the key's first column | goes on at `b`, and reads those at the end. Under a composite key, others with such a value come twice |
+//! | the last part is committed | all rows | no request, or what is to be read again | reads that, and nothing else |
 //! | another process takes over | nothing of ours | its own | `Fenced`; it goes on with the request |
 
 use super::options::KafkaOptions;
@@ -46,7 +45,7 @@ use crate::sink::{AmendPart, Amended, CommitOutcome, table_error};
 use arrow::array::{Array, ArrayRef};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use xxhash_rust::xxh3::xxh3_128;
@@ -82,12 +81,19 @@ pub(super) struct Amending {
     touched: HashMap<u128, Touch>,
     /// Why what is read now says nothing.
     void: Option<&'static str>,
+    /// Keys of parts that are done whose rows are to be read once more …
+    pending: HashSet<u128>,
+    /// … and those that were on record when the request was taken up, by the first column of the key.
+    recorded: BTreeSet<ChunkKey>,
+    /// Nothing else is left of the request.
+    is_read: bool,
 }
 
 impl Amending {
     /// A new snapshot is about to be taken.
     pub(super) fn watch(&mut self) {
-        *self = Amending::default();
+        self.touched.clear();
+        self.void = None;
     }
 
     /// What is read now says nothing.
@@ -230,7 +236,15 @@ impl KafkaTable {
         }
         self.amending = Some(Amending::default());
         let requests = lock(&self.live.requests);
-        Ok(requests.iter().find(|known| known.id == request).and_then(|known| known.below.clone()))
+        let Some(known) = requests.iter().find(|known| known.id == request) else { return Ok(None) };
+        let (recorded, is_read) = (known.again.iter().cloned().collect(), known.is_read);
+        self.amending = Some(Amending { recorded, is_read, ..Amending::default() });
+        Ok(known.below.clone())
+    }
+
+    /// Keys that are to be read once more, of an earlier life.
+    pub(super) fn left_to_amend(&self) -> Vec<ChunkKey> {
+        self.amending.iter().flat_map(|amending| amending.recorded.iter().cloned()).collect()
     }
 
     /// A writer of rows that are read again.
@@ -257,41 +271,34 @@ impl KafkaTable {
         }))
     }
 
-    /// Puts the rows of a part out, and where it ends on record.
+    /// Puts the rows of a part out, and how far that is on record.
     ///
     /// # Errors
     /// As a commit.
     pub(super) async fn put_out(&mut self, part: AmendPart) -> Result<(Amended, CommitOutcome)> {
         let nobody = || Error::new(codes::RT001, "rows that were read, and nobody asked for them");
-        let amending = self.amending.as_ref().ok_or_else(nobody)?;
+        let AmendPart { request, at, read, keys, parts, .. } = part;
+        let amending = self.amending.as_mut().ok_or_else(nobody)?;
         let mut amended = Amended { void: amending.void.map(str::to_owned), ..Amended::default() };
         let unchanged = CommitOutcome::Committed { version: 0 };
         if amended.void.is_some() {
             return Ok((amended, unchanged));
         }
-        let mut parts = Vec::new();
-        for read in part.parts {
-            let read = read.0.downcast::<Read>().map_err(|_| nobody())?;
-            for piece in read.0 {
-                let wanted = choose(amending, part.at, &piece, &mut amended);
-                parts.push((piece.part, wanted));
+        let mut chosen = Chosen { is_range: read.is_some(), ..Chosen::default() };
+        for part in parts {
+            for piece in part.0.downcast::<Read>().map_err(|_| nobody())?.0 {
+                chosen.choose(amending, at, piece);
             }
         }
-        amended.again.sort();
-        amended.again.dedup();
-        if amended.void.is_some() {
+        if chosen.is_void {
+            amended.void = Some("a row of it changed in part meanwhile".to_owned());
             return Ok((amended, unchanged));
         }
-        // Rows that are to be read again would not be looked for by who goes on behind the mark.
-        let done = part.read.filter(|_| amended.again.is_empty());
-        if amended.written == 0 && done.is_none() {
-            return Ok((amended, unchanged));
-        }
-        let request = part.request;
+        let Chosen { parts, again, written, waits, .. } = chosen;
+        amending.take_in(&keys, &again, waits);
+        (amended.written, amended.again) = (written, again.iter().cloned().collect());
         let change = Box::new(move |state: &mut super::State| {
-            if let Some(range) = &done {
-                state.read_up_to(&request, range.below.as_ref());
-            }
+            state.read_part(&request, read.as_ref().map(|range| range.below.as_ref()), &keys, &again);
         });
         let (reply, outcome) = oneshot::channel();
         let rows = Rows { topic: Arc::clone(&self.topic), parts, change };
@@ -300,22 +307,62 @@ impl KafkaTable {
     }
 }
 
-/// Which rows of a piece go out.
-fn choose(amending: &Amending, at: CommitLsn, piece: &Piece, amended: &mut Amended) -> Vec<bool> {
-    let mut wanted = Vec::with_capacity(piece.keys.len());
-    for (row, key) in piece.keys.iter().enumerate() {
-        let verdict = amending.judge(*key, at);
-        wanted.push(verdict == Verdict::Read);
-        amended.written += u64::from(verdict == Verdict::Read);
-        if verdict != Verdict::Again {
-            continue;
+impl Amending {
+    /// A part is put out: rows with these values were read once more, those are to be.
+    fn take_in(&mut self, keys: &[ChunkKey], again: &BTreeSet<ChunkKey>, waits: Vec<(u128, bool)>) {
+        for (key, is_waiting) in waits {
+            if is_waiting {
+                self.pending.insert(key);
+            } else {
+                self.pending.remove(&key);
+            }
         }
-        match piece.first.as_ref().and_then(|first| ChunkKey::of(first, row)) {
-            Some(key) => amended.again.push(key),
-            None => amended.void = Some("a row of it changed in part meanwhile".to_owned()),
-        }
+        self.recorded.retain(|key| !keys.contains(key) || again.contains(key));
     }
-    wanted
+}
+
+/// What of a part goes out.
+#[derive(Default)]
+struct Chosen {
+    is_range: bool,
+    /// Each with which of its rows go out.
+    parts: Vec<(Part, Vec<bool>)>,
+    written: u64,
+    /// Values of the first key column whose rows are to be read once more.
+    again: BTreeSet<ChunkKey>,
+    /// Keys that wait for that, or do no more.
+    waits: Vec<(u128, bool)>,
+    /// A row must be read once more and cannot be asked for.
+    is_void: bool,
+}
+
+impl Chosen {
+    fn choose(&mut self, amending: &Amending, at: CommitLsn, piece: Piece) {
+        let mut wanted = Vec::with_capacity(piece.keys.len());
+        for (row, key) in piece.keys.iter().enumerate() {
+            let first = || piece.first.as_ref().and_then(|first| ChunkKey::of(first, row));
+            let is_meant = if self.is_range {
+                !amending.is_read
+            } else {
+                // Others with the same value in the first column are out.
+                amending.pending.contains(key) || first().is_some_and(|key| amending.recorded.contains(&key))
+            };
+            let verdict = amending.judge(*key, at);
+            wanted.push(is_meant && verdict == Verdict::Read);
+            self.written += u64::from(is_meant && verdict == Verdict::Read);
+            if !is_meant {
+                continue;
+            }
+            self.waits.push((*key, verdict == Verdict::Again));
+            if verdict == Verdict::Again {
+                match first() {
+                    Some(key) => drop(self.again.insert(key)),
+                    None => self.is_void = true,
+                }
+            }
+        }
+        self.parts.push((piece.part, wanted));
+    }
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ pub use options::{CHECKPOINTS, KafkaOptions, Oversize, TopicOptions};
 pub use registry::RegistryOptions;
 pub use table::KafkaTable;
 
-use crate::debezium::{Control, ControlKind, Encoder, Options as EventOptions};
+use crate::debezium::{Control, ControlKind, Encoder, Notification, Options as EventOptions};
 use crate::error::{Error, Result, codes};
 use crate::position::{CommitLsn, Epoch, Marks};
 use crate::schema::change::{Remedy, told};
@@ -352,6 +352,10 @@ impl Sink for KafkaSink {
             self.topics.ensure(&control.heartbeat_topic()).await?;
             self.introduce(&mut control, ControlKind::Heartbeat).await?;
         }
+        if let Some(topic) = &self.events.notification_topic {
+            self.topics.ensure(topic).await?;
+            self.introduce(&mut control, ControlKind::Notification).await?;
+        }
         let names = self.topics.names()?;
         let (jobs, work) = mpsc::channel();
         let options = Arc::clone(&self.options);
@@ -481,6 +485,18 @@ impl Sink for KafkaSink {
 
     async fn newest_epoch(&self) -> Result<Option<Epoch>> {
         Ok(self.read(Until::End).await?.map(|state| state.epoch))
+    }
+
+    fn notify(&self, told: Notification) {
+        if self.events.log_notifications {
+            tracing::info!("{}", told.line(&self.events.topic_prefix));
+        }
+        if self.events.notification_topic.is_some()
+            && let Ok(live) = self.live()
+            && live.send(Job::Tell(told)).is_err()
+        {
+            tracing::debug!("a notification is not told: the writer has ended");
+        }
     }
 
     fn written(&self) -> Written {

@@ -102,12 +102,18 @@ pub(super) struct Asked {
     /// Where the part that was read last ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub below: Option<ChunkKey>,
+    /// Values of the first key column whose rows are to be read once more.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub again: BTreeSet<ChunkKey>,
+    /// All parts were read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_read: bool,
 }
 
 impl Asked {
     fn new(request: Request) -> Self {
         let Request { id, table: TableName { schema, table }, amend } = request;
-        Asked { id, schema, table, amend, below: None }
+        Asked { id, schema, table, amend, below: None, again: BTreeSet::new(), is_read: false }
     }
 
     pub(super) fn request(&self) -> Request {
@@ -418,15 +424,26 @@ impl State {
         self.set_table(id, table);
     }
 
-    /// Everything below this key is read for a request; `None`: everything.
-    pub(super) fn read_up_to(&mut self, request: &str, below: Option<&ChunkKey>) {
-        match below {
-            Some(below) => {
-                for asked in self.requests.iter_mut().filter(|asked| asked.id == request) {
-                    asked.below = Some(below.clone());
-                }
-            }
-            None => self.requests.retain(|asked| asked.id != request),
+    /// A part of a request is read: up to the end of a range, which is the last one if that is `None`; or rows with
+    /// these values once more. `again`: values whose rows are to be.
+    pub(super) fn read_part(
+        &mut self,
+        request: &str,
+        range: Option<Option<&ChunkKey>>,
+        keys: &[ChunkKey],
+        again: &BTreeSet<ChunkKey>,
+    ) {
+        let Some(at) = self.requests.iter().position(|asked| asked.id == request) else { return };
+        let Some(asked) = self.requests.get_mut(at) else { return };
+        match range {
+            Some(Some(below)) => asked.below = Some(below.clone()),
+            Some(None) => asked.is_read = true,
+            None => {}
+        }
+        asked.again.retain(|key| !keys.contains(key));
+        asked.again.extend(again.iter().cloned());
+        if asked.is_read && asked.again.is_empty() {
+            self.requests.remove(at);
         }
     }
 
@@ -625,11 +642,16 @@ mod tests {
         let mut state = State::default();
         state.apply(asked());
         state.apply(asked());
-        state.read_up_to("s1/public.a", Some(&ChunkKey::Number(7)));
+        let key = ChunkKey::Number;
+        let values = |keys: &[i64]| keys.iter().map(|number| key(*number)).collect::<BTreeSet<_>>();
+        state.read_part(&request.id, Some(Some(&key(7))), &[], &values(&[3, 5]));
         let mut read = again(&mut state);
         assert_eq!(read.pipeline_record().unwrap().requests, [request.clone()]);
-        assert_eq!(read.requests[0].below, Some(ChunkKey::Number(7)));
-        read.read_up_to("s1/public.a", None);
+        assert_eq!((&read.requests[0].below, &read.requests[0].again), (&Some(key(7)), &values(&[3, 5])));
+        read.read_part(&request.id, None, &[key(3)], &BTreeSet::new());
+        read.read_part(&request.id, Some(None), &[], &BTreeSet::new());
+        assert!(again(&mut read).requests[0].is_read);
+        read.read_part(&request.id, None, &[key(5)], &BTreeSet::new());
         assert_eq!(again(&mut read).requests, []);
         state.apply(RecordChange { answered: vec![request.id.clone()], ..RecordChange::default() });
         assert_eq!(state.requests, []);

@@ -184,6 +184,10 @@ impl TableSink for KafkaTable {
         self.put_out(part).await
     }
 
+    fn amend_left(&mut self) -> Vec<ChunkKey> {
+        self.left_to_amend()
+    }
+
     fn amend_end(&mut self) -> Result<()> {
         self.amending = None;
         Ok(())

@@ -47,7 +47,7 @@ use super::read::{self, Until};
 use super::spill::Part;
 use super::state::{Asked, State, Written};
 use super::units::Complete;
-use crate::debezium::{Brackets, Control, ControlRecord, Place, Record};
+use crate::debezium::{Brackets, Control, ControlRecord, Notification, Place, Record};
 use crate::error::{Error, Result, codes};
 use crate::position::{Epoch, Marks};
 use crate::schema::TableSchema;
@@ -98,6 +98,8 @@ pub(super) enum Job {
     Cut(Cut, Reply),
     /// Change the checkpoint.
     Change(Change, Reply),
+    /// Write a notification.
+    Tell(Notification),
     /// Write rows that were read beside the stream.
     Rows(Rows, Reply),
     /// Look at the checkpoint.
@@ -191,6 +193,7 @@ impl Writer {
                 Ok(Job::Unit(unit)) => self.unit(unit, waiting.take()).err(),
                 Ok(Job::Change(change, reply)) => self.change(|state| change(state), Some(reply)).err(),
                 Ok(Job::Rows(rows, reply)) => self.rows(&rows, reply).err(),
+                Ok(Job::Tell(told)) => self.tell(&told).err(),
                 Ok(Job::Look(reply)) => {
                     // Who asked may be gone.
                     let _gone = reply.send(self.state.clone());
@@ -218,6 +221,7 @@ impl Writer {
                     unit.shares.into_iter().for_each(|(_, share)| answer(share.reply, end.result()));
                 }
                 Job::Look(reply) => drop(reply),
+                Job::Tell(_) => {}
                 Job::End(done) => return ended(&done),
             }
         }
@@ -316,6 +320,13 @@ impl Writer {
         let end = brackets.end().filter(|_| !(is_told && last.is_none()));
         end.map_or(Ok(()), |end| self.send_control(&bracket_topic, None, &end))?;
         Ok(None)
+    }
+
+    /// A notification, in a transaction of its own.
+    fn tell(&mut self, told: &Notification) -> std::result::Result<(), End> {
+        let Some(topic) = self.options.events.notification_topic.clone() else { return Ok(()) };
+        let record = self.control.notification(told);
+        self.write(self.state.clone(), |writer, _| writer.send_control(&topic, None, &record)).map(|_| ())
     }
 
     /// Rows that were read beside the stream: in one transaction with how far that is, unless there are too many bytes.
