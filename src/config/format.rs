@@ -143,6 +143,7 @@ fn read_events(reader: &mut Reader<'_>, section: Section<'_>, options: &mut Opti
         ("provide_transaction_metadata", &mut options.provide_transaction_metadata),
         ("skip_messages_without_change", &mut options.skip_unchanged),
         ("include_schema_changes", &mut options.include_schema_changes),
+        ("tinyint_one_as_boolean", &mut options.tinyint_one_as_boolean),
         ("extended_headers_enabled", &mut options.extended_headers),
     ] {
         if section.entry(key).is_some() {
@@ -280,6 +281,7 @@ pub(super) fn shown(options: &Options) -> Value {
             "extended_headers_enabled": options.extended_headers,
             "skipped_operations": skipped,
             "message_key_columns": key_columns,
+            "tinyint_one_as_boolean": options.tinyint_one_as_boolean,
         },
         "flat": {
             "delete_tombstone_handling_mode": options.flat_deletes.as_str(),

@@ -91,6 +91,8 @@ pub(super) enum Conv {
     Blanks,
     /// Text that is shown as something else.
     Disguised(Disguise),
+    /// A number that is a truth value: `tinyint(1)`.
+    IntBool,
 }
 
 /// What a value cannot be; the caller knows the column.
@@ -142,6 +144,7 @@ impl Conv {
             (Conv::Text, Cell::Text(text)) => out.text(text),
             (Conv::Disguised(disguise), Cell::Text(text)) => out.text(&disguise.of(text)),
             (Conv::Bool, Cell::Bool(value)) => out.boolean(value),
+            (Conv::IntBool, Cell::Int(value)) => out.boolean(value != 0),
             (Conv::Float, Cell::Float(value)) => out.float(value),
             (Conv::Double | Conv::DecimalDouble, Cell::Double(value)) => out.double(value),
             (Conv::DateDays, Cell::Int(days)) => out.integer(days),
@@ -201,6 +204,7 @@ impl Conv {
             Conv::Text => out.text(text),
             Conv::OctetsOfText => out.bytes(text.as_bytes()),
             Conv::Bool => out.boolean(matches!(text, "t" | "true" | "1")),
+            Conv::IntBool => out.boolean(text != "0"),
             Conv::BitBool => out.boolean(text.ends_with('1')),
             Conv::Bits => out.bytes(&text::bits(text).ok_or(form)?),
             Conv::WholeBits { bytes } => {
@@ -300,7 +304,7 @@ impl Conv {
     /// What Debezium writes for a NOT NULL column that the log does not hold.
     pub(super) fn write_zero<O: Out>(&self, scale: i32, out: &mut O) {
         match self {
-            Conv::Bool | Conv::BitBool => out.boolean(false),
+            Conv::Bool | Conv::BitBool | Conv::IntBool => out.boolean(false),
             Conv::Int | Conv::Wrapped | Conv::DateDays | Conv::IntervalMicros => out.integer(0),
             Conv::Time(unit) | Conv::Span(unit) => time(*unit, 0, out),
             Conv::WholeBits { bytes } => out.bytes(&vec![0; *bytes]),

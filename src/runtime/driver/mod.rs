@@ -651,14 +651,14 @@ impl<S: Source, K: Sink> Driver<S, K> {
 
     fn heartbeat(&mut self) {
         let received = self.coordinator.view().received;
-        if received == self.last_progress {
-            let source = Arc::clone(&self.source);
-            tokio::spawn(async move {
-                if let Err(error) = source.heartbeat().await {
-                    tracing::warn!(code = %error.code(), "no heartbeat: {}", error.cause_line());
-                }
-            });
-        }
+        let is_idle = received == self.last_progress;
+        let source = Arc::clone(&self.source);
+        tokio::spawn(async move {
+            let beat = if is_idle { source.heartbeat().await } else { Ok(()) };
+            if let Err(error) = beat.and(source.beat_action().await) {
+                tracing::warn!(code = %error.code(), "no heartbeat: {}", error.cause_line());
+            }
+        });
         self.last_progress = received;
     }
 

@@ -256,6 +256,9 @@ impl Case {
                 }
                 continue;
             }
+            if value.ends_with("TinyIntOneToBooleanConverter") {
+                debezium.push_str("    tinyint_one_as_boolean: true\n");
+            }
             if key == "heartbeat.interval.ms" {
                 debezium.push_str(&format!("    heartbeat_interval: {value}ms\n"));
             }

@@ -16,7 +16,7 @@ use std::path::Path;
 
 /// Cases that are not run, and why.
 const LEFT_OUT: &[(&str, &str)] = &[
-    ("heartbeat_action", "strandline puts a message of its own into the log, and runs no SQL of others"),
+    ("heartbeat_action", "kafka_control: how often it is run is no matter of bytes"),
     ("notifications", "on_kafka: they go to a topic"),
     (
         "schema_change_burst",
