@@ -178,10 +178,11 @@ fn read_notifications(reader: &mut Reader<'_>, section: Section<'_>, options: &m
     };
     let mut is_to_sink = false;
     if section.entry("notification_enabled_channels").is_some() {
-        let channels = reader.list(section, "notification_enabled_channels", "[sink, log]", |text| match text {
-            "sink" | "log" => Ok(text == "sink"),
-            _ => Err(Refusal::new("is not a channel", "allowed: sink, log")),
-        })?;
+        let channels =
+            reader.list(section, "notification_enabled_channels", "[sink, log]", |text| match text {
+                "sink" | "log" => Ok(text == "sink"),
+                _ => Err(Refusal::new("is not a channel", "allowed: sink, log")),
+            })?;
         is_to_sink = channels.contains(&true);
         options.log_notifications = channels.contains(&false);
     }
@@ -189,7 +190,10 @@ fn read_notifications(reader: &mut Reader<'_>, section: Section<'_>, options: &m
         let (what, advice) = if is_to_sink {
             ("the channel sink has no topic", "set format.debezium.notification_sink_topic_name")
         } else {
-            ("notification_sink_topic_name is set, and the channel sink is off", "set format.debezium.notification_enabled_channels: [sink]")
+            (
+                "notification_sink_topic_name is set, and the channel sink is off",
+                "set format.debezium.notification_enabled_channels: [sink]",
+            )
         };
         reader.report_missing(what, advice);
         return None;

@@ -198,8 +198,16 @@ impl Connection {
 }
 
 /// Keys of the section `source` that only PostgreSQL has.
-const ONLY_POSTGRES: [&str; 8] =
-    ["slot", "publication", "create_if_missing", "origin", "failover_slot", "wal_budget", "on_wal_budget", BEAT_ACTION];
+const ONLY_POSTGRES: [&str; 8] = [
+    "slot",
+    "publication",
+    "create_if_missing",
+    "origin",
+    "failover_slot",
+    "wal_budget",
+    "on_wal_budget",
+    BEAT_ACTION,
+];
 const CONNECTION_PARTS: [&str; 4] = ["host", "port", "database", "user"];
 
 /// From the command line's URL, the file's URL, or the file's parts. The command line's URL replaces all of

@@ -56,7 +56,9 @@ impl WriteWith<()> for Told<'_> {
         let Told(told, connector) = self;
         out.begin_struct();
         for (at, (label, text)) in
-            [("id", told.id.as_str()), ("type", told.kind), ("aggregate_type", told.aggregate)].iter().enumerate()
+            [("id", told.id.as_str()), ("type", told.kind), ("aggregate_type", told.aggregate)]
+                .iter()
+                .enumerate()
         {
             out.field(&super::out::label(label), at);
             out.text(text);

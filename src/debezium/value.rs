@@ -461,6 +461,10 @@ fn point<O: Out>(x: f64, y: f64, out: &mut O) {
     let mut wkb = vec![1, 1, 0, 0, 0];
     wkb.extend_from_slice(&x.to_le_bytes());
     wkb.extend_from_slice(&y.to_le_bytes());
+    point_of((x, y), &wkb, None, out);
+}
+
+fn point_of<O: Out>((x, y): (f64, f64), wkb: &[u8], srid: Option<i32>, out: &mut O) {
     out.begin_struct();
     out.field(b"\"x\":", 0);
     out.double(x);
@@ -468,9 +472,9 @@ fn point<O: Out>(x: f64, y: f64, out: &mut O) {
     out.double(y);
     out.field(b"\"wkb\":", 2);
     out.some(Nullness::Optional);
-    out.bytes(&wkb);
+    out.bytes(wkb);
     out.field(b"\"srid\":", 3);
-    out.null(Nullness::Optional);
+    optional_integer(srid, out);
     out.end_struct();
 }
 
@@ -516,18 +520,7 @@ fn wkb<O: Out>(ewkb: &[u8], out: &mut O) -> Option<()> {
 fn wkb_point<O: Out>(ewkb: &[u8], out: &mut O) -> Option<()> {
     let (bytes, srid) = without_srid(ewkb)?;
     let number = |from: usize| Some(f64::from_le_bytes(bytes.get(from..from + 8)?.try_into().ok()?));
-    let (x, y) = (number(5)?, number(13)?);
-    out.begin_struct();
-    out.field(b"\"x\":", 0);
-    out.double(x);
-    out.field(b"\"y\":", 1);
-    out.double(y);
-    out.field(b"\"wkb\":", 2);
-    out.some(Nullness::Optional);
-    out.bytes(&bytes);
-    out.field(b"\"srid\":", 3);
-    optional_integer(srid, out);
-    out.end_struct();
+    point_of((number(5)?, number(13)?), &bytes, srid, out);
     Some(())
 }
 

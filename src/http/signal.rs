@@ -131,12 +131,20 @@ async fn execute(face: &Face, signal: &Signal) -> Result<String, Problem> {
         return Err(bad("data-collections names no table".to_owned(), fix));
     }
     if wanted.surrogate_key.is_some() {
-        return Err(bad("surrogate-key is not supported".to_owned(), "leave it out: tables are read by their keys"));
+        return Err(bad(
+            "surrogate-key is not supported".to_owned(),
+            "leave it out: tables are read by their keys",
+        ));
     }
     let is_blocking = match wanted.kind.as_deref().map(str::to_lowercase).as_deref() {
         None | Some("incremental") => false,
         Some("blocking") => true,
-        Some(_) => return Err(bad("the type of a snapshot is not known".to_owned(), "known: incremental, blocking")),
+        Some(_) => {
+            return Err(bad(
+                "the type of a snapshot is not known".to_owned(),
+                "known: incremental, blocking",
+            ));
+        }
     };
     let mut all: Vec<Reread> = Vec::new();
     for pattern in &wanted.data_collections {
@@ -155,7 +163,10 @@ async fn execute(face: &Face, signal: &Signal) -> Result<String, Problem> {
             is_used = true;
         }
         if !is_used {
-            let what = format!("the condition for \"{}\" is of no table that is read", data_collection.escape_debug());
+            let what = format!(
+                "the condition for \"{}\" is of no table that is read",
+                data_collection.escape_debug()
+            );
             return Err(bad(what, fix));
         }
     }

@@ -253,11 +253,7 @@ impl<S: Source> Amending<S> {
     }
 
     /// Reads rows and has them put in their place.
-    async fn read(
-        &mut self,
-        pick: Pick,
-        Of { whole, read, ends }: Of,
-    ) -> std::result::Result<Amended, Halt> {
+    async fn read(&mut self, pick: Pick, Of { whole, read, ends }: Of) -> std::result::Result<Amended, Halt> {
         let keys = pick.keys.clone();
         self.open().await?;
         let point = self.snapshotter.session()?.point();

@@ -583,7 +583,11 @@ impl<S: Source, K: Sink> Session<S, K> {
         }
         let name = &schema.name;
         let rows = |status: &crate::telemetry::status::Status| {
-            status.tables.iter().find(|table| table.name == name.to_string()).and_then(|table| table.rows_copied)
+            status
+                .tables
+                .iter()
+                .find(|table| table.name == name.to_string())
+                .and_then(|table| table.rows_copied)
         };
         self.sink.notify(round.scanned(name, self.board.read(rows).unwrap_or_default()));
     }

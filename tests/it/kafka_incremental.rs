@@ -156,8 +156,14 @@ fn signals_say_which_rows_are_read_again() {
         send("execute-snapshot", data)
     };
     for (more, says) in [
-        (json!({"additional-conditions": [{"data-collection": "public.a", "filter": "nonsense"}]}), "condition"),
-        (json!({"additional-conditions": [{"data-collection": "public.b", "filter": "true"}]}), "no table that is read"),
+        (
+            json!({"additional-conditions": [{"data-collection": "public.a", "filter": "nonsense"}]}),
+            "condition",
+        ),
+        (
+            json!({"additional-conditions": [{"data-collection": "public.b", "filter": "true"}]}),
+            "no table that is read",
+        ),
         (json!({"surrogate-key": "id"}), "surrogate-key"),
         (json!({"type": "other"}), "type"),
         (json!({"typo": 1}), "typo"),

@@ -1,6 +1,8 @@
 //! What can be asked of a pipeline that runs here, and how it is handed to it.
 
-use super::{AmendChoice, Config, Request, Result, Sql, TableName, amend, delta, events, model, pg_options, runtime};
+use super::{
+    AmendChoice, Config, Request, Result, Sql, TableName, amend, delta, events, model, pg_options, runtime,
+};
 use crate::debezium::{Encoder, Options as Events};
 use crate::error::{Error, codes};
 use crate::event::ChangeBatch;
@@ -52,7 +54,9 @@ impl Control for Running {
             let is_kafka = matches!(self.cfg.sink.target, model::SinkTarget::Kafka(_));
             if condition.is_some() && (is_blocking || !is_postgres || !(is_delta || is_kafka)) {
                 let what = "additional-conditions need the type incremental, a PostgreSQL source, and Delta or Kafka as the target";
-                return Err(Error::new(codes::CF004, what).with_try("leave them out: whole tables are copied"));
+                return Err(
+                    Error::new(codes::CF004, what).with_try("leave them out: whole tables are copied")
+                );
             }
             if let Some(condition) = &condition {
                 let sql = Sql::connect(&pg_options(&self.cfg).await?).await?;
@@ -63,7 +67,11 @@ impl Control for Running {
                 return self.resync(table).await;
             }
             let request = Request { id, table, amend: Some(AmendChoice { condition }) };
-            if is_kafka { self.counter.meet(&request).await } else { delta(&self.cfg)?.request(&request).await }
+            if is_kafka {
+                self.counter.meet(&request).await
+            } else {
+                delta(&self.cfg)?.request(&request).await
+            }
         })
     }
 

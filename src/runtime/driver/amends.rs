@@ -212,8 +212,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
             return Ok(());
         }
         let on_record = |id: &str| requests.iter().any(|request| request.id == id);
-        let done: Vec<String> =
-            self.amends.owed.iter().filter(|id| !on_record(id)).cloned().collect();
+        let done: Vec<String> = self.amends.owed.iter().filter(|id| !on_record(id)).cloned().collect();
         for id in done {
             self.amend_over(&id).await?;
         }

@@ -122,7 +122,8 @@ impl Amending {
                 self.touch(*key, Touch { last, is_partial });
             }
             let before = batch.before.as_ref().and_then(|before| before.index.get(row).copied());
-            let before = before.filter(|at| *at != Before::NONE).and_then(|at| old.as_ref()?.get(at as usize));
+            let before =
+                before.filter(|at| *at != Before::NONE).and_then(|at| old.as_ref()?.get(at as usize));
             if let Some(key) = before.filter(|key| *op == Op::Delete || new.get(row) != Some(key)) {
                 self.touch(*key, Touch { last, is_partial: false });
             }
@@ -152,7 +153,8 @@ fn keys(schema: &TableSchema, rows: &RecordBatch) -> Result<Vec<u128>> {
     let broken = |e| Error::new(codes::RT001, "cannot compare the keys of a table's rows").with_source(e);
     let columns: Vec<ArrayRef> = schema.key.iter().filter_map(|&i| rows.columns().get(i).cloned()).collect();
     let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
-    let converted = RowConverter::new(fields).and_then(|rows| rows.convert_columns(&columns)).map_err(broken)?;
+    let converted =
+        RowConverter::new(fields).and_then(|rows| rows.convert_columns(&columns)).map_err(broken)?;
     Ok(converted.iter().map(|row| xxh3_128(row.as_ref())).collect())
 }
 
@@ -196,9 +198,10 @@ impl Writer {
             return (0..batch.len()).try_for_each(|row| self.put(&batch.slice(row, 1)));
         }
         let schema = self.encoder.schema();
-        let first = schema.key.first().filter(|&&i| {
-            schema.columns.get(i).is_some_and(|column| ChunkKey::is_exact(&column.kind))
-        });
+        let first = schema
+            .key
+            .first()
+            .filter(|&&i| schema.columns.get(i).is_some_and(|column| ChunkKey::is_exact(&column.kind)));
         let first = first.and_then(|&i| batch.after.columns().get(i).cloned());
         let keys = keys(schema, &batch.after)?;
         for records in records.drain(..) {

@@ -20,8 +20,8 @@
 //! | `oversize` | what becomes of events that are too large |
 //! | `bench` | what a broker costs without us, and what a consumer sees |
 
-pub mod bench;
 mod amend;
+pub mod bench;
 mod client;
 mod copy;
 mod options;

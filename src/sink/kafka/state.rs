@@ -470,8 +470,7 @@ impl State {
     /// What the runtime wants recorded.
     pub(super) fn apply(&mut self, change: RecordChange) {
         let RecordChange { lineage, stop, resume, forget_cuts, .. } = &change;
-        self.is_tables_stale |=
-            lineage.is_some() || !stop.is_empty() || !resume.is_empty() || *forget_cuts;
+        self.is_tables_stale |= lineage.is_some() || !stop.is_empty() || !resume.is_empty() || *forget_cuts;
         if change.lineage.is_some() {
             self.lineage = change.lineage;
         }

@@ -18,9 +18,11 @@ fn events(topics: &[&str], prefix: &str) -> Vec<Event> {
         topic: record.topic.replacen(prefix, "app", 1),
         key: record.key,
         value: record.value.map(|value| named(&value)),
-        headers: record.headers.into_iter().map(|(name, value)| {
-            (name, if value == prefix { "app".to_owned() } else { value })
-        }).collect(),
+        headers: record
+            .headers
+            .into_iter()
+            .map(|(name, value)| (name, if value == prefix { "app".to_owned() } else { value }))
+            .collect(),
     });
     records.collect()
 }
@@ -81,7 +83,9 @@ fn snapshots_are_told_and_read_again_as_debezium_does() {
         scene.config.slot = prefix.replace('-', "_");
         scene.config.interval = "5ms".into();
         scene.config.target = Some(format!("  type: kafka\n  brokers: [\"{}\"]\n", shared().address()));
-        let notes = format!("notification_enabled_channels: [sink, log]\n    notification_sink_topic_name: {prefix}-notes");
+        let notes = format!(
+            "notification_enabled_channels: [sink, log]\n    notification_sink_topic_name: {prefix}-notes"
+        );
         let format = format!("{}    {notes}\n", format_of(case, prefix));
         scene.config.more = format!("{more}snapshot: {{workers: 1, chunk_rows: 2}}\nformat:\n{format}");
         scene.sql().exec(&case.setup);
@@ -101,7 +105,9 @@ fn snapshots_are_told_and_read_again_as_debezium_does() {
         .into_iter()
         .map(|event| Event {
             topic: "notes".into(),
-            value: event.value.map(|value| value.replace("\"connector_name\":\"golden-notes\"", "\"connector_name\":\"app\"")),
+            value: event.value.map(|value| {
+                value.replace("\"connector_name\":\"golden-notes\"", "\"connector_name\":\"app\"")
+            }),
             ..event
         })
         .collect();

@@ -70,7 +70,10 @@ impl Work {
                 self.sections.debezium.push("tinyint_one_as_boolean: true".to_owned());
                 self.mapped(&option, "format.debezium.tinyint_one_as_boolean");
             } else {
-                self.unsupported(&option, format!("the converter {class}: TinyIntOneToBooleanConverter is built"));
+                self.unsupported(
+                    &option,
+                    format!("the converter {class}: TinyIntOneToBooleanConverter is built"),
+                );
             }
         }
     }
@@ -91,12 +94,16 @@ impl Work {
         if let Some(channels) = self.take("signal.enabled.channels")
             && channels.split(',').any(|channel| channel.trim() != "source")
         {
-            self.unsupported("signal.enabled.channels", "channels beside source: POST /api/signals takes signals, too");
+            self.unsupported(
+                "signal.enabled.channels",
+                "channels beside source: POST /api/signals takes signals, too",
+            );
         }
         if let Some(table) = self.take("signal.data.collection") {
             self.sections.signals.push(format!("table: {}", quoted(&table)));
             self.mapped("signal.data.collection", "signals.table");
-            let note = "signals: a row is deleted when it was done: GRANT SELECT, DELETE ON the table TO the role";
+            let note =
+                "signals: a row is deleted when it was done: GRANT SELECT, DELETE ON the table TO the role";
             self.done.notes.push(note.to_owned());
         }
         if let Some(topic) = self.take("notification.sink.topic.name") {
