@@ -258,6 +258,23 @@ impl KafkaSink {
         }
     }
 
+    /// Topics beside the tables' own, and their schemas.
+    async fn prepare_topics(&self, control: &mut Control) -> Result<()> {
+        if self.events.provide_transaction_metadata {
+            self.topics.ensure(&control.transaction_topic()).await?;
+            self.introduce(control, ControlKind::Transaction).await?;
+        }
+        if !self.events.heartbeat_interval.is_zero() {
+            self.topics.ensure(&control.heartbeat_topic()).await?;
+            self.introduce(control, ControlKind::Heartbeat).await?;
+        }
+        if let Some(topic) = &self.events.notification_topic {
+            self.topics.ensure(topic).await?;
+            self.introduce(control, ControlKind::Notification).await?;
+        }
+        Ok(())
+    }
+
     /// The brokers are there, and take us.
     async fn probe(&self) -> Result<()> {
         let options = Arc::clone(&self.options);
@@ -344,18 +361,7 @@ impl Sink for KafkaSink {
         let (epoch, owner) = (state.epoch, state.owner.clone());
         lane.epoch = epoch;
         let mut control = Control::new(&self.events);
-        if self.events.provide_transaction_metadata {
-            self.topics.ensure(&control.transaction_topic()).await?;
-            self.introduce(&mut control, ControlKind::Transaction).await?;
-        }
-        if !self.events.heartbeat_interval.is_zero() {
-            self.topics.ensure(&control.heartbeat_topic()).await?;
-            self.introduce(&mut control, ControlKind::Heartbeat).await?;
-        }
-        if let Some(topic) = &self.events.notification_topic {
-            self.topics.ensure(topic).await?;
-            self.introduce(&mut control, ControlKind::Notification).await?;
-        }
+        self.prepare_topics(&mut control).await?;
         let names = self.topics.names()?;
         let (jobs, work) = mpsc::channel();
         let options = Arc::clone(&self.options);
