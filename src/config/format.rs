@@ -143,6 +143,7 @@ fn read_events(reader: &mut Reader<'_>, section: Section<'_>, options: &mut Opti
         ("provide_transaction_metadata", &mut options.provide_transaction_metadata),
         ("skip_messages_without_change", &mut options.skip_unchanged),
         ("include_schema_changes", &mut options.include_schema_changes),
+        ("include_query", &mut options.include_query),
         ("tinyint_one_as_boolean", &mut options.tinyint_one_as_boolean),
         ("extended_headers_enabled", &mut options.extended_headers),
     ] {
@@ -285,6 +286,7 @@ pub(super) fn shown(options: &Options) -> Value {
             "extended_headers_enabled": options.extended_headers,
             "skipped_operations": skipped,
             "message_key_columns": key_columns,
+            "include_query": options.include_query,
             "tinyint_one_as_boolean": options.tinyint_one_as_boolean,
         },
         "flat": {

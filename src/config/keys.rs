@@ -181,6 +181,7 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "skip_messages_without_change",
             "skipped_operations",
             "message_key_columns",
+            "include_query",
             "tinyint_one_as_boolean",
         ],
         later: &[],

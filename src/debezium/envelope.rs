@@ -136,7 +136,13 @@ impl Source {
             None => out.null(optional),
         }
         out.field(b"\"query\":", 16);
-        out.null(optional);
+        match &run.query {
+            Some(query) => {
+                out.some(optional);
+                out.text(query);
+            }
+            None => out.null(optional),
+        }
         out.end_struct();
     }
 

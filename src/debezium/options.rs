@@ -328,6 +328,8 @@ pub struct Options {
     pub heartbeat_interval: Duration,
     /// `topic.heartbeat.prefix`.
     pub heartbeat_topic_prefix: String,
+    /// `include.query`, of MySQL and MariaDB.
+    pub include_query: bool,
     /// The converter `TinyIntOneToBooleanConverter`: `tinyint(1)` is a boolean.
     pub tinyint_one_as_boolean: bool,
     /// `notification.sink.topic.name`; `None`: the sink channel is off.
@@ -380,6 +382,7 @@ impl Default for Options {
             provide_transaction_metadata: false,
             transaction_topic: "transaction".to_owned(),
             heartbeat_interval: Duration::ZERO,
+            include_query: false,
             tinyint_one_as_boolean: false,
             notification_topic: None,
             log_notifications: false,

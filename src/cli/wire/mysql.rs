@@ -99,6 +99,7 @@ async fn options(cfg: &Config) -> Result<MyOptions> {
         identity: source.tls.identity.clone(),
         pipeline: cfg.name.clone(),
         connect_timeout: CONNECT_TIMEOUT,
+        queries: cfg.format.include_query,
     })
 }
 

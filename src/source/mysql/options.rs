@@ -82,6 +82,8 @@ pub struct MyOptions {
     pub pipeline: String,
     /// A connection must be there by then.
     pub connect_timeout: Duration,
+    /// Statements that made rows are wanted, where the log has them.
+    pub queries: bool,
 }
 
 impl MyOptions {

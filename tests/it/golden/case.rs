@@ -356,7 +356,8 @@ fn beats_last(events: Vec<Event>) -> Vec<Event> {
 const LIVE: [&str; 4] = ["enum_grows", "heartbeat", "schema_change", "schema_change_burst"];
 
 /// Options that have the same name here, with `_` for `.`.
-const KNOWN: [&str; 22] = [
+const KNOWN: [&str; 23] = [
+    "include.query",
     "skip.messages.without.change",
     "bigint.unsigned.handling.mode",
     "topic.prefix",

@@ -96,6 +96,13 @@ pub(super) struct Assembler {
     file: String,
     /// Rows carry what their events tell of themselves.
     tells: bool,
+    /// … and the statements that made them.
+    tells_queries: bool,
+    /// Rows carry the statements that made them, where the log has these.
+    pub(super) fn tell_queries(&mut self) {
+        self.tells_queries = true;
+    }
+
     /// The log may leave out values of created rows.
     is_partial: bool,
     definitions: Option<Definitions>,
@@ -138,6 +145,7 @@ impl Assembler {
             packed: at,
             file: String::new(),
             tells: false,
+            tells_queries: false,
             is_partial: false,
             definitions: None,
             tables: HashMap::new(),
@@ -443,6 +451,7 @@ impl Assembler {
             made: 0,
             thread: None,
             origin: None,
+            query: None,
             branch: None,
             ordinal: 0,
             rows: 0,
@@ -482,9 +491,14 @@ impl Assembler {
                 Err(Error::new(codes::MY027, what)
                     .with_try("strandline resync TABLE --yes  (every table is copied)"))
             }
+            Event::RowsQuery(text) => {
+                if let Some(open) = self.open.as_mut().filter(|_| self.tells_queries) {
+                    open.query = Some(String::from_utf8_lossy(text).into());
+                }
+                Ok(Progress::Within)
+            }
             // A statement follows, and decides.
             Event::StatementContext(_)
-            | Event::RowsQuery(_)
             | Event::FormatDescription(_)
             | Event::Stop
             | Event::PreviousGtids(_)
@@ -563,6 +577,9 @@ impl Assembler {
             }
         }
         if rows.ends_statement {
+            if let Some(open) = &mut self.open {
+                open.query = None;
+            }
             self.maps.clear();
         }
         Ok(Progress::Within)
