@@ -194,7 +194,8 @@ fn the_checkpoint_has_gtids() {
     let Some(scene) = MyScene::new("my-kafka-gtid", Brand::MySql9) else { return };
     let broker = shared();
     let mut scene = into(scene, "my-kafka-gtid", broker);
-    scene.config.target = scene.config.target.map(|target| format!("{target}  max_transaction: 1MiB\n"));
+    let target = scene.config.target.clone().expect("a target");
+    scene.config.target = Some(format!("{target}  max_transaction: 1MiB\n"));
     scene.sql().exec("create table t(id int primary key)");
     scene.drain();
     scene.sql().exec("insert into t values (1)");

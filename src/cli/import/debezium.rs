@@ -80,9 +80,8 @@ const IGNORED: [(&str, &str); 31] = [
 ];
 
 /// Values with which an option changes nothing.
-const HARMLESS: [(&str, &str); 14] = [
+const HARMLESS: [(&str, &str); 13] = [
     ("slot.drop.on.stop", "false"),
-    ("include.query", "false"),
     ("inconsistent.schema.handling.mode", "fail"),
     ("event.deserialization.failure.handling.mode", "fail"),
     ("xmin.fetch.interval.ms", "0"),

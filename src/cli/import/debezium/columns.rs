@@ -106,6 +106,10 @@ impl Work {
                 "signals: a row is deleted when it was done: GRANT SELECT, DELETE ON the table TO the role";
             self.done.notes.push(note.to_owned());
         }
+        if let Some(wanted) = self.take("include.query") {
+            self.sections.debezium.push(format!("include_query: {}", wanted == "true"));
+            self.mapped("include.query", "format.debezium.include_query");
+        }
         if let Some(topic) = self.take("notification.sink.topic.name") {
             self.sections.debezium.push(format!("notification_sink_topic_name: {}", quoted(&topic)));
             self.mapped("notification.sink.topic.name", "format.debezium.notification_sink_topic_name");
