@@ -300,6 +300,7 @@ async fn pg_options(cfg: &Config) -> Result<PgOptions> {
         pipeline: cfg.name.clone(),
         connect_timeout: CONNECT_TIMEOUT,
         heartbeat: source.heartbeat.unwrap_or(Duration::ZERO),
+        heartbeat_action: source.heartbeat_action.clone(),
     })
 }
 

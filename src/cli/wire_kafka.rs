@@ -112,6 +112,7 @@ async fn properties(target: &KafkaTarget) -> Result<Vec<(String, String)>> {
         }
     }
     if let Some(sasl) = &target.sasl {
+        check_tokens(target, sasl.mechanism)?;
         set("sasl.mechanism", sasl.mechanism.to_owned());
         if let Some(user) = &sasl.user {
             set("sasl.username", user.clone());
@@ -124,6 +125,20 @@ async fn properties(target: &KafkaTarget) -> Result<Vec<(String, String)>> {
     }
     all.extend(target.properties.iter().cloned());
     Ok(all)
+}
+
+/// Tokens that the client makes itself are all that is built: without any, a client waits for ever.
+fn check_tokens(target: &KafkaTarget, mechanism: &str) -> Result<()> {
+    let property =
+        |key: &str| target.properties.iter().rfind(|(name, _)| name == key).map(|(_, value)| value.as_str());
+    let mechanism = property("sasl.mechanism").or(property("sasl.mechanisms")).unwrap_or(mechanism);
+    if mechanism != "OAUTHBEARER" || property("enable.sasl.oauthbearer.unsecure.jwt") == Some("true") {
+        return Ok(());
+    }
+    let what = "tokens of an identity provider (OAUTHBEARER) are not built";
+    Err(Error::new(codes::CF004, what).with_try(
+        "use SCRAM or client certificates; for tests: sink.properties: {enable.sasl.oauthbearer.unsecure.jwt: \"true\"}",
+    ))
 }
 
 fn protocol(target: &KafkaTarget) -> &'static str {

@@ -12,6 +12,8 @@ use serde_json::{Map, json};
 const PATH: &str = "tables.overrides.*.columns";
 /// Values of `mask`, beside asterisks.
 const HASH: &str = "sha256";
+/// As in Debezium's option.
+const SALTED: &str = "SHA-256.with.salt.";
 
 /// Reads those of all tables into the format. `for_events`: the sink writes events.
 pub(super) fn read_columns(
@@ -60,7 +62,7 @@ fn read_rules(reader: &mut Reader<'_>, entry: &Entry, table: TableName) -> Optio
         for (column, word) in reader.pairs(section, key)? {
             let Some(disguise) = read(&word) else {
                 let what = format!("{PATH}.{key}: \"{word}\" says not what stands for column \"{column}\"");
-                let advice = "write mask: {email: sha256, phone: \"*****\"}, truncate: {note: 10}";
+                let advice = "write mask: {email: sha256, name: SHA-256.with.salt.CzQMA0cB5K, phone: \"*****\"}, truncate: {note: 10}";
                 reader.report(codes::CF003, entry.key_mark, Show::UpToMark, what, advice);
                 return None;
             };
@@ -79,6 +81,9 @@ fn mask(word: &str) -> Option<Disguise> {
     if word == HASH {
         return Some(Disguise::Hash);
     }
+    if let Some(salt) = word.strip_prefix(SALTED).filter(|salt| !salt.is_empty()) {
+        return Some(Disguise::Salted(salt.to_owned(), usize::MAX));
+    }
     (!word.is_empty() && word.bytes().all(|byte| byte == b'*')).then_some(Disguise::Stars(word.len()))
 }
 
@@ -93,6 +98,8 @@ pub(super) fn shown(rules: &ColumnRules) -> serde_json::Value {
         match disguise {
             Disguise::Stars(count) => masks.insert(column.clone(), json!("*".repeat(*count))),
             Disguise::Hash => masks.insert(column.clone(), json!(HASH)),
+            // Who knows the salt can try values.
+            Disguise::Salted(..) => masks.insert(column.clone(), json!(format!("{SALTED}***"))),
             Disguise::Cut(length) => cuts.insert(column.clone(), json!(length)),
         };
     }

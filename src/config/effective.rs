@@ -142,6 +142,7 @@ fn of_postgres(config: &Config) -> Map<String, Value> {
             BudgetAction::Warn => "warn",
             BudgetAction::DropSlot => "drop_slot",
         },
+        "heartbeat_action_query": source.heartbeat_action,
         "origin": match source.origin {
             OriginChoice::Any => "any",
             OriginChoice::None => "none",

@@ -143,6 +143,8 @@ fn read_events(reader: &mut Reader<'_>, section: Section<'_>, options: &mut Opti
         ("provide_transaction_metadata", &mut options.provide_transaction_metadata),
         ("skip_messages_without_change", &mut options.skip_unchanged),
         ("include_schema_changes", &mut options.include_schema_changes),
+        ("include_query", &mut options.include_query),
+        ("tinyint_one_as_boolean", &mut options.tinyint_one_as_boolean),
         ("extended_headers_enabled", &mut options.extended_headers),
     ] {
         if section.entry(key).is_some() {
@@ -153,6 +155,7 @@ fn read_events(reader: &mut Reader<'_>, section: Section<'_>, options: &mut Opti
         let most = Duration::from_secs(3600);
         options.heartbeat_interval = reader.duration(section, "heartbeat_interval", Duration::ZERO..=most)?;
     }
+    read_notifications(reader, section, options)?;
     if section.entry("skipped_operations").is_some() {
         let skipped = reader.list(section, "skipped_operations", "[t]", |text| {
             let found = OPERATIONS.iter().find(|(letter, _)| *letter == text);
@@ -165,6 +168,38 @@ fn read_events(reader: &mut Reader<'_>, section: Section<'_>, options: &mut Opti
         let example = "[\"public.orders:id,region\"]";
         options.message_key_columns = reader.list(section, "message_key_columns", example, key_columns)?;
     }
+    Some(())
+}
+
+/// `notification.enabled.channels` and `notification.sink.topic.name`, which need each other.
+fn read_notifications(reader: &mut Reader<'_>, section: Section<'_>, options: &mut Options) -> Option<()> {
+    let topic = match section.entry("notification_sink_topic_name") {
+        Some(_) => Some(reader.parsed(section, "notification_sink_topic_name", Repeat::Value, topic_part)?),
+        None => None,
+    };
+    let mut is_to_sink = false;
+    if section.entry("notification_enabled_channels").is_some() {
+        let channels =
+            reader.list(section, "notification_enabled_channels", "[sink, log]", |text| match text {
+                "sink" | "log" => Ok(text == "sink"),
+                _ => Err(Refusal::new("is not a channel", "allowed: sink, log")),
+            })?;
+        is_to_sink = channels.contains(&true);
+        options.log_notifications = channels.contains(&false);
+    }
+    if is_to_sink != topic.is_some() {
+        let (what, advice) = if is_to_sink {
+            ("the channel sink has no topic", "set format.debezium.notification_sink_topic_name")
+        } else {
+            (
+                "notification_sink_topic_name is set, and the channel sink is off",
+                "set format.debezium.notification_enabled_channels: [sink]",
+            )
+        };
+        reader.report_missing(what, advice);
+        return None;
+    }
+    options.notification_topic = topic;
     Some(())
 }
 
@@ -209,6 +244,8 @@ pub(super) fn shown(options: &Options) -> Value {
         .iter()
         .map(|asked| format!("{}:{}", asked.table, asked.columns.join(",")))
         .collect();
+    let channels = [("sink", options.notification_topic.is_some()), ("log", options.log_notifications)];
+    let channels: Vec<&str> = channels.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
     let prefix = Some(&options.topic_prefix).filter(|prefix| !prefix.is_empty());
     // The expression was anchored when it was read.
     let route = options.routes.first().map(|route| {
@@ -240,6 +277,8 @@ pub(super) fn shown(options: &Options) -> Value {
             "topic_transaction": options.transaction_topic,
             "heartbeat_interval": format_duration(options.heartbeat_interval),
             "topic_heartbeat_prefix": options.heartbeat_topic_prefix,
+            "notification_enabled_channels": channels,
+            "notification_sink_topic_name": options.notification_topic,
             "tombstones_on_delete": options.tombstones_on_delete,
             "provide_transaction_metadata": options.provide_transaction_metadata,
             "skip_messages_without_change": options.skip_unchanged,
@@ -247,6 +286,8 @@ pub(super) fn shown(options: &Options) -> Value {
             "extended_headers_enabled": options.extended_headers,
             "skipped_operations": skipped,
             "message_key_columns": key_columns,
+            "include_query": options.include_query,
+            "tinyint_one_as_boolean": options.tinyint_one_as_boolean,
         },
         "flat": {
             "delete_tombstone_handling_mode": options.flat_deletes.as_str(),

@@ -117,6 +117,8 @@ pub struct SourceConfig {
     pub on_position_lost: PositionLost,
     /// How often an idle database is touched so that the slot moves on. `None`: never.
     pub heartbeat: Option<Duration>,
+    /// SQL that is run at each beat.
+    pub heartbeat_action: Option<String>,
     /// Which transactions are replicated, by where they came from.
     pub origin: OriginChoice,
     /// Bytes of log that the source may keep for the slot. `None`: only its own limit counts.

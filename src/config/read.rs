@@ -38,6 +38,7 @@ const DEFAULT_PUBLICATION: &str = "strandline_pub";
 const DEFAULT_TABLES: &str = "public.*";
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(10);
 const DEFAULT_WORKERS: u64 = 4;
+const BEAT_ACTION: &str = "heartbeat_action_query";
 const DEFAULT_CHUNK_ROWS: u64 = 5_000_000;
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 const DEFAULT_MAX_ROWS: u64 = 500_000;
@@ -197,8 +198,16 @@ impl Connection {
 }
 
 /// Keys of the section `source` that only PostgreSQL has.
-const ONLY_POSTGRES: [&str; 7] =
-    ["slot", "publication", "create_if_missing", "origin", "failover_slot", "wal_budget", "on_wal_budget"];
+const ONLY_POSTGRES: [&str; 8] = [
+    "slot",
+    "publication",
+    "create_if_missing",
+    "origin",
+    "failover_slot",
+    "wal_budget",
+    "on_wal_budget",
+    BEAT_ACTION,
+];
 const CONNECTION_PARTS: [&str; 4] = ["host", "port", "database", "user"];
 
 /// From the command line's URL, the file's URL, or the file's parts. The command line's URL replaces all of
@@ -388,6 +397,10 @@ fn read_source(
         wal_budget,
         on_wal_budget,
         failover_slot: failover_slot?,
+        heartbeat_action: match section.entry(BEAT_ACTION) {
+            Some(_) => Some(reader.text(section, BEAT_ACTION)?),
+            None => None,
+        },
     })
 }
 

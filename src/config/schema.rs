@@ -64,6 +64,7 @@ fn leaf(path: &str) -> Value {
         "source.publication" => text("publication"),
         "source.create_if_missing" => flag("make slot and publication when they are missing"),
         "source.on_position_lost" => one_of(&["stop", "resync"], "when slot, log or history is lost"),
+        "source.heartbeat_action_query" => text("SQL that is run at each heartbeat"),
         "source.heartbeat" => time("how often an idle database is touched; 0s: never"),
         "tables.include" => texts("patterns, such as public.*"),
         "tables.exclude" => texts("patterns of tables to leave out"),

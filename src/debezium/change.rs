@@ -27,8 +27,9 @@ pub(super) fn change_of<'a>(
             op,
             marker,
             lsn: snapshot.point.position.lsn(),
-            xid: snapshot.point.xid,
-            previous: None,
+            // Beside the stream: of no transaction, and behind what was streamed.
+            xid: snapshot.point.xid.filter(|_| marker != Marker::Incremental),
+            previous: Some(snapshot.point.position.lsn()).filter(|_| marker == Marker::Incremental),
             ordinal: 0,
             commit_start: Lsn::ZERO,
             end: Lsn::ZERO,

@@ -72,6 +72,9 @@ fn of_type(found: &DeclaredType, spelled: &Spelled, options: &Options) -> Option
     let int = |ty| (Schema::of(ty), Conv::Int);
     let fraction = u8::try_from(spelled.first.unwrap_or(0)).unwrap_or(6);
     Some(match (spelled.base.as_str(), spelled.is_unsigned) {
+        ("tinyint", _) if options.tinyint_one_as_boolean && spelled.first == Some(1) => {
+            (Schema::of(Type::Boolean), Conv::IntBool)
+        }
         ("tinyint", _) | ("smallint", false) => int(Type::Int16),
         ("smallint", true) | ("mediumint", _) | ("int", false) => int(Type::Int32),
         ("int", true) | ("bigint", false) => int(Type::Int64),

@@ -5,7 +5,7 @@ use super::connect::{Schema, Type};
 use super::options::{ColumnRules, Disguise, Options};
 use super::value::Conv;
 use crate::error::{Error, Result, codes};
-use crate::schema::TableSchema;
+use crate::schema::{Column, DeclaredColumn, TableSchema};
 use sha2::{Digest as _, Sha256};
 
 /// The rules of a table, if it has some.
@@ -88,10 +88,37 @@ pub(super) fn disguised(compiled: Compiled, disguise: &Disguise) -> Option<Compi
             Schema::of(Type::String).nullable(compiled.schema.optional).parameter("masked", "true")
         }
         Disguise::Cut(length) => compiled.schema.parameter("truncateLength", length.to_string()),
-        Disguise::Hash => compiled.schema.parameter("masked", "true"),
+        Disguise::Hash | Disguise::Salted(..) => compiled.schema.parameter("masked", "true"),
     };
     let default = compiled.default.filter(|_| matches!(disguise, Disguise::Cut(_)));
     Some(Compiled { schema, conv: Conv::Disguised(disguise.clone()), default, ..compiled })
+}
+
+/// The disguise as it fits a column: a hash takes no more room than the text may.
+pub(super) fn fitting(disguise: &Disguise, column: &Column, declared: Option<&DeclaredColumn>) -> Disguise {
+    match disguise {
+        Disguise::Salted(salt, _) => {
+            Disguise::Salted(salt.clone(), room(column, declared).unwrap_or(usize::MAX))
+        }
+        other => other.clone(),
+    }
+}
+
+/// The characters that a column of text has room for, where it says: `varchar(20)`.
+fn room(column: &Column, declared: Option<&DeclaredColumn>) -> Option<usize> {
+    let spelled = declared.map_or(column.type_name.as_str(), |declared| &declared.declared_type.name);
+    if let Some((_, rest)) = spelled.split_once('(') {
+        return rest.split(')').next()?.trim().parse().ok();
+    }
+    let is_limited = spelled.contains("char") && column.type_modifier > VARHDRSZ;
+    is_limited.then(|| usize::try_from(column.type_modifier - VARHDRSZ).ok()).flatten()
+}
+
+/// PostgreSQL's modifier of `varchar(n)` is n and this.
+const VARHDRSZ: i32 = 4;
+
+fn digits(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Disguise {
@@ -108,9 +135,11 @@ impl Disguise {
                 };
                 text.chars().take_while(fits).collect()
             }
-            Disguise::Hash => {
-                let digest = Sha256::digest(text.as_bytes());
-                digest.iter().map(|byte| format!("{byte:02x}")).collect()
+            Disguise::Hash => digits(&Sha256::digest(text.as_bytes())),
+            Disguise::Salted(salt, room) => {
+                let mut digits = digits(&Sha256::new().chain_update(salt).chain_update(text).finalize());
+                digits.truncate(*room);
+                digits
             }
         }
     }

@@ -7,6 +7,7 @@ use super::encoder::{AvroSchemas, Change, Frame, JsonOuts, Marker, Outs};
 use super::envelope::{Source, block_schema, source_schema};
 use super::image::{MakeOut, WriteWith};
 use super::json;
+use super::notification::{Notification, Told};
 use super::options::{BinaryMode, Encoding, Options};
 use super::out::{Nullness, Out};
 use super::record::TransactionBlock;
@@ -72,9 +73,11 @@ pub enum ControlKind {
     Heartbeat,
     /// Logical messages.
     Message,
+    /// Notifications.
+    Notification,
 }
 
-const KINDS: usize = 3;
+const KINDS: usize = 4;
 
 impl ControlKind {
     fn place(self) -> usize {
@@ -82,6 +85,7 @@ impl ControlKind {
             ControlKind::Transaction => 0,
             ControlKind::Heartbeat => 1,
             ControlKind::Message => 2,
+            ControlKind::Notification => 3,
         }
     }
 }
@@ -91,7 +95,7 @@ impl ControlKind {
 pub struct Control {
     options: Arc<Options>,
     outs: Outs,
-    /// Frames of key and value: transaction, heartbeat, message.
+    /// Frames of key and value, by kind.
     frames: [(Frame, Frame); KINDS],
     source: Source,
     content: Conv,
@@ -156,6 +160,7 @@ impl Control {
             ControlKind::Transaction => self.transaction_topic(),
             ControlKind::Heartbeat => self.heartbeat_topic(),
             ControlKind::Message => self.message_topic(),
+            ControlKind::Notification => self.options.notification_topic.clone()?,
         };
         let (key, value) = schemas(&self.options).into_iter().nth(kind.place())?;
         let (key, value) = (avro_schema::render(&key), avro_schema::render(&value));
@@ -195,6 +200,11 @@ impl Control {
         self.record(1, OneText("serverName", &self.options.topic_prefix), Heartbeat(now_ms))
     }
 
+    /// A notification.
+    pub fn notification(&self, told: &Notification) -> ControlRecord {
+        self.record(3, OneText("id", &told.id), Told(told, &self.options.topic_prefix))
+    }
+
     /// A logical message. `block`: its place in its transaction, if that is told.
     pub fn message(
         &self,
@@ -224,7 +234,7 @@ impl Control {
 
     /// Schemas of a logical message's key and value.
     pub(super) fn message_schemas(&self) -> (Schema, Schema) {
-        let [_, _, schemas] = schemas(&self.options);
+        let [_, _, schemas, _] = schemas(&self.options);
         schemas
     }
 
@@ -403,7 +413,7 @@ impl WriteWith<Range<usize>> for Message<'_> {
     }
 }
 
-/// Schemas of key and value: transaction, heartbeat, message.
+/// Schemas of key and value: transaction, heartbeat, message, notification.
 fn schemas(options: &Options) -> [(Schema, Schema); KINDS] {
     let text = || Schema::of(Type::String);
     let long = || Schema::of(Type::Int64);
@@ -438,5 +448,6 @@ fn schemas(options: &Options) -> [(Schema, Schema); KINDS] {
             Schema::structure(vec![("prefix", text().optional())]).named(format!("{connector}.MessageKey")),
             Schema::structure(value).named(format!("{connector}.MessageValue")),
         ),
+        super::notification::schemas(COMMON),
     ]
 }

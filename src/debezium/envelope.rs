@@ -81,8 +81,12 @@ impl Source {
         out.some(optional);
         out.text(&sequence(change));
         self.write_middle(change, out);
-        out.some(optional);
-        out.integer(change.lsn.raw().cast_signed());
+        if change.marker == Marker::Incremental {
+            out.null(optional);
+        } else {
+            out.some(optional);
+            out.integer(change.lsn.raw().cast_signed());
+        }
         write_rest(out);
     }
 
@@ -132,7 +136,13 @@ impl Source {
             None => out.null(optional),
         }
         out.field(b"\"query\":", 16);
-        out.null(optional);
+        match &run.query {
+            Some(query) => {
+                out.some(optional);
+                out.text(query);
+            }
+            None => out.null(optional),
+        }
         out.end_struct();
     }
 
@@ -306,7 +316,8 @@ impl Envelope {
         let mut address = itoa::Buffer::new();
         let address = address.format(parts.change.lsn.raw().cast_signed()).as_bytes();
         let [head, middle, rest] = &common.parts;
-        for part in [head, address, middle, address, rest] {
+        let shown = if parts.change.marker == Marker::Incremental { b"null" } else { address };
+        for part in [head, address, middle, shown, rest] {
             out.raw(part);
         }
         let hole = out.position();

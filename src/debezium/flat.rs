@@ -1,7 +1,7 @@
 //! The row alone, as Debezium's `ExtractNewRecordState` makes it of an envelope.
 
 use super::connect::{Schema, Type};
-use super::encoder::Change;
+use super::encoder::{Change, Marker};
 use super::envelope::{Parts, sequence};
 use super::image::Fault;
 use super::json;
@@ -151,12 +151,16 @@ impl Flat {
         }
         for (extra, _, label) in &self.fields {
             out.field(label, at);
+            at += 1;
+            if Self::is_null(*extra, parts.change) {
+                out.null(optional);
+                continue;
+            }
             out.some(optional);
             match self.number(*extra, parts.change) {
                 Some(number) => out.integer(number),
                 None => out.text(&self.text(*extra, parts.change, parts.op)),
             }
-            at += 1;
         }
         out.end_struct();
         Ok(())
@@ -168,11 +172,19 @@ impl Flat {
             if at > 0 {
                 out.push(0);
             }
+            if Self::is_null(*extra, change) {
+                continue;
+            }
             match self.number(*extra, change) {
                 Some(number) => json::integer(number, out),
                 None => out.extend_from_slice(self.text(*extra, change, op).as_bytes()),
             }
         }
+    }
+
+    /// Rows that are read beside the stream have no place in the log.
+    fn is_null(extra: Extra, change: &Change<'_>) -> bool {
+        change.marker == Marker::Incremental && matches!(extra, Extra::TxId | Extra::Lsn)
     }
 
     fn number(&self, extra: Extra, change: &Change<'_>) -> Option<i64> {

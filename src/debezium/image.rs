@@ -251,7 +251,10 @@ impl Image {
             let compiled = column::compile(column, schema.declared.columns.get(at), options);
             let disguise = rules.and_then(|rules| rules.disguise(&column.name));
             let compiled = match (compiled, disguise) {
-                (Some(compiled), Some(disguise)) => columns::disguised(compiled, disguise),
+                (Some(compiled), Some(disguise)) => columns::disguised(
+                    compiled,
+                    &columns::fitting(disguise, column, schema.declared.columns.get(at)),
+                ),
                 (compiled, _) => compiled,
             };
             match compiled {

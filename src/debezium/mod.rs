@@ -48,6 +48,7 @@ mod iso;
 mod json;
 mod message;
 mod native;
+mod notification;
 mod options;
 mod out;
 mod partition;
@@ -63,6 +64,7 @@ mod tests;
 pub use brackets::Brackets;
 pub use control::{Control, ControlKind, ControlRecord, EndOfTransaction, LogicalMessage, transaction_id};
 pub use encoder::{AvroSchemas, Encoder, Marker, Occasion, SnapshotRows};
+pub use notification::Notification;
 pub use options::{
     Adjustment, BigintUnsignedMode, BinaryMode, ColumnRules, Connector, DecimalFormat, DecimalMode, Disguise,
     Encoding, FlatDeletes, HstoreMode, IntervalMode, KeyColumns, Options, Route, Style, TimeMode,

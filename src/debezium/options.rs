@@ -260,6 +260,8 @@ pub enum Disguise {
     Cut(usize),
     /// Its SHA-256, in hexadecimal digits.
     Hash,
+    /// The SHA-256 of this salt and the text, as many digits as the column has room for: `column.mask.hash.v2.SHA-256.with.salt.SALT`.
+    Salted(String, usize),
 }
 
 /// Everything that may be chosen. The default is Debezium's, but for `replace_null_with_default`, which would make a
@@ -326,6 +328,14 @@ pub struct Options {
     pub heartbeat_interval: Duration,
     /// `topic.heartbeat.prefix`.
     pub heartbeat_topic_prefix: String,
+    /// `include.query`, of MySQL and MariaDB.
+    pub include_query: bool,
+    /// The converter `TinyIntOneToBooleanConverter`: `tinyint(1)` is a boolean.
+    pub tinyint_one_as_boolean: bool,
+    /// `notification.sink.topic.name`; `None`: the sink channel is off.
+    pub notification_topic: Option<String>,
+    /// The log channel is on.
+    pub log_notifications: bool,
     /// `include.schema.changes`, of MySQL and MariaDB. Off unless asked for.
     pub include_schema_changes: bool,
     /// `extended.headers.enabled`.
@@ -372,6 +382,10 @@ impl Default for Options {
             provide_transaction_metadata: false,
             transaction_topic: "transaction".to_owned(),
             heartbeat_interval: Duration::ZERO,
+            include_query: false,
+            tinyint_one_as_boolean: false,
+            notification_topic: None,
+            log_notifications: false,
             heartbeat_topic_prefix: "__debezium-heartbeat".to_owned(),
             include_schema_changes: false,
             extended_headers: true,

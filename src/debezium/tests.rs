@@ -351,6 +351,15 @@ fn columns_are_left_out_and_disguised() {
     let value = text(records.get(0).unwrap().value());
     assert!(value.contains(r#""before":{"id":1,"phone":"*****","note":"old","email":"ba7816bf"#), "{value}");
     assert!(!value.contains("old phone") && !value.contains("old s"), "{value}");
+    // `printf saltabc | sha256sum`, in a column of twenty characters and in one without a limit.
+    use super::columns::fitting;
+    let salted = |name: &str| {
+        let mut column = schema.columns[1].clone();
+        column.type_name = name.to_owned();
+        fitting(&Disguise::Salted("salt".to_owned(), usize::MAX), &column, None).of("abc")
+    };
+    assert_eq!(salted("text"), "3681099918be28c95b81e27e7e5c2e4c6a6dea566d2d10e7f49139ebb779eb6f");
+    assert_eq!(salted("varchar(20)"), "3681099918be28c95b81");
     for (exclude, mask) in [("id", "phone"), ("nothing", "phone"), ("secret", "id"), ("secret", "other")] {
         let refused = Encoder::new(&schema, &with(exclude, mask)).map(|_| ()).map_err(|e| e.code());
         assert_eq!(refused, Err(codes::CF003), "{exclude} {mask}");

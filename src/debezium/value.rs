@@ -91,6 +91,8 @@ pub(super) enum Conv {
     Blanks,
     /// Text that is shown as something else.
     Disguised(Disguise),
+    /// A number that is a truth value: `tinyint(1)`.
+    IntBool,
 }
 
 /// What a value cannot be; the caller knows the column.
@@ -142,6 +144,7 @@ impl Conv {
             (Conv::Text, Cell::Text(text)) => out.text(text),
             (Conv::Disguised(disguise), Cell::Text(text)) => out.text(&disguise.of(text)),
             (Conv::Bool, Cell::Bool(value)) => out.boolean(value),
+            (Conv::IntBool, Cell::Int(value)) => out.boolean(value != 0),
             (Conv::Float, Cell::Float(value)) => out.float(value),
             (Conv::Double | Conv::DecimalDouble, Cell::Double(value)) => out.double(value),
             (Conv::DateDays, Cell::Int(days)) => out.integer(days),
@@ -201,6 +204,7 @@ impl Conv {
             Conv::Text => out.text(text),
             Conv::OctetsOfText => out.bytes(text.as_bytes()),
             Conv::Bool => out.boolean(matches!(text, "t" | "true" | "1")),
+            Conv::IntBool => out.boolean(text != "0"),
             Conv::BitBool => out.boolean(text.ends_with('1')),
             Conv::Bits => out.bytes(&text::bits(text).ok_or(form)?),
             Conv::WholeBits { bytes } => {
@@ -300,7 +304,7 @@ impl Conv {
     /// What Debezium writes for a NOT NULL column that the log does not hold.
     pub(super) fn write_zero<O: Out>(&self, scale: i32, out: &mut O) {
         match self {
-            Conv::Bool | Conv::BitBool => out.boolean(false),
+            Conv::Bool | Conv::BitBool | Conv::IntBool => out.boolean(false),
             Conv::Int | Conv::Wrapped | Conv::DateDays | Conv::IntervalMicros => out.integer(0),
             Conv::Time(unit) | Conv::Span(unit) => time(*unit, 0, out),
             Conv::WholeBits { bytes } => out.bytes(&vec![0; *bytes]),
@@ -457,6 +461,10 @@ fn point<O: Out>(x: f64, y: f64, out: &mut O) {
     let mut wkb = vec![1, 1, 0, 0, 0];
     wkb.extend_from_slice(&x.to_le_bytes());
     wkb.extend_from_slice(&y.to_le_bytes());
+    point_of((x, y), &wkb, None, out);
+}
+
+fn point_of<O: Out>((x, y): (f64, f64), wkb: &[u8], srid: Option<i32>, out: &mut O) {
     out.begin_struct();
     out.field(b"\"x\":", 0);
     out.double(x);
@@ -464,9 +472,9 @@ fn point<O: Out>(x: f64, y: f64, out: &mut O) {
     out.double(y);
     out.field(b"\"wkb\":", 2);
     out.some(Nullness::Optional);
-    out.bytes(&wkb);
+    out.bytes(wkb);
     out.field(b"\"srid\":", 3);
-    out.null(Nullness::Optional);
+    optional_integer(srid, out);
     out.end_struct();
 }
 
@@ -512,18 +520,7 @@ fn wkb<O: Out>(ewkb: &[u8], out: &mut O) -> Option<()> {
 fn wkb_point<O: Out>(ewkb: &[u8], out: &mut O) -> Option<()> {
     let (bytes, srid) = without_srid(ewkb)?;
     let number = |from: usize| Some(f64::from_le_bytes(bytes.get(from..from + 8)?.try_into().ok()?));
-    let (x, y) = (number(5)?, number(13)?);
-    out.begin_struct();
-    out.field(b"\"x\":", 0);
-    out.double(x);
-    out.field(b"\"y\":", 1);
-    out.double(y);
-    out.field(b"\"wkb\":", 2);
-    out.some(Nullness::Optional);
-    out.bytes(&bytes);
-    out.field(b"\"srid\":", 3);
-    optional_integer(srid, out);
-    out.end_struct();
+    point_of((number(5)?, number(13)?), &bytes, srid, out);
     Some(())
 }
 

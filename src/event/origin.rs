@@ -31,6 +31,8 @@ pub struct OriginRun {
     pub time: i64,
     /// The transaction.
     pub origin: Arc<Origin>,
+    /// The statement that made them, where it is in the log and wanted.
+    pub query: Option<Arc<str>>,
 }
 
 /// The runs of `rows` rows from `from` on.
@@ -66,7 +68,7 @@ mod tests {
             row,
             position,
             time: 0,
-            origin: Arc::clone(&origin),
+            origin: Arc::clone(&origin), query: None,
         };
         let runs = [run(0, 0, 100), run(3, 0, 200), run(7, 0, 300)];
         assert_eq!(slice(&runs, 0, 10), runs);

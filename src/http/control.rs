@@ -19,7 +19,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::future::Future;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
@@ -44,8 +44,27 @@ pub trait Control: Send + Sync {
     /// Its changes as they are handed to the target, as lines of JSON, while somebody reads them.
     fn tap(&self, table: TableName) -> tokio::sync::mpsc::Receiver<String>;
 
+    /// Reads rows of a table again.
+    fn reread(&self, wanted: Reread) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>>;
+
+    /// Reads no more rows of these tables again; empty: of any. How many that were.
+    fn end_rereads(&self, tables: &[TableName]) -> usize;
+
     /// Copies a table again.
     fn resync(&self, table: TableName) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>>;
+}
+
+/// Rows of a table that are wanted once more.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reread {
+    /// The table.
+    pub table: TableName,
+    /// Who asks twice with the same id asks once, as long as the first is not done.
+    pub id: String,
+    /// Only rows for which this holds, as the source spells it.
+    pub condition: Option<String>,
+    /// The whole table anew, while its stream waits.
+    pub is_blocking: bool,
 }
 
 /// Who may change something.
@@ -147,13 +166,13 @@ pub(super) async fn guard(State(face): State<Face>, request: Request, next: Next
     }
 }
 
-fn control(face: &Face) -> Result<&dyn Control, Problem> {
+pub(super) fn control(face: &Face) -> Result<&dyn Control, Problem> {
     face.control.as_deref().ok_or_else(|| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the pipeline is not running yet, or has ended")
     })
 }
 
-fn accepted(text: impl Into<String>) -> Response {
+pub(super) fn accepted(text: impl Into<String>) -> Response {
     let text: String = text.into();
     (StatusCode::ACCEPTED, Json(json!({"accepted": true, "text": text}))).into_response()
 }
@@ -261,7 +280,7 @@ pub(super) async fn tap(State(face): State<Face>, Path(name): Path<String>) -> R
     }
 }
 
-fn known(face: &Face, name: &str) -> Result<TableName, Problem> {
+pub(super) fn known(face: &Face, name: &str) -> Result<TableName, Problem> {
     let is_known = face.board.read(|status| status.tables.iter().any(|table| table.name == name));
     let split = name.split_once('.').filter(|_| is_known);
     split.map(|(schema, table)| TableName::new(schema, table)).ok_or_else(|| Problem {
@@ -284,7 +303,7 @@ async fn resync_one(face: &Face, name: &str) -> Result<(), Problem> {
     control(face)?.resync(table).await.map_err(|error| of_error(&error))
 }
 
-fn of_error(error: &Error) -> Problem {
+pub(super) fn of_error(error: &Error) -> Problem {
     Problem {
         code: Some(error.code().id.to_owned()),
         fix: error.advice().map(str::to_owned),
@@ -316,113 +335,6 @@ pub(super) async fn verified(State(face): State<Face>, Json(found): Json<Verifie
         face.metrics.flow().all_equal(crate::telemetry::status::Timestamp::now());
     }
     accepted("noted")
-}
-
-/// A signal as Debezium Server takes it.
-#[derive(Deserialize)]
-pub(super) struct Signal {
-    #[serde(default)]
-    id: String,
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    data: Value,
-}
-
-/// Why a signal was not done: text for people.
-#[derive(Debug)]
-pub enum Undone {
-    /// It cannot be done, now or later.
-    Never(String),
-    /// It may be done later.
-    NotYet(String),
-}
-
-/// Does what a signal asks that came by another way, and says what, or why not.
-///
-/// # Errors
-/// See [`Undone`].
-pub async fn signal_of(face: &Face, id: String, kind: String, data: &str) -> Result<String, Undone> {
-    let data = match data.trim() {
-        "" => Value::Null,
-        text => serde_json::from_str(text).map_err(|_| Undone::Never("its data is no JSON".to_owned()))?,
-    };
-    perform(face, &Signal { id, kind, data }).await.map_err(|problem| {
-        if problem.status < 500 { Undone::Never(problem.detail) } else { Undone::NotYet(problem.detail) }
-    })
-}
-
-/// `POST /api/signals`: `execute-snapshot`, `pause-snapshot` and `resume-snapshot` of Debezium, and `log`.
-pub(super) async fn signal(State(face): State<Face>, Json(signal): Json<Signal>) -> Response {
-    match perform(&face, &signal).await {
-        Ok(text) => accepted(text),
-        Err(problem) => problem.into_response(),
-    }
-}
-
-fn names_in(signal: &Signal) -> Vec<&str> {
-    signal.data["data-collections"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
-}
-
-async fn perform(face: &Face, signal: &Signal) -> Result<String, Problem> {
-    let bad = |what: String, fix: &str| Problem {
-        fix: Some(fix.to_owned()),
-        ..Problem::new(StatusCode::BAD_REQUEST, what)
-    };
-    match signal.kind.as_str() {
-        "execute-snapshot" => {
-            if signal
-                .data
-                .get("additional-conditions")
-                .is_some_and(|given| !given.is_null() && *given != json!([]))
-            {
-                return Err(bad(
-                    "additional-conditions are not supported".to_owned(),
-                    "leave them out: whole tables are copied",
-                ));
-            }
-            let wanted = names_in(signal);
-            if wanted.is_empty() {
-                let fix =
-                    "{\"type\": \"execute-snapshot\", \"data\": {\"data-collections\": [\"public.orders\"]}}";
-                return Err(bad("data-collections names no table".to_owned(), fix));
-            }
-            for table in &wanted {
-                resync_one(face, table).await?;
-            }
-            Ok(format!("{} tables are copied again (signal \"{}\")", wanted.len(), signal.id))
-        }
-        "pause-snapshot" | "resume-snapshot" => {
-            let hold = signal.kind == "pause-snapshot";
-            control(face)?.hold_copies(hold);
-            Ok(if hold { "copies wait" } else { "copies go on" }.to_owned())
-        }
-        "stop-snapshot" => {
-            let wanted: Vec<&str> = names_in(signal);
-            let running: Vec<String> = face.board.read(|status| {
-                let copied = status.tables.iter().filter(|t| t.state == TableState::Snapshotting);
-                copied.map(|t| t.name.clone()).collect()
-            });
-            let ended = running.iter().filter(|name| wanted.is_empty() || wanted.contains(&name.as_str()));
-            let mut count = 0;
-            for name in ended {
-                control(face)?.cancel_copy(known(face, name)?);
-                count += 1;
-            }
-            Ok(format!("{count} copies end (signal \"{}\")", signal.id.escape_debug()))
-        }
-        "log" => {
-            // Whoever may signal may write a line; control characters cannot forge another one.
-            let text: String =
-                signal.data["message"].as_str().unwrap_or_default().escape_debug().take(500).collect();
-            tracing::info!(signal = %signal.id.escape_debug(), "{text}");
-            Ok("logged".to_owned())
-        }
-        other => Err(bad(
-            format!("the signal \"{}\" is not known", other.escape_debug()),
-            "known: execute-snapshot, pause-snapshot, resume-snapshot, stop-snapshot, log",
-        )),
-    }
 }
 
 #[cfg(test)]

@@ -9,8 +9,10 @@ mod health;
 mod openapi;
 mod page;
 mod problem;
+mod signal;
 
-pub use control::{CONFIRM, Control, Guard, Undone, signal_of};
+pub use control::{CONFIRM, Control, Guard, Reread};
+pub use signal::{Undone, signal_of};
 
 #[cfg(test)]
 mod tests;
@@ -224,7 +226,7 @@ pub fn router(face: Face) -> Router {
         .route("/api/v1/tables/{name}/tap", get(control::tap))
         .route("/api/v1/tables/{name}/resync", post(control::resync))
         .route("/api/v1/verified", post(control::verified))
-        .route("/api/signals", post(control::signal))
+        .route("/api/signals", post(signal::signal))
         .layer(axum::middleware::from_fn_with_state(face.clone(), control::guard));
     let mut shown = Router::new()
         .route("/api/v1/status", get(api::status))

@@ -147,6 +147,22 @@ impl Control for Recorded {
         self.copied.lock().unwrap().push(format!("x{table}"));
     }
 
+    fn reread(&self, wanted: Reread) -> std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send + '_>> {
+        let Reread { table, id, condition, is_blocking } = wanted;
+        self.copied.lock().unwrap().push(format!(
+            "{}{table}{}",
+            if is_blocking { "!" } else { "" },
+            condition.map_or(String::new(), |condition| format!(" where {condition}"))
+        ));
+        assert!(!id.is_empty());
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn end_rereads(&self, tables: &[TableName]) -> usize {
+        self.copied.lock().unwrap().extend(tables.iter().map(|table| format!("xx{table}")));
+        tables.len()
+    }
+
     fn tap(&self, table: TableName) -> tokio::sync::mpsc::Receiver<String> {
         let (to, lines) = tokio::sync::mpsc::channel(1);
         to.try_send(format!("{{\"table\":\"{table}\"}}\n")).unwrap();

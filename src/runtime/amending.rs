@@ -55,6 +55,17 @@ pub(super) struct Tally {
     pub(super) removed: u64,
 }
 
+/// What rows that are read are of.
+#[derive(Default)]
+struct Of {
+    /// All rows of this range.
+    whole: Option<KeyRange>,
+    /// All that is asked for of this range.
+    read: Option<KeyRange>,
+    /// Where the ranges behind it end.
+    ends: Vec<ChunkKey>,
+}
+
 /// Why it ended before its end.
 pub(super) enum Halt {
     /// The table's committer is not there any more: the table stopped, or is copied anew.
@@ -172,8 +183,12 @@ impl<S: Source> Amending<S> {
         let condition = self.condition();
         for _ in 0..ATTEMPTS {
             let pick = Pick { range: range.clone(), keys: Vec::new(), condition: condition.clone() };
-            let whole = condition.is_none().then(|| range.clone());
-            let amended = match self.read(pick, whole, ends.clone()).await {
+            let of = Of {
+                whole: condition.is_none().then(|| range.clone()),
+                read: Some(range.clone()),
+                ends: ends.clone(),
+            };
+            let amended = match self.read(pick, of).await {
                 Ok(amended) => amended,
                 Err(Halt::Failed(error)) => {
                     self.forgive(error).await?;
@@ -226,7 +241,7 @@ impl<S: Source> Amending<S> {
             let mut left = Vec::new();
             for some in std::mem::take(&mut keys).chunks(KEYS_AT_ONCE) {
                 let pick = Pick { keys: some.to_vec(), ..Pick::default() };
-                let amended = self.read(pick, None, Vec::new()).await?;
+                let amended = self.read(pick, Of::default()).await?;
                 if self.is_void(&amended).await? {
                     left.extend_from_slice(some);
                 }
@@ -237,13 +252,9 @@ impl<S: Source> Amending<S> {
         Err(self.restless().into())
     }
 
-    /// Reads rows and has them put in their place. `whole`: all rows of this range, then.
-    async fn read(
-        &mut self,
-        pick: Pick,
-        whole: Option<KeyRange>,
-        ends: Vec<ChunkKey>,
-    ) -> std::result::Result<Amended, Halt> {
+    /// Reads rows and has them put in their place.
+    async fn read(&mut self, pick: Pick, Of { whole, read, ends }: Of) -> std::result::Result<Amended, Halt> {
+        let keys = pick.keys.clone();
         self.open().await?;
         let point = self.snapshotter.session()?.point();
         let workers = self.copies.workers.max(1);
@@ -253,7 +264,7 @@ impl<S: Source> Amending<S> {
             self.snapshotter.read_into(&schema, Share::Some(pick), writers, &rows, &self.board).await?;
         let (reply, mut answer) = oneshot::channel();
         let (request, at) = (self.request.id.clone(), point.position);
-        let part = AmendPart { request, at, range: whole, ends, parts };
+        let part = AmendPart { request, at, range: whole, read, keys, ends, parts };
         let placed = Placed { table: self.schema.id, generation: self.door.generation(), at, part, reply };
         self.place.send(placed).map_err(|_| Gone)?;
         if let Ok(answer) = tokio::time::timeout(HELD, &mut answer).await {

@@ -6,11 +6,12 @@
 use crate::error::{Error, Result, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter};
 use crate::schema::TableName;
+use crate::sink::Request;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Between two looks of a copy that is paused.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -20,6 +21,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub enum Wish {
     /// Copy the table again, beside the stream.
     Copy(TableName),
+    /// Meet this request, once it is on the target's record: then the answer comes. No answer: put it down again.
+    Meet(Request, oneshot::Sender<()>),
     /// Take the table out of the stream: it stops, and comes back by a copy.
     Leave(TableName),
     /// Show its changes as they are handed to the target. What the reader does not take in time it does not see.
@@ -38,6 +41,24 @@ impl Counter {
     /// Puts one down. Nobody takes it when the pipeline has ended.
     pub fn put(&self, wish: Wish) {
         let _ended = self.wishes.send(wish);
+    }
+
+    /// Has a request put on the target's record.
+    ///
+    /// # Errors
+    /// `RT015` when the pipeline has ended.
+    pub async fn meet(&self, request: &Request) -> Result<()> {
+        loop {
+            let (reply, answer) = oneshot::channel();
+            let is_taken = self.wishes.send(Wish::Meet(request.clone(), reply)).is_ok();
+            if !is_taken {
+                return Err(stopped(&request.table, "the pipeline has ended"));
+            }
+            // A session that ended in between has not met it: the next one does.
+            if answer.await.is_ok() {
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -80,6 +101,8 @@ pub struct CopyGate(Arc<Gate>);
 struct Gate {
     is_shut: AtomicBool,
     cancelled: Mutex<BTreeSet<TableName>>,
+    /// Tables whose rows are read beside their stream.
+    reread: Mutex<BTreeSet<TableName>>,
 }
 
 impl CopyGate {
@@ -96,6 +119,23 @@ impl CopyGate {
     /// Ends the copy of this table, if one runs or begins before [`CopyGate::admit`].
     pub fn cancel(&self, table: &TableName) {
         self.0.cancelled.lock().unwrap_or_else(PoisonError::into_inner).insert(table.clone());
+    }
+
+    /// Ends what is read of these tables beside their streams; empty: of any. How many that were.
+    pub fn cancel_rereads(&self, tables: &[TableName]) -> usize {
+        let running = self.0.reread.lock().unwrap_or_else(PoisonError::into_inner);
+        let meant = running.iter().filter(|name| tables.is_empty() || tables.contains(name));
+        meant.map(|name| self.cancel(name)).count()
+    }
+
+    /// Rows of it are read beside its stream, or no more.
+    pub(super) fn rereads(&self, table: &TableName, is_running: bool) {
+        let mut running = self.0.reread.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_running {
+            running.insert(table.clone());
+        } else {
+            running.remove(table);
+        }
     }
 
     /// A new copy of it is wanted: what was said of an older one does not count.

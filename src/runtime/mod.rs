@@ -21,6 +21,7 @@ pub mod desk;
 mod driver;
 mod health;
 mod meters;
+mod notes;
 mod recorder;
 mod session;
 mod source_link;

@@ -18,6 +18,8 @@ pub(super) enum Entry {
     Resumed { tables: Vec<TableId>, answered: Vec<String> },
     /// A request is refused.
     Refused(Box<crate::sink::RefusedRequest>),
+    /// A request is made here: put it on record.
+    Asked(Box<Request>),
     /// Look for requests.
     Poll,
 }
@@ -31,6 +33,8 @@ pub(super) enum RecordEvent {
     StopRecorded { table: TableId },
     /// The tables are recorded as live.
     Resumed { tables: Vec<TableId> },
+    /// The request is on record.
+    Asked(Box<Request>),
     /// Requests that wait.
     Requests(Vec<Request>),
     /// A newer owner was met.
@@ -92,6 +96,10 @@ async fn perform<K: Sink>(sink: &K, lease: &WriterLease, entry: Entry) -> Result
         Entry::Refused(refused) => {
             let change = RecordChange { refused: vec![*refused], ..RecordChange::default() };
             (sink.record(lease, change).await?, RecordEvent::Resumed { tables: Vec::new() })
+        }
+        Entry::Asked(request) => {
+            let change = RecordChange { asked: vec![(*request).clone()], ..RecordChange::default() };
+            (sink.record(lease, change).await?, RecordEvent::Asked(request))
         }
         Entry::Poll => return Ok(RecordEvent::Requests(sink.poll_requests(lease).await?)),
     };

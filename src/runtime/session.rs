@@ -16,6 +16,7 @@ use super::beside;
 use super::copying::{self, Copied, Copying, Snapshotter};
 use super::driver::{Driver, Start};
 use super::health;
+use super::notes::Round;
 use super::source_link::{self, loss};
 use super::{Options, Snapshots, StopSignal, Until};
 use crate::error::{Code, Disposition, Error, Result, codes};
@@ -518,6 +519,7 @@ impl<S: Source, K: Sink> Session<S, K> {
         if !to_copy.is_empty() {
             self.board.set_phase(PipelineState::Snapshotting);
         }
+        let round = self.tell_begin(&to_copy);
         let mut snapshots = Snapshotter::new(
             Arc::clone(&self.source),
             fresh,
@@ -532,10 +534,17 @@ impl<S: Source, K: Sink> Session<S, K> {
             at += usize::from(!schema.is_beside());
             // What stands beside the tables is none of them.
             let place = if schema.is_beside() { (false, false) } else { (at == 1, at == count) };
+            if !schema.is_beside() {
+                self.sink.notify(round.in_progress(&schema.name));
+            }
             match snapshots.copy::<K>(copying, place, &self.board).await {
-                Ok(done) => copied.push(done),
+                Ok(done) => {
+                    self.tell_scanned(&round, &done.schema);
+                    copied.push(done);
+                }
                 Err(error) if error.code().is_change() && goal.copies_lost < COPIES_LOST => {
                     tracing::info!(table = %schema.name, "{}: its copy begins again", error.cause_line());
+                    self.sink.notify(Round::aborted());
                     (goal.copy_again, goal.copies_lost) = (true, goal.copies_lost + 1);
                     return Err(error);
                 }
@@ -547,11 +556,40 @@ impl<S: Source, K: Sink> Session<S, K> {
                         return Err(copying::fenced(by));
                     }
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.sink.notify(Round::aborted());
+                    return Err(error);
+                }
             }
         }
         snapshots.end().await?;
+        if count > 0 {
+            self.sink.notify(Round::completed());
+        }
         Ok(copied)
+    }
+
+    /// What is told before the first copy.
+    fn tell_begin(&self, to_copy: &[Copying<K::Table>]) -> Round {
+        let tables: Vec<&TableName> =
+            to_copy.iter().filter(|c| !c.schema.is_beside()).map(|c| &c.schema.name).collect();
+        self.sink.notify(if tables.is_empty() { Round::skipped() } else { Round::started() });
+        Round::new(tables.into_iter())
+    }
+
+    fn tell_scanned(&self, round: &Round, schema: &TableSchema) {
+        if schema.is_beside() {
+            return;
+        }
+        let name = &schema.name;
+        let rows = |status: &crate::telemetry::status::Status| {
+            status
+                .tables
+                .iter()
+                .find(|table| table.name == name.to_string())
+                .and_then(|table| table.rows_copied)
+        };
+        self.sink.notify(round.scanned(name, self.board.read(rows).unwrap_or_default()));
     }
 
     /// Fixes what "everything before the start" means, once a process.

@@ -276,7 +276,7 @@ async fn amend<T: TableSink>(id: TableId, generation: u64, table: &mut T, work: 
             reply.send(()).is_ok()
         }
         Amend::Writers(point, count, reply) => {
-            reply.send((0..count).map(|_| table.copy_writer(&point)).collect()).is_ok()
+            reply.send((0..count).map(|_| table.amend_writer(&point)).collect()).is_ok()
         }
         Amend::Part(part, reply) => match table.amend(*part).await {
             Ok((amended, CommitOutcome::Committed { .. })) => reply.send(amended).is_ok(),

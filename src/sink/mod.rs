@@ -5,6 +5,7 @@
 //! pipeline's epoch, then [`Sink::open_table`] writes the epoch to the table *and only then* reads its
 //! position.
 
+use crate::debezium::Notification;
 use crate::error::{Code, Error, Result, codes};
 use crate::event::{ChangeBatch, ChunkKey, Chunks, CopyPart, CopyWriter, KeyRange, SnapshotPoint};
 use crate::position::{CommitLsn, Epoch, Interval, Lineage, Marks, Witness};
@@ -115,6 +116,10 @@ pub struct AmendPart {
     /// All rows of the source with these keys; what the table holds beside them is gone from the source. `None`: some
     /// rows, which say nothing of others.
     pub range: Option<KeyRange>,
+    /// With this part, everything of these keys that was asked for is read; `None`: rows that are read once more.
+    pub read: Option<KeyRange>,
+    /// Or all rows with these values in the first key column, which are read once more; empty: it is of a range.
+    pub keys: Vec<ChunkKey>,
     /// Where the ranges that follow end.
     pub ends: Vec<ChunkKey>,
     /// The rows.
@@ -258,6 +263,10 @@ pub trait Sink: Send + Sync + 'static {
     /// The newest epoch of the pipeline, without taking over. `None`: it has never been taken over.
     fn newest_epoch(&self) -> impl Future<Output = Result<Option<Epoch>>> + Send;
 
+    /// Something happened to a copy: told where the target has a place for that. A target that is not taken over, or is
+    /// away, tells nothing.
+    fn notify(&self, _told: Notification) {}
+
     /// What this sink has written so far.
     fn written(&self) -> Written;
 
@@ -306,6 +315,8 @@ pub struct RecordChange {
     pub answered: Vec<String>,
     /// These requests are refused, and wait no more.
     pub refused: Vec<RefusedRequest>,
+    /// These requests were made by another way than the record, and are on it from now on.
+    pub asked: Vec<Request>,
     /// The cuts belong to a history that is given up: every table is copied again.
     pub forget_cuts: bool,
 }
@@ -375,6 +386,11 @@ pub trait TableSink: Send + 'static {
 
     /// A new snapshot is about to be taken: keys that were staged before count no more.
     fn amend_watch(&mut self) {}
+
+    /// A writer of rows that are to be put right, as the source had them at `point`; several may write at once.
+    fn amend_writer(&mut self, point: &SnapshotPoint) -> Result<Box<dyn CopyWriter>> {
+        self.copy_writer(point)
+    }
 
     /// Puts rows right in one commit that moves no position. Nothing of a unit is staged.
     fn amend(&mut self, _part: AmendPart) -> impl Future<Output = Result<(Amended, CommitOutcome)>> + Send {

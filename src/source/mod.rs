@@ -475,4 +475,9 @@ pub trait Source: Send + Sync + 'static {
 
     /// Puts a small transaction of ours into the log, so that an idle slot moves.
     fn heartbeat(&self) -> impl Future<Output = Result<()>> + Send;
+
+    /// Does what the operator wants done at each beat, idle or not.
+    fn beat_action(&self) -> impl Future<Output = Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
 }

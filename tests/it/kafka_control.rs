@@ -18,6 +18,11 @@ fn transactions_are_told_in_a_topic_of_their_own() {
     let format = "format:\n  debezium: {provide_transaction_metadata: true, heartbeat_interval: 20ms}\n";
     scene.config.target = Some(format!("  type: kafka\n  brokers: [\"{}\"]\n", broker.address()));
     scene.config.more = format.into();
+    scene.config.source =
+        "  heartbeat: 50ms\n  heartbeat_action_query: \"update beat set n = n + 1\"\n".into();
+    scene.sql().exec(
+        "create table beat(id int primary key, n int); insert into beat values (1, 0); grant update, select on beat to strandline",
+    );
     scene.sql().exec("create table a(id int primary key, v text); create table b(id int primary key)");
     scene.drain();
     scene.sql().exec(
@@ -25,6 +30,14 @@ fn transactions_are_told_in_a_topic_of_their_own() {
          begin; delete from a; commit; begin; insert into b values (9); rollback; insert into b values (3)",
     );
     scene.drain();
+    scene.config.more = String::new();
+    let running = scene.start_run(&[]);
+    crate::harness::until(crate::harness::LONG, "the action is run", || {
+        let beats = broker.read_all(&["kt.public.beat"]);
+        beats.iter().filter(|record| value(record)["op"] == "u").count() >= 2
+    });
+    running.terminate();
+    running.wait(crate::harness::LONG).expect_code(0);
     let told = broker.read_all(&["kt.transaction"]);
     let shown: Vec<Value> = told
         .iter()

@@ -81,6 +81,8 @@ fn every_way_in_is_open_to_those_who_may() {
     let token = "  sasl: {mechanism: OAUTHBEARER}\n  properties: {enable.sasl.oauthbearer.unsecure.jwt: \"true\", \
                  sasl.oauthbearer.config: \"principal=strandline\"}\n";
     case.is_let_in("OAUTHBEARER", &(brokers(&sasl_plain) + token));
+    let untold = brokers(&sasl_plain) + "  sasl: {mechanism: OAUTHBEARER}\n";
+    case.is_refused(&untold, "CF004", &["identity provider"]);
 
     case.is_refused(
         &(brokers(&tls) + &authority(&other)),

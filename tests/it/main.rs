@@ -24,6 +24,8 @@ mod health;
 mod kafka;
 mod kafka_avro;
 mod kafka_control;
+mod kafka_import;
+mod kafka_incremental;
 mod kafka_large;
 mod kafka_security;
 mod keyless;

@@ -34,6 +34,7 @@ fn options(proxy: &Proxy) -> MyOptions {
         pipeline: "silence".into(),
         connect_timeout: Duration::from_secs(10),
         patience,
+        queries: false,
     }
 }
 

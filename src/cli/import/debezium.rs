@@ -46,7 +46,7 @@ const SAME: [&str; 16] = [
 ];
 
 /// Options that make no difference here: how they begin, and why.
-const IGNORED: [(&str, &str); 29] = [
+const IGNORED: [(&str, &str); 31] = [
     ("name", "the pipeline is named after the topic prefix"),
     ("tasks.max", "a pipeline is one process"),
     ("max.batch.size", "memory is bounded by limits.memory"),
@@ -66,7 +66,6 @@ const IGNORED: [(&str, &str); 29] = [
     ("snapshot.isolation.mode", "a copy sees one snapshot"),
     ("schema.history.internal", "rows are read with the schema of their own moment"),
     ("database.history", "rows are read with the schema of their own moment"),
-    ("heartbeat.action.query", "strandline puts a message of its own into the log"),
     ("status.update.interval.ms", "the slot moves when the target holds the data"),
     ("slot.max.retries", "a lost connection is tried again for ever"),
     ("slot.retry.delay.ms", "a lost connection is tried again for ever"),
@@ -76,12 +75,14 @@ const IGNORED: [(&str, &str); 29] = [
     ("errors.log", "errors are always logged"),
     ("database.tcpKeepAlive", "always on"),
     ("header.converter", "headers are text"),
+    ("signal.poll.interval.ms", "signals are looked for every two seconds"),
+    ("incremental.snapshot.chunk.size", "at most 16384 rows at once; see snapshot.chunk_rows"),
+    ("incremental.snapshot.watermarking.strategy", "no watermarks are written"),
 ];
 
 /// Values with which an option changes nothing.
-const HARMLESS: [(&str, &str); 14] = [
+const HARMLESS: [(&str, &str); 13] = [
     ("slot.drop.on.stop", "false"),
-    ("include.query", "false"),
     ("inconsistent.schema.handling.mode", "fail"),
     ("event.deserialization.failure.handling.mode", "fail"),
     ("xmin.fetch.interval.ms", "0"),
@@ -171,6 +172,7 @@ struct Sections {
     debezium: Vec<String>,
     flat: Vec<String>,
     route: Vec<String>,
+    signals: Vec<String>,
     prefix: String,
     brokers: Option<String>,
     style: Option<&'static str>,
@@ -250,6 +252,10 @@ impl Work {
     }
 
     fn postgres(&mut self) {
+        if let Some(query) = self.take("heartbeat.action.query") {
+            self.sections.source.push(format!("heartbeat_action_query: {}", quoted(&query)));
+            self.mapped("heartbeat.action.query", "source.heartbeat_action_query");
+        }
         if !self.done.mapped.iter().any(|(from, _)| from == "slot.name") {
             self.sections.source.push("slot: debezium".to_owned());
             self.done
@@ -358,6 +364,8 @@ impl Work {
     }
 
     fn converters(&mut self) {
+        self.custom_converters();
+        self.notifications();
         let mut is_avro = false;
         let mut class = |side| self.take(side).and_then(|class| class.rsplit('.').next().map(str::to_owned));
         let (key, value) = (class("key.converter"), class("value.converter"));
@@ -616,6 +624,7 @@ impl Work {
         section(&mut yaml, "debezium", 1, &self.sections.debezium);
         section(&mut yaml, "flat", 1, &self.sections.flat);
         section(&mut yaml, "route", 1, &self.sections.route);
+        section(&mut yaml, "signals", 0, &self.sections.signals);
         self.done.yaml = yaml;
         self.done
     }

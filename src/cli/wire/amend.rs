@@ -40,14 +40,7 @@ pub(super) async fn amend(cfg: Config, names: BTreeSet<TableName>, choice: Amend
             return Err(refuse(format!("table \"{}\": {what}", table.name())));
         }
         if let Some(condition) = &choice.condition {
-            // The same brackets as when it is read.
-            let query =
-                format!("SELECT 1 FROM {} WHERE (\n{condition}\n) LIMIT 0", quote::table(table.name()));
-            sql.rows(&query).await.map_err(|e| {
-                let what = format!("table \"{}\": the server does not take the condition", table.name());
-                let error = Error::new(codes::CF005, what).with_source(e);
-                error.with_try("write it as after WHERE, with columns of the source's table")
-            })?;
+            check_condition(&sql, table.name(), condition).await?;
         }
     }
     let slot = settings.options.slot.clone();
@@ -80,6 +73,21 @@ pub(super) async fn amend(cfg: Config, names: BTreeSet<TableName>, choice: Amend
         return Err(Error::new(codes::TG029, what).with_try("strandline run   goes on with it"));
     }
     Ok(())
+}
+
+/// Whether the server takes a condition.
+///
+/// # Errors
+/// `CF005`.
+pub(super) async fn check_condition(sql: &Sql, table: &TableName, condition: &str) -> Result<()> {
+    // The same brackets as when it is read.
+    let query = format!("SELECT 1 FROM {} WHERE (\n{condition}\n) LIMIT 0", quote::table(table));
+    let taken = sql.rows(&query).await;
+    taken.map(drop).map_err(|e| {
+        let what = format!("table \"{table}\": the server does not take the condition");
+        let error = Error::new(codes::CF005, what).with_source(e);
+        error.with_try("write it as after WHERE, with columns of the source's table")
+    })
 }
 
 /// Why a table cannot be put right where it is, as far as the configuration and its form say.

@@ -1,9 +1,12 @@
 //! What can be asked of a pipeline that runs here, and how it is handed to it.
 
-use super::{Config, Request, Result, TableName, delta, events, model, runtime};
+use super::{
+    AmendChoice, Config, Request, Result, Sql, TableName, amend, delta, events, model, pg_options, runtime,
+};
 use crate::debezium::{Encoder, Options as Events};
+use crate::error::{Error, codes};
 use crate::event::ChangeBatch;
-use crate::http::Control;
+use crate::http::{Control, Reread};
 use crate::runtime::desk::{Counter, Desk, Wish};
 use std::future::Future;
 use std::pin::Pin;
@@ -41,6 +44,39 @@ impl Control for Running {
             let id = uuid::Uuid::new_v4().simple().to_string();
             delta(&self.cfg)?.request(&Request { id, table, amend: None }).await
         })
+    }
+
+    fn reread(&self, wanted: Reread) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>> {
+        Box::pin(async move {
+            let Reread { table, id, condition, is_blocking } = wanted;
+            let is_postgres = self.cfg.source.kind == model::SourceKind::Postgres;
+            let is_delta = matches!(self.cfg.sink.target, model::SinkTarget::Delta { .. });
+            let is_kafka = matches!(self.cfg.sink.target, model::SinkTarget::Kafka(_));
+            if condition.is_some() && (is_blocking || !is_postgres || !(is_delta || is_kafka)) {
+                let what = "additional-conditions need the type incremental, a PostgreSQL source, and Delta or Kafka as the target";
+                return Err(
+                    Error::new(codes::CF004, what).with_try("leave them out: whole tables are copied")
+                );
+            }
+            if let Some(condition) = &condition {
+                let sql = Sql::connect(&pg_options(&self.cfg).await?).await?;
+                amend::check_condition(&sql, &table, condition).await?;
+            }
+            let is_beside = is_kafka && is_postgres && !is_blocking;
+            if !is_beside && condition.is_none() {
+                return self.resync(table).await;
+            }
+            let request = Request { id, table, amend: Some(AmendChoice { condition }) };
+            if is_kafka {
+                self.counter.meet(&request).await
+            } else {
+                delta(&self.cfg)?.request(&request).await
+            }
+        })
+    }
+
+    fn end_rereads(&self, tables: &[TableName]) -> usize {
+        self.counter.gate.cancel_rereads(tables)
     }
 
     fn leave(&self, table: TableName) {

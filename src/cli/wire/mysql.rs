@@ -100,6 +100,7 @@ async fn options(cfg: &Config) -> Result<MyOptions> {
         pipeline: cfg.name.clone(),
         connect_timeout: CONNECT_TIMEOUT,
         patience: Patience::default(),
+        queries: cfg.format.include_query,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use super::super::amending::{Amending, Halt, Placed, Tally};
 use super::super::copying::Snapshotter;
+use super::super::notes::{self, Reread};
 use super::super::recorder::Entry;
 use super::super::worker::Gone;
 use super::super::worker::{Amend, Door};
@@ -14,11 +15,14 @@ use crate::sink::{RefusedRequest, Request, Sink, table_error};
 use crate::source::{CopySession, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 /// So often a request is begun anew when the table's columns change meanwhile.
 const BEGINNINGS: u32 = 5;
+
+/// A log takes a part as one transaction, and compares nothing.
+const LOG_CHUNK: u64 = 16_384;
 
 /// What happens beside the stream.
 pub(super) enum Beside {
@@ -46,6 +50,8 @@ pub(super) struct Amends {
     /// Requests that were on record at the start, before whose end a run does not end by itself.
     owed: BTreeSet<String>,
     target: Option<Lsn>,
+    /// Who waits until a request is on record.
+    asked: BTreeMap<String, Vec<oneshot::Sender<()>>>,
 }
 
 /// Requests that the copies of the start have answered.
@@ -68,7 +74,13 @@ impl Amends {
             begun: BTreeMap::new(),
             owed,
             target: None,
+            asked: BTreeMap::new(),
         }
+    }
+
+    /// Somebody waits until this request is on record.
+    pub(super) fn ask(&mut self, id: &str, reply: oneshot::Sender<()>) {
+        self.asked.entry(id.to_owned()).or_default().push(reply);
     }
 
     /// Cancel-safe.
@@ -93,6 +105,15 @@ impl Amends {
 }
 
 impl<S: Source, K: Sink> Driver<S, K> {
+    /// A request that was made here is on record.
+    pub(super) async fn asked(&mut self, request: Request) -> Result<()> {
+        for reply in self.amends.asked.remove(&request.id).unwrap_or_default() {
+            // Who asked may have lost patience.
+            let _gone = reply.send(());
+        }
+        if self.is_ending() { Ok(()) } else { self.answer(request).await }
+    }
+
     /// Begins to meet a request.
     pub(super) async fn begin_amending(&mut self, request: Request) -> Result<()> {
         let name = request.table.clone();
@@ -110,8 +131,12 @@ impl<S: Source, K: Sink> Driver<S, K> {
             Err(why) => return self.refuse(&request, why).await,
         };
         let metrics = self.meters.metrics.clone();
-        let (copies, gate) = (self.options.copies, self.options.desk.gate.clone());
+        let (mut copies, gate) = (self.options.copies, self.options.desk.gate.clone());
+        if self.sink.is_log() {
+            copies.chunk_rows = copies.chunk_rows.min(LOG_CHUNK);
+        }
         gate.admit(&name);
+        gate.rereads(&name, true);
         let amending = Amending {
             source: Arc::clone(&self.source),
             snapshotter: Snapshotter::new(Arc::clone(&self.source), None, metrics, copies, gate),
@@ -125,6 +150,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
             rows: Arc::default(),
             tally: Tally::default(),
         };
+        if *self.amends.begun.get(&request.id).unwrap_or(&1) == 1 {
+            self.sink.notify(notes::reread(&request.id, &name, &Reread::Started));
+        }
         self.amends.running.insert(name);
         self.amends.tasks.spawn(async move { Ended { request, result: Box::pin(amending.run()).await } });
         Ok(())
@@ -160,6 +188,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
             "it is not put right: {}", error.cause_line()
         );
         self.meters.metrics.error(error.code());
+        let is_keyless = self.schemas.values().any(|s| s.name == request.table && !s.has_key());
+        let status = if is_keyless { "NO_PRIMARY_KEY" } else { "SQL_EXCEPTION" };
+        self.sink.notify(notes::reread(&request.id, &request.table, &Reread::Aborted(Some(status))));
         // Whoever asked looks there.
         self.tell(Entry::Refused(Box::new(RefusedRequest {
             id: request.id.clone(),
@@ -173,6 +204,19 @@ impl<S: Source, K: Sink> Driver<S, K> {
     async fn amend_answered(&mut self, id: &str) -> Result<()> {
         self.tell(Entry::Resumed { tables: Vec::new(), answered: vec![id.to_owned()] })?;
         self.amend_over(id).await
+    }
+
+    /// What is on record no more, and nobody works at, is done: its last part was.
+    pub(super) async fn settle(&mut self, requests: &[Request]) -> Result<()> {
+        if !self.amends.running.is_empty() {
+            return Ok(());
+        }
+        let on_record = |id: &str| requests.iter().any(|request| request.id == id);
+        let done: Vec<String> = self.amends.owed.iter().filter(|id| !on_record(id)).cloned().collect();
+        for id in done {
+            self.amend_over(&id).await?;
+        }
+        Ok(())
     }
 
     async fn amend_over(&mut self, id: &str) -> Result<()> {
@@ -203,6 +247,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 let Ended { request, result } =
                     ended.map_err(|e| Error::new(codes::RT001, "putting rows right broke").with_source(e))?;
                 self.amends.running.remove(&request.table);
+                self.options.desk.gate.rereads(&request.table, false);
                 self.amends.waiting.retain(|placed| !placed.reply.is_closed());
                 self.amend_ended(request, result).await
             }
@@ -220,6 +265,9 @@ impl<S: Source, K: Sink> Driver<S, K> {
                     table = %request.table, request = %request.id, confirmed, written, removed,
                     "its rows are right"
                 );
+                let told = |what| notes::reread(&request.id, &request.table, &what);
+                self.sink.notify(told(Reread::Scanned(confirmed + written)));
+                self.sink.notify(told(Reread::Completed));
                 self.amend_answered(&request.id).await
             }
             // The request stays on record: it is met again, or a new copy answers it, or it is refused.
@@ -234,6 +282,11 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 );
                 self.amends.begun.remove(&request.id);
                 Ok(())
+            }
+            Err(Halt::Failed(error)) if error.code() == codes::RT015 => {
+                tracing::info!(table = %request.table, request = %request.id, "{}", error.cause_line());
+                self.sink.notify(notes::reread(&request.id, &request.table, &Reread::Aborted(None)));
+                self.amend_answered(&request.id).await
             }
             Err(Halt::Failed(error)) if error.code().disposition == crate::error::Disposition::HaltTable => {
                 self.amend_failed(&request, &error).await

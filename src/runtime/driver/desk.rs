@@ -1,6 +1,7 @@
 //! Wishes of an operator, done between two bursts.
 
 use super::super::desk::{Wish, stopped};
+use super::super::recorder::Entry;
 use super::Driver;
 use crate::error::Result;
 use crate::event::ChangeBatch;
@@ -45,6 +46,10 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 self.copied.remove(&table);
                 self.want_copy(&table, "an operator asked for it".to_owned());
                 self.begin_wanted().await
+            }
+            Wish::Meet(request, reply) => {
+                self.amends.ask(&request.id, reply);
+                self.tell(Entry::Asked(Box::new(request)))
             }
             Wish::Leave(table) => {
                 self.wanted.remove(&table);

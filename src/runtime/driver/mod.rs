@@ -630,6 +630,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
             }
             RecordEvent::Requests(requests) => {
                 self.poll_pending = false;
+                self.settle(&requests).await?;
                 // Who ends begins nothing new; the request stays on record.
                 let is_ending = self.is_ending();
                 for request in requests.into_iter().filter(|_| !is_ending) {
@@ -637,6 +638,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
                 }
                 Ok(())
             }
+            RecordEvent::Asked(request) => self.asked(*request).await,
             RecordEvent::Fenced { by } => self.feed(Input::Fenced { by }).await,
             RecordEvent::Broken { error } => Err(error),
         }
@@ -653,14 +655,14 @@ impl<S: Source, K: Sink> Driver<S, K> {
 
     fn heartbeat(&mut self) {
         let received = self.coordinator.view().received;
-        if received == self.last_progress {
-            let source = Arc::clone(&self.source);
-            tokio::spawn(async move {
-                if let Err(error) = source.heartbeat().await {
-                    tracing::warn!(code = %error.code(), "no heartbeat: {}", error.cause_line());
-                }
-            });
-        }
+        let is_idle = received == self.last_progress;
+        let source = Arc::clone(&self.source);
+        tokio::spawn(async move {
+            let beat = if is_idle { source.heartbeat().await } else { Ok(()) };
+            if let Err(error) = beat.and(source.beat_action().await) {
+                tracing::warn!(code = %error.code(), "no heartbeat: {}", error.cause_line());
+            }
+        });
         self.last_progress = received;
     }
 

@@ -273,7 +273,7 @@ async fn sort_out(
 impl<K: Key> Upsert<K> {
     async fn amend(&mut self, core: &mut Core, part: AmendPart) -> Result<(Amended, CommitOutcome)> {
         let mut files = Vec::new();
-        let AmendPart { request, at, range, ends, parts } = part;
+        let AmendPart { request, at, range, ends, parts, .. } = part;
         for part in parts {
             files.extend(part_files(part)?);
         }

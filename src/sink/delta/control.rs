@@ -184,6 +184,12 @@ impl Control {
             self.record.refused.retain(|r| r.table != refused.table);
             self.record.refused.push(refused);
         }
+        let known = |requests: &[Request], id: &str| requests.iter().any(|r| r.id == id);
+        for asked in change.asked {
+            if !known(&self.record.requests, &asked.id) {
+                self.record.requests.push(asked);
+            }
+        }
         if change.forget_cuts {
             self.cuts.clear();
             self.record.cut = None;

@@ -16,9 +16,11 @@
 //! | `spill` | events that wait, in memory or on disk |
 //! | `writer` | the transactions |
 //! | `table` `copy` | one table's stream, one table's copy |
+//! | `amend` | rows that are read again beside the stream |
 //! | `oversize` | what becomes of events that are too large |
 //! | `bench` | what a broker costs without us, and what a consumer sees |
 
+mod amend;
 pub mod bench;
 mod client;
 mod copy;
@@ -39,7 +41,7 @@ pub use options::{CHECKPOINTS, KafkaOptions, Oversize, TopicOptions};
 pub use registry::RegistryOptions;
 pub use table::KafkaTable;
 
-use crate::debezium::{Control, ControlKind, Encoder, Options as EventOptions, table_topic};
+use crate::debezium::{Control, ControlKind, Encoder, Notification, Options as EventOptions, table_topic};
 use crate::error::{Error, Result, codes};
 use crate::position::{CommitLsn, Epoch, Marks};
 use crate::schema::change::{Remedy, told};
@@ -53,7 +55,7 @@ use copy::Lane;
 use oversize::Limits;
 use read::Until;
 use registry::Registry;
-use state::{State, Table};
+use state::{Asked, State, Table};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -89,6 +91,8 @@ pub(crate) struct Live {
     /// Bytes that may be under way: what the topic that takes least takes as one batch.
     under_way: Arc<AtomicUsize>,
     registry: Option<Arc<Registry>>,
+    /// What an operator asked for, as it is on record.
+    requests: Arc<Mutex<Vec<Asked>>>,
 }
 
 /// Bytes of a batch beside its records.
@@ -254,6 +258,23 @@ impl KafkaSink {
         }
     }
 
+    /// Topics beside the tables' own, and their schemas.
+    async fn prepare_topics(&self, control: &mut Control) -> Result<()> {
+        if self.events.provide_transaction_metadata {
+            self.topics.ensure(&control.transaction_topic()).await?;
+            self.introduce(control, ControlKind::Transaction).await?;
+        }
+        if !self.events.heartbeat_interval.is_zero() {
+            self.topics.ensure(&control.heartbeat_topic()).await?;
+            self.introduce(control, ControlKind::Heartbeat).await?;
+        }
+        if let Some(topic) = &self.events.notification_topic {
+            self.topics.ensure(topic).await?;
+            self.introduce(control, ControlKind::Notification).await?;
+        }
+        Ok(())
+    }
+
     /// The brokers are there, and take us.
     async fn probe(&self) -> Result<()> {
         let options = Arc::clone(&self.options);
@@ -340,18 +361,13 @@ impl Sink for KafkaSink {
         let (epoch, owner) = (state.epoch, state.owner.clone());
         lane.epoch = epoch;
         let mut control = Control::new(&self.events);
-        if self.events.provide_transaction_metadata {
-            self.topics.ensure(&control.transaction_topic()).await?;
-            self.introduce(&mut control, ControlKind::Transaction).await?;
-        }
-        if !self.events.heartbeat_interval.is_zero() {
-            self.topics.ensure(&control.heartbeat_topic()).await?;
-            self.introduce(&mut control, ControlKind::Heartbeat).await?;
-        }
+        self.prepare_topics(&mut control).await?;
         let names = self.topics.names()?;
         let (jobs, work) = mpsc::channel();
         let options = Arc::clone(&self.options);
+        let requests = Arc::new(Mutex::new(state.requests.clone()));
         let writer = Writer {
+            requests: Arc::clone(&requests),
             sender,
             options: Arc::clone(&options),
             state,
@@ -377,6 +393,7 @@ impl Sink for KafkaSink {
             memory: Arc::default(),
             under_way,
             registry: self.registry.clone(),
+            requests,
         });
         // The epoch becomes visible before anything that is written under it.
         match live.change(Box::new(|_| ())).await? {
@@ -483,11 +500,23 @@ impl Sink for KafkaSink {
         Ok(self.read(Until::End).await?.map(|state| state.epoch))
     }
 
+    fn notify(&self, told: Notification) {
+        if self.events.log_notifications {
+            tracing::info!("{}", told.line(&self.events.topic_prefix));
+        }
+        if self.events.notification_topic.is_some()
+            && let Ok(live) = self.live()
+            && live.send(Job::Tell(told)).is_err()
+        {
+            tracing::debug!("a notification is not told: the writer has ended");
+        }
+    }
+
     fn written(&self) -> Written {
         Written { bytes: self.counters.bytes.load(Ordering::Relaxed), ..Written::default() }
     }
 
     async fn poll_requests(&self, _lease: &WriterLease) -> Result<Vec<Request>> {
-        Ok(Vec::new())
+        Ok(lock(&self.live()?.requests).iter().map(Asked::request).collect())
     }
 }

@@ -100,7 +100,10 @@ impl Registry {
     /// As [`Registry::introduce`].
     pub(super) async fn introduce_control(&self, control: &mut Control, kind: ControlKind) -> Result<()> {
         let Some((topic, schemas)) = control.avro_schemas(kind) else { return Ok(()) };
-        let key = self.id(&format!("{topic}-key"), schemas.key.as_deref().unwrap_or_default()).await?;
+        let key = schemas.key.as_deref().ok_or_else(|| {
+            Error::new(codes::RT001, format!("records of the topic \"{topic}\" have no schema of their key"))
+        })?;
+        let key = self.id(&format!("{topic}-key"), key).await?;
         let value = self.id(&format!("{topic}-value"), &schemas.value).await?;
         control.set_schema_ids(kind, key, value);
         Ok(())

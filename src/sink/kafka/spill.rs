@@ -3,7 +3,7 @@
 //! The file is deleted as soon as it is open, so nothing is left behind whatever happens. Its parts are read in
 //! the order in which they were written, once for each attempt of their transaction.
 
-use crate::debezium::{Place, Records};
+use crate::debezium::{Place, Record, Records};
 use crate::error::{Error, Result, codes};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -107,6 +107,22 @@ impl Part {
         match self {
             Part::Memory(records, _) => records.bytes(),
             Part::Disk { bytes, .. } => *bytes,
+        }
+    }
+
+    /// Calls `each` for its records, until one fails.
+    ///
+    /// # Errors
+    /// The first of `each`; `RT003` when they cannot be read.
+    pub(super) fn each<E: From<Error>>(
+        &self,
+        each: impl FnMut(Record<'_>) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        match self {
+            Part::Memory(records, _) => records.iter().try_for_each(each),
+            Part::Disk { file, at, bytes, form, .. } => {
+                Part::load(file, *at, *bytes, form)?.iter().try_for_each(each)
+            }
         }
     }
 

@@ -10,10 +10,11 @@
 //! newer one is refused. Positions are text, as people see them in status and log.
 
 use crate::error::{Error, Result, codes};
+use crate::event::ChunkKey;
 use crate::position::{CommitLsn, Epoch, Lineage, Lsn, Marks, Witness};
 use crate::schema::change::{Change, Outline, OutlineColumn, changes};
 use crate::schema::{Past, TableForm, TableId, TableName, TableSchema};
-use crate::sink::{Cut, CutTable, PipelineRecord, RecordChange, StoppedTable};
+use crate::sink::{AmendChoice, Cut, CutTable, PipelineRecord, RecordChange, Request, StoppedTable};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,6 +23,10 @@ use std::sync::Arc;
 const FORMAT: u32 = 1;
 /// … which a program that knows nothing of it would write twice.
 const FORMAT_WITH_PART: u32 = 2;
+/// … or a request waits, which one that knows nothing of it would forget.
+const FORMAT_WITH_REQUESTS: u32 = 3;
+/// The newest that this program reads.
+const FORMAT_NEWEST: u32 = FORMAT_WITH_REQUESTS;
 /// More changed positions than this go to the other record.
 const CHANGED: usize = 32;
 
@@ -86,6 +91,37 @@ pub(super) struct Written {
     pub lsn: Lsn,
 }
 
+/// What an operator asked for, and how far that is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Asked {
+    pub id: String,
+    schema: String,
+    table: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    amend: Option<AmendChoice>,
+    /// Where the part that was read last ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<ChunkKey>,
+    /// Values of the first key column whose rows are to be read once more.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub again: BTreeSet<ChunkKey>,
+    /// All parts were read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_read: bool,
+}
+
+impl Asked {
+    fn new(request: Request) -> Self {
+        let Request { id, table: TableName { schema, table }, amend } = request;
+        Asked { id, schema, table, amend, below: None, again: BTreeSet::new(), is_read: false }
+    }
+
+    pub(super) fn request(&self) -> Request {
+        let table = TableName::new(&self.schema, &self.table);
+        Request { id: self.id.clone(), table, amend: self.amend.clone() }
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct StoredStop {
     id: TableId,
@@ -117,6 +153,8 @@ struct MainRecord {
     /// The last change that is in the topics, of a transaction that is there in part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     part: Option<StoredPart>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    requests: Vec<Asked>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -143,6 +181,8 @@ pub(super) struct State {
     pub stopped: BTreeMap<TableId, StoppedTable>,
     /// A transaction that is there in part.
     pub part: Option<Written>,
+    /// What an operator asked for.
+    pub requests: Vec<Asked>,
     /// Tables whose position is newer than their record.
     changed: BTreeSet<TableId>,
     /// The tables' record must be written.
@@ -248,9 +288,9 @@ impl State {
         }
         let unreadable = |e: serde_json::Error| damaged().with_source(e);
         let FormatOnly { format } = serde_json::from_slice(value).map_err(unreadable)?;
-        if format > FORMAT_WITH_PART {
+        if format > FORMAT_NEWEST {
             let what = format!(
-                "the pipeline's checkpoint has format {format}, this program knows up to {FORMAT_WITH_PART}"
+                "the pipeline's checkpoint has format {format}, this program knows up to {FORMAT_NEWEST}"
             );
             return Err(Error::new(codes::TG018, what).with_try("upgrade strandline"));
         }
@@ -271,6 +311,7 @@ impl State {
         let witness = witness.transpose()?;
         self.cut = record.cut.as_deref().map(position).transpose()?.map(|at| (at, witness));
         self.marks = Marks(record.marks);
+        self.requests = record.requests;
         let mut table_marks = record.table_marks;
         self.part = match record.part {
             Some(part) => Some(Written {
@@ -319,7 +360,11 @@ impl State {
             lsn: part.lsn.to_string(),
         });
         let record = MainRecord {
-            format: if part.is_some() { FORMAT_WITH_PART } else { FORMAT },
+            format: match part {
+                _ if !self.requests.is_empty() => FORMAT_WITH_REQUESTS,
+                Some(_) => FORMAT_WITH_PART,
+                None => FORMAT,
+            },
             epoch: self.epoch,
             owner: self.owner.clone(),
             sequence: self.sequence,
@@ -333,6 +378,7 @@ impl State {
             marks: self.marks.0.clone(),
             table_marks: of_changed.filter(|(_, marks)| !marks.is_empty()).collect(),
             part,
+            requests: self.requests.clone(),
         };
         // Last: who reads it has read the tables that it names.
         records.push(("", serde_json::to_vec(&record).map_err(broken)?));
@@ -346,7 +392,7 @@ impl State {
             lineage: self.lineage.clone(),
             cut: None,
             stopped: self.stopped.clone(),
-            requests: Vec::new(),
+            requests: self.requests.iter().map(Asked::request).collect(),
             refused: Vec::new(),
         };
         if let Some((at, witness)) = self.cut {
@@ -386,6 +432,29 @@ impl State {
         self.set_table(id, table);
     }
 
+    /// A part of a request is read: up to the end of a range, which is the last one if that is `None`; or rows with
+    /// these values once more. `again`: values whose rows are to be.
+    pub(super) fn read_part(
+        &mut self,
+        request: &str,
+        range: Option<Option<&ChunkKey>>,
+        keys: &[ChunkKey],
+        again: &BTreeSet<ChunkKey>,
+    ) {
+        let Some(at) = self.requests.iter().position(|asked| asked.id == request) else { return };
+        let Some(asked) = self.requests.get_mut(at) else { return };
+        match range {
+            Some(Some(below)) => asked.below = Some(below.clone()),
+            Some(None) => asked.is_read = true,
+            None => {}
+        }
+        asked.again.retain(|key| !keys.contains(key));
+        asked.again.extend(again.iter().cloned());
+        if asked.is_read && asked.again.is_empty() {
+            self.requests.remove(at);
+        }
+    }
+
     /// A cut is taken.
     pub(super) fn cut(&mut self, cut: &Cut) {
         self.cut = Some((cut.position, cut.witness));
@@ -408,7 +477,8 @@ impl State {
 
     /// What the runtime wants recorded.
     pub(super) fn apply(&mut self, change: RecordChange) {
-        self.is_tables_stale = true;
+        let RecordChange { lineage, stop, resume, forget_cuts, .. } = &change;
+        self.is_tables_stale |= lineage.is_some() || !stop.is_empty() || !resume.is_empty() || *forget_cuts;
         if change.lineage.is_some() {
             self.lineage = change.lineage;
         }
@@ -420,6 +490,13 @@ impl State {
         }
         for id in change.resume {
             self.stopped.remove(&id);
+        }
+        let refused = |id: &String| change.refused.iter().any(|refused| refused.id == *id);
+        self.requests.retain(|asked| !change.answered.contains(&asked.id) && !refused(&asked.id));
+        for request in change.asked {
+            if self.requests.iter().all(|asked| asked.id != request.id) {
+                self.requests.push(Asked::new(request));
+            }
         }
         if change.forget_cuts {
             (self.cut, self.part) = (None, None);
@@ -562,8 +639,34 @@ mod tests {
     }
 
     #[test]
+    fn a_request_waits_until_everything_is_read() {
+        let request = Request {
+            id: "s1/public.a".into(),
+            table: TableName::new("public", "a"),
+            amend: Some(AmendChoice { condition: Some("id > 3".into()) }),
+        };
+        let asked = || RecordChange { asked: vec![request.clone()], ..RecordChange::default() };
+        let mut state = State::default();
+        state.apply(asked());
+        state.apply(asked());
+        let key = ChunkKey::Number;
+        let values = |keys: &[i64]| keys.iter().map(|number| key(*number)).collect::<BTreeSet<_>>();
+        state.read_part(&request.id, Some(Some(&key(7))), &[], &values(&[3, 5]));
+        let mut read = again(&mut state);
+        assert_eq!(read.pipeline_record().unwrap().requests, [request.clone()]);
+        assert_eq!((&read.requests[0].below, &read.requests[0].again), (&Some(key(7)), &values(&[3, 5])));
+        read.read_part(&request.id, None, &[key(3)], &BTreeSet::new());
+        read.read_part(&request.id, Some(None), &[], &BTreeSet::new());
+        assert!(again(&mut read).requests[0].is_read);
+        read.read_part(&request.id, None, &[key(5)], &BTreeSet::new());
+        assert_eq!(again(&mut read).requests, []);
+        state.apply(RecordChange { answered: vec![request.id.clone()], ..RecordChange::default() });
+        assert_eq!(state.requests, []);
+    }
+
+    #[test]
     fn a_newer_format_is_refused() {
-        let error = State::default().take(false, br#"{"format": 3, "more": true}"#).unwrap_err();
+        let error = State::default().take(false, br#"{"format": 4, "more": true}"#).unwrap_err();
         assert_eq!(error.code(), codes::TG018);
         assert_eq!(State::default().take(true, b"{").unwrap_err().code(), codes::KF008);
     }

@@ -1,6 +1,7 @@
 //! One table's stream: batches become events when they are staged, so that a value that no event can hold stops
 //! its table before anything of the unit is produced.
 
+use super::amend::Amending;
 use super::copy::{self, CopyRun};
 use super::oversize::{Fit, Limits};
 use super::spill::{Part, Shelf};
@@ -9,10 +10,10 @@ use super::writer::Share;
 use super::{Live, blocking, gone};
 use crate::debezium::{Encoder, Marker, Occasion, Options as EventOptions};
 use crate::error::{Error, Result, codes};
-use crate::event::{ChangeBatch, CopyPart, CopyWriter, SnapshotPoint};
+use crate::event::{ChangeBatch, ChunkKey, CopyPart, CopyWriter, SnapshotPoint};
 use crate::position::{CommitLsn, Interval, Marks};
 use crate::schema::{TableName, TableSchema};
-use crate::sink::{Base, CommitOutcome, TableSink, table_error};
+use crate::sink::{AmendPart, Amended, Base, CommitOutcome, TableSink, table_error};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
@@ -22,15 +23,15 @@ const PIECE: usize = 4096;
 
 /// A table of the sink.
 pub struct KafkaTable {
-    live: Arc<Live>,
-    schema: Arc<TableSchema>,
-    events: Arc<EventOptions>,
+    pub(super) live: Arc<Live>,
+    pub(super) schema: Arc<TableSchema>,
+    pub(super) events: Arc<EventOptions>,
     number: u64,
-    topic: Arc<str>,
-    limits: Limits,
+    pub(super) topic: Arc<str>,
+    pub(super) limits: Limits,
     /// The topic of messages is made when the first one comes.
     has_topic: bool,
-    encoder: Arc<Encoder>,
+    pub(super) encoder: Arc<Encoder>,
     staged: Vec<Part>,
     shelf: Shelf,
     /// What the next position means to other servers.
@@ -39,6 +40,8 @@ pub struct KafkaTable {
     follows: Vec<Arc<TableSchema>>,
     /// The copy under way.
     run: Mutex<Option<Arc<CopyRun>>>,
+    /// Rows of it are read again meanwhile.
+    pub(super) amending: Option<Amending>,
 }
 
 impl KafkaTable {
@@ -68,6 +71,7 @@ impl KafkaTable {
             marks: Marks::default(),
             follows: Vec::new(),
             run,
+            amending: None,
         }
     }
 }
@@ -89,6 +93,9 @@ pub(super) fn now_ns() -> i64 {
 
 impl TableSink for KafkaTable {
     async fn stage(&mut self, batch: ChangeBatch) -> Result<()> {
+        if let Some(amending) = &mut self.amending {
+            amending.note(&self.schema, &batch)?;
+        }
         if batch.schema != *self.encoder.schema() {
             let encoder = self.live.encoder(&batch.schema, &self.events).await;
             self.encoder = Arc::new(encoder.map_err(|error| no_longer_fits(&self.schema.name, error))?);
@@ -128,6 +135,9 @@ impl TableSink for KafkaTable {
     }
 
     fn evolve(&mut self, schema: Arc<TableSchema>) -> Result<()> {
+        if let Some(amending) = &mut self.amending {
+            amending.spoil("its columns changed meanwhile");
+        }
         self.follows.push(Arc::clone(&schema));
         self.schema = schema;
         Ok(())
@@ -154,6 +164,33 @@ impl TableSink for KafkaTable {
         };
         *current = Some(Arc::clone(&run));
         Ok(Box::new(copy::Writer::new(run)))
+    }
+
+    fn amend_begin(&mut self, request: &str) -> Result<Option<ChunkKey>> {
+        self.begin_amending(request)
+    }
+
+    fn amend_watch(&mut self) {
+        if let Some(amending) = &mut self.amending {
+            amending.watch();
+        }
+    }
+
+    fn amend_writer(&mut self, point: &SnapshotPoint) -> Result<Box<dyn CopyWriter>> {
+        self.reader(point)
+    }
+
+    async fn amend(&mut self, part: AmendPart) -> Result<(Amended, CommitOutcome)> {
+        self.put_out(part).await
+    }
+
+    fn amend_left(&mut self) -> Vec<ChunkKey> {
+        self.left_to_amend()
+    }
+
+    fn amend_end(&mut self) -> Result<()> {
+        self.amending = None;
+        Ok(())
     }
 
     async fn commit_copy(

@@ -48,9 +48,9 @@ use super::options::{CHECKPOINTS, KafkaOptions};
 use super::order::{in_order, order};
 use super::read::{self, Until};
 use super::spill::Part;
-use super::state::{State, Written};
+use super::state::{Asked, State, Written};
 use super::units::Complete;
-use crate::debezium::{Brackets, Control, ControlRecord, Place, Record};
+use crate::debezium::{Brackets, Control, ControlRecord, Notification, Place, Record};
 use crate::error::{Error, Result, codes};
 use crate::position::{Epoch, Marks};
 use crate::schema::TableSchema;
@@ -60,9 +60,9 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer};
 use std::cell::Cell;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -101,10 +101,23 @@ pub(super) enum Job {
     Cut(Cut, Reply),
     /// Change the checkpoint.
     Change(Change, Reply),
+    /// Write a notification.
+    Tell(Notification),
+    /// Write rows that were read beside the stream.
+    Rows(Rows, Reply),
     /// Look at the checkpoint.
     Look(oneshot::Sender<State>),
     /// End: a transaction that a process leaves open hides what follows from consumers until it times out.
     End(Sender<()>),
+}
+
+/// Rows that were read beside the stream, between two units of their table.
+pub(super) struct Rows {
+    pub topic: Arc<str>,
+    /// Each with which rows of it go out.
+    pub parts: Vec<(Part, Vec<bool>)>,
+    /// How far that is, in the transaction of the last of them.
+    pub change: Box<dyn Fn(&mut State) + Send>,
 }
 
 /// What was written.
@@ -126,6 +139,8 @@ pub(super) struct Writer {
     pub control: Control,
     /// When the next heartbeat is due; `None`: there are none.
     pub beat: Option<Instant>,
+    /// What an operator asked for, for others to see.
+    pub requests: Arc<Mutex<Vec<Asked>>>,
 }
 
 /// The shares of a unit.
@@ -180,6 +195,8 @@ impl Writer {
                 }
                 Ok(Job::Unit(unit)) => self.unit(unit, waiting.take()).err(),
                 Ok(Job::Change(change, reply)) => self.change(|state| change(state), Some(reply)).err(),
+                Ok(Job::Rows(rows, reply)) => self.rows(&rows, reply).err(),
+                Ok(Job::Tell(told)) => self.tell(&told).err(),
                 Ok(Job::Look(reply)) => {
                     // Who asked may be gone.
                     let _gone = reply.send(self.state.clone());
@@ -200,11 +217,14 @@ impl Writer {
         }
         while let Ok(job) = jobs.recv() {
             match job {
-                Job::Cut(_, reply) | Job::Change(_, reply) => answer(reply, end.result()),
+                Job::Cut(_, reply) | Job::Change(_, reply) | Job::Rows(_, reply) => {
+                    answer(reply, end.result());
+                }
                 Job::Unit(unit) => {
                     unit.shares.into_iter().for_each(|(_, share)| answer(share.reply, end.result()));
                 }
                 Job::Look(reply) => drop(reply),
+                Job::Tell(_) => {}
                 Job::End(done) => return ended(&done),
             }
         }
@@ -305,6 +325,48 @@ impl Writer {
         Ok(None)
     }
 
+    /// A notification, in a transaction of its own.
+    fn tell(&mut self, told: &Notification) -> std::result::Result<(), End> {
+        let Some(topic) = self.options.events.notification_topic.clone() else { return Ok(()) };
+        let record = self.control.notification(told);
+        self.write(self.state.clone(), |writer, _| writer.send_control(&topic, None, &record)).map(|_| ())
+    }
+
+    /// Rows that were read beside the stream: in one transaction with how far that is, unless there are too many bytes.
+    fn rows(&mut self, rows: &Rows, reply: Reply) -> std::result::Result<(), End> {
+        let budget = if self.options.exactly_once { self.options.max_transaction } else { usize::MAX };
+        let mut rest = rows.parts.as_slice();
+        let written = loop {
+            let mut bytes = 0;
+            let fits = |part: &&(Part, Vec<bool>)| {
+                bytes += part.0.bytes();
+                bytes <= budget
+            };
+            let count = rest.iter().take_while(fits).count().max(1).min(rest.len());
+            let (now, later) = rest.split_at(count);
+            let written = self.write(self.state.clone(), |writer, next| {
+                for (part, wanted) in now {
+                    part.each(|record| match wanted.get(record.row()) {
+                        Some(true) => {
+                            let topic = record.diverted().unwrap_or(&rows.topic);
+                            writer.send(topic, &record, record.value())
+                        }
+                        Some(false) | None => Ok(()),
+                    })?;
+                }
+                if later.is_empty() {
+                    (rows.change)(next);
+                }
+                Ok(())
+            });
+            match written {
+                Ok(_) if !later.is_empty() => rest = later,
+                written => break written,
+            }
+        };
+        answer_all(vec![reply], written)
+    }
+
     fn send_control(
         &self,
         topic: &str,
@@ -349,6 +411,9 @@ impl Writer {
         loop {
             match self.transaction(&mut next.clone(), &events) {
                 Ok((written, has_beaten)) => {
+                    if written.requests != self.state.requests {
+                        super::lock(&self.requests).clone_from(&written.requests);
+                    }
                     self.state = written;
                     if has_beaten {
                         self.beat = Some(Instant::now() + self.options.events.heartbeat_interval);

@@ -18,7 +18,7 @@ use crate::position::{FIRST_OFFSET, LogPoint};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use mysql_async::{DriverError, Sid};
-use mysql_common::packets::{ComBinlogDump, ComBinlogDumpGtid, ComRegisterSlave};
+use mysql_common::packets::{BinlogDumpFlags, ComBinlogDump, ComBinlogDumpGtid, ComRegisterSlave};
 use mysql_common::proto::MySerialize;
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -106,6 +106,14 @@ impl Received {
     }
 }
 
+/// MariaDB sends statements beside their rows only to who asks for them, by the bit that MySQL never used.
+fn wanted(options: &MyOptions, is_mariadb: bool) -> BinlogDumpFlags {
+    match options.queries && is_mariadb {
+        true => BinlogDumpFlags::BINLOG_THROUGH_POSITION,
+        false => BinlogDumpFlags::empty(),
+    }
+}
+
 impl Dump {
     /// Asks for the log from this place on.
     ///
@@ -125,6 +133,7 @@ impl Dump {
         };
         let name = from.file_name(base);
         let command = ComBinlogDump::new(server_id).with_filename(name.as_bytes()).with_pos(offset);
+        let command = command.with_flags(wanted(options, flavor == Flavor::MariaDb));
         let mut request = Vec::new();
         command.serialize(&mut request);
         // We know MariaDB's GTID events.
@@ -142,7 +151,8 @@ impl Dump {
         let first = u32::try_from(FIRST_OFFSET).unwrap_or(0);
         match gtids {
             Gtids::MariaDb(set) => {
-                ComBinlogDump::new(server_id).with_pos(first).serialize(&mut request);
+                let command = ComBinlogDump::new(server_id).with_pos(first).with_flags(wanted(options, true));
+                command.serialize(&mut request);
                 let from = format!("SET @slave_connect_state = '{set}'");
                 let before = ["SET @mariadb_slave_capability = 4", &from, "SET @slave_gtid_strict_mode = 1"];
                 Dump::request(options, &before, server_id, &request).await

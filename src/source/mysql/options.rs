@@ -110,6 +110,8 @@ pub struct MyOptions {
     pub connect_timeout: Duration,
     /// How long it may be silent.
     pub patience: Patience,
+    /// Statements that made rows are wanted, where the log has them.
+    pub queries: bool,
 }
 
 impl MyOptions {

@@ -1,7 +1,7 @@
 //! A server that is not what it says: it asks for files and for passwords in clear.
 
 use super::login;
-use super::options::{MyOptions, Passwords, TlsMode};
+use super::options::{MyOptions, Patience, Passwords, TlsMode};
 use super::sql::Sql;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -90,6 +90,8 @@ fn options(port: u16) -> MyOptions {
         identity: None,
         pipeline: "shop".into(),
         connect_timeout: Duration::from_secs(5),
+        patience: Patience::default(),
+        queries: false,
     }
 }
 

@@ -261,7 +261,7 @@ impl MySnapshot {
         let origin = tells.then(|| {
             let (file, gtid, begin) = (point.file_name(&base), None, point.offset);
             let origin = Arc::new(Origin { file, gtid, begin, server_id: 0, thread: None });
-            OriginRun { first_row: 0, row: 0, position: point.offset, time, origin }
+            OriginRun { first_row: 0, row: 0, position: point.offset, time, origin, query: None }
         });
         Ok(MySnapshot { sessions, position, marks, tables, cuts: BTreeMap::new(), policies, time, origin })
     }

@@ -400,6 +400,9 @@ impl ChangeStream for MyChanges {
         if self.shared.settings.for_events {
             assembler.tell_origins();
         }
+        if self.shared.settings.options.queries {
+            assembler.tell_queries();
+        }
         if self.shared.settings.tells_definitions {
             assembler.tell_definitions(self.shared.settings.selection.clone());
         }

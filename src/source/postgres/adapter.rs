@@ -343,6 +343,13 @@ impl Source for PgSource {
         // A standby can write nothing; what its primary writes moves the slot.
         if sql.in_recovery().await? { Ok(()) } else { slot::heartbeat(&sql).await }
     }
+
+    async fn beat_action(&self) -> Result<()> {
+        match &self.settings.options.heartbeat_action {
+            Some(query) => self.sql().await?.rows(query).await.map(drop),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Why the stream does not hold the table's changes any more; `None`: it does.

@@ -205,6 +205,8 @@ pub struct PgOptions {
     pub connect_timeout: Duration,
     /// How often an idle pipeline writes a heartbeat; zero: never.
     pub heartbeat: Duration,
+    /// SQL that is run at each beat.
+    pub heartbeat_action: Option<String>,
 }
 
 impl PgOptions {
@@ -228,6 +230,7 @@ impl PgOptions {
             pipeline: pipeline.to_owned(),
             connect_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(10),
+            heartbeat_action: None,
         };
         let (mut hosts, mut ports) = split_hosts(parts.hosts)?;
         for (name, value) in parts.query {

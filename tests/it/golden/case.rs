@@ -256,6 +256,9 @@ impl Case {
                 }
                 continue;
             }
+            if value.ends_with("TinyIntOneToBooleanConverter") {
+                debezium.push_str("    tinyint_one_as_boolean: true\n");
+            }
             if key == "heartbeat.interval.ms" {
                 debezium.push_str(&format!("    heartbeat_interval: {value}ms\n"));
             }
@@ -353,7 +356,8 @@ fn beats_last(events: Vec<Event>) -> Vec<Event> {
 const LIVE: [&str; 4] = ["enum_grows", "heartbeat", "schema_change", "schema_change_burst"];
 
 /// Options that have the same name here, with `_` for `.`.
-const KNOWN: [&str; 22] = [
+const KNOWN: [&str; 23] = [
+    "include.query",
     "skip.messages.without.change",
     "bigint.unsigned.handling.mode",
     "topic.prefix",

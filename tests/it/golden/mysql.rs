@@ -24,9 +24,6 @@ const UNTOLD: &str = r#""table":"s""#;
 
 /// Cases that are not run, and why.
 const LEFT_OUT: &[(&str, &str)] = &[
-    ("mysql/boolean_converter", "TinyIntOneToBooleanConverter is not built"),
-    ("mysql/include_query", "include.query is not built"),
-    ("mariadb/include_query", "include.query is not built"),
 ];
 
 fn cases(brand: &str) -> Vec<Case> {

@@ -29,6 +29,8 @@ impl Work {
                 ("exclude", String::new())
             } else if let Some(length) = number("column.mask.with.") {
                 ("mask", quoted(&"*".repeat(length)))
+            } else if let Some(salt) = option.strip_prefix("column.mask.hash.v2.SHA-256.with.salt.") {
+                ("mask", quoted(&format!("SHA-256.with.salt.{salt}")))
             } else if let Some(length) = number("column.truncate.to.") {
                 ("truncate", length.to_string())
             } else {
@@ -55,6 +57,62 @@ impl Work {
             }
             self.left.remove(&option);
             self.mapped(&option, format!("tables.overrides.*.columns.{into}"));
+        }
+    }
+
+    /// `converters`: names, each with its type.
+    pub(super) fn custom_converters(&mut self) {
+        let Some(names) = self.take("converters") else { return };
+        for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            let option = format!("{name}.type");
+            let class = self.take(&option).unwrap_or_default();
+            if class.ends_with(".TinyIntOneToBooleanConverter") {
+                self.sections.debezium.push("tinyint_one_as_boolean: true".to_owned());
+                self.mapped(&option, "format.debezium.tinyint_one_as_boolean");
+            } else {
+                self.unsupported(
+                    &option,
+                    format!("the converter {class}: TinyIntOneToBooleanConverter is built"),
+                );
+            }
+        }
+    }
+
+    /// Channels of notifications and of signals.
+    pub(super) fn notifications(&mut self) {
+        if let Some(channels) = self.take("notification.enabled.channels") {
+            let known: Vec<&str> =
+                channels.split(',').map(str::trim).filter(|name| matches!(*name, "sink" | "log")).collect();
+            if known.len() < channels.split(',').count() {
+                self.unsupported("notification.enabled.channels", "channels beside sink and log");
+            }
+            if !known.is_empty() {
+                self.sections.debezium.push(format!("notification_enabled_channels: [{}]", known.join(", ")));
+                self.mapped("notification.enabled.channels", "format.debezium.notification_enabled_channels");
+            }
+        }
+        if let Some(channels) = self.take("signal.enabled.channels")
+            && channels.split(',').any(|channel| channel.trim() != "source")
+        {
+            self.unsupported(
+                "signal.enabled.channels",
+                "channels beside source: POST /api/signals takes signals, too",
+            );
+        }
+        if let Some(table) = self.take("signal.data.collection") {
+            self.sections.signals.push(format!("table: {}", quoted(&table)));
+            self.mapped("signal.data.collection", "signals.table");
+            let note =
+                "signals: a row is deleted when it was done: GRANT SELECT, DELETE ON the table TO the role";
+            self.done.notes.push(note.to_owned());
+        }
+        if let Some(wanted) = self.take("include.query") {
+            self.sections.debezium.push(format!("include_query: {}", wanted == "true"));
+            self.mapped("include.query", "format.debezium.include_query");
+        }
+        if let Some(topic) = self.take("notification.sink.topic.name") {
+            self.sections.debezium.push(format!("notification_sink_topic_name: {}", quoted(&topic)));
+            self.mapped("notification.sink.topic.name", "format.debezium.notification_sink_topic_name");
         }
     }
 

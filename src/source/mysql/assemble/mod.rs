@@ -96,6 +96,8 @@ pub(super) struct Assembler {
     file: String,
     /// Rows carry what their events tell of themselves.
     tells: bool,
+    /// … and the statements that made them.
+    tells_queries: bool,
     /// The log may leave out values of created rows.
     is_partial: bool,
     definitions: Option<Definitions>,
@@ -138,6 +140,7 @@ impl Assembler {
             packed: at,
             file: String::new(),
             tells: false,
+            tells_queries: false,
             is_partial: false,
             definitions: None,
             tables: HashMap::new(),
@@ -159,6 +162,11 @@ impl Assembler {
     /// Tells nothing before all of this was met.
     pub(super) fn wait_for(&mut self, pending: Gtids) {
         self.pending = Some(pending);
+    }
+
+    /// Rows carry the statements that made them, where the log has these.
+    pub(super) fn tell_queries(&mut self) {
+        self.tells_queries = true;
     }
 
     /// Rows carry what their events tell of themselves.
@@ -443,6 +451,7 @@ impl Assembler {
             made: 0,
             thread: None,
             origin: None,
+            query: None,
             branch: None,
             ordinal: 0,
             rows: 0,
@@ -482,9 +491,14 @@ impl Assembler {
                 Err(Error::new(codes::MY027, what)
                     .with_try("strandline resync TABLE --yes  (every table is copied)"))
             }
+            Event::RowsQuery(text) => {
+                if let Some(open) = self.open.as_mut().filter(|_| self.tells_queries) {
+                    open.query = Some(String::from_utf8_lossy(text).into());
+                }
+                Ok(Progress::Within)
+            }
             // A statement follows, and decides.
             Event::StatementContext(_)
-            | Event::RowsQuery(_)
             | Event::FormatDescription(_)
             | Event::Stop
             | Event::PreviousGtids(_)
@@ -568,6 +582,9 @@ impl Assembler {
             }
         }
         if rows.ends_statement {
+            if let Some(open) = &mut self.open {
+                open.query = None;
+            }
             self.maps.clear();
         }
         Ok(Progress::Within)

@@ -50,6 +50,8 @@ pub(super) struct Open {
     pub(super) thread: Option<u32>,
     /// What is told of it, once it has rows.
     pub(super) origin: Option<Arc<Origin>>,
+    /// The statement whose rows come next, where that is told.
+    pub(super) query: Option<Arc<str>>,
     /// Its rows are those of a two-phase transaction.
     pub(super) branch: Option<Branch>,
     /// Of the next row: what the images of rows before it take, of all tables, followed or not.
@@ -72,6 +74,7 @@ impl Open {
         self.ends_with_file = false;
         self.has_begun = false;
         self.origin = None;
+        self.query = None;
         self.branch = None;
         self.thread = None;
     }
@@ -103,6 +106,7 @@ impl Open {
             position: start.offset,
             time: i64::try_from(made).unwrap_or(i64::MAX),
             origin: Arc::clone(origin),
+            query: self.query.clone(),
         })
     }
 }
