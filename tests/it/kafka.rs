@@ -379,6 +379,12 @@ fn topics_are_made_as_asked_for() {
         used.insert(record.partition);
     }
     assert_eq!(used.len(), 6);
+    // Names that differ only in what a broker does not take: never in one topic by themselves.
+    scene.sql().exec("create table \"a b\"(id int primary key); create table a_b(id int primary key); insert into \"a b\" values (1); insert into a_b values (2)");
+    let outcome = scene.run(&["--until-caught-up"]);
+    outcome.expect_code(3).expect_error("KF013");
+    assert_eq!(broker.read_all(&["pre.fix.public.a_b"]).len(), 1);
+    scene.sql().exec("drop table a_b");
     // A second pipeline, by addresses alone.
     let sink = format!("kafka://{address}/short");
     let outcome =

@@ -60,6 +60,7 @@ mod page;
 mod partitions;
 mod pg_cases;
 mod pg_edges;
+mod published;
 mod random_kafka;
 mod random_mysql;
 mod random_postgres;
