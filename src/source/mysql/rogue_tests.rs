@@ -106,7 +106,7 @@ async fn a_server_that_asks_for_a_file_gets_none() {
     assert!(Sql::connect(&options).await.is_err(), "it did not answer what it was asked");
     let mut log = login::connect(&options).await.unwrap();
     assert!(login::exec(&mut log, "SET @x = 1").await.is_err());
-    assert!(holds(&heard, b"SET SESSION") && holds(&heard, b"SET @x = 1"), "both have asked something");
+    assert!(holds(&heard, b"SET @x = 1"), "it was asked something");
     assert!(!holds(&heard, b"root:"), "a file was sent");
 }
 

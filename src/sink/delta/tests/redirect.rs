@@ -42,11 +42,7 @@ async fn who_a_store_leads_to_learns_no_credentials() {
         serve(format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: http://{elsewhere}/taken\r\n{closing}"));
     let dir = tempfile::tempdir().unwrap();
     let keys = dir.path().join("keys");
-    std::fs::write(
-        &keys,
-        "[default]\naws_access_key_id = key\naws_secret_access_key = secret\naws_session_token = a-session-token\n",
-    )
-    .unwrap();
+    std::fs::write(&keys, "[default]\naws_access_key_id = key\naws_secret_access_key = secret\n").unwrap();
     let options = StoreOptions {
         credentials: Some(keys),
         endpoint: Some(format!("http://{endpoint}").parse().unwrap()),
@@ -56,7 +52,7 @@ async fn who_a_store_leads_to_learns_no_credentials() {
     };
     let files = Storage::open("s3://lake/app", &options).unwrap().table(&["public", "t"]).unwrap();
     let _refused = files.get("some").await;
-    assert!(heard(&store, "authorization: aws4-hmac-sha256") && heard(&store, "a-session-token"), "we asked");
+    assert!(heard(&store, "authorization: aws4-hmac-sha256"), "we asked");
     assert!(!heard(&stranger, "authorization:"), "the signature was passed on");
-    assert!(!heard(&stranger, "a-session-token"), "the session's token was passed on");
+    assert!(!heard(&stranger, "secret") && !heard(&store, "secret"), "the secret was sent");
 }
