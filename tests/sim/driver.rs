@@ -256,26 +256,7 @@ impl Driver {
                 self.target = Some(CommitLsn::of_keepalive(target));
                 self.handle(Input::Target(target));
             }
-            Event::CopyAgain(table) => {
-                let is_live = self.lanes.contains_key(&table);
-                let is_known = self.stopped.contains(&table) || is_live;
-                if is_known && !self.coordinator.view().stopping && self.copying.insert(table) {
-                    if is_live {
-                        self.take_out(table);
-                    }
-                    self.handle(Input::CopyStarted { table });
-                    if is_live {
-                        self.ctx.world.borrow_mut().reach("a table with content is copied by itself");
-                        let (ctx, events) = (self.ctx.clone(), self.events.clone());
-                        self.ctx.spawn(async move {
-                            ctx.call(Call::Nap).await;
-                            events.push(Event::CopyBegins(table));
-                        });
-                    } else {
-                        self.start_copy(table);
-                    }
-                }
-            }
+            Event::CopyAgain(table) => self.copy_again(table),
             Event::CopyBegins(table) => {
                 if !self.coordinator.view().stopping {
                     self.handle(Input::CopyStarted { table });
@@ -283,6 +264,27 @@ impl Driver {
                 self.start_copy(table);
             }
         }
+    }
+
+    fn copy_again(&mut self, table: TableId) {
+        let is_live = self.lanes.contains_key(&table);
+        let is_known = self.stopped.contains(&table) || is_live;
+        if !is_known || self.coordinator.view().stopping || !self.copying.insert(table) {
+            return;
+        }
+        if is_live {
+            self.take_out(table);
+        }
+        self.handle(Input::CopyStarted { table });
+        if !is_live {
+            return self.start_copy(table);
+        }
+        self.ctx.world.borrow_mut().reach("a table with content is copied by itself");
+        let (ctx, events) = (self.ctx.clone(), self.events.clone());
+        self.ctx.spawn(async move {
+            ctx.call(Call::Nap).await;
+            events.push(Event::CopyBegins(table));
+        });
     }
 
     /// Tables join between transactions only.
