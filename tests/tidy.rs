@@ -133,11 +133,26 @@ fn every_case_that_broke_others_names_its_test() {
         let missing = names.into_iter().filter(|name| name.contains("::") && !tests.contains(*name));
         findings.extend(missing.map(|name| format!("docs/TORTURE.md: there is no test {name}")));
     }
-    for (letters, last) in [("PV", 50), ("PR", 67), ("SN", 24)] {
+    for (letters, last) in [("PV", 50), ("PR", 67), ("SN", 24), ("SE", 27)] {
         let all = (1..=last).map(|n| format!("{letters}-{n:02}"));
         findings.extend(
             all.filter(|case| !cases.contains(case)).map(|case| format!("docs/TORTURE.md: no {case}")),
         );
+    }
+    report(findings);
+}
+
+#[test]
+fn dependencies_are_audited() {
+    let rules = read(&root().join("deny.toml"));
+    let mut findings = Vec::new();
+    for rule in ["unknown-registry = \"deny\"", "unknown-git = \"deny\"", "yanked = \"deny\"", "[licenses]"] {
+        if !rules.contains(rule) {
+            findings.push(format!("deny.toml: no {rule}"));
+        }
+    }
+    if !read(&root().join("scripts/check.sh")).contains("cargo deny --locked check") {
+        findings.push("scripts/check.sh: dependencies are not looked at".to_owned());
     }
     report(findings);
 }

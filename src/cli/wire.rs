@@ -30,7 +30,7 @@ use crate::sink::stdout::StdoutSink;
 use crate::sink::{AmendChoice, PipelineRecord, Request};
 use crate::source::Source;
 use crate::source::postgres::adapter::{PgSettings, PgSource};
-use crate::source::postgres::catalog;
+use crate::source::postgres::catalog::{self, Catalog};
 use crate::source::postgres::load::{MaxLoad, Sessions};
 use crate::source::postgres::options::{Endpoint, PgOptions, Renewal, Secret, TlsMode};
 use crate::source::postgres::passfile;
@@ -431,12 +431,7 @@ pub async fn resync(cfg: Config, tables: Vec<String>, all: bool, amend: Option<A
     {
         let sink = DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?;
         tracing::info!(backend = pid, "a process of this pipeline runs: it is asked to copy");
-        let catalog = catalog::load(&sql, &settings.selection, &settings.policies).await?;
-        PgSource::CODES.check_names(
-            &names,
-            |name| catalog.tables.iter().any(|t| t.name() == name),
-            |name| catalog.rejected.iter().find(|r| r.name == *name).map(|r| &r.error),
-        )?;
+        catalog_with(&sql, &settings, &names).await?;
         let slot = &settings.options.slot;
         let is_there = async || Ok(slot::inspect(&sql, slot).await?.is_some_and(|s| s.active_pid.is_some()));
         if ask(&sink, &names, None, is_there).await? {
@@ -444,6 +439,17 @@ pub async fn resync(cfg: Config, tables: Vec<String>, all: bool, amend: Option<A
         }
     }
     resync_here(cfg, names, all).await
+}
+
+/// The catalogue, in which these tables are, and can be replicated.
+async fn catalog_with(sql: &Sql, settings: &PgSettings, names: &BTreeSet<TableName>) -> Result<Catalog> {
+    let catalog = catalog::load(sql, &settings.selection, &settings.policies).await?;
+    PgSource::CODES.check_names(
+        names,
+        |name| catalog.tables.iter().any(|t| t.name() == name),
+        |name| catalog.rejected.iter().find(|r| r.name == *name).map(|r| &r.error),
+    )?;
+    Ok(catalog)
 }
 
 async fn resync_here(cfg: Config, names: BTreeSet<TableName>, all: bool) -> Result<()> {

@@ -80,6 +80,10 @@ impl Reason {
             Reason::ColumnCount { .. } | Reason::OldRowNotWhole | Reason::TypeChanged => {
                 Some("resync the table")
             }
+            Reason::UnexpectedUnchanged => Some(
+                "a row that begins to pass the publication's row filter is sent without large values that did not change: \
+                 let the table log whole rows (REPLICA IDENTITY FULL), then resync it",
+            ),
             Reason::NoKey => Some(
                 "let the table log its key (REPLICA IDENTITY DEFAULT with a primary key, or FULL), then resync it",
             ),

@@ -14,6 +14,8 @@ pub struct Outline {
     pub columns: Vec<OutlineColumn>,
     /// Names of the key columns, in key order.
     pub key: Vec<String>,
+    /// Numbers up to here were given then, to columns that did not travel, too ([`super::TableForm::columns_to`]).
+    pub columns_to: i16,
 }
 
 /// A column of a [`Outline`].
@@ -39,7 +41,13 @@ impl Outline {
             filled: schema.filled.contains(&c.attnum),
         });
         let key = schema.key.iter().filter_map(|&i| schema.columns.get(i)).map(|c| c.name.clone());
-        Outline { columns: columns.collect(), key: key.collect() }
+        Outline { columns: columns.collect(), key: key.collect(), columns_to: schema.form.columns_to }
+    }
+
+    /// Whether the table had a column of this number, that it travelled or not.
+    fn had(&self, attnum: i16) -> bool {
+        let known = self.columns.iter().map(|c| c.attnum).filter(|number| *number < FIRST_OF_NAMES).max();
+        attnum < FIRST_OF_NAMES && attnum <= known.unwrap_or(0).max(self.columns_to)
     }
 
     fn by_attnum(&self, attnum: i16) -> Option<&OutlineColumn> {
@@ -171,7 +179,9 @@ pub fn changes(then: &Outline, now: &Outline, rewritten: bool) -> Vec<Change> {
         // One that took the name of a column that is gone is told already.
         let gone = then.by_name(&column.name).filter(|old| now.by_attnum(old.attnum).is_none());
         if then.by_attnum(column.attnum).is_none() && gone.is_none() {
-            found.push(Change::Added { column: column.name.clone(), filled: column.filled });
+            // One that was there and did not travel (a generated one) has values in the rows that are there.
+            let filled = column.filled || then.had(column.attnum);
+            found.push(Change::Added { column: column.name.clone(), filled });
         }
     }
     if key_columns(then) != key_columns(now) {
@@ -282,13 +292,19 @@ pub enum Remedy {
 }
 
 impl ChangePolicy {
+    /// What is done where nothing is said, for a target that is a log of events: they go on with other types and keys,
+    /// and a copy tells nobody of the rows that went before it, so that none is made for partitions.
+    pub fn of_log() -> ChangePolicy {
+        ChangePolicy { other: Choice::Apply, partitions: None, ..ChangePolicy::default() }
+    }
+
     /// The remedy for all of these changes together; [`Remedy::InPlace`] for none.
     pub fn remedy(&self, changes: &[Change]) -> Remedy {
         self.remedy_where(changes, false)
     }
 
-    /// The same for a target that is a log of events, while its stream is read: what was told stays told, and what comes
-    /// is told as it is then. So nothing is read again for columns, unless one that went may be one that came: rows that
+    /// The same for a target that is a log of events: what was told stays told, and what comes is told as it is then; a
+    /// copy would leave out what its rows were before, and those that went. So nothing is read again for columns, unless one that went may be one that came: rows that
     /// are still to be read have its values under a name that nothing leads on.
     pub fn remedy_of_log(&self, changes: &[Change]) -> Remedy {
         let went = changes.iter().any(|change| matches!(change, Change::Dropped { .. }));
@@ -369,16 +385,36 @@ mod tests {
         Outline {
             columns: columns.iter().map(column).collect(),
             key: key.iter().map(|&k| k.into()).collect(),
+            columns_to: 0,
         }
     }
 
     #[test]
+    fn a_column_that_begins_to_travel_has_values_already() {
+        let then = outline(&[(1, "id", "int4"), (3, "a", "int4")], &["id"]);
+        let filled = |then: &Outline, attnum| {
+            let now = outline(&[(1, "id", "int4"), (3, "a", "int4"), (attnum, "g", "int4")], &["id"]);
+            changes(then, &now, false) == [Change::Added { column: "g".into(), filled: true }]
+        };
+        assert!(filled(&then, 2), "it was between them");
+        assert!(!filled(&then, 4), "it may be new");
+        let then = Outline { columns_to: 4, ..then };
+        assert!(filled(&then, 4) && !filled(&then, 5));
+        // Numbers that are made from names say nothing.
+        let then = outline(&[(2009, "id", "int")], &["id"]);
+        let now = outline(&[(2009, "id", "int"), (2003, "b", "int")], &["id"]);
+        assert_eq!(changes(&then, &now, false), [Change::Added { column: "b".into(), filled: false }]);
+    }
+
+    #[test]
     fn a_log_of_events_follows_what_a_table_cannot() {
-        let policy = ChangePolicy { other: Choice::Apply, ..ChangePolicy::default() };
+        let policy = ChangePolicy::of_log();
         let filled = Change::Added { column: "a".into(), filled: true };
         let all = [filled.clone(), Change::Key, Change::Rewritten];
         assert_eq!((policy.remedy(&all), policy.remedy_of_log(&all)), (Remedy::Copy, Remedy::InPlace));
-        assert_eq!(policy.remedy_of_log(&[filled, Change::Partitions]), Remedy::Copy);
+        let copied = ChangePolicy { partitions: Some(Choice::Apply), ..policy };
+        assert_eq!(policy.remedy_of_log(&[filled.clone(), Change::Partitions]), Remedy::InPlace);
+        assert_eq!(copied.remedy_of_log(&[filled, Change::Partitions]), Remedy::Copy);
         assert_eq!(ChangePolicy::default().remedy_of_log(&[Change::Key]), Remedy::Stop);
         // Renamed, where columns have no identity but their names.
         let then = outline(&[(2001, "id", "int"), (2002, "a", "int")], &["id"]);

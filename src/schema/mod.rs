@@ -97,6 +97,9 @@ pub struct TableForm {
     /// The largest identity of a part. Zero: it has none, or they are not known.
     #[serde(default)]
     pub parts_to: u32,
+    /// The largest number that a column was ever given, of those that do not travel, too. Zero: it is not known.
+    #[serde(default)]
+    pub columns_to: i16,
 }
 
 /// A piece of a partitioned table, however deep.

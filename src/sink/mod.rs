@@ -419,7 +419,7 @@ pub trait TableSink: Send + 'static {
 
 /// The table, or its publication, is another entry of the source's catalogue than the one that its rows came by.
 pub fn left_out(name: &TableName) -> Error {
-    let what = "it left the publication and came back, or the publication was made or altered again: changes in between may not be in the stream";
+    let what = "it left the publication and came back, its row filter or column list was changed, or the publication was made or altered again: changes in between may not be in the stream";
     table_error(name, codes::PG025, what).with_try(format!("strandline resync \"{name}\" --yes"))
 }
 

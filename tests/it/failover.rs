@@ -217,4 +217,43 @@ fn a_standby_is_a_source() {
     outcome.expect_code(1).expect_error("PG046");
     assert!(!has(17, "the reason") || outcome.stderr.contains("rows_removed"), "{}", outcome.stderr);
     assert_eq!(deltalog::position(&table, "shop"), position, "something was committed");
+    lowered_wal_level(&mut scene, &standby);
+}
+
+/// The primary lowers `wal_level` while a new slot on its standby streams: noticed, named, and nothing further is
+/// committed.
+fn lowered_wal_level(scene: &mut Scene, standby: &crate::harness::postgres::Postgres) {
+    standby.sql().exec("alter system set hot_standby_feedback = on");
+    standby.sql().exec("select pg_reload_conf()");
+    let config = scene.write_config();
+    let mut resync = scene.start(&["resync", "--all", "--yes", "-c", &config]);
+    until(LONG, "everything is copied again", || {
+        scene.sql().exec("select pg_log_standby_snapshot()");
+        resync.is_done()
+    });
+    resync.wait(LONG).expect_code(0);
+    let mut running = scene.start_run(&[]);
+    scene.sql().exec("insert into orders values (1002, 'with the new slot')");
+    equal_at_last(scene, &mut running);
+    let position = deltalog::position(&scene.table("public.orders"), "shop");
+    scene.pg.set_and_restart("wal_level = 'replica'");
+    let outcome = running.wait(LONG);
+    outcome.expect_code(1).expect_error("PG046");
+    assert_eq!(
+        deltalog::position(&scene.table("public.orders"), "shop"),
+        position,
+        "something was committed"
+    );
+    for command in [&["run"][..], &["doctor"], &["slot", "show"]] {
+        let said = scene.start(&[command, &["-c", &config]].concat()).wait(LONG);
+        let said = said.stdout + &said.stderr;
+        let code = if command[0] == "slot" { "lost" } else { "PG046" };
+        assert!(said.contains(code), "{command:?}:\n{said}");
+        assert!(!has(17, "the reason") || said.contains("wal_level_insufficient"), "{command:?}:\n{said}");
+    }
+    // A new slot cannot be made before the primary is put right, and that is said.
+    standby.sql().exec("select pg_drop_replication_slot('strandline_shop')");
+    let refused = scene.start(&["resync", "--all", "--yes", "-c", &config]).wait(LONG);
+    assert!(refused.code != Some(0) && refused.stderr.contains("PG002"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("on the primary"), "{}", refused.stderr);
 }

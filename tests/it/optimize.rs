@@ -93,4 +93,38 @@ fn optimize_leaves_few_files_and_the_same_rows() {
     let config = scene.write_config();
     let refused = scene.start(&["target", "optimize", "public.nothing", "-c", &config]).wait(LONG);
     refused.expect_code(3).expect_error("TG010");
+    what_was_deleted_is_gone(&mut scene);
+}
+
+/// Whether a data file below the directory holds this text.
+fn holds(dir: &std::path::Path, what: &str) -> bool {
+    let script = "import glob, sys, pyarrow.parquet as pq\n\
+        for f in glob.glob(sys.argv[1] + '/**/*.parquet', recursive=True):\n\
+        \x20   if '_delta_log' not in f and sys.argv[2] in str(pq.read_table(f, partitioning=None).to_pydict()): sys.exit(7)\n";
+    let mut python = std::process::Command::new(crate::harness::places::reader_python());
+    let code = python.arg("-c").arg(script).arg(dir).arg(what).status().expect("python runs").code();
+    assert!(matches!(code, Some(0 | 7)), "{code:?}");
+    code == Some(7)
+}
+
+/// A row that is deleted in the source is in no file of the target any more, once it was written anew and cleaned up.
+fn what_was_deleted_is_gone(scene: &mut Scene) {
+    let up = scene.table("public.up");
+    scene.sql().exec("alter table up add note text; insert into up values (77777, 1, 1, 'forget-me'), (77778, 1, 1, 'keep')");
+    scene.drain();
+    assert!(holds(&up, "forget-me"));
+    scene.sql().exec("delete from up where id = 77777");
+    scene.drain();
+    target(scene, &["optimize", "public.up"]);
+    assert!(holds(&up, "forget-me"), "older versions can be read still");
+    // A month later.
+    let aged = std::process::Command::new("find")
+        .arg(&up)
+        .args(["-exec", "touch", "-d", "1 month ago", "{}", "+"])
+        .status();
+    assert!(aged.expect("find runs").success());
+    target(scene, &["vacuum", "public.up", "--retention", "1h", "--yes"]);
+    assert!(!holds(&up, "forget-me"));
+    scene.drain();
+    scene.assert_equal(&TABLES);
 }

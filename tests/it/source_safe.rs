@@ -205,40 +205,141 @@ fn hostile_settings_do_no_harm_on_the_newest() {
     hostile_settings(NEWEST);
 }
 
-/// What the documentation of managed services gives a replicating role: REPLICATION, USAGE, SELECT; the publication
-/// is the owner's (Cloud SQL, Azure, Neon, Supabase; RDS and Aurora by `rds_replication`), or the role owns the
-/// tables and may create in the database (Supabase's `postgres`, Neon's owner, RDS' master user).
+/// A managed service: the role that only its servers have, what `doctor` calls it, and what its documentation has the
+/// administrator run for the role `cdc_NAME` (`{me}`). The tables are those of `app_NAME` (`{app}`).
+struct Service {
+    name: &'static str,
+    marker: &'static str,
+    called: &'static str,
+    documented: &'static str,
+}
+
+const fn service(
+    name: &'static str,
+    marker: &'static str,
+    called: &'static str,
+    documented: &'static str,
+) -> Service {
+    Service { name, marker, called, documented }
+}
+
+/// A publication by the owner of the tables; the role may read them.
+const OWNER_PUBLISHES: &str = "grant usage on schema public to {me}; grant select on all tables in schema public to {me};
+     grant create on database {db} to {app}; set role {app};
+     create publication strandline_pub for table orders with (publish_via_partition_root = true); reset role;";
+
+/// None of them has a superuser. On RDS and Aurora the right to replicate comes with `rds_replication`; this server knows
+/// it as an attribute only.
+const SERVICES: [Service; 6] = [
+    service(
+        "rds",
+        "create role rdsadmin",
+        "Amazon RDS",
+        "create role rds_superuser createdb createrole; create role rds_replication; grant rds_superuser to {app};
+         alter role {me} replication; grant rds_replication to {me};",
+    ),
+    service(
+        "aurora",
+        "create function aurora_version() returns text language sql as $$ select '17' $$",
+        "Amazon Aurora",
+        "create role rds_superuser createdb createrole; create role rds_replication; grant rds_superuser to {app};
+         alter role {me} replication; grant rds_replication to {me};",
+    ),
+    service(
+        "cloudsql",
+        "create role cloudsqladmin",
+        "Google Cloud SQL",
+        "create role cloudsqlsuperuser createdb createrole; grant pg_monitor to cloudsqlsuperuser; grant cloudsqlsuperuser to {app};
+         alter role {me} replication; grant cloudsqlsuperuser to {me};",
+    ),
+    service(
+        "azure",
+        "create role azuresu",
+        "Azure Database for PostgreSQL",
+        "create role azure_pg_admin createdb createrole; grant azure_pg_admin to {app}; alter role {me} replication;
+         grant azure_pg_admin to {me};",
+    ),
+    // The tables' policies hide rows from everybody who has not BYPASSRLS.
+    service(
+        "supabase",
+        "create role supabase_admin",
+        "Supabase",
+        "create role authenticated; alter role {me} replication bypassrls createdb createrole; grant authenticated to {me};
+         alter table orders enable row level security; create policy own on orders to authenticated using (id < 0);",
+    ),
+    // Who owns the database replicates: publication and slot are made by the run.
+    service(
+        "neon",
+        "create role neon_superuser createdb createrole bypassrls replication",
+        "Neon",
+        "alter role {me} replication bypassrls; grant {app} to {me}; grant create on database {db} to {me};",
+    ),
+];
+
+/// What the documentation of managed services gives a replicating role is enough to copy, to follow and to tear down,
+/// and `doctor` says nothing against it.
 #[test]
 fn the_grants_of_managed_services_are_enough() {
-    for owns in [false, true] {
-        let mut scene = with_orders("safe-grants", NEWEST);
-        let mut sql = scene.sql();
-        sql.exec(
-            "drop publication strandline_pub; create role cdc login replication password 'cdc';
-             create role app login; alter table orders owner to app; revoke all on schema public from public; grant usage on schema public to app;
-             revoke create, temporary on database shop from public",
-        );
-        if owns {
-            sql.exec("grant app to cdc; grant create on database shop to cdc");
-        } else {
-            sql.exec(
-                "grant usage on schema public to cdc; grant select on all tables in schema public to cdc;
-                 grant create on database shop to app; set role app;
-                 create publication strandline_pub for table orders with (publish_via_partition_root = true)",
-            );
+    let mut scene = Scene::new("safe-services");
+    let mut sql = scene.sql();
+    let mut running = Vec::new();
+    for Service { name, marker, called, documented } in &SERVICES {
+        sql.exec(&format!("create database shop_{name}"));
+        sql.exec(&format!("revoke create, temporary on database shop_{name} from public"));
+        sql.exec(&format!("create role cdc_{name} login password 'cdc'; create role app_{name} login"));
+        let mut own = Sql::connect(&scene.pg.url("postgres", &format!("shop_{name}"))).expect("the database");
+        own.exec(&format!(
+            "revoke all on schema public from public; grant usage on schema public to app_{name};
+             create table orders (id int primary key, v text); alter table orders owner to app_{name};
+             insert into orders select i, 'x' from generate_series(1, 100) i"
+        ));
+        let filled = |text: &str| {
+            let (me, app, db) = (format!("cdc_{name}"), format!("app_{name}"), format!("shop_{name}"));
+            text.replace("{me}", &me).replace("{app}", &app).replace("{db}", &db)
+        };
+        // What the service's servers have; roles are the whole server's, so that they go before the next one.
+        own.exec(marker);
+        sql.exec("drop role if exists rds_superuser, rds_replication");
+        own.exec(&filled(documented));
+        if *name != "neon" {
+            own.exec(&filled(OWNER_PUBLISHES));
         }
-        scene.config.url = scene.pg.url("cdc", "shop");
-        let mut running = live(&scene);
-        let mut sql = scene.sql();
-        sql.exec("insert into orders values (1000, 'after the copy'); delete from orders where id < 10");
-        equal_at_last(&mut scene, &mut running);
-        running.terminate();
-        running.wait(LONG).expect_code(0);
-        let config = scene.write_config();
-        let torn = scene.start(&["teardown", "--yes", "-c", &config]).wait(LONG);
-        torn.expect_code(0);
-        assert_eq!(scene.sql().value("select count(*) from pg_replication_slots"), "0");
+        let port = crate::harness::ports::Port::take();
+        let text = format!(
+            "version: 1\nname: {name}\nsource:\n  type: postgres\n  url: {:?}\n  publication: strandline_pub\n\
+             sink:\n  type: delta\n  uri: {:?}\n  commit: {{interval: 50ms}}\nhttp:\n  listen: \"127.0.0.1:{}\"\n",
+            format!("postgres://cdc_{name}:cdc@127.0.0.1:{}/shop_{name}", scene.pg.port()),
+            format!("file://{}", scene.dir().join(name).display()),
+            port.number()
+        );
+        let config = scene.write_text(&format!("{name}.yaml"), &text);
+        let doctor = scene.start(&["doctor", "-c", &config]).wait(LONG);
+        doctor.expect_code(0);
+        assert!(doctor.stdout.contains(called), "{name}:\n{}", doctor.stdout);
+        running.push((name, config.clone(), scene.start(&["run", "-c", &config]), port));
+        match marker.strip_prefix("create role ").and_then(|rest| rest.split(' ').next()) {
+            Some(role) => own.exec(&format!("drop role {role}")),
+            None => own.exec("drop function aurora_version()"),
+        }
     }
+    for (name, config, mut process, _port) in running {
+        let table = scene.dir().join(name).join("public/orders");
+        let mut own = Sql::connect(&scene.pg.url("postgres", &format!("shop_{name}"))).expect("the database");
+        until(LONG, "it is copied", || {
+            assert!(process.is_running(), "{name} ended:\n{}", process.stderr());
+            deltalog::position(&table, name).is_some()
+        });
+        own.exec("insert into orders values (1000, 'after the copy'); delete from orders where id < 10");
+        let rows = own.rows("select id, v from orders order by id");
+        until(LONG, "the rows arrive", || {
+            assert!(process.is_running(), "{name} ended:\n{}", process.stderr());
+            scene.readers().sql(&table, None, "select id, v from t order by id") == rows
+        });
+        process.terminate();
+        process.wait(LONG).expect_code(0);
+        scene.start(&["teardown", "--yes", "-c", &config]).wait(LONG).expect_code(0);
+    }
+    assert_eq!(scene.sql().value("select count(*) from pg_replication_slots"), "0");
 }
 
 /// A connection that is dead without a word, as behind a firewall that forgot it: nothing is passed on, nothing is

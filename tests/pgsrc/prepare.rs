@@ -96,9 +96,9 @@ async fn tables_columns_and_keys() {
     assert!(rejected[3].2.contains("BYPASSRLS"), "{}", rejected[3].2);
 
     // What changes is seen.
-    assert!(cat::columns_still_match(&sql, &a.schema).await.told());
+    assert!(cat::still_matches(&sql, a).await.told());
     server.sql("alter table a rename m to mm");
-    assert!(!cat::columns_still_match(&sql, &a.schema).await.told());
+    assert!(!cat::still_matches(&sql, a).await.told());
     let again = cat::load_by_id(&sql, &[a.id()], &Policies::default()).await.told();
     assert_eq!(again.tables[0].schema.columns[3].name, "mm");
 }
@@ -178,25 +178,116 @@ async fn publications_are_made_and_added_to_and_do_no_harm() {
     assert!(advice.contains("publish_via_partition_root = true"), "{advice}");
     server.sql(&advice.replace('\n', " "));
     publication::check(&sql, &options, &found.tables[..1], publication::Second::Make).await.told();
-    // What came with 15 and with 18: rows and columns that a copy would not leave out, or would not have.
-    let later: Vec<_> = found.tables.iter().filter(|t| t.name().table == "later").cloned().collect();
-    let (major, table) = (crate::server::major(), "for table later");
-    for (since, name, what, word) in [
-        (15, "filtered", "for table later where (id > 5)", "row filter"),
-        (15, "columns", "for table later (id)", "column list"),
-        (18, "generated", table, "generated columns"),
-    ] {
-        if major < since {
-            continue;
-        }
-        let more = if name == "generated" { ", publish_generated_columns = stored" } else { "" };
-        server.sql(&format!("create publication {name} {what} with (publish_via_partition_root=true{more})"));
-        options.publication = name.to_owned();
-        let error = publication::ensure(&sql, &options, &later, publication::Second::Make).await.unwrap_err();
-        assert!(error.code() == codes::PG007 && error.message().contains(word), "{}", error.report());
-        server.sql(error.advice().unwrap());
-        publication::check(&sql, &options, &later, publication::Second::Make).await.told();
+}
+
+/// What came with 15 and with 18: publications of some rows and some columns, and of generated columns.
+#[tokio::test]
+async fn what_is_published_of_a_table_is_what_is_taken() {
+    if crate::server::major() < 15 {
+        return;
     }
+    let server = Server::start("");
+    server.sql(
+        "create table t(id int primary key, a int, g int generated always as (a * 2) stored, b text);
+         create table whole(id int primary key, a int); alter table whole replica identity full;
+         create table keyless(a int, b int); create table plain(id int primary key, a int);
+         create publication p for table t (id, b) where (id > 5), whole where (a > 1), keyless (a), plain
+           with (publish_via_partition_root = true);
+         create publication p_insert with (publish = 'insert, truncate', publish_via_partition_root = true)",
+    );
+    let mut options = server.options();
+    options.publication = "p".to_owned();
+    let sql = sql(&options).await;
+    let found = catalog(&sql, &["public.*"]).await;
+    let columns = |t: &cat::SourceTable| t.schema.columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
+    assert!(found.rejected.is_empty(), "{:?}", found.rejected);
+    let t = table(&found, "t");
+    assert_eq!((columns(t), t.filter.as_deref()), (vec!["id".into(), "b".into()], Some("(id > 5)")));
+    assert_eq!(table(&found, "whole").filter.as_deref(), Some("(a > 1)"));
+    assert_eq!(columns(table(&found, "keyless")), ["a"]);
+    // As they are they stay: the keyless one is not published whole beside.
+    let made = publication::ensure(&sql, &options, &found.tables, publication::Second::Make).await.told();
+    assert_eq!(made.added, []);
+    assert!(cat::still_matches(&sql, t).await.told());
+    server.sql(
+        "alter publication p set table t (id, b) where (id > 6), whole where (a > 1), keyless (a), plain",
+    );
+    assert!(!cat::still_matches(&sql, t).await.told());
+
+    // What would make the application's own changes fail, and what cannot be told apart.
+    for (of_table, words) in [
+        ("t (a, b)", "leaves out \"id\""),
+        ("plain where (a > 1)", "looks at \"a\""),
+        ("whole (id)", "leaves out \"a\""),
+    ] {
+        server.sql(&format!("alter publication p set table {of_table}"));
+        let found = catalog(&sql, &["public.*"]).await;
+        let [refused] = &found.rejected[..] else { panic!("{of_table}: {:?}", found.rejected) };
+        let advice = refused.error.advice().unwrap_or_default().to_owned();
+        assert!(
+            refused.error.code() == codes::PG008 && refused.error.message().contains(words),
+            "{}",
+            refused.error.report()
+        );
+        server.sql(&advice);
+        let found = catalog(&sql, &["public.*"]).await;
+        assert!(found.rejected.is_empty(), "{advice}: {:?}", found.rejected);
+    }
+    server.sql("alter publication p set table t where (id > 1); alter publication p_insert set table t");
+    let found = catalog(&sql, &["public.t"]).await;
+    let two =
+        publication::ensure(&sql, &options, &found.tables, publication::Second::Make).await.unwrap_err();
+    assert!(two.code() == codes::PG007 && two.message().contains("row filter"), "{}", two.report());
+    server.sql(two.advice().unwrap());
+    publication::check(&sql, &options, &found.tables, publication::Second::Make).await.told();
+}
+
+/// From 18 on generated columns can be published; where whole old rows are logged, they must be.
+#[tokio::test]
+async fn generated_columns_are_taken_where_they_are_published() {
+    if crate::server::major() < 18 {
+        return;
+    }
+    let server = Server::start("");
+    server.sql(
+        "create table t(id int primary key, s int generated always as (id * 2) stored, v int generated always as (id * 3));
+         create table keyed(id int, k int generated always as (id + 1) stored primary key);
+         create table whole(id int primary key, s int generated always as (id * 2) stored);
+         alter table whole replica identity full;
+         create publication p with (publish_via_partition_root = true)",
+    );
+    let mut options = server.options();
+    options.publication = "p".to_owned();
+    let sql = sql(&options).await;
+    let look = |found: &cat::Catalog| {
+        let of = |t: &cat::SourceTable| {
+            t.schema.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(" ")
+        };
+        let mut all: Vec<String> =
+            found.tables.iter().map(|t| format!("{}: {}", t.name().table, of(t))).collect();
+        all.extend(found.rejected.iter().map(|r| format!("{}: {}", r.name.table, r.error.code().id)));
+        all.sort();
+        all
+    };
+    let found = catalog(&sql, &["public.*"]).await;
+    assert_eq!(look(&found), ["keyed: PG008", "t: id", "whole: PG008"]);
+    for rejected in &found.rejected {
+        let advice = rejected.error.advice().unwrap_or_default();
+        assert!(advice.contains("publish_generated_columns = stored"), "{}", rejected.error.report());
+    }
+    server.sql("alter publication p set (publish_generated_columns = stored)");
+    let found = catalog(&sql, &["public.*"]).await;
+    assert_eq!(look(&found), ["keyed: id k", "t: id s", "whole: id s"]);
+    publication::ensure(&sql, &options, &found.tables, publication::Second::Make).await.told();
+    server.sql("insert into whole values (1); update whole set id = 2; delete from whole");
+    // A list says it by name, whatever the publication says.
+    server.sql(
+        "alter publication p set (publish_generated_columns = none); alter publication p set table t (s, id)",
+    );
+    assert_eq!(look(&catalog(&sql, &["public.t"]).await), ["t: id s"]);
+    // No publication has virtual ones.
+    server.sql("create table never(id int primary key, v int generated always as (id)); alter table never replica identity full");
+    assert_eq!(look(&catalog(&sql, &["public.never"]).await), ["never: PG008"]);
 }
 
 #[tokio::test]
@@ -229,6 +320,11 @@ async fn where_we_may_not_the_owner_is_told_what_to_run() {
         assert!(setup::script(&steps).contains("-- 0001_role.sql"));
         setup::run(&admin, &steps).await.told();
     }
+    let installed = "select (select count(*) from pg_trigger where not tgisinternal) + (select count(*) from pg_event_trigger) \
+         + (select count(*) from pg_proc p join pg_namespace n on n.oid = p.pronamespace \
+            where n.nspname not in ('pg_catalog', 'information_schema')) \
+         + (select count(*) from pg_extension where extname <> 'plpgsql')";
+    assert_eq!(server.sql(installed), "0", "nothing that runs is left on the server");
     fresh.user = "new \"role'".to_owned();
     let as_role = sql(&fresh).await;
     let found = catalog(&as_role, &["s.*"]).await;

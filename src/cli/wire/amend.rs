@@ -2,15 +2,13 @@
 
 use super::{
     AmendChoice, BTreeSet, Config, DeltaSink, Metrics, Request, Result, RunOptions, Snapshot, Sql,
-    StatusBoard, StopSignal, TableName, Until, ask, catalog, model, pg_settings, runtime_options, slot,
+    StatusBoard, StopSignal, TableName, Until, ask, catalog_with, model, pg_settings, runtime_options, slot,
     start, store_options,
 };
 use crate::error::{Error, codes};
 use crate::schema::TableSchema;
 use crate::sink::write::{Deletes, Truncates, WriteMode};
 use crate::sink::{RefusedRequest, Sink};
-use crate::source::Source;
-use crate::source::postgres::adapter::PgSource;
 use crate::source::postgres::quote;
 
 /// Has these tables put right: by the process that runs, or here.
@@ -30,12 +28,7 @@ pub(super) async fn amend(cfg: Config, names: BTreeSet<TableName>, choice: Amend
     }
     let settings = pg_settings(&cfg).await?;
     let sql = Sql::connect(&settings.options).await?;
-    let catalog = catalog::load(&sql, &settings.selection, &settings.policies).await?;
-    PgSource::CODES.check_names(
-        &names,
-        |name| catalog.tables.iter().any(|t| t.name() == name),
-        |name| catalog.rejected.iter().find(|r| r.name == *name).map(|r| &r.error),
-    )?;
+    let catalog = catalog_with(&sql, &settings, &names).await?;
     let sink = DeltaSink::open(uri.as_str(), &cfg.name, &store_options(&cfg))?;
     let record = sink.peek().await?.unwrap_or_default();
     for table in catalog.tables.iter().filter(|table| names.contains(table.name())) {

@@ -17,7 +17,7 @@
 use super::dv::{Descriptor, Location};
 use super::log;
 use super::storage::{Listed, TableFiles};
-use super::table::{code_of_failure, data_name};
+use super::table::{check_within, code_of_failure, data_name};
 use crate::error::{Error, Result, codes};
 use crate::sink::write::interval_ms;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -230,10 +230,9 @@ async fn named_since(files: &TableFiles, log: &LogFiles, base: i64, newest: i64)
 }
 
 fn name_file(path: &str, vector: Option<&Descriptor>, named: &mut HashSet<String>) -> Result<()> {
-    if path.contains("://") || path.starts_with('/') {
-        return Err(Error::new(codes::TG014, "a data file lies at an absolute path"));
-    }
-    named.insert(data_name(path));
+    let name = data_name(path);
+    check_within(&name)?;
+    named.insert(name);
     if let Some(vector) = vector
         && let Location::Relative(name) = vector.location()?
     {

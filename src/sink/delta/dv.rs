@@ -115,6 +115,7 @@ impl Descriptor {
                 let (prefix, id) = encoded.split_at(encoded.len() - 20);
                 let bytes = z85_decode(id).ok_or_else(damaged)?;
                 let id = Uuid::from_slice(&bytes).map_err(|_| damaged())?;
+                super::table::check_within(prefix)?;
                 let slash = if prefix.is_empty() { "" } else { "/" };
                 Ok(Location::Relative(format!("{prefix}{slash}deletion_vector_{}.bin", id.hyphenated())))
             }

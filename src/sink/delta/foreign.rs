@@ -95,7 +95,11 @@ async fn rows(files: &TableFiles, add: &FileAction) -> Result<u64> {
         .and_then(|stats| stats.get("numRecords")?.as_u64());
     let rows = match stated {
         Some(rows) => rows,
-        None => u64::from(table::rows_of(files, &data_name(&add.path)).await?),
+        None => {
+            let name = data_name(&add.path);
+            table::check_within(&name)?;
+            u64::from(table::rows_of(files, &name).await?)
+        }
     };
     Ok(rows.saturating_sub(cardinality(add.vector.as_ref())))
 }

@@ -207,7 +207,8 @@ impl TableState {
             source_type: c.source_type.clone(),
             filled: false,
         });
-        let then = Outline { columns: columns.collect(), key: self.key.clone() };
+        let columns_to = self.form.map_or(0, |form| form.columns_to);
+        let then = Outline { columns: columns.collect(), key: self.key.clone(), columns_to };
         let rewritten = self.form.is_some_and(|form| form.may_be_rewritten(schema.form));
         let mut now = Outline::of(schema);
         let ours: Vec<i16> = schema.columns.iter().filter(|c| is_ours(c)).map(|c| c.attnum).collect();

@@ -284,8 +284,10 @@ pub(super) async fn data_files(files: &TableFiles, table: &deltalake::DeltaTable
             None => None,
             Some(descriptor) => Some(through_json(&descriptor).map_err(odd)?),
         };
+        let path = view.path();
+        check_within(&path)?;
         let add = Add {
-            path: percent_encode(&view.path()),
+            path: percent_encode(&path),
             partition_values: view.partition_values_map().into_iter().collect(),
             size: view.size(),
             modification_time: view.modification_time(),
@@ -662,6 +664,18 @@ pub(super) fn percent_encode(path: &str) -> String {
 /// The name on storage of a path in the log.
 pub(super) fn data_name(path: &str) -> String {
     percent_decode(path)
+}
+
+/// Refuses a name that leads out of its table: somebody else's log may hold any.
+///
+/// # Errors
+/// `TG014`.
+pub(super) fn check_within(name: &str) -> Result<()> {
+    let leads_out = name.starts_with('/') || name.contains("://") || name.split('/').any(|part| part == "..");
+    match leads_out {
+        true => Err(Error::new(codes::TG014, "the log names a file outside of the table's directory")),
+        false => Ok(()),
+    }
 }
 
 fn percent_decode(path: &str) -> String {

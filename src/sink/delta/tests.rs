@@ -19,6 +19,7 @@ mod feed;
 mod keep;
 mod model;
 mod process;
+mod redirect;
 mod stores;
 
 type Row = (Option<String>, Option<String>);

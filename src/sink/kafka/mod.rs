@@ -39,7 +39,7 @@ pub use options::{CHECKPOINTS, KafkaOptions, Oversize, TopicOptions};
 pub use registry::RegistryOptions;
 pub use table::KafkaTable;
 
-use crate::debezium::{Control, ControlKind, Encoder, Options as EventOptions};
+use crate::debezium::{Control, ControlKind, Encoder, Options as EventOptions, table_topic};
 use crate::error::{Error, Result, codes};
 use crate::position::{CommitLsn, Epoch, Marks};
 use crate::schema::change::{Remedy, told};
@@ -274,7 +274,7 @@ impl KafkaSink {
             return Err(left_out(&schema.name));
         }
         let changes = known.changes(schema);
-        match policy.remedy(&changes) {
+        match policy.remedy_of_log(&changes) {
             Remedy::Stop => return Err(change_refused(&schema.name, &changes)),
             Remedy::Copy => return Ok((Past::default(), Some(told(&changes)))),
             Remedy::InPlace => {}
@@ -403,6 +403,13 @@ impl Sink for KafkaSink {
         }
         let topic = encoder.topic().to_owned();
         let state = live.look().await?;
+        if let Some(other) = state.shares_topic(&schema, &topic)
+            && topic == table_topic(&self.events, &schema.name)
+        {
+            let what = format!("its topic \"{topic}\" is that of \"{other}\"");
+            return Err(table_error(&schema.name, codes::KF013, what)
+                .with_try("rename one of them, or leave one out (tables.exclude)"));
+        }
         let known = state
             .tables
             .get(&schema.id)

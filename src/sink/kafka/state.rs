@@ -189,7 +189,8 @@ impl Table {
             source_type: c.source_type.clone(),
             filled: false,
         });
-        let then = Outline { columns: columns.collect(), key: self.key.clone() };
+        let columns_to = self.form.columns_to;
+        let then = Outline { columns: columns.collect(), key: self.key.clone(), columns_to };
         let mut found = changes(&then, &Outline::of(schema), self.form.may_be_rewritten(schema.form));
         if self.form.parts_differ(&schema.parts) {
             found.push(Change::Partitions);
@@ -229,6 +230,13 @@ fn key_names(schema: &TableSchema) -> Vec<String> {
 }
 
 impl State {
+    /// Another table with the same topic.
+    pub(super) fn shares_topic(&self, schema: &TableSchema, topic: &str) -> Option<TableName> {
+        let name = |table: &Table| TableName::new(table.schema.clone(), table.table.clone());
+        let others = self.tables.iter().filter(|(id, table)| **id != schema.id && table.topic == topic);
+        others.map(|(_, table)| name(table)).find(|name| *name != schema.name)
+    }
+
     /// Takes in a record of the topic; the last of each key counts.
     ///
     /// # Errors

@@ -65,7 +65,9 @@ async fn attempt(options: &MyOptions, password: Option<&str>) -> Result<Packets>
 pub(super) async fn exec(packets: &mut Packets, sql: &str) -> Attempt<()> {
     packets.restart();
     packets.send(&[&[COM_QUERY], sql.as_bytes()].concat()).await?;
-    packets.answer().await.map(drop)
+    let answer = packets.answer().await?;
+    // Anything else is rows, or the request for a file of ours.
+    if answer.first() == Some(&0) { Ok(()) } else { Err(unexpected(&answer)) }
 }
 
 fn io(error: std::io::Error) -> mysql_async::Error {

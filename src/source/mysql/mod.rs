@@ -34,6 +34,8 @@ pub mod options;
 mod packets;
 mod preflight;
 mod recall;
+#[cfg(test)]
+mod rogue_tests;
 pub mod server;
 mod snapshot;
 pub mod sql;

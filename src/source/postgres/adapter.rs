@@ -354,8 +354,8 @@ fn lost(table: &TableSchema, found: Option<&forms::Found>, covered: &BTreeSet<Ta
             "it is not in the publication any more: changes since then are not in the stream".to_owned()
         }
         Some(now) if table.form.was_left_out(now.form) => {
-            "it left the publication and came back, or the publication was made or altered again: changes in between \
-             may not be in the stream"
+            "it left the publication and came back, its row filter or column list was changed, or the publication was made \
+             or altered again: changes in between may not be in the stream"
                 .to_owned()
         }
         Some(_) => return None,
@@ -608,17 +608,18 @@ impl PgCopy {
         writers: Vec<Box<dyn CopyWriter>>,
         progress: Arc<AtomicU64>,
     ) -> Result<Vec<CopyPart>> {
+        let table = self.table(schema)?;
         let job = CopyJob {
             options: &self.options,
             sql: &self.sql,
             snapshot: &self.slot.snapshot,
-            table: self.table(schema)?,
+            table,
             policies: self.policies,
             workers: writers.len(),
             progress: Arc::new(CopyProgress::default()),
             max_load: self.max_load,
             keys,
-            only,
+            only: chunk::published(table) + &only,
         };
         let mut writers: Vec<_> = writers.into_iter().map(Some).collect();
         let sinks = copy_table(&job, |worker| {

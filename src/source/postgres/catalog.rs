@@ -4,8 +4,8 @@
 //! are matched here, never in SQL. A table that cannot be taken gets an error of its own and the others
 //! go on.
 //!
-//! *Generated columns are left out*: up to PostgreSQL 17 the stream does not hold them, and a snapshot
-//! that did would disagree with it.
+//! *The columns are those that are published*, and the rows those that its row filter lets through ([`super::published`]):
+//! a snapshot that held others would disagree with the stream.
 //!
 //! *The key is what the log identifies old rows by*: the primary key, or the index that `REPLICA IDENTITY
 //! USING INDEX` names. With `FULL` it is the primary key, if there is one. A deferrable primary key is no key
@@ -14,6 +14,7 @@
 use super::fault::table_error;
 use super::forms;
 use super::pattern::Selection;
+use super::published::{self, Generated, Sent};
 use super::sql::{Sql, field, partition_tree, text, truth};
 use super::wire::{Purpose, Wire};
 use crate::error::{Error, Result, codes};
@@ -43,6 +44,9 @@ pub struct SourceTable {
     pub rows_estimate: Option<u64>,
     /// Bytes of its rows, all partitions together.
     pub bytes: u64,
+    /// The row filter of the publication, as the server spells it: rows for which it does not hold are not in the
+    /// stream.
+    pub filter: Option<String>,
 }
 
 impl SourceTable {
@@ -129,18 +133,21 @@ async fn describe(sql: &Sql, found: Vec<RawTable>, policies: &Policies) -> Resul
     let leaves = leaves(sql, &found).await?;
     let types = types(sql, &ids).await?;
     let forms = forms::of(sql, &ids).await?;
+    let sent = published::of(sql, &ids).await?;
     for table in found {
         let id = table.id;
+        let sent = sent.get(&id).cloned().unwrap_or_default();
         let (form, pieces) = match forms.get(&id) {
             Some(found) => (found.form, Arc::clone(&found.parts)),
             None => (TableForm::default(), Arc::default()),
         };
         let own = columns.get(&id).map_or(&[][..], Vec::as_slice);
-        catalog.text_stream |= own.iter().any(|column| column.needs_text_stream(&types, policies));
+        let mut travelling = own.iter().filter(|column| sent.holds(column.attnum, column.generated));
+        catalog.text_stream |= travelling.any(|column| column.needs_text_stream(&types, policies));
         let index = keys.get(&id).map_or(&[][..], Vec::as_slice);
         let parts = leaves.get(&id).map_or(&[][..], Vec::as_slice);
         let name = table.name.clone();
-        match table.build(own, index, parts, &types, policies) {
+        match table.build((own, &sent), index, parts, &types, policies) {
             Ok(table) => {
                 let filled = own.iter().filter(|c| c.filled).map(|c| c.attnum).collect();
                 let schema = Arc::new(TableSchema {
@@ -223,7 +230,7 @@ impl RawTable {
 
     fn build(
         self,
-        columns: &[RawColumn],
+        (columns, sent): (&[RawColumn], &Sent),
         indexes: &[RawIndex],
         leaves: &[Leaf],
         types: &Types,
@@ -233,10 +240,12 @@ impl RawTable {
         for leaf in leaves {
             leaf.check(&self)?;
         }
-        let travelling: Vec<&RawColumn> = columns.iter().filter(|c| !c.generated).collect();
+        let travelling: Vec<&RawColumn> =
+            columns.iter().filter(|c| sent.holds(c.attnum, c.generated)).collect();
         if travelling.is_empty() {
             return Err(table_error(&self.name, codes::PG026, "it has no column that travels"));
         }
+        self.check_harmless((columns, sent), indexes)?;
         let mut resolved = Vec::with_capacity(travelling.len());
         for column in &travelling {
             resolved.push(column.resolve(&self.name, types, policies)?);
@@ -258,29 +267,85 @@ impl RawTable {
             owned: self.owned,
             rows_estimate: u64::try_from(rows).ok(),
             bytes,
+            filter: sent.filter.clone(),
         })
     }
 
-    /// Indexes into the travelling columns, in the order of the index.
-    fn key(&self, columns: &[&RawColumn], indexes: &[RawIndex]) -> Result<Vec<usize>> {
-        let index = match self.identity {
+    /// The index that rows are known by.
+    fn key_index<'a>(&self, indexes: &'a [RawIndex]) -> Option<&'a RawIndex> {
+        match self.identity {
             ReplicaIdentity::Index => indexes.iter().find(|i| i.identity),
             ReplicaIdentity::Default | ReplicaIdentity::Full => {
                 indexes.iter().find(|i| i.primary && i.immediate)
             }
             ReplicaIdentity::Nothing => None,
-        };
-        let Some(index) = index else { return Ok(Vec::new()) };
+        }
+    }
+
+    /// Indexes into the travelling columns, in the order of the index.
+    fn key(&self, columns: &[&RawColumn], indexes: &[RawIndex]) -> Result<Vec<usize>> {
+        let Some(index) = self.key_index(indexes) else { return Ok(Vec::new()) };
         let place = |attnum: &i16| {
             columns.iter().position(|c| c.attnum == *attnum).ok_or_else(|| {
-                table_error(
-                    &self.name,
-                    codes::PG008,
-                    "its key has a generated column, which the log does not hold",
-                )
+                table_error(&self.name, codes::PG008, "its key has a column that is not published")
             })
         };
         index.attnums.iter().map(place).collect()
+    }
+
+    /// Where updates are published, the server refuses the *application's* UPDATE and DELETE when what it is to log of
+    /// old rows is not published, or when the row filter looks at more than that.
+    fn check_harmless(&self, (columns, sent): (&[RawColumn], &Sent), indexes: &[RawIndex]) -> Result<()> {
+        let index = self.key_index(indexes);
+        let is_full = self.identity == ReplicaIdentity::Full;
+        if sent.is_insert_only || (index.is_none() && !is_full) {
+            return Ok(());
+        }
+        let refuse = |what: String, remedy: String| {
+            let what = format!("{what}: the application's own UPDATE and DELETE would fail");
+            Err(table_error(&self.name, codes::PG008, what).with_try(remedy))
+        };
+        let table = super::quote::table(&self.name);
+        let only = if self.partitioned { table.clone() } else { format!("ONLY {table}") };
+        let keyed = format!("ALTER TABLE {table} REPLICA IDENTITY DEFAULT;   -- it needs a primary key then");
+        let is_key = |attnum: i16| is_full || index.is_some_and(|index| index.attnums.contains(&attnum));
+        let left_out = columns.iter().find(|c| is_key(c.attnum) && !sent.holds(c.attnum, c.generated));
+        if sent.columns.is_some() && (is_full || left_out.is_some()) {
+            let what = match left_out {
+                Some(column) => format!(
+                    "the publication's column list leaves out \"{}\", of its replica identity",
+                    column.name
+                ),
+                None => {
+                    "the publication has a column list for it, and its replica identity is FULL".to_owned()
+                }
+            };
+            return refuse(what, sent.again(&only));
+        }
+        // Before PostgreSQL 18 whole old rows are logged without their generated columns.
+        if let Some(column) = left_out.filter(|_| sent.knows_generated) {
+            let what = format!(
+                "its replica identity holds the generated column \"{}\", which is not published",
+                column.name
+            );
+            return refuse(
+                what,
+                match column.generated {
+                    Generated::Virtual => keyed,
+                    Generated::Stored | Generated::Not => {
+                        format!("{keyed}\n-- or: {}", sent.with_generated())
+                    }
+                },
+            );
+        }
+        if let Some(&beyond) = sent.filter_columns.iter().find(|attnum| !is_key(**attnum)) {
+            let name = columns.iter().find(|c| c.attnum == beyond).map_or("?", |c| c.name.as_str());
+            let what = format!(
+                "the publication's row filter looks at \"{name}\", which is not in its replica identity"
+            );
+            return refuse(what, format!("ALTER TABLE {table} REPLICA IDENTITY FULL;"));
+        }
+        Ok(())
     }
 }
 
@@ -318,7 +383,7 @@ struct RawColumn {
     name: String,
     type_oid: u32,
     type_modifier: i32,
-    generated: bool,
+    generated: Generated,
     /// `atthasmissing`: rows from before it have a value that is stored in the catalogue only.
     filled: bool,
     nullable: bool,
@@ -334,7 +399,7 @@ impl RawColumn {
     }
 
     fn needs_text_stream(&self, types: &Types, policies: &Policies) -> bool {
-        !self.generated && types.all.needs_text_stream(self.type_oid, self.kind(types, policies).as_ref())
+        types.all.needs_text_stream(self.type_oid, self.kind(types, policies).as_ref())
     }
 
     fn resolve(&self, table: &TableName, types: &Types, policies: &Policies) -> Result<Column> {
@@ -378,7 +443,7 @@ async fn columns(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, Vec<RawC
         "WITH filled(root, name) AS MATERIALIZED (SELECT DISTINCT c.oid, l.attname FROM pg_catalog.pg_class c, \
          LATERAL {0} t JOIN pg_catalog.pg_attribute l ON l.attrelid = t.relid AND l.atthasmissing \
          WHERE c.oid IN ({1}) AND c.relkind = 'p') \
-         SELECT attrelid, attnum, attname, atttypid, atttypmod, attgenerated <> '', \
+         SELECT attrelid, attnum, attname, atttypid, atttypmod, attgenerated, \
          pg_catalog.format_type(atttypid, atttypmod), \
          atthasmissing OR (attrelid, attname) IN (SELECT root, name FROM filled), NOT attnotnull, \
          (SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d \
@@ -394,7 +459,7 @@ async fn columns(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, Vec<RawC
             name: field(row, 2)?,
             type_oid: field(row, 3)?,
             type_modifier: field(row, 4)?,
-            generated: truth(row, 5),
+            generated: Generated::read(text(row, 5))?,
             formatted: field(row, 6)?,
             filled: truth(row, 7),
             nullable: truth(row, 8),
@@ -404,17 +469,18 @@ async fn columns(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, Vec<RawC
     Ok(map)
 }
 
-/// Whether the table's columns are, at this moment, those of `schema`.
-pub async fn columns_still_match(sql: &Sql, schema: &TableSchema) -> Result<bool> {
+/// Whether what is published of the table is, at this moment, what was found: the same columns of the same rows.
+pub async fn still_matches(sql: &Sql, table: &SourceTable) -> Result<bool> {
+    let schema = &table.schema;
+    let sent = published::of(sql, &[schema.id]).await?.remove(&schema.id).unwrap_or_default();
     let now = columns(sql, &[schema.id]).await?;
     let now = now.get(&schema.id).map_or(&[][..], Vec::as_slice);
-    let now: Vec<_> = now
+    let now = now
         .iter()
-        .filter(|c| !c.generated)
-        .map(|c| (c.attnum, c.name.as_str(), c.type_oid, c.type_modifier))
-        .collect();
+        .filter(|c| sent.holds(c.attnum, c.generated))
+        .map(|c| (c.attnum, c.name.as_str(), c.type_oid, c.type_modifier));
     let then = schema.columns.iter().map(|c| (c.attnum, c.name.as_str(), c.type_oid, c.type_modifier));
-    Ok(then.eq(now))
+    Ok(sent.filter == table.filter && then.eq(now))
 }
 
 #[derive(Debug)]

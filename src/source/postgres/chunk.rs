@@ -87,6 +87,11 @@ pub(super) fn more(table: &SourceTable, pick: &Pick) -> String {
     all + &pick.condition.as_ref().map(|sql| format!(" AND (\n{sql}\n)")).unwrap_or_default()
 }
 
+/// The row filter of the publication, with `AND` in front; empty: all rows are published.
+pub(super) fn published(table: &SourceTable) -> String {
+    table.filter.as_ref().map(|filter| format!(" AND ({filter})")).unwrap_or_default()
+}
+
 /// How to read values that were named one by one: through the index of the key, where there is one relation.
 pub(super) fn by_key(table: &SourceTable) -> Cuts {
     Cuts { fine: Vec::new(), in_order: !table.partitioned }

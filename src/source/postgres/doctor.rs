@@ -90,7 +90,12 @@ async fn publication(sql: &Sql, given: &Given<'_>, catalog: &Catalog, has_slot: 
     }
     if look.statements.is_empty() && look.obstacles.is_empty() {
         let count = catalog.tables.len();
-        return Ok(Finding::good(code, check, format!("\"{name}\" publishes all {count} tables")));
+        let filtered = catalog.tables.iter().filter(|table| table.filter.is_some()).count();
+        let part = match filtered {
+            0 => String::new(),
+            _ => format!(", of {filtered} of them the rows that pass a row filter"),
+        };
+        return Ok(Finding::good(code, check, format!("\"{name}\" publishes all {count} tables{part}")));
     }
     if look.obstacles.is_empty() && given.creates {
         let found = format!("strandline run makes \"{name}\" as it must be");

@@ -100,6 +100,8 @@ impl ServerError {
         } else if code == codes::PG003 {
             error
                 .with_try("ALTER ROLE <role> WITH REPLICATION;   -- on RDS: GRANT rds_replication TO <role>;")
+        } else if code == codes::PG002 {
+            error.with_try("ALTER SYSTEM SET wal_level = 'logical';   on the primary, then restart it")
         } else if code == codes::PG007 {
             error.with_try(
                 "if the publication was dropped and made again, the slot cannot read past that point: drop the \

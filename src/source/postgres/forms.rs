@@ -44,7 +44,7 @@ pub async fn of(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, Found>> {
            i.indisprimary, i.indisreplident, i.indimmediate), ',' ORDER BY i.indisprimary, i.indkey::text) \
           FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid \
           AND (i.indisprimary OR i.indisreplident)), ''), \
-         (SELECT string_agg(e.entry, ',' ORDER BY e.entry) FROM ({published}) e(entry)) \
+         (SELECT string_agg(e.entry, ',' ORDER BY e.entry) FROM ({published}) e(entry)), c.relnatts \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.oid IN ({})",
         partition_tree("c.oid"),
@@ -65,6 +65,7 @@ pub async fn of(sql: &Sql, ids: &[TableId]) -> Result<HashMap<TableId, Found>> {
             published: if text(row, 6).is_some() { digest(row, 6) } else { 0 },
             parts: Part::digest(&own, parts_to),
             parts_to,
+            columns_to: field(row, 7)?,
         };
         found.insert(id, Found { name, form, parts: own });
     }

@@ -20,6 +20,7 @@ pub use super::pattern;
 pub mod preflight;
 pub mod provider;
 pub mod publication;
+mod published;
 pub mod quote;
 pub mod setup;
 pub mod slot;

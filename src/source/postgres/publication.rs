@@ -5,6 +5,9 @@
 //! application's* UPDATE and DELETE become errors. So such tables go into a second publication,
 //! `<publication>_insert`, which publishes only inserts and truncates, and the person is told.
 //!
+//! What it publishes of a table in part only (a row filter, a list of columns) is replicated in part only
+//! ([`super::published`]).
+//!
 //! Where our role may not do it, the exact statements for the owner are the advice of the error.
 
 use super::catalog::SourceTable;
@@ -165,9 +168,13 @@ async fn plan(sql: &Sql, options: &PgOptions, tables: &[SourceTable], how: Secon
             ));
         }
     }
-    plan.cover(&options.publication, Scope::Changes, existing, &whole, may_create);
     let name = options.insert_publication();
     let second = inspect(sql, &name).await?;
+    plan.refuse_two(existing.as_ref(), (&name, second.as_ref()), tables);
+    // What the first publishes in part only, a second entry would publish whole.
+    let in_part = |t: &SourceTable| existing.as_ref().is_some_and(|first| first.narrowed.contains(t.name()));
+    let second_own: Vec<&SourceTable> = insert_only.iter().copied().filter(|t| !in_part(t)).collect();
+    plan.cover(&options.publication, Scope::Changes, existing, &whole, may_create);
     if second.is_none() && how == Second::OnlyIfThere {
         for table in insert_only {
             plan.published.refused.push((table.id(), table.name().clone(), remedy(table.name())));
@@ -177,7 +184,7 @@ async fn plan(sql: &Sql, options: &PgOptions, tables: &[SourceTable], how: Secon
     // Made together with the first, even when it is empty: decoding knows only publications that are older
     // than the slot.
     if second.is_some() || !insert_only.is_empty() || may_create {
-        plan.cover(&name, Scope::InsertOnly, second, &insert_only, may_create);
+        plan.cover(&name, Scope::InsertOnly, second, &second_own, may_create);
     }
     for table in insert_only {
         plan.published.insert_only.push((table.name().clone(), remedy(table.name())));
@@ -227,13 +234,26 @@ impl Plan {
             self.statements.push(format!("ALTER PUBLICATION {quoted} ADD TABLE {};", clause(&missing)));
             self.published.added.extend(missing.iter().map(|t| t.name().clone()));
         }
-        for table in tables.iter().filter(|t| existing.filtered.contains(t.name())) {
-            self.obstacles
-                .push(format!("\"{name}\" has a row filter or a column list for \"{}\"", table.name()));
-            let table = clause(&[table]);
-            self.statements.push(format!(
-                "ALTER PUBLICATION {quoted} DROP TABLE {table}; ALTER PUBLICATION {quoted} ADD TABLE {table};"
-            ));
+    }
+
+    /// Two entries for one table must say the same: the server would refuse to decode other columns, and let through what
+    /// one of the row filters lets through.
+    fn refuse_two(
+        &mut self,
+        first: Option<&Existing>,
+        second: (&str, Option<&Existing>),
+        tables: &[SourceTable],
+    ) {
+        let (Some(first), (name, Some(second))) = (first, second) else { return };
+        for table in tables.iter().map(SourceTable::name) {
+            let is_narrowed = first.narrowed.contains(table) || second.narrowed.contains(table);
+            if is_narrowed && first.covers(table) && second.covers(table) {
+                self.obstacles.push(format!(
+                    "\"{table}\" is in \"{name}\", too, and one of them has a row filter or a column list for it"
+                ));
+                let (name, table) = (quote::identifier(name), quote::table(table));
+                self.statements.push(format!("ALTER PUBLICATION {name} DROP TABLE {table};"));
+            }
         }
     }
 
@@ -258,11 +278,10 @@ fn clause(tables: &[&SourceTable]) -> String {
 struct Existing {
     operations: [bool; 4],
     via_root: bool,
-    /// Generated columns, too (PostgreSQL 18): they are in no copy, so rows of the stream would have other columns.
-    generated: bool,
     owned: bool,
     tables: BTreeSet<TableName>,
-    filtered: BTreeSet<TableName>,
+    /// Tables of which it publishes some rows or columns only.
+    narrowed: BTreeSet<TableName>,
 }
 
 impl Existing {
@@ -284,11 +303,6 @@ impl Existing {
                 scope.operations()
             ));
         }
-        if self.generated {
-            plan.obstacles.push(format!("{quoted} publishes generated columns, which are not replicated"));
-            plan.statements
-                .push(format!("ALTER PUBLICATION {quoted} SET (publish_generated_columns = none);"));
-        }
     }
 }
 
@@ -297,8 +311,7 @@ async fn inspect(sql: &Sql, name: &str) -> Result<Option<Existing>> {
     let rows = sql
         .rows(&format!(
             "SELECT pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, \
-             pg_catalog.pg_has_role(pubowner, 'USAGE'), pg_catalog.to_jsonb(p) ->> 'pubgencols' \
-             FROM pg_catalog.pg_publication p WHERE pubname = {name}"
+             pg_catalog.pg_has_role(pubowner, 'USAGE') FROM pg_catalog.pg_publication WHERE pubname = {name}"
         ))
         .await?;
     let Some(row) = rows.first() else { return Ok(None) };
@@ -306,9 +319,8 @@ async fn inspect(sql: &Sql, name: &str) -> Result<Option<Existing>> {
         operations: [truth(row, 0), truth(row, 1), truth(row, 2), truth(row, 3)],
         via_root: truth(row, 4),
         owned: truth(row, 5),
-        generated: text(row, 6).is_some_and(|which| which != "n"),
         tables: BTreeSet::new(),
-        filtered: BTreeSet::new(),
+        narrowed: BTreeSet::new(),
     };
     // The effective list, whatever clause it comes from.
     let tables =
@@ -325,7 +337,7 @@ async fn inspect(sql: &Sql, name: &str) -> Result<Option<Existing>> {
              WHERE p.pubname = {name} AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL)"
         );
         for row in &sql.rows(&filters).await? {
-            found.filtered.insert(TableName::new(field::<String>(row, 0)?, field::<String>(row, 1)?));
+            found.narrowed.insert(TableName::new(field::<String>(row, 0)?, field::<String>(row, 1)?));
         }
     }
     Ok(Some(found))

@@ -44,6 +44,8 @@ pub struct SlotState {
     pub retained_bytes: Option<u64>,
     /// Why the server gave it up, where it says so (PostgreSQL 17): `wal_removed`, `rows_removed`, `idle_timeout`, …
     pub invalidation: Option<String>,
+    /// What the primary did is in conflict with it (PostgreSQL 16, of a slot on a standby).
+    pub is_conflicting: bool,
     /// It is kept on standbys, too (PostgreSQL 17).
     pub failover: bool,
 }
@@ -57,7 +59,8 @@ pub async fn inspect(sql: &Sql, name: &str) -> Result<Option<SlotState>> {
          s.confirmed_flush_lsn, s.restart_lsn, s.wal_status, s.safe_wal_size, \
          greatest(pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() \
            THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, s.restart_lsn), 0)::int8, \
-         pg_catalog.to_jsonb(s) ->> 'invalidation_reason', pg_catalog.to_jsonb(s) ->> 'failover' \
+         pg_catalog.to_jsonb(s) ->> 'invalidation_reason', pg_catalog.to_jsonb(s) ->> 'failover', \
+         pg_catalog.to_jsonb(s) ->> 'conflicting' \
          FROM pg_catalog.pg_replication_slots s LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid \
          WHERE s.slot_name = {}",
         literal(name)
@@ -82,6 +85,7 @@ fn read_state(row: &TextRow) -> Result<SlotState> {
         retained_bytes: text(row, 10).map(|_| field(row, 10)).transpose()?,
         invalidation: own(11),
         failover: text(row, 12) == Some("true"),
+        is_conflicting: text(row, 13) == Some("true"),
     })
 }
 
@@ -107,16 +111,40 @@ impl SlotState {
         if self.temporary {
             return wrong("is temporary: it goes with another session".to_owned());
         }
-        if self.wal_status.as_deref() == Some("lost") {
-            let why = self.invalidation.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
-            let what = format!("the server has discarded WAL that replication slot \"{slot}\" needs{why}");
-            return Err(Error::new(codes::PG046, what).with_try(format!(
-                "SELECT pg_drop_replication_slot({});   then: strandline resync --all --yes   (and raise \
-                 max_slot_wal_keep_size)",
-                literal(slot)
-            )));
-        }
-        Ok(())
+        if self.wal_status.as_deref() == Some("lost") { Err(self.given_up(slot)) } else { Ok(()) }
+    }
+
+    /// The server has given the slot up: why, and what keeps it from doing so again.
+    fn given_up(&self, slot: &str) -> Error {
+        let why = self.invalidation.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        let given_up = format!("the server has given replication slot \"{slot}\" up{why}");
+        let (what, remedy) = match self.invalidation.as_deref() {
+            Some("rows_removed") => (
+                format!("{given_up}: the primary removed rows of the catalogue that it needs"),
+                "hot_standby_feedback = on, and a physical slot on the primary for this standby",
+            ),
+            Some("wal_level_insufficient") => (
+                format!("{given_up}: wal_level was lowered on the primary"),
+                "wal_level = logical on the primary, and a restart of it; before anything else",
+            ),
+            Some("idle_timeout") => (
+                format!("{given_up}: nobody read from it for longer than idle_replication_slot_timeout"),
+                "idle_replication_slot_timeout = 0",
+            ),
+            // PostgreSQL 16 says no more of a standby's slot than that it is in conflict.
+            _ if self.is_conflicting => (
+                format!("{given_up}: what the primary did is in conflict with it"),
+                "hot_standby_feedback = on, a physical slot on the primary for this standby, and wal_level = logical there",
+            ),
+            _ => (
+                format!("the server has discarded WAL that replication slot \"{slot}\" needs{why}"),
+                "raise max_slot_wal_keep_size",
+            ),
+        };
+        Error::new(codes::PG046, what).with_try(format!(
+            "SELECT pg_drop_replication_slot({});   then: strandline resync --all --yes   (and: {remedy})",
+            literal(slot)
+        ))
     }
 
     /// The server still waits for old transactions before the slot has a position. It goes if that session ends.

@@ -12,7 +12,7 @@
 //! A transaction holds its locks to its end, and the server has room for some thousands in all. So a worker begins
 //! a new transaction on the same snapshot after some partitions.
 
-use super::catalog::{SourceTable, columns_still_match};
+use super::catalog::{SourceTable, still_matches};
 use super::chunk::{self, Cuts};
 use super::fault::{protocol, table_error};
 use super::load::{self, MaxLoad};
@@ -94,9 +94,13 @@ pub async fn copy_table<S: CopySink>(
 ) -> Result<Vec<S>> {
     let mut lead = reader(job).await?;
     let name = job.table.name();
-    if !columns_still_match(job.sql, &job.table.schema).await? {
-        return Err(table_error(name, codes::PG022, "its columns changed while its copy was being prepared")
-            .with_try("the copy is tried again by itself on the next start or resync"));
+    if !still_matches(job.sql, job.table).await? {
+        return Err(table_error(
+            name,
+            codes::PG022,
+            "what is published of it changed while its copy was being prepared",
+        )
+        .with_try("the copy is tried again by itself on the next start or resync"));
     }
     let ranges = ranges(&mut lead, job).await?;
     job.progress.ranges.store(ranges.len() as u64, Ordering::Relaxed);

@@ -73,7 +73,7 @@ pub(super) const ALL: &[Deviation] = &[
     of("D17", "toast", Kind::Stops("PG023", None)),
     of("D18", "types_unsupported_included", Kind::Recorded),
     of("D18", "types_unsupported", Kind::Recorded),
-    of("D19", "publication_columns", Kind::Stops("PG007", None)),
+    of("D19", "publication_columns", Kind::Stops("PG008", None)),
     of("D21", "mysql/column_options", Kind::Bytes("2020-01-01T00:00:00Z", "2020-01-01T00:00:00.000Z")),
     of("D35", "mysql/column_options", Kind::Not(Mode::WithSchema)),
     of("D36", "column_options", Kind::Stops("CF003", None)),

@@ -124,6 +124,8 @@ async fn a_saved_index_is_used_only_where_it_holds() {
         }
         let saved = saved().unwrap().path();
         match round {
+            // Of a process that was killed while it wrote.
+            0 => std::fs::write(saved.with_extension("99.tmp"), b"half").unwrap(),
             // Damaged, cut short, gone: built anew.
             1 => {
                 let mut bytes = std::fs::read(&saved).unwrap();
@@ -138,6 +140,11 @@ async fn a_saved_index_is_used_only_where_it_holds() {
         table = lake.open(&schema).await.0;
     }
     assert_eq!(content(&lake.files, &lake.ids).await, model);
+    let leftovers = std::fs::read_dir(cache.path())
+        .unwrap()
+        .flatten()
+        .filter(|f| f.path().extension().is_some_and(|e| e == "tmp"));
+    assert_eq!(leftovers.count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,4 +225,49 @@ async fn files_of_several_schemas_are_compacted_together() {
     let value = |id: i64| Some(format!("value {id}"));
     let wanted = (0..18).map(|id| (id, if id < 8 { (value(id), None) } else { (None, value(id)) })).collect();
     assert_eq!(found, wanted);
+}
+
+/// Somebody put an entry into the log that names a file of another table (SE-27): it is neither read nor deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_leads_out_of_the_table_is_refused() {
+    let lake = lake();
+    let schema = schema(&[0]);
+    let mut table = started(&lake, &schema).await;
+    commit(&mut table, &schema, 0, &[Change::Insert(1, (None, None))]).await;
+    let version = table.core.version + 1;
+    drop(table);
+    let outside = lake.files.local_path("..").unwrap().join("other.parquet");
+    std::fs::write(&outside, b"not ours").unwrap();
+    let entry = lake.files.local_path(&log::commit_name(version)).unwrap();
+    for path in [
+        "../other.parquet",
+        "..%2Fother.parquet",
+        "a/../../other.parquet",
+        "/etc/passwd",
+        "file:///etc/passwd",
+    ] {
+        let add = serde_json::json!({"add": {
+            "path": path, "partitionValues": {}, "size": 8, "modificationTime": 0, "dataChange": true
+        }});
+        std::fs::write(&entry, add.to_string()).unwrap();
+        let error = load(&lake.files, &lake.ids).await.map(|_| ()).unwrap_err();
+        assert_eq!(error.code(), codes::TG014, "{path}: {}", error.report());
+        let kept =
+            clean(&lake.files, Retention { files_ms: 0, log_ms: 0 }, now_ms() + 10_000, i64::MAX).await;
+        assert!(kept.is_err() || outside.exists(), "{path}");
+        std::fs::remove_file(&entry).unwrap();
+    }
+    // A tombstone of it deletes nothing: what is deleted is found below the table.
+    let remove = serde_json::json!({"remove": {"path": "../other.parquet", "dataChange": true, "deletionTimestamp": 0}});
+    std::fs::write(&entry, remove.to_string()).unwrap();
+    clean(&lake.files, Retention { files_ms: 0, log_ms: 0 }, now_ms() + 10_000, i64::MAX).await.unwrap();
+    assert!(outside.exists());
+    let prefixed = dv::Descriptor {
+        storage_type: "u".into(),
+        path_or_inline_dv: "../../vBn[lx{q8@P<9BNH/isA".into(),
+        offset: Some(1),
+        size_in_bytes: 1,
+        cardinality: 1,
+    };
+    assert_eq!(prefixed.location().unwrap_err().code(), codes::TG014);
 }
