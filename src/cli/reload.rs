@@ -234,7 +234,8 @@ mod tests {
             reloader.reload().map_err(|error| error.message().to_owned())
         };
         assert_eq!(reload("b", "x", "t").unwrap(), "applied: source.password");
-        assert_eq!(reload("{command: [get, one]}", "x", "t").unwrap(), "applied: source.password");
+        let other_form = "applied: source.password, source.password.command";
+        assert_eq!(reload("{command: [get, one]}", "x", "t").unwrap(), other_form);
         assert_eq!(reload("{command: [get, two]}", "x", "t").unwrap(), "applied: source.password");
         assert_eq!(reload("{command: [get, two]}", "y", "t").unwrap(), "applied: sink.properties");
         assert_eq!(reload("{command: [get, two]}", "y", "t").unwrap(), "the configuration has not changed");

@@ -487,9 +487,8 @@ tables:
   on_new_table: ignore
   overrides:
     a.c: {write: append, images: after, column_mapping: none,
-      target: {partition_by: [d], properties: {note: "a: b $$${c}", delta.checkpointInterval: "100"}},
-      columns: {exclude: [x], mask: {email: sha256, phone: "***", "null": "*"}, truncate: {"1": 10}}}
-    "a.D-$$e": {write: copy_on_write, deletes: hard, truncates: apply, meta_columns: debezium, columns: {include: [id, v]}}
+      target: {partition_by: [d], properties: {note: "a: b $${c}", delta.checkpointInterval: "100"}}}
+    "a.D-$$e": {write: copy_on_write, deletes: hard, truncates: apply, meta_columns: debezium}
 snapshot: {workers: 3, chunk_rows: 5000, hold: chunk, max_source_load: {active_sessions: "50%", replica_lag: 9s}}
 sink: {type: delta, uri: "s3://lake/app", commit: {interval: 1500ms, max_rows: 7000, max_bytes: 5MB}, write: both, deletes: soft,
   truncates: stop, meta_columns: strandline, images: both, column_mapping: name, credentials: {file: /k},
@@ -498,7 +497,7 @@ sink: {type: delta, uri: "s3://lake/app", commit: {interval: 1500ms, max_rows: 7
   schema_changes: {add_column: quarantine, drop_column: quarantine, rename_column: quarantine, widen: quarantine,
     other: quarantine, partitions: quarantine}}
 errors: {bad_row: stop}
-limits: {memory: 512MiB, spill_dir: "/sp$$${il}l"}
+limits: {memory: 512MiB, spill_dir: "/sp$${il}l"}
 http: {listen: "0.0.0.0:9187", token: SECRET, read_only: true, ui: false}
 health: {grace: 5s, stall: 6s, wedged: 7s}
 metrics: {debezium_compat: true, max_table_labels: 7}
@@ -507,6 +506,10 @@ log: {level: debug, format: json}
 "#;
     const KAFKA: &str = r#"version: 1
 source: {url: "postgres://u@h/d"}
+tables:
+  overrides:
+    a.c: {columns: {exclude: [x], mask: {email: sha256, phone: "***", "null": "*"}, truncate: {"1": 10}}}
+    "a.D-$$e": {columns: {include: [id, v]}}
 sink: {type: kafka, brokers: ["b:1", "[::1]:9093"], exactly_once: false, acks: "1", compression: lz4, linger: 9ms,
   max_record: 2MiB, oversize: dead_letter, dead_letter_topic: dead, max_transaction: 64MiB,
   topics: {create: false, partitions: 3, replication: 2, settings: {cleanup.policy: compact},
@@ -551,11 +554,10 @@ format:
         for text in &texts {
             let first = load(text);
             let shown = effective(&first);
-            for again in [yaml(&shown), shown.to_string()] {
-                let read = load(&again);
-                assert_eq!(format!("{read:#?}"), format!("{first:#?}"), "{again}");
-                assert_eq!(effective(&read), shown, "{again}");
-            }
+            let again = yaml(&shown);
+            let read = load(&again);
+            assert_eq!(format!("{read:#?}"), format!("{first:#?}"), "{again}");
+            assert_eq!(effective(&read), shown, "{again}");
         }
         let trees: Vec<_> = texts.iter().filter_map(|text| super::super::tree::parse(text).0).collect();
         for section in super::super::keys::SECTIONS {
