@@ -98,11 +98,6 @@ pub(super) struct Assembler {
     tells: bool,
     /// … and the statements that made them.
     tells_queries: bool,
-    /// Rows carry the statements that made them, where the log has these.
-    pub(super) fn tell_queries(&mut self) {
-        self.tells_queries = true;
-    }
-
     /// The log may leave out values of created rows.
     is_partial: bool,
     definitions: Option<Definitions>,
@@ -167,6 +162,11 @@ impl Assembler {
     /// Tells nothing before all of this was met.
     pub(super) fn wait_for(&mut self, pending: Gtids) {
         self.pending = Some(pending);
+    }
+
+    /// Rows carry the statements that made them, where the log has these.
+    pub(super) fn tell_queries(&mut self) {
+        self.tells_queries = true;
     }
 
     /// Rows carry what their events tell of themselves.
