@@ -68,7 +68,8 @@ mod tests {
             row,
             position,
             time: 0,
-            origin: Arc::clone(&origin), query: None,
+            origin: Arc::clone(&origin),
+            query: None,
         };
         let runs = [run(0, 0, 100), run(3, 0, 200), run(7, 0, 300)];
         assert_eq!(slice(&runs, 0, 10), runs);
