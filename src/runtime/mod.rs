@@ -22,6 +22,7 @@ mod driver;
 mod health;
 mod meters;
 mod recorder;
+pub mod replay;
 mod session;
 mod source_link;
 mod worker;

@@ -4,6 +4,7 @@ use crate::harness::kafka::{Broker, Record, shared};
 use crate::harness::registry::Registry;
 use crate::harness::{LONG, Scene, until};
 use crate::kafka::scene;
+use crate::kafka_verify::is_equal;
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
@@ -78,6 +79,7 @@ fn events_in_avro_are_read_with_the_registry() {
         (&json!(1), &json!("false"))
     );
     transactions_and_heartbeats_are_avro_too(broker, &registry);
+    is_equal(&scene, &["public.t", "public.u", "public.strict"]);
 
     // A column that comes is allowed by the rules.
     registry.set_rule("avro-events.public.t-value", "BACKWARD");
@@ -105,6 +107,8 @@ fn events_in_avro_are_read_with_the_registry() {
     until(LONG, "the refusal", || running.stderr().contains("KF011"));
     scene.sql().exec("insert into u values (4, 5, 'n')");
     expect(broker, "avro-events.public.u", 4);
+    // By the schemas that wrote the records: two of each table by now.
+    is_equal(&scene, &["public.t", "public.u"]);
     running.terminate();
     let outcome = running.wait(LONG);
     assert!(outcome.stderr.contains("avro-events.public.strict-value"), "{}", outcome.stderr);

@@ -26,6 +26,7 @@ mod kafka_avro;
 mod kafka_control;
 mod kafka_large;
 mod kafka_security;
+mod kafka_verify;
 mod keyless;
 mod kill;
 mod large;

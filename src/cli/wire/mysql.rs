@@ -61,7 +61,7 @@ pub(super) async fn connector(
     }
 }
 
-async fn ask_connector(cfg: &Config) -> Result<Connector> {
+pub(super) async fn ask_connector(cfg: &Config) -> Result<Connector> {
     let mut sql = Sql::connect(&options(cfg).await?).await?;
     let version = sql.row("SELECT VERSION()").await?.into_iter().next().flatten().unwrap_or_default();
     sql.close().await;

@@ -15,6 +15,7 @@
 //! | `units` `order` | which shares belong together, and in which order their events go: pure |
 //! | `spill` | events that wait, in memory or on disk |
 //! | `writer` | the transactions |
+//! | `replay` | reading a table's topic again, for `verify` |
 //! | `table` `copy` | one table's stream, one table's copy |
 //! | `oversize` | what becomes of events that are too large |
 //! | `bench` | what a broker costs without us, and what a consumer sees |
@@ -28,6 +29,7 @@ mod oversize;
 mod probe;
 mod read;
 mod registry;
+mod replay;
 mod spill;
 mod state;
 mod table;
@@ -37,6 +39,7 @@ mod writer;
 
 pub use options::{CHECKPOINTS, KafkaOptions, Oversize, TopicOptions};
 pub use registry::RegistryOptions;
+pub use replay::{Ends, Logged, Replay};
 pub use table::KafkaTable;
 
 use crate::debezium::{Control, ControlKind, Encoder, Options as EventOptions};

@@ -180,15 +180,19 @@ async fn failover(sql: &Sql, options: &PgOptions) -> Result<Finding> {
         Some(row) if truth(row, 0) => {
             Ok(Finding::good(code, check, format!("the slot is synchronised to {standbys} standby(s)")))
         }
+        None if options.failover => {
+            let found = format!("{standbys} standby(s) connected: strandline run makes a slot that goes along");
+            Ok(Finding::good(code, check, found))
+        }
         found => {
             let state =
-                if found.is_some() { "is not synchronised" } else { "will not be synchronised by itself" };
+                if found.is_some() { "is not synchronised" } else { "will not be (source.failover_slot is false)" };
             let found = format!(
                 "{standbys} standby(s) connected, and the slot {state}: after a failover every table is copied again"
             );
             Ok(Finding::new(code, check, Verdict::Warning, found).advise(
                 "on the standby: sync_replication_slots = on and hot_standby_feedback = on; on the primary: \
-                 synchronized_standby_slots; and a slot with failover",
+                 synchronized_standby_slots; and a slot with failover (source.failover_slot: true, before it is made)",
             ))
         }
     }
@@ -209,7 +213,7 @@ async fn long_transactions(sql: &Sql, limit: Duration) -> Result<Finding> {
     );
     let rows = sql.rows(&query).await?;
     if rows.is_empty() {
-        let found = format!("none is older than {} min", seconds / 60);
+        let found = format!("none is older than {}", span(seconds));
         return Ok(Finding::good(code, check, found));
     }
     let named: Vec<String> = rows
@@ -217,7 +221,7 @@ async fn long_transactions(sql: &Sql, limit: Duration) -> Result<Finding> {
         .take(5)
         .map(|row| {
             let seconds: i64 = field(row, 1).unwrap_or(0);
-            format!("{} for {} min", text(row, 0).unwrap_or("?"), seconds / 60)
+            format!("{} for {}", text(row, 0).unwrap_or("?"), span(seconds.unsigned_abs()))
         })
         .collect();
     let more = if rows.len() > named.len() {
@@ -229,6 +233,10 @@ async fn long_transactions(sql: &Sql, limit: Duration) -> Result<Finding> {
     Ok(Finding::new(code, check, Verdict::Warning, found).advise(
         "let them end, or end them: SELECT pg_terminate_backend(PID);   for a prepared one: ROLLBACK PREPARED 'NAME';",
     ))
+}
+
+fn span(seconds: u64) -> String {
+    if seconds < 120 { format!("{seconds} s") } else { format!("{} min", seconds / 60) }
 }
 
 async fn decoding_memory(sql: &Sql, provider: Provider) -> Result<Finding> {

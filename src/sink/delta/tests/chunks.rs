@@ -96,7 +96,7 @@ fn copied(schema: &Arc<TableSchema>, rows: &BTreeMap<i64, Row>) -> ChangeBatch {
     ChangeBatch { ops, runs: vec![], ordinals: vec![], before: None, unchanged: vec![None; 3], ..batch }
 }
 
-fn parts(table: &DeltaTable, schema: &Arc<TableSchema>, rows: &BTreeMap<i64, Row>) -> Vec<CopyPart> {
+pub(super) fn parts(table: &DeltaTable, schema: &Arc<TableSchema>, rows: &BTreeMap<i64, Row>) -> Vec<CopyPart> {
     let snapshot = SnapshotPoint { position: at(1), xid: None, time: None, is_first: true, is_last: true };
     let mut writer = table.copy_writer(&snapshot).unwrap();
     writer.write(copied(schema, rows)).unwrap();
