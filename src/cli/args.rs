@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Keeps Delta Lake tables equal to a PostgreSQL database, exactly.
+/// Keeps Delta Lake tables and Kafka topics equal to a PostgreSQL, MySQL or MariaDB database, exactly.
 #[derive(Parser)]
 #[command(
     name = "strandline",

@@ -71,7 +71,10 @@ async fn follow(socket: &Path, path: &str, lines: &mpsc::Sender<Result<String>>)
         }
         if !is_there {
             let problem: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-            return Err(refused(problem["detail"].as_str().unwrap_or(&status).to_owned()));
+            let what = problem["detail"].as_str().unwrap_or(&status).to_owned();
+            let number = status.split(' ').nth(1).and_then(|number| number.parse().ok()).unwrap_or(0);
+            let told = (problem["code"].as_str(), problem["fix"].as_str());
+            return Err(super::hold::refused(number, told.0, what, told.1));
         }
         if lines.send(Ok(std::mem::take(&mut line))).await.is_err() {
             return Ok(());

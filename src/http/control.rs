@@ -5,7 +5,7 @@
 //!  - the header `X-Strandline-Confirm`, which no page of another origin can send without being asked first.
 
 use super::Face;
-use super::problem::Problem;
+use super::problem::{Given, Problem};
 use crate::error::{Error, Result};
 use crate::schema::TableName;
 use crate::telemetry::status::TableState;
@@ -256,7 +256,7 @@ struct VerifiedTable {
 }
 
 /// Puts it into the metrics. Only tables of this pipeline count: a label is for ever.
-pub(super) async fn verified(State(face): State<Face>, Json(found): Json<Verified>) -> Response {
+pub(super) async fn verified(State(face): State<Face>, Given(found): Given<Verified>) -> Response {
     for one in &found.tables {
         if face.board.read(|status| status.tables.iter().any(|table| table.name == one.table)) {
             face.metrics.flow().verified(&one.table, one.different);
@@ -292,7 +292,7 @@ pub async fn signal_of(face: &Face, id: String, kind: String, data: &str) -> Res
 }
 
 /// `POST /api/signals`: `execute-snapshot`, `pause-snapshot` and `resume-snapshot` of Debezium, and `log`.
-pub(super) async fn signal(State(face): State<Face>, Json(signal): Json<Signal>) -> Response {
+pub(super) async fn signal(State(face): State<Face>, Given(signal): Given<Signal>) -> Response {
     match perform(&face, &signal).await {
         Ok(text) => accepted(text),
         Err(problem) => problem.into_response(),

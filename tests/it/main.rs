@@ -11,6 +11,7 @@ mod bad_input;
 mod bank;
 mod canary;
 mod column_mapping;
+mod contract;
 mod ddl;
 mod doctor;
 mod every_type;

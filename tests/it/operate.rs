@@ -56,7 +56,7 @@ fn a_table_leaves_and_comes_back_and_changes_are_shown() {
         (&"c".into(), &"shown".into()),
         "{event}"
     );
-    scene.start(&["tap", "-c", &config, "public.nothing"]).wait(LONG).expect_code(1).expect_error("RT004");
+    scene.start(&["tap", "-c", &config, "public.nothing"]).wait(LONG).expect_code(2).expect_error("CF005");
 
     scene.start(&["pause", "-c", &config, "public.a"]).wait(LONG).expect_code(0);
     becomes(&scene, &mut running, "public.a", "stopped");

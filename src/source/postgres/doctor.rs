@@ -100,7 +100,13 @@ async fn publication(sql: &Sql, given: &Given<'_>, catalog: &Catalog, has_slot: 
         [] => "and source.create_if_missing is false".to_owned(),
         some => some.join("; "),
     };
-    Ok(Finding::new(code, check, Verdict::Stops, format!("\"{name}\" is missing or incomplete: {why}"))
+    let unread = catalog.rejected.iter().filter(|rejected| rejected.error.code() == codes::PG010).count();
+    let later = match unread {
+        0 => String::new(),
+        n => format!(" (the statements lack {n} tables that the role may not read: grant that, then ask again)"),
+    };
+    let found = format!("\"{name}\" is missing or incomplete: {why}{later}");
+    Ok(Finding::new(code, check, Verdict::Stops, found)
         .advise(format!("-- as the owner of the tables, or a superuser\n{}", look.statements.join("\n")))
         .run_sql(look.statements))
 }

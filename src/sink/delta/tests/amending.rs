@@ -5,7 +5,7 @@
 //!
 //! A failure names its seed: `STRANDLINE_AMEND_SEEDS=17 cargo test --lib amending` runs it again.
 
-use super::chunks::parts;
+use super::chunks::written;
 use super::process::Process;
 use super::*;
 use crate::event::{ChunkKey, KeyRange};
@@ -122,13 +122,8 @@ impl World {
     fn transact(&mut self) {
         let mut changes = Vec::new();
         for _ in 0..=self.p.random.below(6) {
-            let before = self.live.clone();
             let change = change(&mut self.p.random, &mut self.live);
             match &change {
-                Change::Truncate if self.p.random.below(4) > 0 => {
-                    self.live = before;
-                    continue;
-                }
                 Change::Truncate => {
                     self.quiet.clear();
                     self.tainted.clear();
@@ -210,7 +205,7 @@ impl World {
         let rows = snapshot.rows.iter().filter(|(id, _)| holds(**id));
         let rows: BTreeMap<i64, Row> = rows.map(|(id, row)| (*id, row.clone())).collect();
         let schema = self.schema.clone();
-        let parts = if rows.is_empty() { Vec::new() } else { parts(self.p.table(), &schema, &rows) };
+        let parts = if rows.is_empty() { Vec::new() } else { written(self.p.table(), &schema, &rows)? };
         self.happen().await?;
         while self.held() < snapshot.at {
             self.deliver().await?;
@@ -305,7 +300,7 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_amending_with_faults_ends_as_the_source() {
-    let given = std::env::var("STRANDLINE_AMEND_SEEDS").unwrap_or_else(|_| "1..60".into());
+    let given = std::env::var("STRANDLINE_AMEND_SEEDS").unwrap_or_else(|_| "1..50".into());
     let (from, to) = match given.split_once("..") {
         Some((from, to)) => (from.parse::<u64>().unwrap(), to.parse::<u64>().unwrap()),
         None => (given.parse().unwrap(), given.parse::<u64>().unwrap() + 1),
@@ -324,7 +319,7 @@ async fn any_amending_with_faults_ends_as_the_source() {
         (deaths, again, void, on) = (deaths + found.0, again + found.1, void + found.2, on + found.3);
     }
     println!("{} seeds: {deaths} deaths, {on} goings on, {again} rows again, {void} parts void", to - from);
-    if to - from > 50 {
+    if to - from > 40 {
         assert!(deaths > 10 && again > 10 && void > 3 && on > 3, "it proves too little");
     }
 }
