@@ -108,7 +108,8 @@ fn asked(config: &Config, method: &str, path: &str) -> Result<String, Failure> {
 pub(super) fn refused(status: u16, code: Option<&str>, what: String, fix: Option<&str>) -> Error {
     let asked_wrong = matches!(status, 400 | 404 | 409 | 422);
     let code = code.and_then(codes::find).unwrap_or(if asked_wrong { codes::CF005 } else { codes::RT004 });
-    let advice = if status == 404 { "strandline tables   names them" } else { fix.unwrap_or("strandline status") };
+    let advice =
+        if status == 404 { "strandline tables   names them" } else { fix.unwrap_or("strandline status") };
     Error::new(code, what).with_try(advice)
 }
 

@@ -84,7 +84,9 @@ fn dispatch(cli: Cli) -> Outcome {
             match (global.output, args.print) {
                 (Output::Json, print) => output::out_json(&json!({"done": !print, "script": script})),
                 (Output::Text, true) => output::out(script.trim_end()),
-                (Output::Text, false) => output::out("done; strandline doctor says whether anything is missing still"),
+                (Output::Text, false) => {
+                    output::out("done; strandline doctor says whether anything is missing still")
+                }
             }
             Ok(ExitCode::from(exit::OK))
         }

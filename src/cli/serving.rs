@@ -99,7 +99,10 @@ async fn in_use(config: &Config) -> Option<Error> {
     };
     let pid = status["process"]["pid"].as_u64().map_or(String::new(), |pid| format!(", pid {pid}"));
     let what = format!("a process of the pipeline \"{}\" runs on this machine already{pid}", config.name);
-    Some(Error::new(code, what).with_try("strandline status   says what it does; one process of a pipeline at a time"))
+    Some(
+        Error::new(code, what)
+            .with_try("strandline status   says what it does; one process of a pipeline at a time"),
+    )
 }
 
 async fn listen(config: &Config, face: &Face) -> Result<Option<Server>> {

@@ -17,7 +17,10 @@ pub(super) fn command(global: &Global, args: &VerifyArgs) -> Outcome {
     let wanted = args.tables.iter().map(|text| resync::parse(text)).collect::<Result<BTreeSet<_>, _>>()?;
     let config = load_quietly(global)?;
     if args.repair && !matches!(config.sink.target, SinkTarget::Delta { .. }) {
-        let what = format!("--repair of {}: single records are not put right there (not built yet)", config.sink.target);
+        let what = format!(
+            "--repair of {}: single records are not put right there (not built yet)",
+            config.sink.target
+        );
         let refused = Error::new(codes::CF004, what)
             .with_try("verify without --repair; strandline resync TABLE --yes sends every row again");
         return Err(refused.into());
@@ -50,7 +53,9 @@ pub(super) fn command(global: &Global, args: &VerifyArgs) -> Outcome {
         let tables = printable(&differing.join(" "));
         match config.sink.target {
             SinkTarget::Delta { .. } => err(&format!("  try: strandline verify {tables} --repair")),
-            _ => err(&format!("  try: strandline resync {tables} --yes (a row that is extra needs a tombstone of its key)")),
+            _ => err(&format!(
+                "  try: strandline resync {tables} --yes (a row that is extra needs a tombstone of its key)"
+            )),
         }
     }
     Ok(ExitCode::from(if is_equal { exit::OK } else { exit::CONDITION }))
@@ -94,7 +99,9 @@ fn text(result: &Verified, paint: Paint) -> String {
     let at = format!("at {}{version}{records}, {:.1} s", result.position, result.took.as_secs_f64());
     let unknown = match result.unknown {
         0 => String::new(),
-        rows => format!("\n       {rows} rows have a value that no record says: the others of theirs were compared"),
+        rows => format!(
+            "\n       {rows} rows have a value that no record says: the others of theirs were compared"
+        ),
     };
     if result.is_equal() {
         let of = result

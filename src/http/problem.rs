@@ -61,7 +61,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Given<T> {
             .map_err(|refused| Problem::new(refused.status(), refused.body_text()))?;
         serde_json::from_slice(&bytes).map(Given).map_err(|cause| Problem {
             fix: Some("GET /openapi.json shows what is expected".to_owned()),
-            ..Problem::new(StatusCode::BAD_REQUEST, format!("the body is not the JSON that is expected: {cause}"))
+            ..Problem::new(
+                StatusCode::BAD_REQUEST,
+                format!("the body is not the JSON that is expected: {cause}"),
+            )
         })
     }
 }

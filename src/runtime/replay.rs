@@ -378,11 +378,11 @@ mod tests {
         assert!(ledger.compare(&mut found).unwrap().is_empty());
         found.listed.sort();
         let listed: Vec<_> = found.listed.iter().map(|(fault, key)| (*fault, key.as_str())).collect();
+        assert_eq!(listed, [(Fault::Missing, "id=2"), (Fault::Extra, "id=5000"), (Fault::Different, "id=1")]);
         assert_eq!(
-            listed,
-            [(Fault::Missing, "id=2"), (Fault::Extra, "id=5000"), (Fault::Different, "id=1")]
+            (found.different, found.source_rows, found.logged_rows, found.unknown),
+            (3, 5000, 5000, 0)
         );
-        assert_eq!((found.different, found.source_rows, found.logged_rows, found.unknown), (3, 5000, 5000, 0));
     }
 
     #[test]

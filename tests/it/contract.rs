@@ -67,7 +67,10 @@ fn each_command_prints_the_document_that_is_written_down() {
     }
     // Several tables: one answer.
     let both = one_document("pause", &ask(&scene, &["pause", "public.a", "public.b"]));
-    assert!(both["text"].as_str().unwrap().contains("public.a") && both["text"].as_str().unwrap().contains("public.b"));
+    assert!(
+        both["text"].as_str().unwrap().contains("public.a")
+            && both["text"].as_str().unwrap().contains("public.b")
+    );
     for (wrong, code, exit) in [
         (&["pause", "public.nothing"][..], "CF005", 2),
         (&["resume", "nothing"], "CF005", 2),
@@ -87,7 +90,11 @@ fn each_command_prints_the_document_that_is_written_down() {
     ] {
         let outcome = ask(&scene, wrong);
         let error = one_document(&format!("{wrong:?}"), &outcome);
-        assert_eq!((error["error"]["code"].as_str(), outcome.code), (Some(code), Some(exit)), "{wrong:?}: {error}");
+        assert_eq!(
+            (error["error"]["code"].as_str(), outcome.code),
+            (Some(code), Some(exit)),
+            "{wrong:?}: {error}"
+        );
         assert!(error["error"]["message"].is_string() && error["error"].get("try").is_some(), "{error}");
     }
     running.terminate();

@@ -255,7 +255,9 @@ fn open_transactions_and_standbys_are_named() {
         let (verdict, text) = of(found["checks"].as_array().unwrap(), "long_transactions");
         let advice = found["checks"][0]["fix"].as_str().unwrap_or_default();
         verdict == "warning"
-            && ["forgotten", "idle in transaction", "prepared 'half done'"].iter().all(|word| text.contains(word))
+            && ["forgotten", "idle in transaction", "prepared 'half done'"]
+                .iter()
+                .all(|word| text.contains(word))
             && advice.contains("ROLLBACK PREPARED")
     });
     doctor(&scene, &["--long-transaction", "soon"]).expect_code(2);
@@ -276,7 +278,9 @@ fn open_transactions_and_standbys_are_named() {
     let (verdict, text) = failover(&scene);
     assert!(verdict == "warning" && text.contains("the slot is not synchronised"), "{text}");
     scene.sql().exec("select pg_drop_replication_slot('strandline_shop')");
-    scene.sql().exec("select pg_create_logical_replication_slot('strandline_shop', 'pgoutput', false, false, true)");
+    scene
+        .sql()
+        .exec("select pg_create_logical_replication_slot('strandline_shop', 'pgoutput', false, false, true)");
     let (verdict, text) = failover(&scene);
     assert!(verdict == "ok" && text.contains("synchronised to 1 standby"), "{text}");
 

@@ -59,7 +59,9 @@ const CHANGES: &str = "update t set v = 'later ' || id where id % 10 = 0; delete
 fn a_topic_is_compared_with_its_source_and_faults_are_named() {
     let broker = shared();
     let scene = scene("kafka-verify", broker);
-    scene.sql().exec(&format!("{TABLE} create table keyless(v text); create table other(id int primary key)"));
+    scene
+        .sql()
+        .exec(&format!("{TABLE} create table keyless(v text); create table other(id int primary key)"));
     broker.create_topic("kafka-verify.public.t", 3, &[]);
     scene.drain();
     scene.sql().exec(CHANGES);
@@ -94,7 +96,13 @@ fn a_topic_is_compared_with_its_source_and_faults_are_named() {
     assert_eq!(named, expected.map(|(fault, key)| (fault.to_owned(), key.to_owned())));
     assert_eq!((&table["different"], &table["skipped"]), (&json!(3), &Value::Null));
     let text = verify(&scene, &["public.t"]);
-    assert!(text.stdout.contains("missing   id=6 part=p") && text.stderr.contains("strandline resync public.t --yes"), "{}\n{}", text.stdout, text.stderr);
+    assert!(
+        text.stdout.contains("missing   id=6 part=p")
+            && text.stderr.contains("strandline resync public.t --yes"),
+        "{}\n{}",
+        text.stdout,
+        text.stderr
+    );
     for (option, why) in [("--repair", "--repair"), ("--sample=10%", "--sample")] {
         let refused = verify(&scene, &["public.t", option]);
         refused.expect_code(2);
@@ -116,7 +124,10 @@ fn other_forms_of_events_are_compared_too() {
     for (name, format) in [
         ("kafka-verify-flat", "format:\n  style: flat\n  debezium: {decimal_handling_mode: string}\n"),
         ("kafka-verify-native", "format:\n  style: native\n"),
-        ("kafka-verify-schema", "format:\n  debezium: {schemas_enable: true, decimal_handling_mode: double}\n"),
+        (
+            "kafka-verify-schema",
+            "format:\n  debezium: {schemas_enable: true, decimal_handling_mode: double}\n",
+        ),
     ] {
         let mut scene = scene(name, broker);
         scene.config.more = format.into();
@@ -124,7 +135,9 @@ fn other_forms_of_events_are_compared_too() {
         scene.drain();
         scene.sql().exec(CHANGES);
         is_equal(&scene, &["public.t"]);
-        scene.sql().exec("alter table t add later int; insert into t (id, part, later) values (6000, 'p', 1)");
+        scene
+            .sql()
+            .exec("alter table t add later int; insert into t (id, part, later) values (6000, 'p', 1)");
         is_equal(&scene, &["public.t"]);
     }
 }
@@ -134,7 +147,9 @@ fn write(sql: &mut Sql, random: &mut Random) -> Result<(), SqlError> {
     sql.try_exec(&match random.between(0, 4) {
         0 => format!("delete from w where id = {id}"),
         1 => format!("update w set n = n + 1 where id between {id} and {id} + 5"),
-        _ => format!("insert into w values ({id}, 0, repeat('x', 3000)) on conflict (id) do update set n = w.n + 1"),
+        _ => format!(
+            "insert into w values ({id}, 0, repeat('x', 3000)) on conflict (id) do update set n = w.n + 1"
+        ),
     })
 }
 

@@ -233,7 +233,8 @@ async fn verify_by<S: Source, T: Against>(
     watch: Watch,
 ) -> Result<Vec<Verified>> {
     if share.is_some() && !T::CAN_SAMPLE {
-        let what = "--sample with this target: what it holds of a key is known when all of its topic was read";
+        let what =
+            "--sample with this target: what it holds of a key is known when all of its topic was read";
         return Err(Error::new(codes::CF004, what).with_try("compare whole tables: leave --sample out"));
     }
     if share.is_some() && !S::Copy::CAN_PICK {

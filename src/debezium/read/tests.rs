@@ -68,7 +68,11 @@ fn deletes_tombstones_and_truncations_are_told() {
     for (style, encoding) in STYLES.iter().flat_map(|s| ENCODINGS.iter().map(|e| (*s, *e))) {
         let (encoder, reader) = both(&deleted, style, encoding);
         let found = seen(&reader, &written(&encoder, &deleted));
-        assert_eq!(found, [("id=7".into(), Seen::Gone), ("id=7".into(), Seen::Gone)], "{style:?} {encoding:?}");
+        assert_eq!(
+            found,
+            [("id=7".into(), Seen::Gone), ("id=7".into(), Seen::Gone)],
+            "{style:?} {encoding:?}"
+        );
     }
     let truncated = batch(&schema, &[Op::Truncate], rows(&schema, vec![None], &[vec![None]]));
     let all = options(|o| o.skipped_operations = Vec::new());
@@ -92,7 +96,9 @@ fn an_unchanged_value_is_kept_and_one_that_was_too_large_is_lost() {
         let Seen::Row(cells) = reader.value(value, None).unwrap() else { panic!("no row") };
         assert_eq!(cells[1], Cell::KEPT, "{encoding:?}");
         assert!(cells[2] != Cell::KEPT && cells[2] != reader.null);
-        let Seen::Row(cells) = reader.value(value, Some(br#"{"v":2400000}"#)).unwrap() else { panic!("no row") };
+        let Seen::Row(cells) = reader.value(value, Some(br#"{"v":2400000}"#)).unwrap() else {
+            panic!("no row")
+        };
         assert_eq!(cells[1], Cell::LOST);
     }
 }
@@ -101,7 +107,8 @@ fn an_unchanged_value_is_kept_and_one_that_was_too_large_is_lost() {
 fn a_record_from_before_a_column_came_has_null_there_and_one_that_went_is_passed_over() {
     let before = schema(&[("old", named(TEXT, "text", None)), ("v", named(TEXT, "text", None))]);
     let after = schema(&[("v", named(TEXT, "text", None)), ("new", named(TEXT, "text", None))]);
-    let first = batch(&before, &[Op::Create], rows(&before, vec![Some(1)], &[vec![Some("o")], vec![Some("x")]]));
+    let first =
+        batch(&before, &[Op::Create], rows(&before, vec![Some(1)], &[vec![Some("o")], vec![Some("x")]]));
     let now = batch(&after, &[Op::Create], rows(&after, vec![Some(1)], &[vec![Some("x")], vec![None]]));
     for (style, encoding) in STYLES.iter().flat_map(|s| ENCODINGS.iter().map(|e| (*s, *e))) {
         let (mut old, _) = both(&first, style, encoding);

@@ -149,7 +149,8 @@ impl Registry {
     /// # Errors
     /// `KF009`, `KF010`.
     pub(super) async fn schema(&self, id: u32) -> Result<String> {
-        let mut request = self.client.get(format!("{}/schemas/ids/{id}", self.options.url)).header("Accept", CONTENT);
+        let mut request =
+            self.client.get(format!("{}/schemas/ids/{id}", self.options.url)).header("Accept", CONTENT);
         if let Some(user) = &self.options.user {
             request = request.basic_auth(user, self.options.password.as_deref());
         }

@@ -126,7 +126,8 @@ impl KafkaSink {
     pub fn replay(&self, topic: &str, from: Option<&Ends>, to: &Ends) -> Replay {
         let (send, receive) = mpsc::channel(WAITING);
         let (options, topic) = (Arc::clone(&self.options), topic.to_owned());
-        let parts = to.0.iter().map(|(at, (begin, end))| (*at, from.map_or(*begin, |from| from.end(*at)), *end));
+        let parts =
+            to.0.iter().map(|(at, (begin, end))| (*at, from.map_or(*begin, |from| from.end(*at)), *end));
         let parts: Vec<(i32, i64, i64)> = parts.filter(|(_, begin, end)| begin < end).collect();
         tokio::task::spawn_blocking(move || {
             if let Err(error) = read(&options, &topic, &parts, &send) {
@@ -144,7 +145,9 @@ impl KafkaSink {
     pub async fn schema(&self, id: u32) -> Result<String> {
         match &self.registry {
             Some(registry) => registry.schema(id).await,
-            None => Err(Error::new(codes::KF010, "a schema is needed, and there is no format.schema_registry")),
+            None => {
+                Err(Error::new(codes::KF010, "a schema is needed, and there is no format.schema_registry"))
+            }
         }
     }
 }

@@ -103,7 +103,9 @@ async fn publication(sql: &Sql, given: &Given<'_>, catalog: &Catalog, has_slot: 
     let unread = catalog.rejected.iter().filter(|rejected| rejected.error.code() == codes::PG010).count();
     let later = match unread {
         0 => String::new(),
-        n => format!(" (the statements lack {n} tables that the role may not read: grant that, then ask again)"),
+        n => format!(
+            " (the statements lack {n} tables that the role may not read: grant that, then ask again)"
+        ),
     };
     let found = format!("\"{name}\" is missing or incomplete: {why}{later}");
     Ok(Finding::new(code, check, Verdict::Stops, found)
@@ -187,12 +189,16 @@ async fn failover(sql: &Sql, options: &PgOptions) -> Result<Finding> {
             Ok(Finding::good(code, check, format!("the slot is synchronised to {standbys} standby(s)")))
         }
         None if options.failover => {
-            let found = format!("{standbys} standby(s) connected: strandline run makes a slot that goes along");
+            let found =
+                format!("{standbys} standby(s) connected: strandline run makes a slot that goes along");
             Ok(Finding::good(code, check, found))
         }
         found => {
-            let state =
-                if found.is_some() { "is not synchronised" } else { "will not be (source.failover_slot is false)" };
+            let state = if found.is_some() {
+                "is not synchronised"
+            } else {
+                "will not be (source.failover_slot is false)"
+            };
             let found = format!(
                 "{standbys} standby(s) connected, and the slot {state}: after a failover every table is copied again"
             );

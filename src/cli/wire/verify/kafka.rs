@@ -11,8 +11,8 @@
 
 use super::{Against, Compared, Difference, LISTED, ROUNDS, Result, Verified};
 use crate::debezium::{
-    Cell, Encoder, FlatDeletes, Key, Marker, Occasion, Reader, Records, Seen, SnapshotRows, Style, Unreadable,
-    routed, table_topic,
+    Cell, Encoder, FlatDeletes, Key, Marker, Occasion, Reader, Records, Seen, SnapshotRows, Style,
+    Unreadable, routed, table_topic,
 };
 use crate::error::{Error, codes};
 use crate::event::{ChangeBatch, CopyPart, CopyWriter, Op, SnapshotPoint};
@@ -223,7 +223,9 @@ fn take(
     let seen = match reader.value(record.value.as_deref(), record.truncated.as_deref()) {
         Ok(Seen::Truncated) if is_one => return into.truncated(is_touched).map(Ok),
         Ok(Seen::Truncated) => {
-            return Ok(Err(Unreadable("a truncation, which has no place among the records of other partitions")));
+            return Ok(Err(Unreadable(
+                "a truncation, which has no place among the records of other partitions",
+            )));
         }
         Ok(seen) => seen,
         Err(why) => return Ok(Err(why)),

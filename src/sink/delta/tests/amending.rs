@@ -237,7 +237,8 @@ impl World {
             Some(ChunkKey::Number(first)) => *first,
             _ => i64::MIN,
         };
-        let mut ends: Vec<i64> = [20, 100, 180, QUIET + 10, EXTRA].into_iter().filter(|e| *e > first).collect();
+        let mut ends: Vec<i64> =
+            [20, 100, 180, QUIET + 10, EXTRA].into_iter().filter(|e| *e > first).collect();
         ends.retain(|_| self.p.random.below(5) > 0);
         let mut snapshot: Option<Snapshot> = None;
         for i in 0..=ends.len() {
