@@ -50,7 +50,10 @@ async fn follow(socket: &Path, path: &str, lines: &mpsc::Sender<Result<String>>)
             .with_try("strandline tables names the tables; a process must run on this machine")
     };
     let broken = |cause: std::io::Error| refused(cause.to_string());
-    let mut stream = UnixStream::connect(socket).await.map_err(broken)?;
+    let mut stream = UnixStream::connect(socket).await.map_err(|cause| {
+        Error::new(codes::RT004, format!("no process of this pipeline answers on this machine: {cause}"))
+            .with_try("strandline status says whether one runs elsewhere; changes are shown where it runs")
+    })?;
     let head = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
     stream.write_all(head.as_bytes()).await.map_err(broken)?;
     let mut answer = BufReader::new(stream);
