@@ -242,6 +242,9 @@ fn open_transactions_and_standbys_are_named() {
     };
     let (found, code) = checks(&scene);
     assert_eq!((code, of(&found, "long_transactions").0), (Some(0), "ok".to_owned()), "{found:#?}");
+    let (_, text) = of(&found, "long_transactions");
+    assert!(text.contains("GRANT pg_read_all_stats TO strandline;"), "{text}");
+    scene.sql().exec("grant pg_read_all_stats to strandline");
     let mut idle = scene.sql();
     idle.exec("set application_name = 'forgotten'");
     idle.exec("begin; insert into orders values (1)");

@@ -225,7 +225,17 @@ async fn long_transactions(sql: &Sql, limit: Duration) -> Result<Finding> {
     );
     let rows = sql.rows(&query).await?;
     if rows.is_empty() {
-        let found = format!("none is older than {}", span(seconds));
+        // Of sessions of others the server tells a role without this right nothing.
+        let query = "SELECT pg_catalog.pg_has_role('pg_read_all_stats', 'usage'), quote_ident(current_user)";
+        let role = sql.row(query).await?;
+        let unseen = match truth(&role, 0) {
+            true => String::new(),
+            false => format!(
+                ", of those that the role may see; of all with: GRANT pg_read_all_stats TO {};",
+                text(&role, 1).unwrap_or("…")
+            ),
+        };
+        let found = format!("none is older than {}{unseen}", span(seconds));
         return Ok(Finding::good(code, check, found));
     }
     let named: Vec<String> = rows
