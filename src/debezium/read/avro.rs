@@ -156,6 +156,16 @@ impl<'a> Bytes<'a> {
         Ok(Bytes { rest: bytes.get(HEAD..).ok_or(SHORT)? })
     }
 
+    /// A registry that lost its schemas has others under the same ids.
+    fn end(&self) -> Read<()> {
+        let is_all = self.rest.is_empty();
+        if is_all {
+            Ok(())
+        } else {
+            Err(Unreadable("it is not of the schema that the registry has under its id"))
+        }
+    }
+
     fn take(&mut self, count: usize) -> Read<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(count).ok_or(SHORT)?;
         self.rest = rest;
@@ -286,7 +296,8 @@ pub(super) fn fields(
             None => forget(taste),
         }
         Ok(())
-    })
+    })?;
+    bytes.end()
 }
 
 fn forget(taste: &mut Taste) {
@@ -327,6 +338,7 @@ pub(super) fn event(
         }
         Ok(())
     })?;
+    bytes.end()?;
     event.row = has_row.then_some(cells);
     Ok(event)
 }

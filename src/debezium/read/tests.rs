@@ -117,6 +117,9 @@ fn a_record_from_before_a_column_came_has_null_there_and_one_that_went_is_passed
             old.set_schema_ids(5, 6);
             let records = written(&old, &first);
             let record = records.iter().next().unwrap();
+            let mut lost = reader.clone();
+            lost.learn(6, schemas.key.as_deref().unwrap()).unwrap();
+            assert!(lost.value(record.value(), None).is_err(), "another schema under its id");
             assert_eq!(reader.unknown_schema(record.value().unwrap()), Some(6));
             assert!(reader.value(record.value(), None).is_err());
             reader.learn(5, &schemas.key.unwrap()).unwrap();
