@@ -165,9 +165,9 @@ pub async fn verify(cfg: &Config, wanted: &BTreeSet<TableName>, share: Option<f6
                 cfg.format.connector = super::mysql::ask_connector(&cfg).await?;
             }
             let sink = KafkaSink::new(super::kafka_options(&cfg, target).await?)?;
-            of_source((&cfg, wanted, share), sink).await
+            Box::pin(of_source((&cfg, wanted, share), sink)).await
         }
-        _ => of_source((cfg, wanted, share), super::delta(cfg)?).await,
+        _ => Box::pin(of_source((cfg, wanted, share), super::delta(cfg)?)).await,
     }
 }
 

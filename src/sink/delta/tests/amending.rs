@@ -223,7 +223,7 @@ impl World {
         while !keys.is_empty() {
             let snapshot = self.snapshot().await?;
             let amended = self.place(&snapshot, (None, &keys), &[]).await?;
-            let void = amended.void.is_some().then(|| std::mem::take(&mut keys)).unwrap_or_default();
+            let void = if amended.void.is_some() { std::mem::take(&mut keys) } else { Vec::new() };
             keys = void.into_iter().chain(amended.again).collect();
         }
         Ok(())
