@@ -125,6 +125,7 @@ codes! {
     KF011 HaltTable 1 "the schema registry refuses the table's schema"
     KF012 HaltTable 2 "the configuration names columns that the table no longer has"
     KF013 HaltTable 3 "another table has the same topic"
+    KF014 HaltTable 1 "the table's topic cannot be compared with its source"
     MY001 HaltPipeline 3 "the server writes no binary log"
     MY002 HaltPipeline 3 "binlog_format is not ROW"
     MY003 HaltPipeline 3 "binlog_row_image is not FULL"

@@ -2,8 +2,9 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use std::time::Duration;
 
-/// Keeps Delta Lake tables equal to a PostgreSQL database, exactly.
+/// Keeps Delta Lake tables and Kafka topics equal to a PostgreSQL, MySQL or MariaDB database, exactly.
 #[derive(Parser)]
 #[command(
     name = "strandline",
@@ -364,6 +365,9 @@ pub(super) struct DoctorArgs {
     /// Only the target
     #[arg(long)]
     pub(super) target: bool,
+    /// Name transactions of PostgreSQL that are open for longer, as 5m (the default)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) long_transaction: Option<Duration>,
 }
 
 #[derive(Args)]
@@ -598,4 +602,8 @@ fn share(text: &str) -> Result<f64, String> {
     let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
     let share = percent.filter(|percent| *percent > 0.0 && *percent <= 100.0).map(|percent| percent / 100.0);
     share.ok_or_else(|| "a share is more than 0% and up to 100%, as 1%".to_owned())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    crate::config::parse_duration(text).map_err(|refusal| format!("{}; {}", refusal.problem, refusal.advice))
 }

@@ -16,7 +16,7 @@ const NAME_WIDTH: usize = 22;
 
 pub(super) fn command(global: &Global, args: &DoctorArgs) -> Outcome {
     let config = load_quietly(global)?;
-    let examined = runtime()?.block_on(wire::inspect::doctor(&config, args.target));
+    let examined = runtime()?.block_on(wire::inspect::doctor(&config, args.target, args.long_transaction));
     let mut findings = examined.findings;
     if !args.target {
         findings.extend(host::examine(&config));

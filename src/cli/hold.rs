@@ -2,10 +2,11 @@
 
 use super::args::{Global, Output, SnapshotCommand};
 use super::http_client::over_socket;
-use super::output::{Failure, Grid, out, out_json, printable};
+use super::output::{Failure, Grid, err, out, out_json, printable};
 use super::{Outcome, exit, load_quietly, resync, runtime, socket, status};
 use crate::config::Config;
 use crate::error::{Error, codes};
+use crate::schema::TableName;
 use crate::telemetry::Status;
 use crate::telemetry::status::{TableState, TableStatus};
 use serde_json::{Value, json};
@@ -18,9 +19,7 @@ pub(super) fn command(global: &Global, tables: &[String], hold: bool) -> Outcome
     if names.is_empty() {
         told(global, &config, "POST", &format!("/api/v1/pipeline/{verb}"))?;
     }
-    for name in names {
-        told(global, &config, "POST", &format!("/api/v1/tables/{}/{verb}", escaped(&name.to_string())))?;
-    }
+    told_each(global, &config, &names, verb)?;
     Ok(ExitCode::from(exit::OK))
 }
 
@@ -32,10 +31,8 @@ pub(super) fn snapshot(global: &Global, command: &SnapshotCommand) -> Outcome {
         SnapshotCommand::Pause => told(global, &config, "POST", "/api/v1/snapshot/pause")?,
         SnapshotCommand::Resume => told(global, &config, "POST", "/api/v1/snapshot/resume")?,
         SnapshotCommand::Cancel { tables } => {
-            for text in tables {
-                let name = resync::parse(text)?.to_string();
-                told(global, &config, "POST", &format!("/api/v1/tables/{}/cancel", escaped(&name)))?;
-            }
+            let names = tables.iter().map(|text| resync::parse(text)).collect::<Result<Vec<_>, _>>()?;
+            told_each(global, &config, &names, "cancel")?;
         }
     }
     Ok(ExitCode::from(exit::OK))
@@ -56,6 +53,37 @@ pub(super) fn escaped(name: &str) -> String {
 
 /// Asks for something, and prints the answer.
 pub(super) fn told(global: &Global, config: &Config, method: &str, path: &str) -> Result<(), Failure> {
+    print(global, &[asked(config, method, path)?]);
+    Ok(())
+}
+
+/// The same of each of these tables: one answer for all. What was done before one is refused is said beside the error.
+fn told_each(global: &Global, config: &Config, names: &[TableName], verb: &str) -> Result<(), Failure> {
+    let mut done = Vec::new();
+    for name in names {
+        match asked(config, "POST", &format!("/api/v1/tables/{}/{verb}", escaped(&name.to_string()))) {
+            Ok(text) => done.push(text),
+            Err(failure) => {
+                done.iter().for_each(|text| err(&printable(text)));
+                return Err(failure);
+            }
+        }
+    }
+    if !done.is_empty() {
+        print(global, &done);
+    }
+    Ok(())
+}
+
+fn print(global: &Global, done: &[String]) {
+    match global.output {
+        Output::Text => done.iter().for_each(|text| out(&printable(text))),
+        Output::Json => out_json(&json!({"accepted": true, "text": done.join("; ")})),
+    }
+}
+
+/// Asks for something; the answer.
+fn asked(config: &Config, method: &str, path: &str) -> Result<String, Failure> {
     let socket = socket::path(config);
     let asked = runtime()?.block_on(over_socket(&socket, method, path));
     let (status, body) = asked.map_err(|why| {
@@ -70,15 +98,19 @@ pub(super) fn told(global: &Global, config: &Config, method: &str, path: &str) -
     let answer: Value = serde_json::from_str(&body).unwrap_or_default();
     if status != 202 {
         let what = answer["detail"].as_str().unwrap_or("the process refused").to_owned();
-        let advice = answer["fix"].as_str().unwrap_or("strandline status").to_owned();
-        return Err(Error::new(codes::RT004, what).with_try(advice).into());
+        return Err(refused(status, answer["code"].as_str(), what, answer["fix"].as_str()).into());
     }
-    let text = answer["text"].as_str().unwrap_or("asked for");
-    match global.output {
-        Output::Text => out(&printable(text)),
-        Output::Json => out_json(&json!({"accepted": true, "text": text})),
-    }
-    Ok(())
+    Ok(answer["text"].as_str().unwrap_or("asked for").to_owned())
+}
+
+/// What a process that answers does not do. It names the code where there is one; else what was asked was wrong, or it is
+/// not ready.
+pub(super) fn refused(status: u16, code: Option<&str>, what: String, fix: Option<&str>) -> Error {
+    let asked_wrong = matches!(status, 400 | 404 | 409 | 422);
+    let code = code.and_then(codes::find).unwrap_or(if asked_wrong { codes::CF005 } else { codes::RT004 });
+    let advice =
+        if status == 404 { "strandline tables   names them" } else { fix.unwrap_or("strandline status") };
+    Error::new(code, what).with_try(advice)
 }
 
 fn show(global: &Global, status: &Status) {
@@ -137,6 +169,15 @@ pub(super) fn seconds_left(table: &TableStatus) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_asks_for_what_is_not_there_is_told_so_and_a_process_that_cannot_says_its_code() {
+        let code = |status, code| refused(status, code, "what".into(), None).code();
+        assert_eq!(code(404, None), codes::CF005);
+        assert_eq!(code(409, None), codes::CF005);
+        assert_eq!(code(503, None), codes::RT004);
+        assert_eq!(code(503, Some("CF006")), codes::CF006);
+    }
 
     #[test]
     fn names_become_parts_of_paths() {

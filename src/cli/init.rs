@@ -104,6 +104,11 @@ fn report(global: &Global, path: &Path, to_stdout: bool, config: &Config, examin
         config.source.address,
         examined.server
     ));
+    let refused = &examined.known.refused;
+    if !refused.is_empty() {
+        let many = if refused.len() == 1 { "1 table is" } else { &format!("{} tables are", refused.len()) };
+        err(&format!("missing  {many} not replicated as things stand: the file names each, with the reason"));
+    }
     if password_was_given(config) {
         err(&format!(
             "the password is not in it: set {}, or name a file in source.password",
@@ -113,7 +118,7 @@ fn report(global: &Global, path: &Path, to_stdout: bool, config: &Config, examin
     for finding in &missing {
         err(&format!("missing  {} {}: {}", finding.code.id, finding.check, printable(&finding.found)));
     }
-    err(if missing.is_empty() {
+    err(if missing.is_empty() && refused.is_empty() {
         "next: strandline doctor, then strandline run"
     } else {
         "next: strandline doctor"

@@ -80,7 +80,15 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Validate(args) => validate::command(&global, args),
         Command::Setup(args) => {
             let config = load_quietly(&global)?;
-            block_on(wire::setup(config, args.print))
+            let script = runtime()?.block_on(wire::setup(config, args.print))?;
+            match (global.output, args.print) {
+                (Output::Json, print) => output::out_json(&json!({"done": !print, "script": script})),
+                (Output::Text, true) => output::out(script.trim_end()),
+                (Output::Text, false) => {
+                    output::out("done; strandline doctor says whether anything is missing still")
+                }
+            }
+            Ok(ExitCode::from(exit::OK))
         }
         Command::Init(args) => init::command(&global, args),
         Command::Doctor(args) => doctor::command(&global, &args),

@@ -1,8 +1,8 @@
 //! The face of a running process, on a thread of its own: it must answer, and say what is wrong, while the core loop
 //! cannot run. Nothing here may wait for the pipeline.
 
-use super::{notify, socket, wire};
-use crate::config::Config;
+use super::{http_client, notify, socket, wire};
+use crate::config::{Config, SourceKind};
 use crate::error::{Error, Result, codes};
 use crate::http::{Face, Server, SocketServer};
 use crate::telemetry::health;
@@ -69,10 +69,11 @@ fn serve(config: &Config, face: &Face, told: oneshot::Sender<Result<()>>, ended:
         let _sampled = sample(face);
         let _notifier = notify::start(&face.board, config.health.wedged);
         let _signals = Sampled(tokio::spawn(wire::signals::follow(config.clone(), face.clone())));
-        let _socket = listen_on_socket(config, face).await;
+        let socket = listen_on_socket(config, face).await;
         let _server = match listen(config, face).await {
             Ok(server) => server,
             Err(error) => {
+                let error = if socket.is_none() { in_use(config).await.unwrap_or(error) } else { error };
                 let _gone = told.send(Err(error));
                 return;
             }
@@ -83,6 +84,25 @@ fn serve(config: &Config, face: &Face, told: oneshot::Sender<Result<()>>, ended:
     });
     // A log line that nobody takes must not hold up the end.
     runtime.shutdown_background();
+}
+
+/// Where address and socket are taken, a process of this very pipeline may have them: then that is what to say.
+async fn in_use(config: &Config) -> Option<Error> {
+    let answered = http_client::over_socket(&socket::path(config), "GET", "/api/v1/status").await.ok()?;
+    let status: serde_json::Value = serde_json::from_str(&answered.1).ok()?;
+    if status["name"].as_str() != Some(config.name.as_str()) {
+        return None;
+    }
+    let code = match config.source.kind {
+        SourceKind::Postgres => codes::PG011,
+        SourceKind::MySql => codes::MY031,
+    };
+    let pid = status["process"]["pid"].as_u64().map_or(String::new(), |pid| format!(", pid {pid}"));
+    let what = format!("a process of the pipeline \"{}\" runs on this machine already{pid}", config.name);
+    Some(
+        Error::new(code, what)
+            .with_try("strandline status   says what it does; one process of a pipeline at a time"),
+    )
 }
 
 async fn listen(config: &Config, face: &Face) -> Result<Option<Server>> {

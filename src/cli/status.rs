@@ -93,9 +93,8 @@ pub(super) fn text(status: &Status) -> String {
     tables(&mut text, &status.tables);
     for reason in &status.reasons {
         let table = reason.table.as_ref().map_or(String::new(), |table| format!(" {table}"));
-        let since = span(reason.since);
-        let _ok =
-            writeln!(text, "{} {}{table} (since {since}): {}", reason.severity, reason.code, reason.text);
+        let since = reason.since.map_or(String::new(), |since| format!(" (since {})", span(since)));
+        let _ok = writeln!(text, "{} {}{table}{since}: {}", reason.severity, reason.code, reason.text);
         if let (Some(fix), true) = (&reason.fix, reason.severity >= Severity::Info) {
             let _ok = writeln!(text, "  try: {fix}");
         }

@@ -50,7 +50,10 @@ async fn follow(socket: &Path, path: &str, lines: &mpsc::Sender<Result<String>>)
             .with_try("strandline tables names the tables; a process must run on this machine")
     };
     let broken = |cause: std::io::Error| refused(cause.to_string());
-    let mut stream = UnixStream::connect(socket).await.map_err(broken)?;
+    let mut stream = UnixStream::connect(socket).await.map_err(|cause| {
+        Error::new(codes::RT004, format!("no process of this pipeline answers on this machine: {cause}"))
+            .with_try("strandline status says whether one runs elsewhere; changes are shown where it runs")
+    })?;
     let head = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
     stream.write_all(head.as_bytes()).await.map_err(broken)?;
     let mut answer = BufReader::new(stream);
@@ -71,7 +74,10 @@ async fn follow(socket: &Path, path: &str, lines: &mpsc::Sender<Result<String>>)
         }
         if !is_there {
             let problem: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-            return Err(refused(problem["detail"].as_str().unwrap_or(&status).to_owned()));
+            let what = problem["detail"].as_str().unwrap_or(&status).to_owned();
+            let number = status.split(' ').nth(1).and_then(|number| number.parse().ok()).unwrap_or(0);
+            let told = (problem["code"].as_str(), problem["fix"].as_str());
+            return Err(super::hold::refused(number, told.0, what, told.1));
         }
         if lines.send(Ok(std::mem::take(&mut line))).await.is_err() {
             return Ok(());

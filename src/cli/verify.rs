@@ -6,7 +6,7 @@ use super::http_client::send_over_socket;
 use super::output::{Paint, err, out, out_json, printable};
 use super::wire::verify::Verified;
 use super::{Outcome, exit, load_quietly, resync, runtime, socket, wire};
-use crate::config::Config;
+use crate::config::{Config, SinkTarget};
 use crate::error::{Error, codes};
 use crate::sink::AmendChoice;
 use serde_json::{Value, json};
@@ -16,6 +16,15 @@ use std::process::ExitCode;
 pub(super) fn command(global: &Global, args: &VerifyArgs) -> Outcome {
     let wanted = args.tables.iter().map(|text| resync::parse(text)).collect::<Result<BTreeSet<_>, _>>()?;
     let config = load_quietly(global)?;
+    if args.repair && !matches!(config.sink.target, SinkTarget::Delta { .. }) {
+        let what = format!(
+            "--repair of {}: single records are not put right there (not built yet)",
+            config.sink.target
+        );
+        let refused = Error::new(codes::CF004, what)
+            .with_try("verify without --repair; strandline resync TABLE --yes sends every row again");
+        return Err(refused.into());
+    }
     let runtime = runtime()?;
     let results = runtime.block_on(wire::verify::verify(&config, &wanted, args.sample))?;
     let differing: Vec<String> =
@@ -36,7 +45,13 @@ pub(super) fn command(global: &Global, args: &VerifyArgs) -> Outcome {
                 out(&format!("{how}: {}", printable(&differing.join(", "))));
             } else if !differing.is_empty() {
                 err(&format!("{}: {}", codes::RT011, codes::RT011.title));
-                err(&format!("  try: strandline verify {} --repair", printable(&differing.join(" "))));
+                let tables = printable(&differing.join(" "));
+                match config.sink.target {
+                    SinkTarget::Delta { .. } => err(&format!("  try: strandline verify {tables} --repair")),
+                    _ => err(&format!(
+                        "  try: strandline resync {tables} --yes (a row that is extra needs a tombstone of its key)"
+                    )),
+                }
             }
         }
     }
@@ -84,13 +99,20 @@ fn text(result: &Verified, paint: Paint) -> String {
             why.advice().map_or(String::new(), |advice| format!("\n       try: {}", printable(advice)));
         return format!(" {} {name}  not compared: {}{advice}", paint.warning(), printable(&why.to_string()));
     }
-    let at =
-        format!("at {}, version {}, {:.1} s", result.position, result.version, result.took.as_secs_f64());
+    let version = result.version.map_or(String::new(), |version| format!(", version {version}"));
+    let records = result.records.map_or(String::new(), |records| format!(", {records} records"));
+    let at = format!("at {}{version}{records}, {:.1} s", result.position, result.took.as_secs_f64());
+    let unknown = match result.unknown {
+        0 => String::new(),
+        rows => format!(
+            "\n       {rows} rows have a value that no record says: the others of theirs were compared"
+        ),
+    };
     if result.is_equal() {
         let of = result
             .sample
             .map_or(String::new(), |(some, all)| format!(" of a sample ({some} of {all} ranges)"));
-        return format!(" {} {name}  equal: {} rows{of} {at}", paint.good(), result.source_rows);
+        return format!(" {} {name}  equal: {} rows{of} {at}{unknown}", paint.good(), result.source_rows);
     }
     let more = if result.is_more { "at least " } else { "" };
     let mut text = format!(
@@ -107,6 +129,7 @@ fn text(result: &Verified, paint: Paint) -> String {
     if result.different > listed {
         text.push_str(&format!("\n       and {} more", result.different - listed));
     }
+    text.push_str(&unknown);
     if result.unsettled > 0 {
         text.push_str(&format!("\n       {} keys change too often to be judged", result.unsettled));
     }
@@ -122,6 +145,8 @@ fn as_json(result: &Verified) -> Value {
         })),
         "position": result.position.to_string(),
         "version": result.version,
+        "records": result.records,
+        "unknown": result.unknown,
         "sample": result.sample.map(|(ranges, of)| json!({"ranges": ranges, "of": of})),
         "source_rows": result.source_rows,
         "target_rows": result.target_rows,

@@ -355,7 +355,7 @@ fn policies(cfg: &Config) -> Policies {
 ///
 /// # Errors
 /// Those of the connection; `PG007` and others when a statement may not be run.
-pub async fn setup(cfg: Config, print: bool) -> Result<()> {
+pub async fn setup(cfg: Config, print: bool) -> Result<String> {
     if cfg.source.kind == model::SourceKind::MySql {
         return mysql::setup(&cfg, print).await;
     }
@@ -363,11 +363,10 @@ pub async fn setup(cfg: Config, print: bool) -> Result<()> {
     let sql = Sql::connect(&settings.options).await?;
     let catalog = catalog::load(&sql, &settings.selection, &settings.policies).await?;
     let steps = pg_setup::render(&sql, &settings.options, &settings.options.user, &catalog.tables).await?;
-    if print {
-        super::output::out(&pg_setup::script(&steps));
-        return Ok(());
+    if !print {
+        pg_setup::run(&sql, &steps).await?;
     }
-    pg_setup::run(&sql, &steps).await
+    Ok(pg_setup::script(&steps))
 }
 
 /// What strandline made on the source; it is taken away when `yes`.

@@ -207,14 +207,14 @@ pub struct AvroSchemas {
 /// Writes the records of one table under one schema. See [`super`] for the use.
 #[derive(Debug)]
 pub struct Encoder {
-    options: Arc<Options>,
+    pub(super) options: Arc<Options>,
     schema: Arc<TableSchema>,
     outs: Outs,
     topic: String,
-    key: Option<Image>,
+    pub(super) key: Option<Image>,
     /// In base64 they are not as headers show them.
     key_has_decimals: bool,
-    row: Image,
+    pub(super) row: Image,
     dropped: Vec<String>,
     form: Form,
     key_schema: Option<Schema>,

@@ -20,6 +20,7 @@
 //!   transaction with [`Control::begin`] and [`Control::end`].
 //! - Avro: register [`Encoder::avro_schemas`] under `<topic>-key` and `<topic>-value`, then
 //!   [`Encoder::set_schema_ids`].
+//! - A [`Reader`] takes records apart again, to compare what they say with what an encoder would say now.
 //! - [`partition_of`] is the Java client's partitioner; heartbeats go to partition 0.
 //!
 //! # Where values come from
@@ -52,6 +53,7 @@ mod notification;
 mod options;
 mod out;
 mod partition;
+mod read;
 mod record;
 mod stored;
 mod text;
@@ -70,6 +72,7 @@ pub use options::{
     Encoding, FlatDeletes, HstoreMode, IntervalMode, KeyColumns, Options, Route, Style, TimeMode,
 };
 pub use partition::{murmur2, partition_of};
+pub use read::{Cell, Key, Reader, Seen, Unreadable};
 pub use record::{Place, Record, Records, TransactionBlock};
 pub use topic::{
     adjusted_field_name, adjusted_schema_name, heartbeat_topic, message_topic, routed, schema_change_topic,

@@ -13,11 +13,11 @@ use arrow::buffer::BooleanBuffer;
 use arrow::record_batch::RecordBatch;
 use std::sync::Arc;
 
-const INT4: u32 = 23;
-const TEXT: u32 = 25;
-const NUMERIC: u32 = 1700;
+pub(super) const INT4: u32 = 23;
+pub(super) const TEXT: u32 = 25;
+pub(super) const NUMERIC: u32 = 1700;
 
-fn named(oid: u32, name: &str, extension: Option<&str>) -> DeclaredType {
+pub(super) fn named(oid: u32, name: &str, extension: Option<&str>) -> DeclaredType {
     DeclaredType {
         oid,
         modifier: -1,
@@ -28,7 +28,7 @@ fn named(oid: u32, name: &str, extension: Option<&str>) -> DeclaredType {
 }
 
 /// A table whose first column is its key; the others are text on the wire.
-fn schema(others: &[(&str, DeclaredType)]) -> Arc<TableSchema> {
+pub(super) fn schema(others: &[(&str, DeclaredType)]) -> Arc<TableSchema> {
     let id = ("id", named(INT4, "int4", None));
     let all = std::iter::once(&id).chain(others);
     let (mut columns, mut declared) = (Vec::new(), Vec::new());
@@ -49,13 +49,13 @@ fn schema(others: &[(&str, DeclaredType)]) -> Arc<TableSchema> {
     Arc::new(TableSchema { declared, ..plain })
 }
 
-fn rows(schema: &TableSchema, ids: Vec<Option<i32>>, texts: &[Vec<Option<&str>>]) -> RecordBatch {
+pub(super) fn rows(schema: &TableSchema, ids: Vec<Option<i32>>, texts: &[Vec<Option<&str>>]) -> RecordBatch {
     let mut arrays: Vec<ArrayRef> = vec![Arc::new(Int32Array::from(ids))];
     arrays.extend(texts.iter().map(|column| Arc::new(StringArray::from(column.clone())) as ArrayRef));
     RecordBatch::try_new(Arc::clone(&schema.arrow), arrays).unwrap()
 }
 
-fn batch(schema: &Arc<TableSchema>, ops: &[Op], after: RecordBatch) -> ChangeBatch {
+pub(super) fn batch(schema: &Arc<TableSchema>, ops: &[Op], after: RecordBatch) -> ChangeBatch {
     let after_end = CommitLsn::end_of_commit(Lsn::new(90));
     let txn = Txn { commit_start: Lsn::new(200), xid: 7, commit_time: 0, after: after_end };
     ChangeBatch {
@@ -72,7 +72,7 @@ fn batch(schema: &Arc<TableSchema>, ops: &[Op], after: RecordBatch) -> ChangeBat
     }
 }
 
-fn options(change: impl FnOnce(&mut Options)) -> Arc<Options> {
+pub(super) fn options(change: impl FnOnce(&mut Options)) -> Arc<Options> {
     let mut options = Options { database: "shop".into(), version: "v".into(), ..Options::default() };
     change(&mut options);
     Arc::new(options)

@@ -9,7 +9,7 @@
 //! (nobody can make a number lead elsewhere). Probes and metrics are answered under any name.
 
 use super::Face;
-use super::problem::Problem;
+use super::problem::{Given, Problem};
 use crate::error::{Error, Result};
 use crate::schema::TableName;
 use crate::telemetry::status::TableState;
@@ -325,7 +325,7 @@ struct VerifiedTable {
 }
 
 /// Puts it into the metrics. Only tables of this pipeline count: a label is for ever.
-pub(super) async fn verified(State(face): State<Face>, Json(found): Json<Verified>) -> Response {
+pub(super) async fn verified(State(face): State<Face>, Given(found): Given<Verified>) -> Response {
     for one in &found.tables {
         if face.board.read(|status| status.tables.iter().any(|table| table.name == one.table)) {
             face.metrics.flow().verified(&one.table, one.different);

@@ -60,8 +60,20 @@ fn parameters(path: &str) -> Vec<Value> {
 fn responses(method: &str, path: &str) -> Value {
     let problem = json!({"description": "a problem", "content": {"application/problem+json": {
         "schema": {"$ref": "#/components/schemas/Problem"}}}});
+    let mut list = json!({"404": problem, "503": problem});
+    let more: &[&str] = match (method, path) {
+        ("post", "/api/signals" | "/api/v1/verified") => &["400", "401", "403", "413"],
+        ("post", path) if path.ends_with("/cancel") => &["401", "403", "409"],
+        ("post", _) | (_, "/api/v1/tables/{name}/tap") => &["401", "403"],
+        (_, "/api/v1/history") => &["400"],
+        _ => &[],
+    };
+    for status in more {
+        list[*status] = problem.clone();
+    }
     if method == "post" {
-        return json!({"202": {"description": "accepted"}, "401": problem, "403": problem, "404": problem, "503": problem});
+        list["202"] = json!({"description": "accepted"});
+        return list;
     }
     let content = match path {
         "/" => "text/html",
@@ -71,5 +83,6 @@ fn responses(method: &str, path: &str) -> Value {
         "/api/v1/tables/{name}/tap" => "application/jsonl",
         _ => "application/json",
     };
-    json!({"200": {"description": "as said", "content": {content: {}}}, "404": problem, "503": problem})
+    list["200"] = json!({"description": "as said", "content": {content: {}}});
+    list
 }

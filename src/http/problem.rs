@@ -1,8 +1,11 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// One problem.
 #[derive(Serialize)]
@@ -43,6 +46,26 @@ impl IntoResponse for Problem {
         let kind = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         response
+    }
+}
+
+/// A body of JSON, whatever is said of its type; one that is none is told as every other problem.
+pub(super) struct Given<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Given<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|refused| Problem::new(refused.status(), refused.body_text()))?;
+        serde_json::from_slice(&bytes).map(Given).map_err(|cause| Problem {
+            fix: Some("GET /openapi.json shows what is expected".to_owned()),
+            ..Problem::new(
+                StatusCode::BAD_REQUEST,
+                format!("the body is not the JSON that is expected: {cause}"),
+            )
+        })
     }
 }
 

@@ -11,10 +11,9 @@
 
 use super::Face;
 use super::control::{Reread, accepted, control, known, of_error};
-use super::problem::Problem;
+use super::problem::{Given, Problem};
 use crate::schema::TableName;
 use crate::telemetry::status::TableState;
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -81,7 +80,7 @@ pub async fn signal_of(face: &Face, id: String, kind: String, data: &str) -> Res
 }
 
 /// `POST /api/signals`.
-pub(super) async fn signal(State(face): State<Face>, Json(signal): Json<Signal>) -> Response {
+pub(super) async fn signal(State(face): State<Face>, Given(signal): Given<Signal>) -> Response {
     match perform(&face, &signal).await {
         Ok(text) => accepted(text),
         Err(problem) => problem.into_response(),

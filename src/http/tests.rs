@@ -245,6 +245,8 @@ async fn who_may_changes_something_and_nobody_else() {
     assert!(request(address, &tap, "").await.1.contains("{\"table\":\"public.orders\"}"));
     let unasked = "GET /api/v1/tables/public.orders/tap HTTP/1.1";
     assert_eq!(request(address, unasked, "").await.0, 403, "rows are for who may");
+    let (status, told) = request(address, &signals, "{\"type\": 7").await;
+    assert!(status == 400 && told.contains("about:blank") && told.contains("is not the JSON"), "{told}");
     assert_eq!(request(address, &signals, &"x".repeat(BODY_LIMIT + 1)).await.0, 413);
     assert_eq!(it.json("/api/v1/abilities").await.1, serde_json::json!({"act": true, "token": true}));
 }

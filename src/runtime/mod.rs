@@ -23,6 +23,7 @@ mod health;
 mod meters;
 mod notes;
 mod recorder;
+pub mod replay;
 mod session;
 mod source_link;
 mod worker;

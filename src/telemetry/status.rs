@@ -196,8 +196,8 @@ pub struct Reason {
     pub code: String,
     /// How bad.
     pub severity: Severity,
-    /// Since when.
-    pub since: Timestamp,
+    /// Since when; `None`: no process was there to see it.
+    pub since: Option<Timestamp>,
     /// What was found.
     pub text: String,
     /// What to do.
@@ -215,7 +215,7 @@ impl Reason {
         Reason {
             code: error.code().id.to_owned(),
             severity,
-            since: Timestamp::now(),
+            since: Some(Timestamp::now()),
             text: error.cause_line(),
             fix: error.advice().map(str::to_owned),
             table: None,
@@ -453,8 +453,15 @@ impl Status {
         let stays = |reason: &&Reason| reason.table.is_none() && !reason.stall;
         self.reasons = old.iter().filter(stays).cloned().collect();
         if let Some(Stall { code, since, text, fix }) = self.stalled.clone() {
-            let reason =
-                Reason { code, severity: Severity::Error, since, text, fix, table: None, stall: true };
+            let reason = Reason {
+                code,
+                severity: Severity::Error,
+                since: Some(since),
+                text,
+                fix,
+                table: None,
+                stall: true,
+            };
             self.reasons.insert(0, reason);
         }
         for table in self.tables.iter().filter(|table| table.state == TableState::Stopped) {
@@ -465,7 +472,7 @@ impl Status {
             self.reasons.push(Reason {
                 code,
                 severity: if is_wanted { Severity::Info } else { Severity::Error },
-                since: before.map_or_else(Timestamp::now, |reason| reason.since),
+                since: before.and_then(|reason| reason.since).or_else(|| Some(Timestamp::now())),
                 text,
                 fix: Some(match advice {
                     _ if is_wanted => format!("strandline resume \"{}\"", table.name),
@@ -528,7 +535,7 @@ impl OfflineStatus {
             self.reasons.push(Reason {
                 code: crate::error::codes::PG011.id.to_owned(),
                 severity: Severity::Info,
-                since: Timestamp::now(),
+                since: None,
                 text: "a process streams from the slot, and its status cannot be read over HTTP".to_owned(),
                 fix: Some("set http.listen, and ask on the machine where the process runs".to_owned()),
                 table: None,
@@ -549,6 +556,7 @@ impl OfflineStatus {
             ..Status::starting(name)
         };
         status.settle();
+        status.reasons.iter_mut().for_each(|reason| reason.since = None);
         status
     }
 }

@@ -225,6 +225,84 @@ fn a_position_that_cannot_go_on_is_named_before_a_start() {
     assert!(found.iter().any(|c| c["code"] == "PG040" && c["verdict"] == "stops"), "{found:#?}");
 }
 
+/// Transactions that hold up a new slot; a standby, seen from its primary and asked itself.
+#[test]
+fn open_transactions_and_standbys_are_named() {
+    let mut scene = Scene::on("doctor-standby", NEWEST);
+    scene.sql().exec("create table orders (id int primary key)");
+    crate::harness::postgres::append(
+        &scene.pg.data().join("postgresql.auto.conf"),
+        "max_prepared_transactions = 5\nmax_slot_wal_keep_size = '20GB'\n",
+    );
+    // It is stopped for the copy, and reads its settings.
+    let standby = scene.pg.standby(&scene.dir().join("standby"));
+    let of = |found: &[Value], check: &str| {
+        let (verdict, text) = verdict(found, check);
+        (verdict.to_owned(), text.to_owned())
+    };
+    let (found, code) = checks(&scene);
+    assert_eq!((code, of(&found, "long_transactions").0), (Some(0), "ok".to_owned()), "{found:#?}");
+    let (_, text) = of(&found, "long_transactions");
+    assert!(text.contains("GRANT pg_read_all_stats TO strandline;"), "{text}");
+    scene.sql().exec("grant pg_read_all_stats to strandline");
+    let mut idle = scene.sql();
+    idle.exec("set application_name = 'forgotten'");
+    idle.exec("begin; insert into orders values (1)");
+    let mut prepared = scene.sql();
+    prepared.exec("begin; insert into orders values (2); prepare transaction 'half done'");
+    let old = ["--long-transaction", "0s", "-o", "json", "--check", "long_transactions"];
+    until(LONG, "both are older than nothing", || {
+        let shown = doctor(&scene, &old);
+        shown.expect_code(0);
+        let found: Value = serde_json::from_str(&shown.stdout).unwrap();
+        let (verdict, text) = of(found["checks"].as_array().unwrap(), "long_transactions");
+        let advice = found["checks"][0]["fix"].as_str().unwrap_or_default();
+        verdict == "warning"
+            && ["forgotten", "idle in transaction", "prepared 'half done'"]
+                .iter()
+                .all(|word| text.contains(word))
+            && advice.contains("ROLLBACK PREPARED")
+    });
+    doctor(&scene, &["--long-transaction", "soon"]).expect_code(2);
+    prepared.exec("rollback prepared 'half done'");
+    idle.exec("rollback");
+
+    until(LONG, "the standby streams", || {
+        scene.sql().value("select count(*) from pg_stat_replication where state = 'streaming'") == "1"
+    });
+    let failover = |scene: &Scene| of(&checks(scene).0, "failover");
+    let (verdict, text) = failover(&scene);
+    assert_eq!(verdict, "ok", "{text}");
+    scene.config.source = "  failover_slot: false\n".into();
+    let (verdict, text) = failover(&scene);
+    assert!(verdict == "warning" && text.contains("failover_slot is false"), "{text}");
+    scene.config.source = String::new();
+    scene.sql().exec("select pg_create_logical_replication_slot('strandline_shop', 'pgoutput')");
+    let (verdict, text) = failover(&scene);
+    assert!(verdict == "warning" && text.contains("the slot is not synchronised"), "{text}");
+    scene.sql().exec("select pg_drop_replication_slot('strandline_shop')");
+    scene
+        .sql()
+        .exec("select pg_create_logical_replication_slot('strandline_shop', 'pgoutput', false, false, true)");
+    let (verdict, text) = failover(&scene);
+    assert!(verdict == "ok" && text.contains("synchronised to 1 standby"), "{text}");
+
+    // The standby itself as the source.
+    let primary = scene.config.url.clone();
+    scene.config.url = standby.url("strandline", "shop");
+    let (verdict, text) = of(&checks(&scene).0, "primary");
+    assert!(verdict == "warning" && text.contains("pg_log_standby_snapshot"), "{text}");
+    let mut sql = standby.sql();
+    sql.exec("alter system set hot_standby_feedback = off");
+    sql.exec("select pg_reload_conf()");
+    until(LONG, "the setting is read", || sql.value("show hot_standby_feedback") == "off");
+    let (verdict, text) = of(&checks(&scene).0, "primary");
+    assert!(verdict == "warning" && text.contains("without hot_standby_feedback"), "{text}");
+    let script = doctor(&scene, &["--fix-sql"]).stdout;
+    assert!(script.contains("ALTER SYSTEM SET hot_standby_feedback = on;"), "{script}");
+    scene.config.url = primary;
+}
+
 /// A hosted server's remedies are its own; a standby and a failover are named.
 #[test]
 fn remedies_are_those_of_the_provider() {

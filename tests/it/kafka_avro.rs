@@ -4,6 +4,7 @@ use crate::harness::kafka::{Broker, Record, shared};
 use crate::harness::registry::Registry;
 use crate::harness::{LONG, Scene, until};
 use crate::kafka::scene;
+use crate::kafka_verify::is_equal;
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
@@ -78,6 +79,7 @@ fn events_in_avro_are_read_with_the_registry() {
         (&json!(1), &json!("false"))
     );
     transactions_and_heartbeats_are_avro_too(broker, &registry);
+    is_equal(&scene, &["public.t", "public.u", "public.strict"]);
 
     // A column that comes is allowed by the rules.
     registry.set_rule("avro-events.public.t-value", "BACKWARD");
@@ -88,6 +90,8 @@ fn events_in_avro_are_read_with_the_registry() {
     );
     expect(broker, "avro-events.public.t", 9);
     expect(broker, "avro-events.public.u", 2);
+    // By the schemas that wrote the records: two of the table by now.
+    is_equal(&scene, &["public.t", "public.u"]);
     // Of a registry that is away.
     registry.stop();
     scene.sql().exec("alter table u add more text; insert into u values (3, 4, 'm')");

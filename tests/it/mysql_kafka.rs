@@ -183,6 +183,8 @@ fn copies_under_writers(brand: Brand, test: &str, options: &[&str], pace: Durati
     running.terminate();
     running.wait(Duration::from_secs(60)).expect_code(0);
     scene.drain();
+    let compared = scene.start(&["verify", "-c", &scene.write_config(), "shop.counters", "shop.things"]);
+    compared.wait(Duration::from_secs(60)).expect_code(0);
     let events = check(&scene, broker);
     println!("{brand:?}: {turns} transactions, {events} events");
 }

@@ -56,7 +56,7 @@ fn a_table_leaves_and_comes_back_and_changes_are_shown() {
         (&"c".into(), &"shown".into()),
         "{event}"
     );
-    scene.start(&["tap", "-c", &config, "public.nothing"]).wait(LONG).expect_code(1).expect_error("RT004");
+    scene.start(&["tap", "-c", &config, "public.nothing"]).wait(LONG).expect_code(2).expect_error("CF005");
 
     scene.start(&["pause", "-c", &config, "public.a"]).wait(LONG).expect_code(0);
     becomes(&scene, &mut running, "public.a", "stopped");
@@ -104,7 +104,7 @@ fn a_new_configuration_is_applied_without_a_restart() {
     scene.config.more = "health: {grace: 5s}\n".into();
     let _written = scene.write_config();
     let refused = reload(&scene);
-    refused.expect_code(1);
+    refused.expect_code(2).expect_error("CF006");
     assert!(refused.stderr.contains("health.grace"), "{}", refused.stderr);
     scene.config = good;
     scene.config.include.push("later.*".into());

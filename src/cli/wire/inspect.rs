@@ -27,9 +27,9 @@ pub struct Examination {
     pub findings: Vec<Finding>,
 }
 
-/// Looks at source and target.
-pub async fn doctor(cfg: &Config, target_only: bool) -> Examination {
-    source_and_target(cfg, target_only).await
+/// Looks at source and target; `long`: transactions that are open for longer are named.
+pub async fn doctor(cfg: &Config, target_only: bool, long: Option<Duration>) -> Examination {
+    source_and_target(cfg, target_only, long.unwrap_or(LONG_TRANSACTION)).await
 }
 
 /// What the target says of itself, and what it knows of the pipeline; `tables`: the source's.
@@ -73,14 +73,14 @@ async fn brokers(cfg: &Config, target: &model::KafkaTarget) -> (Vec<Finding>, Op
     }
 }
 
-async fn source_and_target(cfg: &Config, target_only: bool) -> Examination {
+async fn source_and_target(cfg: &Config, target_only: bool, long: Duration) -> Examination {
     if cfg.source.kind == model::SourceKind::MySql {
         return doctor_mysql(cfg, target_only).await;
     }
     let mut found = Examination::default();
     let mut source = None;
     let began = Instant::now();
-    match source_of(cfg).await {
+    match source_of(cfg, long).await {
         Ok(examined) => {
             let took = began.elapsed().as_millis();
             found.server = Some(format!("PostgreSQL {} ({})", examined.version, examined.provider));
@@ -155,7 +155,7 @@ fn stopped(record: &PipelineRecord) -> Vec<Finding> {
     record.stopped.values().map(finding).collect()
 }
 
-async fn source_of(cfg: &Config) -> Result<Examined> {
+async fn source_of(cfg: &Config, long_transaction: Duration) -> Result<Examined> {
     let settings = pg_settings(cfg).await?;
     let sql = Sql::connect(&settings.options).await?;
     let given = Given {
@@ -163,7 +163,7 @@ async fn source_of(cfg: &Config) -> Result<Examined> {
         selection: &settings.selection,
         policies: &settings.policies,
         creates: settings.create_if_missing,
-        long_transaction: LONG_TRANSACTION,
+        long_transaction,
     };
     examine(&sql, &given).await
 }
@@ -358,7 +358,7 @@ pub async fn introduce(cfg: &Config) -> Result<Introduced> {
             findings: examined.findings,
         });
     }
-    let examined = source_of(cfg).await?;
+    let examined = source_of(cfg, LONG_TRANSACTION).await?;
     Ok(Introduced {
         server: format!("PostgreSQL {} ({})", examined.version, examined.provider),
         known: Known::of(&examined.catalog),

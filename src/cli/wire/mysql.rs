@@ -61,7 +61,7 @@ pub(super) async fn connector(
     }
 }
 
-async fn ask_connector(cfg: &Config) -> Result<Connector> {
+pub(super) async fn ask_connector(cfg: &Config) -> Result<Connector> {
     let mut sql = Sql::connect(&options(cfg).await?).await?;
     let version = sql.row("SELECT VERSION()").await?.into_iter().next().flatten().unwrap_or_default();
     sql.close().await;
@@ -167,21 +167,20 @@ fn view(cfg: &Config) -> View {
 }
 
 /// What `setup` would run: the grants. It is for an administrator to run them.
-pub(super) async fn setup(cfg: &Config, print: bool) -> Result<()> {
+pub(super) async fn setup(cfg: &Config, print: bool) -> Result<String> {
     let user = &cfg.source.address.user;
     let script = format!(
         "-- strandline reads the binary log and makes nothing on the source\n\
          GRANT SELECT, RELOAD, LOCK TABLES, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{user}'@'%';\n"
     );
     if print {
-        super::super::output::out(&script);
-        return Ok(());
+        return Ok(script);
     }
     let mut sql = Sql::connect(&options(cfg).await?).await?;
     Server::identify(&mut sql).await?;
     sql.close().await;
     tracing::info!("nothing to do: strandline makes nothing on a MySQL or MariaDB; --print shows the grants");
-    Ok(())
+    Ok(String::new())
 }
 
 /// Asks the process that runs for new copies, if one does. False: none does, or it has gone.

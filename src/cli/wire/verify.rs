@@ -11,11 +11,15 @@
 //! between can differ because its change came after P: only such keys are compared again, in a new round with a new
 //! snapshot, until none is left. After some rounds those that change too often to be judged are counted, not hidden.
 //!
+//! A Kafka target is replayed up to such a version, which is the end of its topic: [`kafka`].
+//!
 //! A death at any point leaves nothing: the snapshot goes with its connection, and only `--repair` writes, as `resync` does.
+
+mod kafka;
 
 use super::{DeltaSink, POLL, Result, pg_settings};
 use crate::cli::RunOptions;
-use crate::config::{Config, SourceKind};
+use crate::config::{Config, SinkTarget, SourceKind};
 use crate::error::{Error, codes};
 use crate::event::{ChangeBatch, ChunkKey, CopyPart, CopyWriter, KeyRange, Pick};
 use crate::position::CommitLsn;
@@ -23,6 +27,7 @@ use crate::runtime::compare::{Digests, Fault, Hasher, KeyHash, Remainder, RowHas
 use crate::schema::{TableName, TableSchema};
 use crate::sink::Sink;
 use crate::sink::delta::view::{Part, TableView};
+use crate::sink::kafka::KafkaSink;
 use crate::source::postgres::adapter::PgSource;
 use crate::source::postgres::slot;
 use crate::source::postgres::sql::Sql;
@@ -60,8 +65,12 @@ pub struct Verified {
     pub skipped: Option<Error>,
     /// The source's position.
     pub position: CommitLsn,
-    /// The version that was compared last.
-    pub version: i64,
+    /// The version that was compared last; of a target that has versions.
+    pub version: Option<i64>,
+    /// Records that were read, of a target that is a log.
+    pub records: Option<u64>,
+    /// Rows of which no record says some value.
+    pub unknown: u64,
     /// So many ranges of keys were compared, of so many; `None`: the whole table.
     pub sample: Option<(usize, usize)>,
     /// Rows of the source.
@@ -86,7 +95,9 @@ impl Verified {
             name: name.clone(),
             skipped: None,
             position: CommitLsn::ZERO,
-            version: 0,
+            version: None,
+            records: None,
+            unknown: 0,
             sample: None,
             source_rows: 0,
             target_rows: 0,
@@ -147,7 +158,23 @@ impl Sample {
 /// # Errors
 /// What keeps everything from being compared; what concerns one table is in its result.
 pub async fn verify(cfg: &Config, wanted: &BTreeSet<TableName>, share: Option<f64>) -> Result<Vec<Verified>> {
-    let sink = super::delta(cfg)?;
+    match &cfg.sink.target {
+        SinkTarget::Kafka(target) => {
+            let mut cfg = cfg.clone();
+            if cfg.source.kind == SourceKind::MySql {
+                cfg.format.connector = super::mysql::ask_connector(&cfg).await?;
+            }
+            let sink = KafkaSink::new(super::kafka_options(&cfg, target).await?)?;
+            Box::pin(of_source((&cfg, wanted, share), sink)).await
+        }
+        _ => Box::pin(of_source((cfg, wanted, share), super::delta(cfg)?)).await,
+    }
+}
+
+/// What is compared: the pipeline, which tables, how much of each.
+type Asked<'a> = (&'a Config, &'a BTreeSet<TableName>, Option<f64>);
+
+async fn of_source<T: Against>((cfg, wanted, share): Asked<'_>, sink: T) -> Result<Vec<Verified>> {
     if cfg.source.kind == SourceKind::MySql {
         let lineage = sink.peek().await?.and_then(|record| record.lineage);
         let shift = lineage.map_or(0, |lineage| lineage.timeline);
@@ -158,6 +185,19 @@ pub async fn verify(cfg: &Config, wanted: &BTreeSet<TableName>, share: Option<f6
     let sql = Box::new(Sql::connect(&settings.options).await?);
     let slot_name = settings.options.slot.clone();
     verify_by((cfg, wanted, share), sink, PgSource::new(settings), Watch::Postgres { sql, slot_name }).await
+}
+
+/// A target whose tables can be compared with their source.
+trait Against: Sink + Sized {
+    /// Whether a share of a table can be compared.
+    const CAN_SAMPLE: bool;
+
+    /// Compares a table, in as many rounds as it takes.
+    async fn table<S: Source>(
+        all: &Compared<'_, S, Self>,
+        schema: &Arc<TableSchema>,
+        result: &mut Verified,
+    ) -> Result<()>;
 }
 
 /// Who tells whether a process of the pipeline runs.
@@ -186,12 +226,17 @@ impl Watch {
     }
 }
 
-async fn verify_by<S: Source>(
-    (cfg, wanted, share): (&Config, &BTreeSet<TableName>, Option<f64>),
-    sink: DeltaSink,
+async fn verify_by<S: Source, T: Against>(
+    (cfg, wanted, share): Asked<'_>,
+    sink: T,
     source: S,
     watch: Watch,
 ) -> Result<Vec<Verified>> {
+    if share.is_some() && !T::CAN_SAMPLE {
+        let what =
+            "--sample with this target: what it holds of a key is known when all of its topic was read";
+        return Err(Error::new(codes::CF004, what).with_try("compare whole tables: leave --sample out"));
+    }
     if share.is_some() && !S::Copy::CAN_PICK {
         let what = "--sample with this source: ranges of its keys cannot be compared here (not built yet)";
         return Err(Error::new(codes::CF004, what).with_try("compare whole tables: leave --sample out"));
@@ -207,6 +252,7 @@ async fn verify_by<S: Source>(
         results.push(Verified::skip(&refused.name, refused.error));
     }
     let mut schemas = Vec::new();
+    let names = view.tables.iter().map(|table| table.schema.name.clone()).collect();
     for table in view.tables.into_iter().filter(|table| is_wanted(&table.schema.name)) {
         match record.stopped.get(&table.schema.id) {
             Some(stopped) => {
@@ -226,7 +272,7 @@ async fn verify_by<S: Source>(
         )
         .with_try("strandline tables   names them"));
     }
-    let compared = Compared { cfg, sink, source, watch, share };
+    let compared = Compared { cfg, sink, source, watch, share, names };
     for schema in schemas {
         let began = Instant::now();
         let mut result = match compared.table(&schema).await {
@@ -243,12 +289,14 @@ async fn verify_by<S: Source>(
     Ok(results)
 }
 
-struct Compared<'a, S> {
+struct Compared<'a, S, T> {
     cfg: &'a Config,
-    sink: DeltaSink,
+    sink: T,
     source: S,
     watch: Watch,
     share: Option<f64>,
+    /// All tables of the pipeline.
+    names: Vec<TableName>,
 }
 
 /// One round: the source at a position, and the versions that enclose it.
@@ -262,32 +310,9 @@ struct Round<C> {
     sample: Option<Arc<Sample>>,
 }
 
-impl<S: Source> Compared<'_, S> {
+impl<S: Source, T: Against> Compared<'_, S, T> {
     async fn is_running(&self) -> Result<bool> {
         self.watch.is_running(self.cfg).await
-    }
-
-    async fn view(&self, schema: &TableSchema) -> Result<TableView> {
-        self.sink.view(schema).await?.ok_or_else(|| {
-            crate::sink::table_error(&schema.name, codes::TG011, "it has not been copied yet")
-                .with_try("strandline run")
-        })
-    }
-
-    /// The snapshot, and the versions of the table around it.
-    async fn round(&self, schema: &TableSchema) -> Result<Round<S::Copy>> {
-        let before = self.view(schema).await?;
-        let session = self.source.snapshot().await?;
-        let point = session.position();
-        if !self.is_running().await? {
-            self.catch_up(point).await?;
-            let after = self.view(schema).await?;
-            // Nothing is touched between P and the version at P.
-            return Ok(Round { session, before: self.view(schema).await?, after, sample: None });
-        }
-        self.await_cut(point).await?;
-        let after = self.view(schema).await?;
-        Ok(Round { session, before, after, sample: None })
     }
 
     /// Runs the pipeline up to the position, here.
@@ -348,6 +373,49 @@ impl<S: Source> Compared<'_, S> {
                 .with_try(format!("ALTER TABLE {} ADD PRIMARY KEY (…);", schema.name)));
         }
         let mut result = Verified::new(&schema.name);
+        T::table(self, schema, &mut result).await?;
+        result.listed.sort();
+        Ok(result)
+    }
+}
+
+impl Against for DeltaSink {
+    const CAN_SAMPLE: bool = true;
+
+    async fn table<S: Source>(
+        all: &Compared<'_, S, Self>,
+        schema: &Arc<TableSchema>,
+        result: &mut Verified,
+    ) -> Result<()> {
+        all.rounds(schema, result).await
+    }
+}
+
+impl<S: Source> Compared<'_, S, DeltaSink> {
+    async fn view(&self, schema: &TableSchema) -> Result<TableView> {
+        self.sink.view(schema).await?.ok_or_else(|| {
+            crate::sink::table_error(&schema.name, codes::TG011, "it has not been copied yet")
+                .with_try("strandline run")
+        })
+    }
+
+    /// The snapshot, and the versions of the table around it.
+    async fn round(&self, schema: &TableSchema) -> Result<Round<S::Copy>> {
+        let before = self.view(schema).await?;
+        let session = self.source.snapshot().await?;
+        let point = session.position();
+        if !self.is_running().await? {
+            self.catch_up(point).await?;
+            let after = self.view(schema).await?;
+            // Nothing is touched between P and the version at P.
+            return Ok(Round { session, before: self.view(schema).await?, after, sample: None });
+        }
+        self.await_cut(point).await?;
+        let after = self.view(schema).await?;
+        Ok(Round { session, before, after, sample: None })
+    }
+
+    async fn rounds(&self, schema: &Arc<TableSchema>, result: &mut Verified) -> Result<()> {
         let mut suspects: Option<HashSet<KeyHash>> = None;
         let mut sample = None;
         for round in 1..=ROUNDS {
@@ -357,7 +425,7 @@ impl<S: Source> Compared<'_, S> {
                 result.sample = sample.as_ref().map(|sample| (sample.ranges.len(), sample.of));
             }
             taken.sample.clone_from(&sample);
-            let unsettled = self.compare(schema, &mut taken, suspects.as_ref(), &mut result).await?;
+            let unsettled = self.compare(schema, &mut taken, suspects.as_ref(), result).await?;
             let Round { session, .. } = taken;
             session.release().await?;
             result.unsettled = u64::try_from(unsettled.len()).unwrap_or(u64::MAX);
@@ -367,8 +435,7 @@ impl<S: Source> Compared<'_, S> {
             tracing::info!(table = %schema.name, keys = unsettled.len(), round, "rows that changed meanwhile are compared again");
             suspects = Some(unsettled);
         }
-        result.listed.sort();
-        Ok(result)
+        Ok(())
     }
 
     /// The ranges that are compared. `None`: everything, also where the table cannot be cut.
@@ -425,7 +492,7 @@ impl<S: Source> Compared<'_, S> {
                 .await?;
         }
         result.position = round.session.position();
-        result.version = round.after.version;
+        result.version = Some(round.after.version);
         if suspects.is_none() {
             (result.source_rows, result.target_rows) = (source.rows(), target.rows());
         }

@@ -5,12 +5,12 @@ use super::super::copying::Snapshotter;
 use super::super::notes::{self, Reread};
 use super::super::recorder::Entry;
 use super::super::worker::Gone;
-use super::super::worker::{Amend, Door};
+use super::super::worker::{Amend, Door, Worker};
 use super::{COPY_LATER, Driver};
 use crate::error::{Error, Result, codes};
-use crate::position::Lsn;
+use crate::position::{CommitLsn, Lsn};
 use crate::replication::Input;
-use crate::schema::{TableId, TableName};
+use crate::schema::{TableForm, TableId, TableName};
 use crate::sink::{RefusedRequest, Request, Sink, table_error};
 use crate::source::{CopySession, Source};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,8 +18,32 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-/// So often a request is begun anew when the table's columns change meanwhile.
+/// So often a request is begun anew when the table's columns change meanwhile …
 const BEGINNINGS: u32 = 5;
+/// … and so often while it is not known to what: about a minute.
+const WAITS: u32 = 60;
+
+/// How often a request was begun.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Begun {
+    /// Each time with other columns.
+    anew: u32,
+    /// With the same ones since they were known.
+    waits: u32,
+    form: Option<TableForm>,
+}
+
+impl Begun {
+    /// Once more, with columns of this form. Returns whether that is too often.
+    fn again(&mut self, form: Option<TableForm>) -> bool {
+        if self.anew == 0 || form != self.form {
+            (self.anew, self.waits, self.form) = (self.anew + 1, 0, form);
+        } else {
+            self.waits += 1;
+        }
+        self.anew > BEGINNINGS || self.waits > WAITS
+    }
+}
 
 /// A log takes a part as one transaction, and compares nothing.
 const LOG_CHUNK: u64 = 16_384;
@@ -46,7 +70,7 @@ pub(super) struct Amends {
     waiting: Vec<Placed>,
     /// Tables with something staged that is not committed.
     pub(super) staged: BTreeSet<TableId>,
-    begun: BTreeMap<String, u32>,
+    begun: BTreeMap<String, Begun>,
     /// Requests that were on record at the start, before whose end a run does not end by itself.
     owed: BTreeSet<String>,
     target: Option<Lsn>,
@@ -104,6 +128,25 @@ impl Amends {
     }
 }
 
+/// What becomes of a part that waits for its place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    /// It is placed.
+    Now,
+    /// Not everything up to its snapshot is in, or a unit is open.
+    Early,
+    /// Who read it has ended, or who watched meanwhile: whoever comes next watches anew, and would judge it by what
+    /// it does not know.
+    Worthless,
+}
+
+fn fate(placed: &Placed, committer: Option<u64>, received: CommitLsn, is_open: bool) -> Fate {
+    if placed.reply.is_closed() || committer != Some(placed.generation) {
+        return Fate::Worthless;
+    }
+    if received < placed.at || is_open { Fate::Early } else { Fate::Now }
+}
+
 impl<S: Source, K: Sink> Driver<S, K> {
     /// A request that was made here is on record.
     pub(super) async fn asked(&mut self, request: Request) -> Result<()> {
@@ -120,12 +163,10 @@ impl<S: Source, K: Sink> Driver<S, K> {
         if self.amends.running.contains(&name) || self.copying.contains(&name) {
             return Ok(());
         }
-        let begun = self.amends.begun.entry(request.id.clone()).or_default();
-        *begun += 1;
-        let found = match *begun > BEGINNINGS {
-            true => Err("its columns change again and again"),
-            false => self.amendable(&name),
-        };
+        let found = self.amendable(&name);
+        let form = found.as_ref().ok().map(|(_, schema)| schema.form);
+        let is_too_often = self.amends.begun.entry(request.id.clone()).or_default().again(form);
+        let found = if is_too_often { Err("its columns change again and again") } else { found };
         let (door, schema) = match found {
             Ok(found) => found,
             Err(why) => return self.refuse(&request, why).await,
@@ -150,7 +191,7 @@ impl<S: Source, K: Sink> Driver<S, K> {
             rows: Arc::default(),
             tally: Tally::default(),
         };
-        if *self.amends.begun.get(&request.id).unwrap_or(&1) == 1 {
+        if self.amends.begun.get(&request.id).is_none_or(|begun| (begun.anew, begun.waits) == (1, 0)) {
             self.sink.notify(notes::reread(&request.id, &name, &Reread::Started));
         }
         self.amends.running.insert(name);
@@ -274,7 +315,10 @@ impl<S: Source, K: Sink> Driver<S, K> {
             Err(Halt::Gone) => Ok(()),
             Err(Halt::Failed(error)) if error.code().is_change() => {
                 tracing::info!(table = %request.table, "{}: begun again", error.cause_line());
-                Ok(())
+                // Nothing in the stream need say what changed: it is looked at now.
+                self.check_all().await?;
+                self.begin_wanted().await?;
+                self.poll()
             }
             Err(Halt::Failed(error)) if COPY_LATER.contains(&error.code()) => {
                 tracing::warn!(
@@ -302,20 +346,66 @@ impl<S: Source, K: Sink> Driver<S, K> {
         }
         let received = self.coordinator.view().received;
         for placed in std::mem::take(&mut self.amends.waiting) {
-            let Placed { table, generation, at, part, reply } = placed;
-            // Who read it has ended: whoever comes next watches anew, and would judge it by what it does not know.
-            if reply.is_closed() {
-                continue;
-            }
-            let worker = self.workers.get(&table).filter(|worker| worker.generation() == generation);
-            let Some(worker) = worker else { continue };
+            let table = placed.table;
+            let worker = self.workers.get(&table);
             let is_open = self.coordinator.is_touched(table) || self.amends.staged.contains(&table);
-            if received < at || is_open {
-                self.amends.waiting.push(Placed { table, generation, at, part, reply });
-                continue;
+            match fate(&placed, worker.map(Worker::generation), received, is_open) {
+                Fate::Worthless => continue,
+                Fate::Early => {
+                    self.amends.waiting.push(placed);
+                    continue;
+                }
+                Fate::Now => {}
             }
+            let Placed { part, reply, .. } = placed;
+            let Some(worker) = worker else { continue };
             // A worker that is gone has said why in an event; who waits hears nothing, which says as much.
             let (Ok(()) | Err(Gone)) = worker.amend(Amend::Part(Box::new(part), reply)).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::AmendPart;
+    use tokio::sync::oneshot;
+
+    #[test]
+    fn a_part_is_placed_once_all_up_to_its_snapshot_is_in_and_never_by_another_committer_or_for_nobody() {
+        let at = |raw| CommitLsn::end_of_commit(Lsn::new(raw));
+        let (reply, answer) = oneshot::channel();
+        let part = AmendPart {
+            request: "r".into(),
+            at: at(50),
+            range: None,
+            read: None,
+            keys: vec![],
+            ends: vec![],
+            parts: vec![],
+        };
+        let placed = Placed { table: TableId(1), generation: 7, at: at(50), part, reply };
+        assert_eq!(fate(&placed, Some(7), at(49), false), Fate::Early);
+        assert_eq!(fate(&placed, Some(7), at(50), true), Fate::Early);
+        assert_eq!(fate(&placed, Some(7), at(50), false), Fate::Now);
+        // The table was copied anew, or stopped, meanwhile.
+        assert_eq!(fate(&placed, Some(8), at(50), false), Fate::Worthless);
+        assert_eq!(fate(&placed, None, at(49), true), Fate::Worthless);
+        drop(answer);
+        assert_eq!(fate(&placed, Some(7), at(50), false), Fate::Worthless);
+    }
+
+    #[test]
+    fn a_request_is_given_up_when_its_columns_change_too_often_not_while_it_waits_to_see_how() {
+        let form = |published| Some(TableForm { published, ..TableForm::default() });
+        let mut begun = Begun::default();
+        for change in 0..BEGINNINGS.into() {
+            assert!(!begun.again(form(change)), "change {change}");
+            assert!((0..WAITS).all(|_| !begun.again(form(change))));
+        }
+        assert!(begun.again(form(99)));
+        let mut begun = Begun::default();
+        let times = (0..).take_while(|_| !begun.again(form(1))).count();
+        assert_eq!(times, 1 + WAITS as usize);
     }
 }

@@ -13,6 +13,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::Int64Type;
 use std::collections::BTreeMap;
 
+mod amending;
 mod chunks;
 mod evolving;
 mod feed;

@@ -15,6 +15,7 @@
 //! | `units` `order` | which shares belong together, and in which order their events go: pure |
 //! | `spill` | events that wait, in memory or on disk |
 //! | `writer` | the transactions |
+//! | `replay` | reading a table's topic again, for `verify` |
 //! | `table` `copy` | one table's stream, one table's copy |
 //! | `amend` | rows that are read again beside the stream |
 //! | `oversize` | what becomes of events that are too large |
@@ -30,6 +31,7 @@ mod oversize;
 mod probe;
 mod read;
 mod registry;
+mod replay;
 mod spill;
 mod state;
 mod table;
@@ -39,6 +41,7 @@ mod writer;
 
 pub use options::{CHECKPOINTS, KafkaOptions, Oversize, TopicOptions};
 pub use registry::RegistryOptions;
+pub use replay::{Ends, Logged, Replay};
 pub use table::KafkaTable;
 
 use crate::debezium::{Control, ControlKind, Encoder, Notification, Options as EventOptions, table_topic};

@@ -14,7 +14,7 @@ use crate::sink::table_error;
 use std::ops::Range;
 
 /// Columns whose values an event lacks, with their bytes, as JSON.
-const TRUNCATED: &str = "__strandline.truncated";
+pub(super) const TRUNCATED: &str = "__strandline.truncated";
 /// Why an event is where it is.
 const CODE: &str = "__strandline.error.code";
 /// The topic that lacks it.

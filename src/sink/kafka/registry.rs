@@ -147,6 +147,27 @@ impl Registry {
         Err(self.refused(subject, status, &said))
     }
 
+    /// The schema under an id.
+    ///
+    /// # Errors
+    /// `KF009`, `KF010`.
+    pub(super) async fn schema(&self, id: u32) -> Result<String> {
+        let mut request =
+            self.client.get(format!("{}/schemas/ids/{id}", self.options.url)).header("Accept", CONTENT);
+        if let Some(user) = &self.options.user {
+            request = request.basic_auth(user, self.options.password.as_deref());
+        }
+        let answer = request.send().await.map_err(|e| self.away(e))?;
+        let status = answer.status().as_u16();
+        let text = answer.text().await.map_err(|e| self.away(e))?;
+        let json: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+        let found = json.as_ref().and_then(|json| json["schema"].as_str());
+        match found.filter(|_| status == 200) {
+            Some(schema) => Ok(schema.to_owned()),
+            None => Err(self.refused(&format!("schema {id}"), status, cut(&text))),
+        }
+    }
+
     fn away(&self, error: reqwest::Error) -> Error {
         Error::new(codes::KF009, format!("the schema registry {} does not answer", self.options.url))
             .with_source(error.without_url())

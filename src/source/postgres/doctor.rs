@@ -105,7 +105,15 @@ async fn publication(sql: &Sql, given: &Given<'_>, catalog: &Catalog, has_slot: 
         [] => "and source.create_if_missing is false".to_owned(),
         some => some.join("; "),
     };
-    Ok(Finding::new(code, check, Verdict::Stops, format!("\"{name}\" is missing or incomplete: {why}"))
+    let unread = catalog.rejected.iter().filter(|rejected| rejected.error.code() == codes::PG010).count();
+    let later = match unread {
+        0 => String::new(),
+        n => format!(
+            " (the statements lack {n} tables that the role may not read: grant that, then ask again)"
+        ),
+    };
+    let found = format!("\"{name}\" is missing or incomplete: {why}{later}");
+    Ok(Finding::new(code, check, Verdict::Stops, found)
         .advise(format!("-- as the owner of the tables, or a superuser\n{}", look.statements.join("\n")))
         .run_sql(look.statements))
 }
@@ -185,15 +193,23 @@ async fn failover(sql: &Sql, options: &PgOptions) -> Result<Finding> {
         Some(row) if truth(row, 0) => {
             Ok(Finding::good(code, check, format!("the slot is synchronised to {standbys} standby(s)")))
         }
+        None if options.failover => {
+            let found =
+                format!("{standbys} standby(s) connected: strandline run makes a slot that goes along");
+            Ok(Finding::good(code, check, found))
+        }
         found => {
-            let state =
-                if found.is_some() { "is not synchronised" } else { "will not be synchronised by itself" };
+            let state = if found.is_some() {
+                "is not synchronised"
+            } else {
+                "will not be (source.failover_slot is false)"
+            };
             let found = format!(
                 "{standbys} standby(s) connected, and the slot {state}: after a failover every table is copied again"
             );
             Ok(Finding::new(code, check, Verdict::Warning, found).advise(
                 "on the standby: sync_replication_slots = on and hot_standby_feedback = on; on the primary: \
-                 synchronized_standby_slots; and a slot with failover",
+                 synchronized_standby_slots; and a slot with failover (source.failover_slot: true, before it is made)",
             ))
         }
     }
@@ -214,7 +230,17 @@ async fn long_transactions(sql: &Sql, limit: Duration) -> Result<Finding> {
     );
     let rows = sql.rows(&query).await?;
     if rows.is_empty() {
-        let found = format!("none is older than {} min", seconds / 60);
+        // Of sessions of others the server tells a role without this right nothing.
+        let query = "SELECT pg_catalog.pg_has_role('pg_read_all_stats', 'usage'), quote_ident(current_user)";
+        let role = sql.row(query).await?;
+        let unseen = match truth(&role, 0) {
+            true => String::new(),
+            false => format!(
+                ", of those that the role may see; of all with: GRANT pg_read_all_stats TO {};",
+                text(&role, 1).unwrap_or("…")
+            ),
+        };
+        let found = format!("none is older than {}{unseen}", span(seconds));
         return Ok(Finding::good(code, check, found));
     }
     let named: Vec<String> = rows
@@ -222,7 +248,7 @@ async fn long_transactions(sql: &Sql, limit: Duration) -> Result<Finding> {
         .take(5)
         .map(|row| {
             let seconds: i64 = field(row, 1).unwrap_or(0);
-            format!("{} for {} min", text(row, 0).unwrap_or("?"), seconds / 60)
+            format!("{} for {}", text(row, 0).unwrap_or("?"), span(seconds.unsigned_abs()))
         })
         .collect();
     let more = if rows.len() > named.len() {
@@ -234,6 +260,10 @@ async fn long_transactions(sql: &Sql, limit: Duration) -> Result<Finding> {
     Ok(Finding::new(code, check, Verdict::Warning, found).advise(
         "let them end, or end them: SELECT pg_terminate_backend(PID);   for a prepared one: ROLLBACK PREPARED 'NAME';",
     ))
+}
+
+fn span(seconds: u64) -> String {
+    if seconds < 120 { format!("{seconds} s") } else { format!("{} min", seconds / 60) }
 }
 
 async fn decoding_memory(sql: &Sql, provider: Provider) -> Result<Finding> {

@@ -13,9 +13,8 @@
 //!
 //! Under TLS the bursts are taken in here, into a buffer of their own, since rustls reads in small steps.
 
-use super::fault::connection;
 use super::options::{Endpoint, PgOptions};
-use crate::error::Result;
+use crate::error::{Error, Result, codes};
 use socket2::{SockRef, Socket, TcpKeepalive};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -53,6 +52,12 @@ const NEAR_BUFFER: usize = 256 * 1024;
 /// Buffer between the socket and TLS, bytes.
 const TLS_BUFFER: usize = 256 * 1024;
 
+fn unreachable(doing: &str, cause: io::Error) -> Error {
+    Error::new(codes::PG006, doing).with_source(cause).with_try(
+        "check that the server runs and can be reached from here: source.host, source.port, the network",
+    )
+}
+
 /// Connects to one endpoint, within the options' timeout.
 ///
 /// Errors: PG006.
@@ -74,8 +79,8 @@ pub async fn connect(options: &PgOptions, endpoint: &Endpoint) -> Result<Raw> {
     };
     match tokio::time::timeout(options.connect_timeout, attempt).await {
         Ok(Ok(raw)) => Ok(raw),
-        Ok(Err(error)) => Err(connection(options, &doing(), error as io::Error)),
-        Err(_) => Err(connection(options, &doing(), io::Error::from(io::ErrorKind::TimedOut))),
+        Ok(Err(error)) => Err(unreachable(&doing(), error as io::Error)),
+        Err(_) => Err(unreachable(&doing(), io::Error::from(io::ErrorKind::TimedOut))),
     }
 }
 

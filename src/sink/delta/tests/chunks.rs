@@ -97,10 +97,18 @@ fn copied(schema: &Arc<TableSchema>, rows: &BTreeMap<i64, Row>) -> ChangeBatch {
 }
 
 fn parts(table: &DeltaTable, schema: &Arc<TableSchema>, rows: &BTreeMap<i64, Row>) -> Vec<CopyPart> {
+    written(table, schema, rows).unwrap()
+}
+
+pub(super) fn written(
+    table: &DeltaTable,
+    schema: &Arc<TableSchema>,
+    rows: &BTreeMap<i64, Row>,
+) -> Result<Vec<CopyPart>> {
     let snapshot = SnapshotPoint { position: at(1), xid: None, time: None, is_first: true, is_last: true };
-    let mut writer = table.copy_writer(&snapshot).unwrap();
-    writer.write(copied(schema, rows)).unwrap();
-    vec![writer.finish().unwrap()]
+    let mut writer = table.copy_writer(&snapshot)?;
+    writer.write(copied(schema, rows))?;
+    Ok(vec![writer.finish()?])
 }
 
 type KeyOf = fn(i64) -> ChunkKey;
