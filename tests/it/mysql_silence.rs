@@ -28,7 +28,7 @@ fn options(proxy: &Proxy) -> MyOptions {
         port: proxy.port(),
         user: "strandline".into(),
         passwords: Passwords::new(|| Box::pin(async { Ok(Some("strandline".to_owned())) })),
-        tls: TlsMode::Prefer,
+        tls: TlsMode::Disable,
         ca: None,
         identity: None,
         pipeline: "silence".into(),
