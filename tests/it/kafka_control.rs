@@ -18,11 +18,6 @@ fn transactions_are_told_in_a_topic_of_their_own() {
     let format = "format:\n  debezium: {provide_transaction_metadata: true, heartbeat_interval: 20ms}\n";
     scene.config.target = Some(format!("  type: kafka\n  brokers: [\"{}\"]\n", broker.address()));
     scene.config.more = format.into();
-    scene.config.source =
-        "  heartbeat: 50ms\n  heartbeat_action_query: \"update beat set n = n + 1\"\n".into();
-    scene.sql().exec(
-        "create table beat(id int primary key, n int); insert into beat values (1, 0); grant update, select on beat to strandline",
-    );
     scene.sql().exec("create table a(id int primary key, v text); create table b(id int primary key)");
     scene.drain();
     scene.sql().exec(
@@ -31,6 +26,11 @@ fn transactions_are_told_in_a_topic_of_their_own() {
     );
     scene.drain();
     scene.config.more = String::new();
+    scene.config.source =
+        "  heartbeat: 50ms\n  heartbeat_action_query: \"update beat set n = n + 1\"\n".into();
+    scene.sql().exec(
+        "create table beat(id int primary key, n int); insert into beat values (1, 0); grant update, select on beat to strandline",
+    );
     let running = scene.start_run(&[]);
     crate::harness::until(crate::harness::LONG, "the action is run", || {
         let beats = broker.read_all(&["kt.public.beat"]);
