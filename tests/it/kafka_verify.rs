@@ -33,7 +33,9 @@ pub(crate) fn is_equal(scene: &Scene, tables: &[&str]) {
 
 fn produce(broker: &Broker, topic: &str, records: &[(&str, Option<&str>)]) {
     let mut config = rdkafka::ClientConfig::new();
-    let producer: BaseProducer = config.set("bootstrap.servers", broker.address()).create().unwrap();
+    // To the partitions that strandline writes to.
+    config.set("bootstrap.servers", broker.address()).set("partitioner", "murmur2_random");
+    let producer: BaseProducer = config.create().unwrap();
     for (key, value) in records {
         let record = BaseRecord::to(topic).key(*key);
         let record = match value {
