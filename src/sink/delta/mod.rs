@@ -38,6 +38,7 @@ mod names;
 mod optimize;
 mod pair;
 mod partition;
+mod policy;
 mod probe;
 mod remote;
 mod saved;
@@ -63,11 +64,12 @@ use crate::sink::{
     WriterLease, Written, table_error,
 };
 use commit::Core;
-use compact::{Landed, Policy};
+use compact::Landed;
 use keys::KeyWidth;
 use layout::Form;
 pub use look::{TableReport, Vacuumed};
 pub use optimize::Optimized;
+use policy::Policy;
 pub use remote::StoreOptions;
 use state::{Mode, TableState};
 use std::path::PathBuf;
@@ -587,9 +589,12 @@ impl DeltaTable {
         Ok(outcome)
     }
 
-    /// Lands a compaction that has finished.
+    /// Lands a compaction that has finished, or begins one that is due after a rest.
     async fn land_finished(&mut self) -> Result<Option<Epoch>> {
-        let Some(compacted) = self.upkeep.take() else { return Ok(None) };
+        let Some(compacted) = self.upkeep.take() else {
+            self.upkeep.begin_at_rest(&self.core);
+            return Ok(None);
+        };
         let fenced = self.land(compacted).await?;
         if fenced.is_none() {
             self.upkeep.begin(&self.core);

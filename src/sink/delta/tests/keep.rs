@@ -219,3 +219,38 @@ async fn files_of_several_schemas_are_compacted_together() {
     let wanted = (0..18).map(|id| (id, if id < 8 { (value(id), None) } else { (None, value(id)) })).collect();
     assert_eq!(found, wanted);
 }
+
+/// Nobody commits: the wait for upkeep ends by itself, and the gone rows are left out.
+#[tokio::test(flavor = "multi_thread")]
+async fn worn_files_are_rewritten_when_no_unit_comes() {
+    let lake = lake();
+    let schema = schema(&[0]);
+    let mut table = started(&lake, &schema).await;
+    let rest_after = std::time::Duration::from_millis(5);
+    table.upkeep.policy = Some(policy::Policy { small_bytes: 1, rest_after, ..policy::Policy::default() });
+    let mut model = BTreeMap::new();
+    let rows: Vec<Change> = (0..100)
+        .map(|id| {
+            model.insert(id, (Some("a".to_owned()), None));
+            Change::Insert(id, (Some("a".into()), None))
+        })
+        .collect();
+    commit(&mut table, &schema, 0, &rows).await;
+    for (n, gone) in [(1, 0..14), (2, 14..16)] {
+        let waits = tokio::time::timeout(rest_after * 4, table.upkeep_ready()).await;
+        assert!(waits.is_err(), "so few are no reason");
+        for id in gone.clone() {
+            model.remove(&id);
+        }
+        commit(&mut table, &schema, n, &gone.map(Change::Delete).collect::<Vec<_>>()).await;
+    }
+    while table.tally().jobs == 0 {
+        table.upkeep_ready().await;
+        assert_eq!(table.upkeep().await.unwrap(), None);
+    }
+    assert_eq!(content(&lake.files, &lake.ids).await, model);
+    let loaded = load(&lake.files, &lake.ids).await.unwrap();
+    assert!(loaded.files.iter().all(|file| file.add.deletion_vector.is_none()), "none is left");
+    let waits = tokio::time::timeout(rest_after * 4, table.upkeep_ready()).await;
+    assert!(waits.is_err(), "there is nothing more to do");
+}
