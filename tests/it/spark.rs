@@ -523,7 +523,7 @@ fn a_restore_stops_the_table() {
 fn features_of_others_are_known_or_refused() {
     for (n, (statement, works)) in [
         ("alter table {t} set tblproperties ('delta.enableChangeDataFeed' = 'true')", true),
-        ("alter table {t} set tblproperties ('delta.checkpointPolicy' = 'v2')", false),
+        ("alter table {t} set tblproperties ('delta.checkpointPolicy' = 'v2')", true),
         ("alter table {t} set tblproperties ('delta.enableInCommitTimestamps' = 'true')", false),
         ("alter table {t} set tblproperties ('delta.enableRowTracking' = 'true')", false),
         ("alter table {t} set tblproperties ('delta.enableTypeWidening' = 'true')", false),

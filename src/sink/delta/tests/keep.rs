@@ -227,7 +227,7 @@ async fn worn_files_are_rewritten_when_no_unit_comes() {
     let schema = schema(&[0]);
     let mut table = started(&lake, &schema).await;
     let rest_after = std::time::Duration::from_millis(5);
-    table.upkeep.policy = Some(policy::Policy { small_bytes: 1, rest_after, ..policy::Policy::default() });
+    table.upkeep.policy = Some(Policy { small_bytes: 1, rest_after, ..Policy::default() });
     let mut model = BTreeMap::new();
     let rows: Vec<Change> = (0..100)
         .map(|id| {
