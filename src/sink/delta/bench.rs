@@ -111,6 +111,7 @@ impl MergeBench {
             budget: Budget::new(index_bytes.unwrap_or(usize::MAX), cache.clone()),
             cache,
             seen: Instant::now(),
+            checkpoint: None,
         };
         core.adopt(loaded);
         allow_vectors(&mut core).await?;

@@ -320,6 +320,7 @@ async fn open_core(
             cache: None,
             budget: index::Budget::default(),
             seen: std::time::Instant::now(),
+            checkpoint: None,
         };
         let already_fenced = loaded.epoch == Some(epoch);
         core.adopt(loaded);

@@ -254,3 +254,17 @@ async fn worn_files_are_rewritten_when_no_unit_comes() {
     let waits = tokio::time::timeout(rest_after * 4, table.upkeep_ready()).await;
     assert!(waits.is_err(), "there is nothing more to do");
 }
+
+/// A process that ends with the commit whose log checkpoint is due writes it before it ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_waits_for_a_log_checkpoint() {
+    let lake = lake();
+    let schema = schema(&[0]);
+    let mut table = started(&lake, &schema).await;
+    let next = table.core.version + 1;
+    table.core.metadata.configuration.insert("delta.checkpointInterval".into(), next.to_string());
+    commit(&mut table, &schema, 0, &[Change::Insert(1, (None, None))]).await;
+    table.close().await;
+    let name = format!("_delta_log/{next:020}.checkpoint.parquet");
+    assert!(lake.files.local_path(&name).unwrap().exists());
+}
