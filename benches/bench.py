@@ -63,7 +63,7 @@ def about(postgres):
         "PostgreSQL": f"{server} ({PG_BIN}), fsync=off, shared_buffers 2GB",
         "peers": f"deltalake {deltalake.__version__}, DuckDB {duckdb.__version__}",
         "repetitions": str(REPS),
-        "scale": f"{SCALE:g}" + ("" if SCALE == 1 else " (a smoke run: its figures mean nothing)"),
+        "scale": f"{SCALE:g}" + (" (a smoke run: its figures mean nothing)" if SCALE < 1 else ""),
     }
 
 

@@ -7,5 +7,5 @@ target=${1:?which target: $(cd fuzz/fuzz_targets && echo *.rs | sed 's/\.rs//g')
 cargo +nightly fuzz --version >/dev/null 2>&1 ||
     die "needs: rustup toolchain install nightly && cargo install --locked cargo-fuzz"
 need xxd xxd
-fuzz/seed.sh
+bash fuzz/seed.sh
 cargo +nightly fuzz run "$target" -- -max_total_time="${FUZZ_SECONDS:-60}"

@@ -594,9 +594,7 @@ fn read_sink(reader: &mut Reader<'_>, top: Section<'_>, overrides: &Overrides) -
 
 fn read_schema_changes(reader: &mut Reader<'_>, sink: Section<'_>, is_log: bool) -> Option<ChangePolicy> {
     let section = reader.section(sink.entry("schema_changes").map(|e| &e.value), "sink.schema_changes");
-    // Events go on with other types and other keys.
-    let other = if is_log { Choice::Apply } else { ChangePolicy::default().other };
-    let default = ChangePolicy { other, ..ChangePolicy::default() };
+    let default = if is_log { ChangePolicy::of_log() } else { ChangePolicy::default() };
     let mut read = |key: &str, apply: &'static str, default: Choice| {
         or_default(reader, section, key, default, |reader, section, key| {
             reader.choice(section, key, &[(apply, Choice::Apply), ("quarantine", Choice::Quarantine)], &[])

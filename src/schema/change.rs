@@ -282,13 +282,19 @@ pub enum Remedy {
 }
 
 impl ChangePolicy {
+    /// What is done where nothing is said, for a target that is a log of events: they go on with other types and keys,
+    /// and a copy tells nobody of the rows that went before it, so that none is made for partitions.
+    pub fn of_log() -> ChangePolicy {
+        ChangePolicy { other: Choice::Apply, partitions: None, ..ChangePolicy::default() }
+    }
+
     /// The remedy for all of these changes together; [`Remedy::InPlace`] for none.
     pub fn remedy(&self, changes: &[Change]) -> Remedy {
         self.remedy_where(changes, false)
     }
 
-    /// The same for a target that is a log of events, while its stream is read: what was told stays told, and what comes
-    /// is told as it is then. So nothing is read again for columns, unless one that went may be one that came: rows that
+    /// The same for a target that is a log of events: what was told stays told, and what comes is told as it is then; a
+    /// copy would leave out what its rows were before, and those that went. So nothing is read again for columns, unless one that went may be one that came: rows that
     /// are still to be read have its values under a name that nothing leads on.
     pub fn remedy_of_log(&self, changes: &[Change]) -> Remedy {
         let went = changes.iter().any(|change| matches!(change, Change::Dropped { .. }));
@@ -374,11 +380,13 @@ mod tests {
 
     #[test]
     fn a_log_of_events_follows_what_a_table_cannot() {
-        let policy = ChangePolicy { other: Choice::Apply, ..ChangePolicy::default() };
+        let policy = ChangePolicy::of_log();
         let filled = Change::Added { column: "a".into(), filled: true };
         let all = [filled.clone(), Change::Key, Change::Rewritten];
         assert_eq!((policy.remedy(&all), policy.remedy_of_log(&all)), (Remedy::Copy, Remedy::InPlace));
-        assert_eq!(policy.remedy_of_log(&[filled, Change::Partitions]), Remedy::Copy);
+        let copied = ChangePolicy { partitions: Some(Choice::Apply), ..policy };
+        assert_eq!(policy.remedy_of_log(&[filled.clone(), Change::Partitions]), Remedy::InPlace);
+        assert_eq!(copied.remedy_of_log(&[filled, Change::Partitions]), Remedy::Copy);
         assert_eq!(ChangePolicy::default().remedy_of_log(&[Change::Key]), Remedy::Stop);
         // Renamed, where columns have no identity but their names.
         let then = outline(&[(2001, "id", "int"), (2002, "a", "int")], &["id"]);

@@ -9,6 +9,7 @@ use crate::harness::mysql_scene::MyScene;
 use crate::harness::mysql_sql::{Failed, MySql};
 use crate::harness::random::Random;
 use crate::mysql_workload::{MyClients, decide};
+use crate::random_shape::{Column, Dialect, Shape};
 use std::time::{Duration, Instant};
 
 const KEYS: &[&str] = &[
@@ -49,7 +50,7 @@ const TYPES: &[&str] = &[
     "set('p','q','r')",
 ];
 
-const TABLES: u64 = 4;
+pub(crate) const TABLES: u64 = 4;
 
 #[test]
 fn every_table_of_mysql_ends_equal_whatever_happens() {
@@ -80,17 +81,31 @@ fn one_round(brand: Brand, random: &mut Random, lasts: Duration) -> Option<u64> 
         make_table(&mut sql, random, &format!("t{i}"));
     }
     configure(&mut scene, random);
-    let url = scene.server.url("admin", "shop");
-    let altering = MyClients::start_with(1, &url, random, Duration::from_millis(3), turn_or_alter);
-    let others = MyClients::start_with(1, &url, random, Duration::from_millis(5), turn);
-    let kills = kill_for(lasts, &scene, random);
-    let committed = altering.stop() + others.stop();
-    assert!(committed > 10, "the workload did too little to prove anything: {committed} transactions");
-    decide(&mut sql);
+    let (kills, _) = work_and_kill(&scene, random, lasts, true);
     scene.drain();
     let names: Vec<String> = (0..TABLES).map(|i| format!("shop.t{i}")).collect();
     scene.assert_equal(&names.iter().map(String::as_str).collect::<Vec<_>>());
     Some(kills)
+}
+
+/// Two clients change the tables, one of which may alter them, while strandline is killed; nothing is left prepared.
+pub(crate) fn work_and_kill(
+    scene: &MyScene,
+    random: &mut Random,
+    lasts: Duration,
+    altering: bool,
+) -> (u64, MySql) {
+    let url = scene.server.url("admin", "shop");
+    let first: fn(&mut MySql, &mut Random) -> Result<(), Failed> =
+        if altering { turn_or_alter } else { turn };
+    let first = MyClients::start_with(1, &url, random, Duration::from_millis(3), first);
+    let others = MyClients::start_with(1, &url, random, Duration::from_millis(5), turn);
+    let kills = kill_for(lasts, scene, random);
+    let committed = first.stop() + others.stop();
+    assert!(committed > 10, "the workload did too little to prove anything: {committed} transactions");
+    let mut sql = scene.sql();
+    decide(&mut sql);
+    (kills, sql)
 }
 
 /// Starts strandline and kills it at any time, until the time is over; now and then its connection is cut.
@@ -138,7 +153,7 @@ fn configure(scene: &mut MyScene, random: &mut Random) {
     println!("{} {}", config.target.as_deref().unwrap_or_default(), config.more);
 }
 
-fn make_table(sql: &mut MySql, random: &mut Random, table: &str) {
+pub(crate) fn make_table(sql: &mut MySql, random: &mut Random, table: &str) {
     let wide = random.pick(&[1, 1, 1, 2]);
     let mut columns: Vec<String> =
         (0..wide).map(|i| format!("k{i} {} not null", random.pick(KEYS))).collect();
@@ -154,8 +169,8 @@ fn make_table(sql: &mut MySql, random: &mut Random, table: &str) {
     ));
     let rows = random.pick(&[0, 20, 1_500]);
     if rows > 0 {
-        let now = Shape::of(sql, table).expect("a table");
-        sql.exec(&now.insert(random, 0, rows));
+        let now = shape(sql, table).expect("a table");
+        sql.exec(&insert(&now, random, 0, rows));
     }
 }
 
@@ -164,8 +179,8 @@ fn turn_or_alter(sql: &mut MySql, random: &mut Random) -> Result<(), Failed> {
         return turn(sql, random);
     }
     let table = format!("t{}", random.between(0, TABLES));
-    let now = Shape::of(sql, &table)?;
-    sql.try_exec(&now.alter(random))
+    let now = shape(sql, &table)?;
+    sql.try_exec(&alter(&now, random))
 }
 
 /// One turn of a client: a transaction of one or many statements.
@@ -199,12 +214,12 @@ fn turn(sql: &mut MySql, random: &mut Random) -> Result<(), Failed> {
 fn change(sql: &mut MySql, random: &mut Random) -> Result<(), Failed> {
     let table = format!("t{}", random.between(0, TABLES));
     sql.try_exec(&format!("select 1 from {table} limit 0"))?;
-    let now = Shape::of(sql, &table)?;
+    let now = shape(sql, &table)?;
     let (key, some) = (random.between(0, 2_000), random.pick(&["1", "3", "40"]));
     let statement = match random.between(0, 100) {
         0..40 => {
             let rows = random.pick(&[1, 1, 5, 60]);
-            now.insert(random, key, rows)
+            insert(&now, random, key, rows)
         }
         40..70 if !now.columns.is_empty() => {
             let which = match random.between(0, 3) {
@@ -225,103 +240,54 @@ fn change(sql: &mut MySql, random: &mut Random) -> Result<(), Failed> {
     sql.try_exec(&statement)
 }
 
+const DIALECT: Dialect = Dialect { key, literal };
+
 /// What a table is like in this moment.
-struct Shape {
-    table: String,
-    keys: Vec<(String, String)>,
-    columns: Vec<Column>,
-}
-
-struct Column {
-    name: String,
-    /// As in `TYPES`, with the character set; some spellings of the server are longer.
-    kind: String,
-    may_be_null: bool,
-}
-
-impl Shape {
-    fn of(sql: &mut MySql, table: &str) -> Result<Shape, Failed> {
-        let rows = sql.try_rows(&format!(
-            "select cast(column_name as char), cast(column_type as char), cast(is_nullable as char),
-                    cast(coalesce(character_set_name, '') as char)
-             from information_schema.columns
-             where table_schema = 'shop' and table_name = '{table}' order by ordinal_position"
-        ))?;
-        let mut shape = Shape { table: table.to_owned(), keys: Vec::new(), columns: Vec::new() };
-        for row in rows {
-            let cell = |i: usize| row[i].clone().unwrap_or_default();
-            let kind = if cell(3) == "latin1" { format!("{} latin1", cell(1)) } else { cell(1) };
-            let name = format!("`{}`", cell(0));
-            if cell(0).len() == 2 && cell(0).starts_with('k') {
-                shape.keys.push((name, kind));
-            } else {
-                shape.columns.push(Column { name, kind, may_be_null: cell(2) == "YES" });
-            }
+fn shape(sql: &mut MySql, table: &str) -> Result<Shape, Failed> {
+    let rows = sql.try_rows(&format!(
+        "select cast(column_name as char), cast(column_type as char), cast(is_nullable as char),
+                cast(coalesce(character_set_name, '') as char)
+         from information_schema.columns
+         where table_schema = 'shop' and table_name = '{table}' order by ordinal_position"
+    ))?;
+    let mut shape =
+        Shape { table: table.to_owned(), keys: Vec::new(), columns: Vec::new(), dialect: &DIALECT };
+    for row in rows {
+        let cell = |i: usize| row[i].clone().unwrap_or_default();
+        let kind = if cell(3) == "latin1" { format!("{} latin1", cell(1)) } else { cell(1) };
+        let name = format!("`{}`", cell(0));
+        if cell(0).len() == 2 && cell(0).starts_with('k') {
+            shape.keys.push((name, kind));
+        } else {
+            shape.columns.push(Column { name, kind, may_be_null: cell(2) == "YES" });
         }
-        Ok(shape)
     }
-
-    /// Rows of the keys from `first` on; those that are there stay, or are replaced.
-    fn insert(&self, random: &mut Random, first: u64, rows: u64) -> String {
-        let names: Vec<&str> = self
-            .keys
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .chain(self.columns.iter().map(|c| c.name.as_str()))
-            .collect();
-        let values: Vec<String> = (first..first + rows)
-            .map(|number| {
-                let keys = self.keys.iter().map(|(_, kind)| key(kind, number));
-                let row: Vec<String> = keys.chain(self.columns.iter().map(|c| c.value(random))).collect();
-                format!("({})", row.join(", "))
-            })
-            .collect();
-        let verb = random.pick(&["insert ignore", "insert ignore", "replace"]);
-        format!("{verb} into {} ({}) values {}", self.table, names.join(", "), values.join(", "))
-    }
-
-    fn assignments(&self, random: &mut Random) -> String {
-        let sure = random.below(self.columns.len());
-        let mut all = Vec::new();
-        for (i, column) in self.columns.iter().enumerate() {
-            if i == sure || random.one_in(3) {
-                all.push(format!("{} = {}", column.name, column.value(random)));
-            }
-        }
-        all.join(", ")
-    }
-
-    /// `name = value` of each key column of the row with this number.
-    fn key_values(&self, number: u64) -> Vec<String> {
-        self.keys.iter().map(|(name, kind)| format!("{name} = {}", key(kind, number))).collect()
-    }
-
-    fn is_key(&self, number: u64) -> String {
-        self.key_values(number).join(" and ")
-    }
-
-    fn alter(&self, random: &mut Random) -> String {
-        let fresh = format!("n{:x}", random.next());
-        let column = (!self.columns.is_empty()).then(|| &self.columns[random.below(self.columns.len())]);
-        let place = random.pick(&["", " first", " after k0"]);
-        let what = match (random.between(0, 5), column) {
-            (0, Some(column)) if self.columns.len() > 1 => format!("drop column {}", column.name),
-            (1, Some(column)) => format!("rename column {} to {fresh}", column.name),
-            (2, Some(column)) => match wider(&column.kind) {
-                Some(to) => format!("modify column {} {to}{place}", column.name),
-                None => "engine = innodb".to_owned(),
-            },
-            (3, _) => return format!("truncate {}", self.table),
-            _ => format!("add column {fresh} {}{place}", random.pick(TYPES)),
-        };
-        format!("alter table {} {what}", self.table)
-    }
+    Ok(shape)
 }
 
-impl Column {
-    fn value(&self, random: &mut Random) -> String {
-        if self.may_be_null && random.one_in(7) { "null".to_owned() } else { literal(&self.kind, random) }
-    }
+/// Rows of the keys from `first` on; those that are there stay, or are replaced.
+fn insert(now: &Shape, random: &mut Random, first: u64, rows: u64) -> String {
+    let values: Vec<String> =
+        (first..first + rows).map(|number| format!("({})", now.row(random, &number.to_string()))).collect();
+    let verb = random.pick(&["insert ignore", "insert ignore", "replace"]);
+    format!("{verb} into {} ({}) values {}", now.table, now.names(), values.join(", "))
+}
+
+fn alter(now: &Shape, random: &mut Random) -> String {
+    let fresh = format!("n{:x}", random.next());
+    let column = now.any_column(random);
+    let place = random.pick(&["", " first", " after k0"]);
+    let what = match (random.between(0, 5), column) {
+        (0, Some(column)) if now.columns.len() > 1 => format!("drop column {}", column.name),
+        (1, Some(column)) => format!("rename column {} to {fresh}", column.name),
+        (2, Some(column)) => match wider(&column.kind) {
+            Some(to) => format!("modify column {} {to}{place}", column.name),
+            None => "engine = innodb".to_owned(),
+        },
+        (3, _) => return format!("truncate {}", now.table),
+        _ => format!("add column {fresh} {}{place}", random.pick(TYPES)),
+    };
+    format!("alter table {} {what}", now.table)
 }
 
 /// The type without width and the rest: `bigint` of `bigint(20) unsigned`.
@@ -342,13 +308,13 @@ fn wider(kind: &str) -> Option<&'static str> {
 }
 
 /// The key of the row with this number.
-fn key(kind: &str, i: u64) -> String {
+fn key(kind: &str, i: &str) -> String {
     match plain(kind) {
         "date" => format!("date '1999-12-01' + interval {i} day"),
         "datetime" => format!("timestamp '1969-12-31 23:00:00' + interval {i}.001 second"),
-        "binary" => format!("x'{i:016x}'"),
+        "binary" => format!("x'{i:0>16}'"),
         "decimal" => format!("{i} / 4 - 100"),
-        "bigint" if kind.ends_with("unsigned") => format!("{}", (1_u64 << 63) + i),
+        "bigint" if kind.ends_with("unsigned") => format!("9223372036854775808 + {i}"),
         "varchar" => format!("'ü{i}'"),
         _ => format!("{i} * 7919 - 50000"),
     }

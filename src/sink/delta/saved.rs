@@ -112,6 +112,23 @@ pub(super) fn plan<K: Key>(
     Some(Plan { path, header, gone, snapshot: snapshot() })
 }
 
+/// What processes that were killed while they wrote have left of this file. One that is still at it has lost the table,
+/// and is only hindered.
+fn remove_leftovers(dir: &Path, path: &Path) -> io::Result<()> {
+    let Some(stem) = path.file_stem() else { return Ok(()) };
+    for entry in std::fs::read_dir(dir)? {
+        let found = entry?.path();
+        let is_ours = found.file_stem().is_some_and(|name| Path::new(name).file_stem() == Some(stem));
+        if is_ours && found.extension().is_some_and(|extension| extension == "tmp") {
+            match std::fs::remove_file(&found) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
 struct Hashed<W> {
     to: W,
     hash: Xxh3,
@@ -137,6 +154,7 @@ impl<K: Key> Plan<K> {
     pub(super) fn write(self) -> io::Result<u64> {
         if let Some(dir) = self.path.parent() {
             std::fs::create_dir_all(dir)?;
+            remove_leftovers(dir, &self.path)?;
         }
         let temporary = self.path.with_extension(format!("{}.tmp", std::process::id()));
         let result = self.write_to(&temporary).and_then(|size| {

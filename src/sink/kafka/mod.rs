@@ -274,7 +274,7 @@ impl KafkaSink {
             return Err(left_out(&schema.name));
         }
         let changes = known.changes(schema);
-        match policy.remedy(&changes) {
+        match policy.remedy_of_log(&changes) {
             Remedy::Stop => return Err(change_refused(&schema.name, &changes)),
             Remedy::Copy => return Ok((Past::default(), Some(told(&changes)))),
             Remedy::InPlace => {}

@@ -124,6 +124,8 @@ async fn a_saved_index_is_used_only_where_it_holds() {
         }
         let saved = saved().unwrap().path();
         match round {
+            // Of a process that was killed while it wrote.
+            0 => std::fs::write(saved.with_extension("99.tmp"), b"half").unwrap(),
             // Damaged, cut short, gone: built anew.
             1 => {
                 let mut bytes = std::fs::read(&saved).unwrap();
@@ -138,6 +140,11 @@ async fn a_saved_index_is_used_only_where_it_holds() {
         table = lake.open(&schema).await.0;
     }
     assert_eq!(content(&lake.files, &lake.ids).await, model);
+    let leftovers = std::fs::read_dir(cache.path())
+        .unwrap()
+        .flatten()
+        .filter(|f| f.path().extension().is_some_and(|e| e == "tmp"));
+    assert_eq!(leftovers.count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
