@@ -467,6 +467,11 @@ impl Core {
         self.version += 1;
         self.position = Some(position);
         self.take_pending();
+        self.checkpoint_if_due();
+    }
+
+    /// Begins a log checkpoint where the current version, which is new, is one for it.
+    pub(super) fn checkpoint_if_due(&mut self) {
         let interval = self.metadata.configuration.get("delta.checkpointInterval");
         let every =
             interval.and_then(|text| text.parse().ok()).filter(|&n| n > 0).unwrap_or(CHECKPOINT_EVERY);

@@ -378,6 +378,8 @@ async fn fence(core: &mut Core) -> Result<bool> {
     }
     core.version += 1;
     core.take_pending();
+    // Of a process that is started for one commit at a time, this may be every other version.
+    core.checkpoint_if_due();
     Ok(true)
 }
 
