@@ -6,7 +6,7 @@ ROUNDS ?= 50
 SEEDS ?= 2000
 TARGET ?= message
 
-.PHONY: help demo test test-matrix check bench fault random sim fuzz doc deb page-test
+.PHONY: help demo test test-matrix test-spark check bench fault random sim fuzz doc deb page-test
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z]+:  +##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
 
@@ -18,6 +18,9 @@ test:            ## every test, on real servers
 
 test-matrix:     ## every test that touches PostgreSQL on 14, 15, 16, 17 and 18
 	@scripts/matrix.sh $(MAJORS)
+
+test-spark:      ## tables read and written by Apache Spark, 4 and 3.5: make test-spark SPARK=4
+	@SPARK="$(SPARK)" scripts/spark.sh
 
 check:           ## format, lints, house rules, dependencies
 	@scripts/check.sh

@@ -12,6 +12,7 @@
 #   scripts/install.sh kafka              Apache Kafka (a Java runtime and Maven with it, where they are missing)
 #   scripts/install.sh registry           a Schema Registry and a reader of Avro
 #   scripts/install.sh readers            Python environment with DuckDB, delta-rs and Polars, all pinned
+#   scripts/install.sh spark [SERIES…]    Apache Spark 4 and 3.5 with delta-spark, for `make test-spark` (default: both)
 #   scripts/install.sh s3                 Python environment with an S3 server (moto), pinned
 #   scripts/install.sh test | demo        all of the above that `make test` | `make demo` needs
 #
@@ -40,6 +41,10 @@ KAFKA_VERSION=4.3.1
 # A Schema Registry with Confluent's interface, and a reader of Avro that is not ours.
 REGISTRY_VERSION=3.0.9
 AVRO_PACKAGES="fastavro==1.12.1"
+
+# Apache Spark and the Delta Lake for it. The second number of Spark is in the artifact's name since Delta 4.1.
+declare -A SPARK_VERSION=([4]=4.1.1 [3.5]=3.5.9)
+declare -A DELTA_ARTIFACT=([4]=io.delta:delta-spark_4.1_2.13:4.3.1 [3.5]=io.delta:delta-spark_2.12:3.3.3)
 
 READER_PACKAGES="duckdb==1.5.5 duckdb-extensions==1.5.5 duckdb-extension-delta==1.5.5 deltalake==1.6.6 polars==2.1.0 pyarrow==26.0.1"
 
@@ -366,6 +371,42 @@ install_readers() {
     echo "$READER_PACKAGES" >"$READERS/.stamp"
 }
 
+# Spark comes as a Python package with all its jars; of Delta only the jars are needed.
+install_spark() {
+    local all=("$@") series
+    [ ${#all[@]} -gt 0 ] || all=(4 3.5)
+    for series in "${all[@]}"; do
+        [ -n "${SPARK_VERSION[$series]:-}" ] || die "Spark $series: known are 4 and 3.5"
+        local dir=$CACHE/spark$series packages="pyspark==${SPARK_VERSION[$series]} pyarrow==26.0.1" delta=${DELTA_ARTIFACT[$series]}
+        [ "$(cat "$dir/.stamp" 2>/dev/null)" = "$packages $delta" ] && continue
+        need java default-jre-headless mvn maven
+        need python3 python3
+        python3 -c 'import venv, ensurepip' 2>/dev/null || apt_install python3-venv
+        say "fetching Apache Spark ${SPARK_VERSION[$series]} and $delta (500 MB) into $dir"
+        rm -rf "$dir"
+        mkdir -p "$dir/jars"
+        cat >"$dir/pom.xml" <<POM
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>strandline.test</groupId><artifactId>delta</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency>
+      <groupId>$(cut -d: -f1 <<<"$delta")</groupId><artifactId>$(cut -d: -f2 <<<"$delta")</artifactId><version>$(cut -d: -f3 <<<"$delta")</version>
+    </dependency>
+  </dependencies>
+</project>
+POM
+        # What else it needs is Spark's own.
+        mvn -q -B -f "$dir/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DincludeGroupIds=io.delta \
+            -DoutputDirectory="$dir/jars" >"$CACHE/mvn.log" 2>&1 ||
+            { tail -n 20 "$CACHE/mvn.log" >&2; die "maven could not fetch $delta"; }
+        python3 -m venv "$dir/python"
+        # shellcheck disable=SC2086
+        "$dir/python/bin/pip" install --disable-pip-version-check --no-input -q $packages || die "pip could not install $packages"
+        echo "$packages $delta" >"$dir/.stamp"
+    done
+}
+
 install_s3() {
     [ "$(cat "$CACHE/s3/.stamp" 2>/dev/null)" = "$S3_PACKAGES" ] && return 0
     need python3 python3
@@ -378,7 +419,7 @@ install_s3() {
     echo "$S3_PACKAGES" >"$CACHE/s3/.stamp"
 }
 
-[ $# -gt 0 ] || { sed -n '2,17s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -gt 0 ] || { sed -n '2,18s/^# \{0,1\}//p' "$0"; exit 2; }
 mkdir -p "$CACHE/download" "$SERVERS" || die "cannot write $CACHE"
 if is_root; then chmod 755 "$CACHE" "$SERVERS"; fi
 # One installation at a time: a second one waits and then finds everything there.
@@ -400,6 +441,7 @@ promtool) install_promtool ;;
 kafka) install_kafka ;;
 registry) install_registry ;;
 readers) install_readers ;;
+spark) install_spark "$@" ;;
 s3) install_s3 ;;
 test)
     install_build && install_psql && need openssl openssl && install_postgres 15 18 && install_pgbouncer && install_promtool && install_mysql && install_mariadb && install_kafka && install_registry && install_readers && install_s3

@@ -6,15 +6,15 @@ use crate::harness::{LONG, Scene, deltalog, until};
 use serde_json::Value;
 use std::path::Path;
 
-const WAYS: &str = "  overrides:
+pub(crate) const WAYS: &str = "  overrides:
     public.plain: {column_mapping: name, target: {properties: {delta.checkpointInterval: '4'}}}
     public.exact: {column_mapping: name, write: copy_on_write}
     public.logged: {column_mapping: name, write: both, images: both}
 ";
-const TABLES: [&str; 3] = ["plain", "exact", "logged"];
+pub(crate) const TABLES: [&str; 3] = ["plain", "exact", "logged"];
 
 /// Changes of every table, in one transaction each: none of them wants its rows read again.
-const CHANGES: [&[&str]; 4] = [
+pub(crate) const CHANGES: [&[&str]; 4] = [
     &["rename \"a.b\" to \"c/d \"\"q\"\"\"", "add \"new col\" int"],
     &["rename id to \"the key\""],
     &["drop \" ,;{}()=\"", "rename big to \"ta\tb\nline\""],
@@ -35,7 +35,7 @@ fn stored(table: &Path, name: &str) -> Option<String> {
     Some(field["metadata"]["delta.columnMapping.physicalName"].as_str()?.to_owned())
 }
 
-fn change(scene: &Scene, round: usize, changes: &[&str]) {
+pub(crate) fn change(scene: &Scene, round: usize, changes: &[&str]) {
     let mut sql = scene.sql();
     for table in TABLES {
         let (before, after) = match round {

@@ -619,7 +619,7 @@ fn cells(names: &[String], rows: Vec<Vec<Option<String>>>) -> Cells {
 }
 
 /// Every cell that differs, in words. `names`: `regclass` and its kin are names.
-fn differences(scene: &mut Scene, (table, types): &Family, names: bool) -> Vec<String> {
+fn differences(scene: &mut Scene, (table, types): &Family, names: bool, engine: Engine) -> Vec<String> {
     let expressions: Vec<String> =
         types.iter().enumerate().map(|(i, (kind, _))| written(&format!("c{i}"), kind, names)).collect();
     let mut sql = pinned(scene);
@@ -627,7 +627,7 @@ fn differences(scene: &mut Scene, (table, types): &Family, names: bool) -> Vec<S
     let mut names = vec!["id".to_owned()];
     names.extend((0..types.len()).map(|i| format!("c{i}")));
     let path = scene.table(&format!("public.{table}"));
-    let target = match scene.readers().try_rows(Engine::DuckDb, &path, None, Some(&names)) {
+    let target = match scene.readers().try_rows(engine, &path, None, Some(&names)) {
         Ok(target) => target,
         Err(error) => return vec![format!("{table}: {error}")],
     };
@@ -694,8 +694,23 @@ fn update(sql: &mut Sql, families: &[Family]) {
 
 #[track_caller]
 fn assert_all_equal(scene: &mut Scene, families: &[Family], names: bool) {
-    let found: Vec<String> = families.iter().flat_map(|family| differences(scene, family, names)).collect();
+    let by_duckdb = |family| differences(scene, family, names, Engine::DuckDb);
+    let found: Vec<String> = families.iter().flat_map(by_duckdb).collect();
     assert!(found.is_empty(), "{} differences\n{}", found.len(), found.join("\n"));
+}
+
+/// Every type, copied and streamed, as this reader sees it: what differs.
+pub(crate) fn differences_by(scene: &mut Scene, engine: Engine) -> Vec<String> {
+    let mut sql = pinned(scene);
+    sql.exec(PREPARE);
+    let families = families_of(&mut sql);
+    create(&mut sql, &families);
+    fill(&mut sql, &families, NEWEST, 0);
+    scene.drain();
+    fill(&mut sql, &families, NEWEST, 10_000);
+    update(&mut sql, &families);
+    scene.drain();
+    families.iter().flat_map(|family| differences(scene, family, false, engine)).collect()
 }
 
 #[test]

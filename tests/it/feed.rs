@@ -1,14 +1,19 @@
 //! The change data feed, read by delta-rs: each version's changes lead from one picture of the source to the next.
 
+use crate::harness::sql::Row;
 use crate::harness::{LONG, Scene, deltalog, until};
 use std::collections::BTreeMap;
 
-const FED: &str = "properties: {delta.enableChangeDataFeed: \"true\"}";
+pub(crate) const FED: &str = "properties: {delta.enableChangeDataFeed: \"true\"}";
 
-/// Key → value, as the feed tells it from the first version to the last.
 fn followed(scene: &mut Scene, name: &str, from: i64) -> BTreeMap<String, Option<String>> {
     let path = scene.table(name);
-    let mut changes = scene.readers().feed(&path, from, &["id", "v"]);
+    let changes = scene.readers().feed(&path, from, &["id", "v"]);
+    follow(name, changes)
+}
+
+/// Key → value, as the feed tells it from the first version to the last: rows of key, value, kind of change, version.
+pub(crate) fn follow(name: &str, mut changes: Vec<Row>) -> BTreeMap<String, Option<String>> {
     let of = |row: &[Option<String>], i: usize| row[i].clone().expect("a value");
     // Within a version what leaves comes before what enters.
     let leaves = |kind: &str| ["delete", "update_preimage"].contains(&kind);
@@ -25,7 +30,7 @@ fn followed(scene: &mut Scene, name: &str, from: i64) -> BTreeMap<String, Option
     rows
 }
 
-fn source(scene: &Scene, table: &str) -> BTreeMap<String, Option<String>> {
+pub(crate) fn source(scene: &Scene, table: &str) -> BTreeMap<String, Option<String>> {
     let rows = scene.sql().rows(&format!("select id::text, v::text from {table}"));
     rows.into_iter().map(|row| (row[0].clone().expect("a key"), row[1].clone())).collect()
 }

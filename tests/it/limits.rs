@@ -3,6 +3,7 @@
 
 use crate::harness::s3::S3;
 use crate::harness::{LONG, Scene, deltalog, until};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -89,33 +90,51 @@ fn a_target_that_is_full_loses_nothing() {
 
 /// While it runs: it stops with a code, and goes on where it was once that is mended.
 #[test]
-fn a_target_that_turns_read_only_loses_nothing() {
+fn a_target_that_may_be_written_no_more_loses_nothing() {
     let mut scene = Scene::new("limits-read-only");
-    let Some(disk) = Disk::mount(&scene, 200) else { return };
+    let disk = Disk::mount(&scene, 200);
     scene.sql().exec("create table t (id int primary key, v text); insert into t values (1, 'first')");
     scene.drain();
-    let table = scene.table("public.t");
-    for round in 0..3 {
-        let mut running = scene.start_run(&[]);
-        scene.sql().exec(&format!("insert into t values (10 + {round}, 'before')"));
-        until(LONG, "it streams", || {
-            assert!(running.is_running(), "it ended:\n{}", running.stderr());
-            let count = format!("select count(*) from t where id = 10 + {round}");
-            scene.readers().try_sql(&table, None, &count).is_ok_and(|rows| rows[0][0].as_deref() == Some("1"))
-        });
-        // Busy while a file is open for writing.
-        until(LONG, "it is read-only", || disk.remount("ro"));
-        scene.sql().exec(&format!(
-            "update t set v = 'during {round}'; insert into t values (20 + {round}, 'during')"
-        ));
-        let outcome = running.wait(LONG);
-        outcome.expect_code(3).expect_error("TG003");
-        let outcome = scene.run(&["--until-caught-up"]);
-        outcome.expect_code(3).expect_error("TG003");
-        assert!(disk.remount("rw"));
-        scene.drain();
-        scene.assert_equal(&["public.t"]);
+    let (table, control) = (scene.table("public.t"), scene.control());
+    let mut round = 0;
+    if let Some(disk) = &disk {
+        for _ in 0..3 {
+            round += 1;
+            // Busy while a file is open for writing.
+            let take = || until(LONG, "it is read-only", || disk.remount("ro"));
+            is_refused_until(&mut scene, round, take, || assert!(disk.remount("rw")));
+        }
     }
+    for place in [&table, &table.join("_delta_log"), &control.join("_delta_log")] {
+        round += 1;
+        let set = |mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(place, mode).expect("we own it");
+        };
+        is_refused_until(&mut scene, round, || set(0o555), || set(0o755));
+    }
+}
+
+/// While it streams, writing is forbidden, and allowed again after it and another start ended with the code.
+fn is_refused_until(scene: &mut Scene, round: u32, take: impl Fn(), give_back: impl Fn()) {
+    let table = scene.table("public.t");
+    let mut running = scene.start_unprivileged(&["run"]);
+    scene.sql().exec(&format!("insert into t values (10 + {round}, 'before')"));
+    until(LONG, "it streams", || {
+        assert!(running.is_running(), "it ended:\n{}", running.stderr());
+        let count = format!("select count(*) from t where id = 10 + {round}");
+        scene.readers().try_sql(&table, None, &count).is_ok_and(|rows| rows[0][0].as_deref() == Some("1"))
+    });
+    take();
+    scene
+        .sql()
+        .exec(&format!("update t set v = 'during {round}'; insert into t values (20 + {round}, 'during')"));
+    running.wait(LONG).expect_code(3).expect_error("TG003");
+    let again = scene.start_unprivileged(&["run", "--until-caught-up"]);
+    again.wait(LONG).expect_code(3).expect_error("TG003");
+    give_back();
+    scene.drain();
+    scene.assert_equal(&["public.t"]);
 }
 
 /// A thousand columns of every common type: copied, changed one at a time, more of them added, read by others.

@@ -78,6 +78,7 @@ mod resync_resume;
 mod selftest;
 mod slot;
 mod source_safe;
+mod spark;
 mod stdout;
 mod target;
 mod teardown;

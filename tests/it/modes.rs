@@ -8,7 +8,7 @@ use crate::workload::{Clients, MIXED, make_mixed, mixed_step};
 use std::time::Duration;
 
 /// One table of the workload for each way.
-const WAYS: &str = "  overrides:
+pub(crate) const WAYS: &str = "  overrides:
     public.customers: {write: copy_on_write}
     public.orders: {write: both, images: both}
     public.items: {deletes: soft, meta_columns: strandline}
@@ -19,7 +19,7 @@ const WAYS: &str = "  overrides:
 ";
 
 /// Rows of the source's columns where `mark` says that they stand.
-fn standing(scene: &mut Scene, name: &str, mark: &str, engine: Engine) -> Option<String> {
+pub(crate) fn standing(scene: &mut Scene, name: &str, mark: &str, engine: Engine) -> Option<String> {
     let (schema, table) = name.split_once('.').expect("schema.table");
     let mut sql = scene.sql();
     let columns = compare::spelled_columns(&mut sql, schema, table);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 /// As the table's directory is called: what a path must not hold stands as `~` and its number.
-fn path_of(scene: &Scene, table: &str) -> PathBuf {
+pub(crate) fn path_of(scene: &Scene, table: &str) -> PathBuf {
     let mut name = String::new();
     for c in table.chars() {
         match c {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const WAYS: &str = "  overrides:
+pub(crate) const WAYS: &str = "  overrides:
     public.orders: {target: {partition_by: [day, region], properties: {delta.checkpointInterval: '5'}}}
     public.exact: {write: copy_on_write, target: {partition_by: [n, region], properties: {delta.checkpointInterval: '5'}}}
     public.soft: {deletes: soft, meta_columns: strandline, target: {partition_by: [amount]}}
@@ -18,7 +18,7 @@ const WAYS: &str = "  overrides:
     public.keyless: {write: append, target: {partition_by: [kind]}}
 ";
 
-const MAKE: &str = r#"
+pub(crate) const MAKE: &str = r#"
 create table orders (id bigint primary key, day date, region text, v int, big text);
 create table "Odd %" (id int primary key, "_the key" text, v int);
 insert into "Odd %" select i, chr(64 + i % 3), 0 from generate_series(1, 9) i;
@@ -40,7 +40,7 @@ insert into tenants select i % 3 - 1, i, 0 from generate_series(1, 300) i;
 insert into keyless select chr(97 + i % 3), i from generate_series(1, 30) i;
 "#;
 
-fn change(round: i32) -> String {
+pub(crate) fn change(round: i32) -> String {
     format!(
         "update orders set v = v + 1, region = (select text from odd where n = (orders.id + {round}) % 12) where id % 7 = {round} % 7;
          update orders set day = day + 1 where id % 11 = {round} % 11;
@@ -56,7 +56,7 @@ fn change(round: i32) -> String {
     )
 }
 
-fn scene_path(scene: &Scene, folder: &str) -> PathBuf {
+pub(crate) fn scene_path(scene: &Scene, folder: &str) -> PathBuf {
     scene.dir().join("lake/public").join(folder)
 }
 
@@ -81,7 +81,7 @@ fn compactions(table: &Path) -> usize {
 }
 
 /// Takes away what the last log checkpoint makes superfluous, as a clean-up of the log does.
-fn only_from_the_checkpoint(table: &Path) {
+pub(crate) fn only_from_the_checkpoint(table: &Path) {
     let log = table.join("_delta_log");
     let last = std::fs::read_to_string(log.join("_last_checkpoint")).expect("a checkpoint");
     let last: Value = serde_json::from_str(&last).expect("JSON");

@@ -243,9 +243,8 @@ async fn sort_out(
     range: &KeyRange,
     parts: &mut VecDeque<(Option<ChunkKey>, Rows)>,
 ) -> Result<()> {
-    let Some(first) = core.stored.key.first().and_then(|&i| core.stored.columns.get(i)) else {
-        return Ok(());
-    };
+    let first = core.stored.key.first().and_then(|&i| core.stored.columns.get(i));
+    let first = first.ok_or_else(|| Error::new(codes::RT001, "parts by key of a table without one"))?;
     let field = core.stored.arrow.field_with_name(&first.name).cloned().map_err(broken)?;
     let schema = Arc::new(Schema::new(vec![field]));
     let mut batches =

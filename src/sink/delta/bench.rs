@@ -5,12 +5,12 @@
 
 use super::cdc;
 use super::commit::Core;
-use super::compact::Policy;
 use super::index::Budget;
 use super::keys::KeyWidth;
 use super::layout::Form;
 use super::log::{self, Action, AppIds, MetaData, Protocol};
 use super::partition;
+use super::policy::Policy;
 use super::remote::StoreOptions;
 use super::state::TableState;
 use super::storage::Storage;
@@ -111,6 +111,7 @@ impl MergeBench {
             budget: Budget::new(index_bytes.unwrap_or(usize::MAX), cache.clone()),
             cache,
             seen: Instant::now(),
+            checkpoint: None,
         };
         core.adopt(loaded);
         allow_vectors(&mut core).await?;

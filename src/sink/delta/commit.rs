@@ -33,6 +33,7 @@ use bytes::Bytes;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -42,6 +43,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// The operation of a commit that moves no position.
 pub(super) const COMPACTION: &str = "OPTIMIZE";
 pub(super) const CHECKPOINT_EVERY: i64 = 100;
+/// How long the end waits for one that is being written.
+const CHECKPOINT_WAIT: Duration = Duration::from_secs(10);
 
 /// How a put ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,6 +102,8 @@ pub(super) struct Core {
     pub budget: Budget,
     /// When the log was last known to end with our version.
     pub seen: Instant,
+    /// The last log checkpoint, which may still be being written.
+    pub checkpoint: Option<JoinHandle<()>>,
 }
 
 impl Core {
@@ -462,22 +467,35 @@ impl Core {
         self.version += 1;
         self.position = Some(position);
         self.take_pending();
+        self.checkpoint_if_due();
+    }
+
+    /// Begins a log checkpoint where the current version, which is new, is one for it.
+    pub(super) fn checkpoint_if_due(&mut self) {
         let interval = self.metadata.configuration.get("delta.checkpointInterval");
         let every =
             interval.and_then(|text| text.parse().ok()).filter(|&n| n > 0).unwrap_or(CHECKPOINT_EVERY);
         if self.version % every == 0 {
-            checkpoint_beside(self.files.clone(), self.version, self.schema.name.to_string());
+            let checkpoint = checkpoint(self.files.clone(), self.version, self.schema.name.to_string());
+            self.checkpoint = Some(tokio::spawn(checkpoint));
+        }
+    }
+
+    /// Waits, not for ever, for the log checkpoint that is being written: a process that is started for a few commits
+    /// at a time would otherwise never write one.
+    pub(super) async fn end_checkpoint(&mut self) {
+        if let Some(task) = self.checkpoint.take() {
+            // What it cannot say it has logged.
+            let _ended = tokio::time::timeout(CHECKPOINT_WAIT, task).await;
         }
     }
 }
 
-/// Writes a log checkpoint in a task of its own: it only shortens reading, nothing depends on it.
-pub(super) fn checkpoint_beside(files: TableFiles, version: i64, name: String) {
-    tokio::spawn(async move {
-        if let Err(e) = write_log_checkpoint(&files, version).await {
-            tracing::warn!(table = %name, version, "no log checkpoint: {}", e.cause_line());
-        }
-    });
+/// Writes a log checkpoint: it only shortens reading, nothing depends on it.
+pub(super) async fn checkpoint(files: TableFiles, version: i64, name: String) {
+    if let Err(e) = write_log_checkpoint(&files, version).await {
+        tracing::warn!(table = %name, version, "no log checkpoint: {}", e.cause_line());
+    }
 }
 
 /// Writes a log checkpoint of `version` and syncs it.

@@ -23,7 +23,7 @@
 //! put is refused finds a higher epoch and knows that it is fenced, or finds a request and plans again.
 
 use super::clean::{self, Retention};
-use super::commit::{CHECKPOINT_EVERY, checkpoint_beside};
+use super::commit::{CHECKPOINT_EVERY, checkpoint};
 use super::encode::FileWriter;
 use super::log::{self, Action, AppIds, Format, MetaData, Protocol, commit_name};
 use super::storage::{Put, TableFiles};
@@ -265,7 +265,8 @@ impl Control {
         }
         self.version += 1;
         if self.version % CHECKPOINT_EVERY == 0 {
-            checkpoint_beside(self.files.clone(), self.version, "the pipeline's record".into());
+            // Not beside: a process may end with this commit, again and again.
+            checkpoint(self.files.clone(), self.version, "the pipeline's record".into()).await;
         }
         if self.clean_at <= Instant::now() {
             self.clean_at = Instant::now() + clean::CONTROL_EVERY;

@@ -9,9 +9,10 @@
 //! Dying anywhere before the put leaves files that no version names.
 
 use super::commit::Core;
-use super::compact::{Compacted, Input, Job, Policy};
+use super::compact::{Compacted, Input, Job};
 use super::index::Place;
 use super::moves::Moved;
+use super::policy::Policy;
 use super::table::{DataFile, now_ms};
 use super::unit::UnitFile;
 use crate::error::{Error, Result, codes};

@@ -19,6 +19,7 @@ use super::spill::{Region, Spill};
 use crate::error::{Error, Result, codes};
 use hashbrown::HashTable;
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,6 +37,18 @@ pub(super) struct Place {
 impl Place {
     /// The key is not there any more. In the front: nor does its entry in the base count.
     pub(super) const GONE: Place = Place { file: u32::MAX, row: u32::MAX };
+
+    fn bytes(self) -> [u8; 8] {
+        (u64::from(self.row) << 32 | u64::from(self.file)).to_le_bytes()
+    }
+}
+
+/// A place in its 8 bytes.
+fn place_of(bytes: &[u8]) -> Place {
+    let word = |at: usize| {
+        bytes.get(at..at + 4).map_or(0, |w| w.iter().rev().fold(0, |n, &b| n << 8 | u32::from(b)))
+    };
+    Place { file: word(0), row: word(4) }
 }
 
 const SHARD_BITS: u32 = 8;
@@ -47,6 +60,10 @@ const BUCKET: usize = 8;
 const MOST_BITS: u32 = 16;
 /// Entries that a front may have however small its base is.
 const FRONT: usize = 256;
+/// Fewer keys than this are looked up by the thread that asks.
+const WORTH_THREADS: usize = 1_000;
+/// Threads that look keys up beyond the memory budget.
+const LOOKERS: usize = 4;
 
 /// What indexes may take together, and where they go beyond that.
 #[derive(Clone, Debug)]
@@ -101,18 +118,21 @@ impl Store {
     }
 
     fn put_away<K: Key>(&mut self, entries: &[(K, Place)]) -> io::Result<Entries<K>> {
+        let mut bytes = Vec::with_capacity(entries.len() * width::<K>());
+        for (key, place) in entries {
+            key.put(&mut bytes);
+            bytes.extend(place.bytes());
+        }
+        Ok(Entries::File(self.append(&bytes)?))
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<Region> {
         let spill = match (&mut self.spill, &self.budget.dir) {
             (Some(spill), _) => spill,
             (none, Some(dir)) => none.insert(Spill::new(dir)?),
             (None, None) => return Err(io::Error::other("there is no directory for it")),
         };
-        let mut bytes = Vec::with_capacity(entries.len() * width::<K>());
-        for (key, place) in entries {
-            key.put(&mut bytes);
-            bytes.extend(place.file.to_le_bytes());
-            bytes.extend(place.row.to_le_bytes());
-        }
-        Ok(Entries::File(spill.append(&bytes)?))
+        spill.append(bytes)
     }
 }
 
@@ -130,10 +150,7 @@ fn width<K: Key>() -> usize {
 fn decode<K: Key>(bytes: &[u8]) -> impl Iterator<Item = (K, Place)> {
     bytes.chunks_exact(width::<K>()).map(|entry| {
         let (key, place) = entry.split_at(K::BYTES);
-        let word = |at: usize| {
-            place.get(at..at + 4).map_or(0, |w| w.iter().rev().fold(0, |n, &b| n << 8 | u32::from(b)))
-        };
-        (K::from_bytes(key, true), Place { file: word(0), row: word(4) })
+        (K::from_bytes(key, true), place_of(place))
     })
 }
 
@@ -229,6 +246,18 @@ impl<K: Key> Base<K> {
         }
     }
 
+    /// The same keys in the same order, led on, where the entries stand in a file. `None`: they do not.
+    fn led_on(&self, moves: &Moves, store: &mut Store) -> io::Result<Option<Self>> {
+        let Entries::File(region) = &self.entries else { return Ok(None) };
+        let mut bytes = region.read_all()?;
+        for entry in bytes.chunks_exact_mut(width::<K>()) {
+            let place = place_of(&entry[K::BYTES..]);
+            entry[K::BYTES..].copy_from_slice(&moves.resolve(place).bytes());
+        }
+        let entries = Entries::File(store.append(&bytes)?);
+        Ok(Some(Base { bits: self.bits, starts: self.starts.clone(), entries }))
+    }
+
     fn held(&self) -> usize {
         match &self.entries {
             Entries::Memory(entries) => entries.len() * size_of::<(K, Place)>(),
@@ -272,6 +301,13 @@ impl<K: Key> Shard<K> {
 
     /// Every entry is led on.
     fn lead_on(&mut self, moves: &Moves, store: &mut Store) -> io::Result<()> {
+        if let Some(base) = self.base.led_on(moves, store)? {
+            self.base = Arc::new(base);
+            for (_, place) in self.front.iter_mut() {
+                *place = moves.resolve(*place);
+            }
+            return Ok(());
+        }
         let Some(Base { entries: Entries::Memory(entries), .. }) = Arc::get_mut(&mut self.base) else {
             return self.fold(moves, store);
         };
@@ -315,6 +351,8 @@ pub(super) struct KeyMap<K> {
     keys: usize,
     moves: Moves,
     next_swept: usize,
+    /// Entries that were not worth a shard yet.
+    to_sweep: usize,
     store: Store,
     /// The first failure of the file beyond the budget: nothing that was said since then counts.
     failed: OnceLock<String>,
@@ -328,6 +366,7 @@ impl<K: Key> KeyMap<K> {
             keys: 0,
             moves: Moves::default(),
             next_swept: 0,
+            to_sweep: 0,
             store: Store::of(budget),
             failed: OnceLock::new(),
         }
@@ -366,7 +405,7 @@ impl<K: Key> KeyMap<K> {
         // Not all at the same time: each shard has another limit.
         let usual = FRONT + base / 16 * (SHARDS + number) / SHARDS;
         let fair = self.store.budget.bytes / 4 / SHARDS / (2 * size_of::<(K, Place)>());
-        usual.min(fair.max(SHARDS / 16))
+        usual.min((fair / 2 + fair / 2 * number / SHARDS).max(SHARDS / 16))
     }
 
     fn shard(key: K) -> usize {
@@ -379,27 +418,42 @@ impl<K: Key> KeyMap<K> {
         self.note(self.shards[Self::shard(key)].get(key)).map(|place| self.moves.resolve(place))
     }
 
-    /// Puts the key at `place`; returns where it was.
-    pub(super) fn insert(&mut self, key: K, place: Place) -> Option<Place> {
+    /// Whether a look-up may have to read a file.
+    pub(super) fn is_beyond_memory(&self) -> bool {
+        self.store.spill.is_some()
+    }
+
+    /// Where many keys' rows are, where that takes reading; asked by several threads. Empty: ask for each.
+    pub(super) fn look_up(&self, keys: &[K]) -> HashMap<K, Option<Place>> {
+        if !self.is_beyond_memory() || keys.len() < WORTH_THREADS {
+            return HashMap::new();
+        }
+        let each = keys.len().div_ceil(LOOKERS);
+        std::thread::scope(|scope| {
+            let find = |keys: &[K]| keys.iter().map(|&key| (key, self.get(key))).collect::<Vec<_>>();
+            let parts: Vec<_> = keys.chunks(each).map(|part| scope.spawn(move || find(part))).collect();
+            // Keys of a thread that broke are asked for one by one.
+            parts.into_iter().filter_map(|part| part.join().ok()).flatten().collect()
+        })
+    }
+
+    /// Puts the key at `place`; whether it `was` there is known from having looked.
+    pub(super) fn set(&mut self, key: K, place: Place, was: bool) {
         let number = Self::shard(key);
-        let before = self.get(key);
         let limit = self.front_limit(number, self.shards[number].base.len());
         let shard = &mut self.shards[number];
         shard.put(key, place);
-        self.keys += usize::from(before.is_none());
+        self.keys += usize::from(!was);
         if shard.front.len() > limit {
             let folded = shard.fold(&self.moves, &mut self.store);
             self.note(folded);
         }
-        before
     }
 
-    /// Forgets the key; returns where it was.
-    pub(super) fn remove(&mut self, key: K) -> Option<Place> {
-        let before = self.get(key)?;
+    /// Forgets a key that is there.
+    pub(super) fn unset(&mut self, key: K) {
         self.shards[Self::shard(key)].put(key, Place::GONE);
         self.keys -= 1;
-        Some(before)
     }
 
     /// A file's rows went elsewhere.
@@ -407,12 +461,18 @@ impl<K: Key> KeyMap<K> {
         self.moves.add(file, moved);
     }
 
-    /// Corrects the entries of the next `shards` shards.
-    pub(super) fn sweep(&mut self, shards: usize) {
-        for _ in 0..shards {
-            if self.moves.is_empty() {
+    /// Corrects the entries of the next shards, about so many entries with each call.
+    pub(super) fn sweep(&mut self, entries: usize) {
+        if self.moves.is_empty() {
+            return;
+        }
+        self.to_sweep += entries.min(SHARDS << 20);
+        loop {
+            let length = self.shards.get(self.next_swept).map_or(0, |shard| shard.base.len()).max(1);
+            if self.moves.is_empty() || length > self.to_sweep {
                 return;
             }
+            self.to_sweep -= length;
             if let Some(shard) = self.shards.get_mut(self.next_swept) {
                 let led_on = shard.lead_on(&self.moves, &mut self.store);
                 self.note(led_on);
@@ -549,15 +609,25 @@ mod tests {
             let key = make(random(&mut x) % 200_000);
             let place = Place { file: i % 7, row: i };
             if random(&mut x).is_multiple_of(5) {
-                assert_eq!(ours.remove(key), model.remove(&key));
+                let was = model.remove(&key);
+                assert_eq!(ours.get(key), was);
+                if was.is_some() {
+                    ours.unset(key);
+                }
             } else {
-                assert_eq!(ours.insert(key, place), model.insert(key, place));
+                let was = model.insert(key, place);
+                assert_eq!(ours.get(key), was);
+                ours.set(key, place, was.is_some());
             }
         }
         ours.check().unwrap();
         assert_eq!(ours.len(), model.len());
-        for key in 0..200_000 {
-            assert_eq!(ours.get(make(key)), model.get(&make(key)).copied());
+        let all: Vec<K> = (0..200_000).map(&make).collect();
+        let at_once = ours.look_up(&all);
+        assert_eq!(at_once.is_empty(), ours.store.spill.is_none());
+        for key in all {
+            assert_eq!(ours.get(key), model.get(&key).copied());
+            assert!(at_once.is_empty() || at_once[&key] == ours.get(key));
         }
     }
 
@@ -602,26 +672,33 @@ mod tests {
 
     #[test]
     fn a_rewritten_file_is_led_on_and_swept() {
-        let mut builder = Builder::new(0, Budget::default());
+        led_on_and_swept(Budget::default());
+        let dir = tempfile::tempdir().unwrap();
+        led_on_and_swept(Budget::new(0, Some(dir.path().to_owned())));
+    }
+
+    fn led_on_and_swept(budget: Budget) {
+        let mut builder = Builder::new(0, budget);
         for row in 0..10_000u32 {
             builder.push(u64::from(row), Place { file: 1, row });
         }
         let mut map = builder.finish().unwrap().unwrap();
         // Key 5 is deleted, key 6 updated, before the file is rewritten; 7 after.
-        map.remove(5);
-        map.insert(6, Place { file: 2, row: 0 });
-        let gone: RoaringBitmap = [5, 6].into_iter().collect();
+        map.unset(5);
+        map.unset(0);
+        map.set(6, Place { file: 2, row: 0 }, true);
+        let gone: RoaringBitmap = [0, 5, 6].into_iter().collect();
         map.lead_on(1, Moved { gone, first: 0, to: Arc::from([(0, 3)]) });
-        map.insert(7, Place { file: 4, row: 1 });
+        map.set(7, Place { file: 4, row: 1 }, true);
         for sweep in 0..3 * SHARDS {
-            assert_eq!(map.get(4), Some(Place { file: 3, row: 4 }), "{sweep}");
-            assert_eq!(map.get(5), None);
+            assert_eq!(map.get(4), Some(Place { file: 3, row: 3 }), "{sweep}");
+            assert_eq!((map.get(0), map.get(5)), (None, None));
             assert_eq!(map.get(6), Some(Place { file: 2, row: 0 }));
             assert_eq!(map.get(7), Some(Place { file: 4, row: 1 }));
-            assert_eq!(map.get(8), Some(Place { file: 3, row: 6 }));
-            map.sweep(1);
+            assert_eq!(map.get(8), Some(Place { file: 3, row: 5 }));
+            map.sweep(40);
         }
         assert!(map.moves.is_empty());
-        assert_eq!(map.len(), 9_999);
+        assert_eq!(map.len(), 9_998);
     }
 }

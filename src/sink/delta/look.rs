@@ -2,7 +2,7 @@
 //! deleted.
 
 use super::clean::{self, Retention};
-use super::compact::Policy;
+use super::policy::Policy;
 use super::state::{self, TableState};
 use super::table::{self, read_vectors};
 use super::{DeltaSink, control, log};

@@ -38,6 +38,7 @@ mod names;
 mod optimize;
 mod pair;
 mod partition;
+mod policy;
 mod probe;
 mod remote;
 mod saved;
@@ -63,11 +64,12 @@ use crate::sink::{
     WriterLease, Written, table_error,
 };
 use commit::Core;
-use compact::{Landed, Policy};
+use compact::Landed;
 use keys::KeyWidth;
 use layout::Form;
 pub use look::{TableReport, Vacuumed};
 pub use optimize::Optimized;
+use policy::Policy;
 pub use remote::StoreOptions;
 use state::{Mode, TableState};
 use std::path::PathBuf;
@@ -318,6 +320,7 @@ async fn open_core(
             cache: None,
             budget: index::Budget::default(),
             seen: std::time::Instant::now(),
+            checkpoint: None,
         };
         let already_fenced = loaded.epoch == Some(epoch);
         core.adopt(loaded);
@@ -375,6 +378,8 @@ async fn fence(core: &mut Core) -> Result<bool> {
     }
     core.version += 1;
     core.take_pending();
+    // Of a process that is started for one commit at a time, this may be every other version.
+    core.checkpoint_if_due();
     Ok(true)
 }
 
@@ -587,9 +592,12 @@ impl DeltaTable {
         Ok(outcome)
     }
 
-    /// Lands a compaction that has finished.
+    /// Lands a compaction that has finished, or begins one that is due after a rest.
     async fn land_finished(&mut self) -> Result<Option<Epoch>> {
-        let Some(compacted) = self.upkeep.take() else { return Ok(None) };
+        let Some(compacted) = self.upkeep.take() else {
+            self.upkeep.begin_at_rest(&self.core);
+            return Ok(None);
+        };
         let fenced = self.land(compacted).await?;
         if fenced.is_none() {
             self.upkeep.begin(&self.core);

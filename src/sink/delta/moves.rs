@@ -22,10 +22,10 @@ pub(super) struct Moved {
 }
 
 impl Moved {
-    /// The new place of a row that was live when the file was read.
+    /// The new place of a row that was live when the file was read; any place for another, whose entry counts no more.
     pub(super) fn place(&self, row: u32) -> Place {
         // A live row is not in `gone` itself: its rank counts the gone rows before it.
-        let at = self.first + u64::from(row) - self.gone.rank(row);
+        let at = (self.first + u64::from(row)).saturating_sub(self.gone.rank(row));
         locate(&self.to, at)
     }
 }

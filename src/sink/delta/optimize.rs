@@ -12,8 +12,9 @@
 //! | a commit in between | it stands where ours was to go | read again, mapped, put behind it |
 
 use super::commit::COMPACTION;
-use super::compact::{Compacted, Input, Job, Policy};
+use super::compact::{Compacted, Input, Job};
 use super::log::{self, Action, AppIds};
+use super::policy::Policy;
 use super::slots::Slots;
 use super::state::{self, Mode, TableState};
 use super::storage::{Put, TableFiles};

@@ -143,8 +143,10 @@ impl TableSink for DeltaTable {
     async fn close(&mut self) {
         if let Some(log) = &mut self.beside {
             log.upkeep.close().await;
+            log.core.end_checkpoint().await;
         }
         self.upkeep.close().await;
+        self.core.end_checkpoint().await;
     }
 
     fn standing(&self) -> Option<Standing> {

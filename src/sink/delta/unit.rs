@@ -29,7 +29,7 @@ use crate::sink::table_error;
 use arrow::record_batch::RecordBatch;
 use hashbrown::HashTable;
 use roaring::RoaringBitmap;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A data file is closed when it reaches this size.
 pub(super) const TARGET_FILE_BYTES: usize = 128 << 20;
@@ -76,6 +76,8 @@ pub(super) struct Unit<K> {
     pub files: Vec<UnitFile>,
     /// Everything that the table held before the unit is gone.
     pub truncated: bool,
+    /// What the index says of the slice's keys, where that took reading.
+    ahead: HashMap<K, Option<Place>>,
 }
 
 impl<K: Key> Default for Unit<K> {
@@ -86,6 +88,7 @@ impl<K: Key> Default for Unit<K> {
             writers: None,
             files: Vec::new(),
             truncated: false,
+            ahead: HashMap::new(),
         }
     }
 }
@@ -159,8 +162,26 @@ impl<K: Key> Unit<K> {
     }
 
     fn apply(&mut self, batch: &ChangeBatch, onto: &Onto<'_, K>) -> Result<Slice> {
+        let keys = keys_of::<K>(batch)?;
+        if onto.index.is_beyond_memory() {
+            let entries = &self.entries;
+            let is_new =
+                |key: &K| self.by_key.find(key.mix(), |&at| entries[at as usize].key == *key).is_none();
+            let wanted: HashSet<K> = keys.0.iter().chain(&keys.1).copied().filter(is_new).collect();
+            self.ahead = onto.index.look_up(&wanted.into_iter().collect::<Vec<K>>());
+        }
+        let applied = self.apply_each(batch, keys, onto);
+        self.ahead.clear();
+        applied
+    }
+
+    fn apply_each(
+        &mut self,
+        batch: &ChangeBatch,
+        (new_keys, old_keys): (Vec<K>, Vec<K>),
+        onto: &Onto<'_, K>,
+    ) -> Result<Slice> {
         let schema = &batch.schema;
-        let (new_keys, old_keys) = keys_of::<K>(batch)?;
         let old_key = |row: usize| {
             let at = batch.before.as_ref().map_or(Before::NONE, |before| before.index[row]);
             old_keys.get(at as usize).copied()
@@ -274,7 +295,8 @@ impl<K: Key> Unit<K> {
         if let Some(found) = self.by_key.find(hash, |&at| entries[at as usize].key == key) {
             return *found;
         }
-        let base = if self.truncated { None } else { onto.index.get(key) };
+        let known = self.ahead.get(&key).copied();
+        let base = if self.truncated { None } else { known.unwrap_or_else(|| onto.index.get(key)) };
         let at = row_number(self.entries.len());
         self.entries.push(Entry { key, base, now: Now::AsBefore });
         let entries = &self.entries;
@@ -492,18 +514,17 @@ impl<K: Key> Unit<K> {
             index.clear();
         }
         for entry in &self.entries {
+            let was = entry.base.is_some() && !self.truncated;
             match entry.now {
                 Now::Row(place) => {
                     let now = led.and_then(|led| led.place(place)).unwrap_or_else(|| {
                         let file = numbers.get(place.file as usize).copied().unwrap_or(u32::MAX);
                         Place { file, row: place.row }
                     });
-                    index.insert(entry.key, now);
+                    index.set(entry.key, now, was);
                 }
-                Now::Gone => {
-                    index.remove(entry.key);
-                }
-                Now::AsBefore | Now::Slice(_) => {}
+                Now::Gone if was => index.unset(entry.key),
+                Now::Gone | Now::AsBefore | Now::Slice(_) => {}
             }
         }
     }

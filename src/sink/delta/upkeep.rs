@@ -7,7 +7,8 @@
 
 use super::clean::{self, Retention};
 use super::commit::Core;
-use super::compact::{Compacted, Job, Policy};
+use super::compact::{Compacted, Job};
+use super::policy::Policy;
 use super::table::now_ms;
 use crate::error::Result;
 use crate::schema::TableName;
@@ -22,6 +23,8 @@ use tokio::task::JoinHandle;
 const PAUSE: Duration = Duration::from_secs(60);
 /// The first cleaning after a table was opened, and the next ones.
 const FIRST_CLEAN: Duration = Duration::from_secs(5 * 60);
+/// Worn files are first rewritten beside units when a table has been open for so long.
+const FIRST_WORN: Duration = Duration::from_secs(60);
 const CLEAN_EVERY: Duration = Duration::from_secs(60 * 60);
 /// A unit waits when there are so many times [`Policy::crowd`] small files.
 const OVERDUE: usize = 4;
@@ -62,6 +65,10 @@ pub(super) struct Upkeep {
     hurry: Arc<AtomicBool>,
     finished: Option<Compacted>,
     not_before: Instant,
+    /// When worn files are rewritten although units come.
+    worn_at: Instant,
+    /// When they are, if none comes; `None`: there is none.
+    rest_at: Option<Instant>,
     cleaning: Option<Beside<()>>,
     clean_at: Instant,
 }
@@ -80,6 +87,8 @@ impl Upkeep {
             hurry: Arc::default(),
             finished: None,
             not_before: now,
+            worn_at: now + FIRST_WORN,
+            rest_at: None,
             cleaning: None,
             clean_at: now + FIRST_CLEAN,
         }
@@ -94,10 +103,38 @@ impl Upkeep {
     fn begin_job(&mut self, core: &Core) {
         let Some(policy) = &self.policy else { return };
         self.hurry.store(policy.small_files(&core.slots) >= policy.crowd, Ordering::Relaxed);
-        if self.job.is_some() || self.finished.is_some() || Instant::now() < self.not_before {
+        let now = Instant::now();
+        self.rest_at = None;
+        if self.job.is_some() || self.finished.is_some() || now < self.not_before {
             return;
         }
-        let Some(job) = Job::plan(core, policy, Arc::clone(&self.hurry)) else { return };
+        if let Some(job) = Job::plan(core, policy, Arc::clone(&self.hurry)) {
+            self.start(job);
+        } else if now >= self.worn_at {
+            self.begin_worn(core);
+        } else if policy.has_worn(&core.slots) {
+            self.rest_at = Some(self.worn_at.min(now + policy.rest_after));
+        }
+    }
+
+    /// Begins to rewrite worn files.
+    fn begin_worn(&mut self, core: &Core) {
+        let Some(policy) = self.policy.as_ref().map(Policy::at_rest) else { return };
+        let Some(job) = Job::plan(core, &policy, Arc::clone(&self.hurry)) else { return };
+        self.worn_at = Instant::now() + Duration::from_secs(job.bytes() / policy.worn_rate.max(1));
+        self.start(job);
+    }
+
+    /// After a rest: begins what is due then.
+    pub(super) fn begin_at_rest(&mut self, core: &Core) {
+        let is_due = self.rest_at.is_some_and(|at| Instant::now() >= at);
+        if is_due && self.job.is_none() {
+            self.rest_at = None;
+            self.begin_worn(core);
+        }
+    }
+
+    fn start(&mut self, job: Job) {
         let permits = Arc::clone(&self.permits);
         self.job_began_ms = now_ms();
         self.job = Some(Beside(tokio::spawn(async move {
@@ -128,13 +165,15 @@ impl Upkeep {
         self.cleaning = Some(Beside(clean::beside(core.files.clone(), retention, in_use_since, name)));
     }
 
-    /// Waits until a job is finished; for ever when none runs. Losing the wait loses nothing.
+    /// Waits until a job is finished, or one is due after a rest; for ever when there is neither. Losing the wait loses
+    /// nothing.
     pub(super) async fn ready(&mut self, name: &TableName) {
         while self.finished.is_none() {
-            if self.job.is_none() {
-                return std::future::pending().await;
+            match (&self.job, self.rest_at) {
+                (Some(_), _) => self.settle(name).await,
+                (None, Some(at)) => return tokio::time::sleep_until(at.into()).await,
+                (None, None) => return std::future::pending().await,
             }
-            self.settle(name).await;
         }
     }
 
@@ -188,6 +227,7 @@ impl Upkeep {
 
     /// What is under way is void.
     pub(super) fn abandon(&mut self) {
+        self.rest_at = None;
         self.job = None;
         self.finished = None;
     }

@@ -32,8 +32,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
-/// Shards of the index that a commit corrects after files were rewritten.
-const SWEPT: usize = 2;
+/// Entries of the index that a commit corrects after files were rewritten, about.
+const SWEPT: usize = 1 << 16;
 
 /// The index is saved at most so often.
 const SAVE_EVERY: Duration = Duration::from_secs(300);

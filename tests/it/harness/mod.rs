@@ -21,6 +21,7 @@ pub(crate) mod random;
 pub(crate) mod reader;
 pub(crate) mod registry;
 pub(crate) mod s3;
+pub(crate) mod spark;
 pub(crate) mod sql;
 
 use ports::Port;
@@ -219,6 +220,15 @@ impl Scene {
     /// Starts the binary with any arguments.
     pub(crate) fn start(&self, arguments: &[&str]) -> Strandline {
         Strandline::start(&self.dir, self.starts.fetch_add(1, Ordering::SeqCst), arguments)
+    }
+
+    /// Starts the binary with the configuration as it is now, and without root's right to write where permissions forbid.
+    pub(crate) fn start_unprivileged(&self, arguments: &[&str]) -> Strandline {
+        let config = self.write_config();
+        let mut all = arguments.to_vec();
+        all.extend(["-c", &config]);
+        let n = self.starts.fetch_add(1, Ordering::SeqCst);
+        Strandline::start_by(process::unprivileged(), &self.dir, n, &all)
     }
 
     /// Starts `run -c CONFIG` and more arguments.

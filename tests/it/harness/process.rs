@@ -59,9 +59,24 @@ pub(crate) struct Strandline {
 
 /// The command line of the binary: the one that cargo built for this test, or `STRANDLINE_BIN`.
 pub(crate) fn command() -> Command {
-    let binary =
-        std::env::var_os("STRANDLINE_BIN").map_or(env!("CARGO_BIN_EXE_strandline").into(), PathBuf::from);
-    let mut command = places::dies_with_us(&binary);
+    prepared(places::dies_with_us(&binary()))
+}
+
+/// The same, bound by permissions even where the tests run as root.
+pub(crate) fn unprivileged() -> Command {
+    if !places::is_root() {
+        return command();
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--bounding-set", "-dac_override,-dac_read_search"]).arg(binary());
+    prepared(command)
+}
+
+fn binary() -> PathBuf {
+    std::env::var_os("STRANDLINE_BIN").map_or(env!("CARGO_BIN_EXE_strandline").into(), PathBuf::from)
+}
+
+fn prepared(mut command: Command) -> Command {
     command.env_remove("RUST_LOG").env("NO_COLOR", "1").stdin(Stdio::null());
     command
 }
@@ -69,10 +84,15 @@ pub(crate) fn command() -> Command {
 impl Strandline {
     /// Starts it with these arguments; `n` numbers the log files in `dir`.
     pub(crate) fn start(dir: &Path, n: usize, arguments: &[&str]) -> Strandline {
+        Strandline::start_by(command(), dir, n, arguments)
+    }
+
+    /// The same by another command line.
+    pub(crate) fn start_by(mut command: Command, dir: &Path, n: usize, arguments: &[&str]) -> Strandline {
         let stdout = dir.join(format!("strandline-{n:04}.out"));
         let stderr = dir.join(format!("strandline-{n:04}.log"));
         let file = |path: &Path| File::create(path).expect("the log can be written");
-        let child = command()
+        let child = command
             .args(arguments)
             .current_dir(dir)
             .stdout(file(&stdout))

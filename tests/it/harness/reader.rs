@@ -1,22 +1,25 @@
 //! The other readers: one Python process (`tests/it/reader.py`), kept running, JSON lines both ways.
 
 use super::places;
+use super::spark;
 use super::sql::Row;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-/// Which reader; all three know deletion vectors.
+/// Which reader; all of them know deletion vectors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Engine {
     DuckDb,
     DeltaRs,
     Polars,
+    /// Only where `make test-spark` runs.
+    Spark,
 }
 
 impl Engine {
-    /// All of them.
+    /// Those of `make test`.
     pub(crate) const ALL: [Engine; 3] = [Engine::DuckDb, Engine::DeltaRs, Engine::Polars];
 
     fn name(self) -> &'static str {
@@ -24,6 +27,7 @@ impl Engine {
             Engine::DuckDb => "duckdb",
             Engine::DeltaRs => "deltalake",
             Engine::Polars => "polars",
+            Engine::Spark => "spark",
         }
     }
 }
@@ -71,10 +75,13 @@ impl Readers {
         version: Option<i64>,
         columns: Option<&[String]>,
     ) -> Result<Vec<Row>, String> {
-        let reply = self.ask(&json!({
+        let request = json!({
             "op": "rows", "path": table, "reader": engine.name(), "version": version, "columns": columns,
-        }))?;
-        to_rows(&reply)
+        });
+        if engine == Engine::Spark {
+            return spark::ask(&request);
+        }
+        to_rows(&self.ask(&request)?)
     }
 
     /// The rows of a table in an object store, which needs these settings.
@@ -143,7 +150,8 @@ impl Drop for Readers {
     }
 }
 
-fn to_rows(reply: &Value) -> Result<Vec<Row>, String> {
+/// The rows of an answer.
+pub(super) fn to_rows(reply: &Value) -> Result<Vec<Row>, String> {
     let rows = reply["rows"].as_array().ok_or("no rows in the answer")?;
     rows.iter()
         .map(|row| {

@@ -271,3 +271,52 @@ async fn a_log_that_leads_out_of_the_table_is_refused() {
     };
     assert_eq!(prefixed.location().unwrap_err().code(), codes::TG014);
 }
+
+/// Nobody commits: the wait for upkeep ends by itself, and the gone rows are left out.
+#[tokio::test(flavor = "multi_thread")]
+async fn worn_files_are_rewritten_when_no_unit_comes() {
+    let lake = lake();
+    let schema = schema(&[0]);
+    let mut table = started(&lake, &schema).await;
+    let rest_after = std::time::Duration::from_millis(5);
+    table.upkeep.policy = Some(Policy { small_bytes: 1, rest_after, ..Policy::default() });
+    let mut model = BTreeMap::new();
+    let rows: Vec<Change> = (0..100)
+        .map(|id| {
+            model.insert(id, (Some("a".to_owned()), None));
+            Change::Insert(id, (Some("a".into()), None))
+        })
+        .collect();
+    commit(&mut table, &schema, 0, &rows).await;
+    for (n, gone) in [(1, 0..14), (2, 14..16)] {
+        let waits = tokio::time::timeout(rest_after * 4, table.upkeep_ready()).await;
+        assert!(waits.is_err(), "so few are no reason");
+        for id in gone.clone() {
+            model.remove(&id);
+        }
+        commit(&mut table, &schema, n, &gone.map(Change::Delete).collect::<Vec<_>>()).await;
+    }
+    while table.tally().jobs == 0 {
+        table.upkeep_ready().await;
+        assert_eq!(table.upkeep().await.unwrap(), None);
+    }
+    assert_eq!(content(&lake.files, &lake.ids).await, model);
+    let loaded = load(&lake.files, &lake.ids).await.unwrap();
+    assert!(loaded.files.iter().all(|file| file.add.deletion_vector.is_none()), "none is left");
+    let waits = tokio::time::timeout(rest_after * 4, table.upkeep_ready()).await;
+    assert!(waits.is_err(), "there is nothing more to do");
+}
+
+/// A process that ends with the commit whose log checkpoint is due writes it before it ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_waits_for_a_log_checkpoint() {
+    let lake = lake();
+    let schema = schema(&[0]);
+    let mut table = started(&lake, &schema).await;
+    let next = table.core.version + 1;
+    table.core.metadata.configuration.insert("delta.checkpointInterval".into(), next.to_string());
+    commit(&mut table, &schema, 0, &[Change::Insert(1, (None, None))]).await;
+    table.close().await;
+    let name = format!("_delta_log/{next:020}.checkpoint.parquet");
+    assert!(lake.files.local_path(&name).unwrap().exists());
+}

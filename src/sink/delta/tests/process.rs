@@ -1,11 +1,13 @@
 //! What the models have in common: a lake whose steps may fail, and a process over it that dies and begins again.
 
-use super::super::compact::{Job, Policy};
+use super::super::compact::Job;
 use super::super::faults::Faults;
 use super::super::names;
+use super::super::policy::Policy;
 use super::*;
 use crate::sink::write::WriteOptions;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// Names that people use, each with the one that files have; empty: they are the same.
 pub(super) type Called = [(String, String)];
@@ -40,6 +42,10 @@ pub(super) fn policy() -> Policy {
         fan_out: 3,
         dead_percent: 30,
         very_dead_percent: 50,
+        whole_dead_percent: None,
+        worn_percent: 15,
+        rest_after: Duration::from_secs(3600),
+        worn_rate: u64::MAX,
         job_bytes: 40_000,
         target_bytes: 1_200,
         rate: u64::MAX,
