@@ -90,7 +90,10 @@ fn kept_for(said: Option<&str>) -> Result<Option<Duration>> {
     let kept = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let kept = kept.ok_or_else(|| {
         let said = said.unwrap_or("NULL");
-        Error::new(codes::MY033, format!("binlog_expire_logs_seconds is {said}, which is no number of seconds"))
+        Error::new(
+            codes::MY033,
+            format!("binlog_expire_logs_seconds is {said}, which is no number of seconds"),
+        )
     })?;
     Ok(Some(kept).filter(|kept| !kept.is_zero()))
 }

@@ -35,8 +35,7 @@ impl Sql {
     /// # Errors
     /// `MY030`, `MY032`, `MY034`.
     pub async fn connect(options: &MyOptions) -> Result<Sql> {
-        let attempt =
-            |password: Option<String>| log_in_surely(options, password).boxed();
+        let attempt = |password: Option<String>| log_in_surely(options, password).boxed();
         let conn = options.passwords.log_in(attempt).await?;
         let mut sql = Sql { conn };
         match sql.conn.query_drop(PINNED).await {
