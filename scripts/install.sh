@@ -182,10 +182,19 @@ finish_debs() {
 
 is_amd64() { [ "$(uname -m)" = x86_64 ]; }
 
+# Where each data directory says for itself which components are loaded, and with what: a keyring, for a log that is encrypted.
+mysql_manifests() {
+    echo '{"read_local_manifest": true}' >"$1/usr/sbin/mysqld.my"
+    echo '{"read_local_config": true}' >"$1/usr/lib/mysql/plugin/component_keyring_file.cnf"
+}
+
 # Only Debian's moving suite has MySQL: where it is dropped there, its tests are skipped, loudly.
 install_mysql() {
     local dir=$SERVERS/mysql9
-    [ -s "$dir/.stamp" ] && return 0
+    if [ -s "$dir/.stamp" ]; then
+        mysql_manifests "$dir"
+        return 0
+    fi
     if ! is_amd64; then
         say "NO MYSQL on $(uname -m): the tests on MySQL are SKIPPED"
         return 0
@@ -196,17 +205,18 @@ install_mysql() {
         return 0
     fi
     finish_debs "$dir" usr/sbin/mysqld
+    mysql_manifests "$dir"
     say "MySQL $(cat "$dir/.stamp")"
 }
 
-# The server's plug-ins for authentication stand in another package than the server.
+# The server's plug-ins for authentication, and the one that has keys, stand in another package than the server.
 mariadb_plugins() {
     local suite=$1 to=$2/usr/lib/mysql/plugin from=$CACHE/download/plugins-$$
-    [ -e "$to/auth_ed25519.so" ] && return 0
+    [ -e "$to/auth_ed25519.so" ] && [ -e "$to/file_key_management.so" ] && return 0
     WITHOUT_DEPENDENCIES=yes fetch_debs "$suite" "$from" mariadb-server ||
         { tail -n 20 "$CACHE/apt.log" >&2; die "could not fetch the plug-ins of MariaDB"; }
     mkdir -p "$to"
-    cp "$from.part"/usr/lib/mysql/plugin/auth_*.so "$to"
+    cp "$from.part"/usr/lib/mysql/plugin/{auth_*,file_key_management}.so "$to"
     rm -rf "$from.part"
 }
 

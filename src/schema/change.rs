@@ -159,6 +159,7 @@ pub const FIRST_OF_NAMES: i16 = 2000;
 /// values may be others.
 pub fn changes(then: &Outline, now: &Outline, rewritten: bool) -> Vec<Change> {
     let mut found = Vec::new();
+    let mut may_be_cut = false;
     for column in &then.columns {
         match now.by_attnum(column.attnum) {
             None if now.by_name(&column.name).is_some() => {
@@ -171,6 +172,7 @@ pub fn changes(then: &Outline, now: &Outline, rewritten: bool) -> Vec<Change> {
                 }
                 if new.source_type != column.source_type {
                     found.push(retyped(column, new));
+                    may_be_cut |= is_shorter(column, new);
                 }
             }
         }
@@ -191,7 +193,7 @@ pub fn changes(then: &Outline, now: &Outline, rewritten: bool) -> Vec<Change> {
     let by_name = |name: &str, of: &Outline| of.by_name(name).is_some_and(|c| c.attnum >= FIRST_OF_NAMES);
     let went = found.iter().any(|c| matches!(c, Change::Dropped { column } if by_name(column, then)));
     let came = found.iter().any(|c| matches!(c, Change::Added { column, .. } if by_name(column, now)));
-    if rewritten || went && came {
+    if rewritten || went && came || may_be_cut {
         found.push(Change::Rewritten);
     }
     found
@@ -231,6 +233,14 @@ fn is_wider(from: &str, to: &str) -> bool {
 fn both_text(from: &str, to: &str) -> bool {
     let is_text = |name: &str| ["varchar", "text"].contains(&split_type(name).0);
     is_text(from) && is_text(to)
+}
+
+/// Whether texts may have been cut, of which nothing tells where columns have no identity but their names.
+fn is_shorter(then: &OutlineColumn, now: &OutlineColumn) -> bool {
+    let most = |text: &str| split_type(text).1.first().copied().unwrap_or(i64::MAX);
+    now.attnum >= FIRST_OF_NAMES
+        && both_text(&then.source_type, &now.source_type)
+        && most(&now.source_type) < most(&then.source_type)
 }
 
 /// `numeric(12,2)` as its name and its numbers.

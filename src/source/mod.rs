@@ -18,6 +18,7 @@ use std::time::Duration;
 pub mod mysql;
 pub mod pattern;
 pub mod postgres;
+mod tls;
 
 /// A slot as the server shows it.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -3,6 +3,7 @@
 
 use crate::harness::mysql::Brand;
 use crate::harness::mysql_scene::MyScene;
+use crate::harness::proxy::Proxy;
 use crate::harness::{LONG, until};
 use std::time::Duration;
 
@@ -77,6 +78,9 @@ fn a_branch_comes_when_it_commits_also_after_restarts() {
 fn branches_in_a_running_stream() {
     for brand in BOTH {
         let Some(mut scene) = begin("my-xa-run", brand) else { continue };
+        let proxy = Proxy::blind(scene.server.port());
+        let (direct, through) = (scene.server.port().to_string(), proxy.port().to_string());
+        scene.config.url = scene.config.url.replace(&direct, &through);
         let running = scene.start_run(&[]);
         until(Duration::from_secs(60), "it runs", || running.stderr().contains("\"took over\""));
         for n in 10..20 {
@@ -96,9 +100,12 @@ fn branches_in_a_running_stream() {
         let fill = "insert into t select 1000 + a.n * 10 + b.n, repeat('y', 100000) from seed a, seed b";
         prepare(&scene, "'large'", &[fill, "update t set v = 'late' where id = 1"]);
         scene.sql().exec("update t set v = 'after' where id = 2");
+        // To look for it takes longer than a call of the stream may last: two connections, one behind the other.
+        proxy.delay_new(Duration::from_millis(700));
         end_branch(&scene, "xa commit 'large'");
         scene.sql().exec("insert into t values (41, 'end')");
         until(Duration::from_secs(60), "everything is there", || scene.difference("shop.t").is_none());
+        proxy.delay_new(Duration::ZERO);
         running.terminate();
         running.wait(LONG).expect_code(0);
         equal(&mut scene, 0);

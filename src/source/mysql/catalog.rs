@@ -156,6 +156,8 @@ pub async fn load_named(
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Definition {
     engine: String,
+    /// Rows of the past stand in it beside those of now.
+    is_versioned: bool,
     columns: Vec<CatalogColumn>,
     declared: Vec<DeclaredColumn>,
     filled: Vec<bool>,
@@ -200,7 +202,7 @@ async fn listed(
 ) -> Result<BTreeMap<TableName, Listed>> {
     let tables = sql
         .rows(&format!(
-            "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, TABLE_ROWS, DATA_LENGTH FROM information_schema.TABLES \
+            "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, TABLE_ROWS, DATA_LENGTH, TABLE_TYPE FROM information_schema.TABLES \
              WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND {wanted}"
         ))
         .await?;
@@ -209,7 +211,8 @@ async fn listed(
         let name = named(&row);
         if is_wanted(&name) {
             let estimated_rows = row.get(3).cloned().flatten().and_then(|rows| rows.parse().ok());
-            let definition = Definition { engine: cell(&row, 2), ..Definition::default() };
+            let is_versioned = cell(&row, 5) == "SYSTEM VERSIONED";
+            let definition = Definition { engine: cell(&row, 2), is_versioned, ..Definition::default() };
             let bytes = row.get(4).cloned().flatten().and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
             all.insert(name, Listed { definition, estimated_rows, bytes });
         }
@@ -278,7 +281,7 @@ async fn load_where(
     for (name, listed) in reading.0 {
         let id = table_id(&name);
         let Listed { definition, estimated_rows, bytes } = listed;
-        let table = check(&name, &definition.engine, ids.insert(id, name.clone()))
+        let table = check(&name, &definition, ids.insert(id, name.clone()))
             .and_then(|()| build(&name, id, &definition, view))
             .map(|schema| MyTable {
                 schema: Arc::new(schema),
@@ -294,11 +297,19 @@ async fn load_where(
     Ok(catalog)
 }
 
-fn check(name: &TableName, engine: &str, same: Option<TableName>) -> Result<()> {
+fn check(name: &TableName, definition: &Definition, same: Option<TableName>) -> Result<()> {
     if let Some(other) = same {
         let what = format!("its name and \"{other}\" have the same sum: rename one of them, or exclude it");
         return Err(table_error(name, codes::MY026, what));
     }
+    if definition.is_versioned {
+        let what = "it is system-versioned: the log tells of its rows of the past as of those of now";
+        return Err(table_error(name, codes::MY026, what).with_try(format!(
+            "ALTER TABLE `{}`.`{}` DROP SYSTEM VERSIONING, or exclude it",
+            name.schema, name.table
+        )));
+    }
+    let engine = definition.engine.as_str();
     if matches!(engine, "InnoDB" | "ROCKSDB" | "RocksDB") {
         return Ok(());
     }

@@ -4,7 +4,7 @@
 
 use super::server::{Server, too_large};
 use super::sql::Sql;
-use crate::error::Result;
+use crate::error::{Error, Result, codes};
 use crate::position::{CommitLsn, LogPoint, Lsn};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -80,9 +80,22 @@ pub(super) async fn look(sql: &mut Sql, server: &Server, shift: u32) -> Result<S
     }
     let end = counted(server.log_end(sql).await?.point)?;
     let row = sql.row("SELECT @@GLOBAL.binlog_expire_logs_seconds").await?;
-    let seconds = row.into_iter().next().flatten().and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
-    let kept = Some(seconds).filter(|seconds| *seconds > 0.0).map(Duration::from_secs_f64);
+    let kept = kept_for(row.first().and_then(Option::as_deref))?;
     Ok(Seen { sizes, end, kept })
+}
+
+/// `binlog_expire_logs_seconds`: whole seconds, on MariaDB with a fraction. Zero is for ever.
+fn kept_for(said: Option<&str>) -> Result<Option<Duration>> {
+    let seconds = said.and_then(|said| said.parse().ok());
+    let kept = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let kept = kept.ok_or_else(|| {
+        let said = said.unwrap_or("NULL");
+        Error::new(
+            codes::MY033,
+            format!("binlog_expire_logs_seconds is {said}, which is no number of seconds"),
+        )
+    })?;
+    Ok(Some(kept).filter(|kept| !kept.is_zero()))
 }
 
 #[cfg(test)]
@@ -106,6 +119,17 @@ mod tests {
         assert_eq!(between(&sizes, place(11, 5000), place(12, 4)), Some(4), "a file that was just begun");
         assert_eq!(between(&sizes, place(13, 90), place(13, 4)), Some(0));
         assert_eq!(between(&sizes, place(10, 4), place(13, 4)), None, "not known is not zero");
+    }
+
+    #[test]
+    fn how_long_files_are_kept_is_said_or_refused() {
+        let seconds = |said| kept_for(said).map(|kept| kept.map(|kept| kept.as_secs_f64()));
+        assert_eq!(seconds(Some("2592000")).unwrap(), Some(2_592_000.0));
+        assert_eq!(seconds(Some("0.000001")).unwrap(), Some(0.000_001));
+        assert_eq!(seconds(Some("0.000000")).unwrap(), None, "for ever");
+        for nonsense in [None, Some(""), Some("-1"), Some("soon"), Some("NaN"), Some("1e300")] {
+            assert_eq!(seconds(nonsense).unwrap_err().code(), codes::MY033, "{nonsense:?}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::options::{MyOptions, TlsMode};
 use super::packets::{Io, Packets};
 use super::tls;
 use crate::error::{Error, Result, codes};
+use futures_util::FutureExt as _;
 use mysql_async::{DriverError, IoError};
 use mysql_common::collations::CollationId;
 use mysql_common::constants::CapabilityFlags;
@@ -39,20 +40,12 @@ const ASK_FOR_KEY: &[u8] = &[2];
 /// # Errors
 /// `MY030`, `MY032`, `MY034`.
 pub(super) async fn connect(options: &MyOptions) -> Result<Packets> {
-    let known = options.passwords.known().await?;
-    match attempt(options, known.as_deref()).await {
-        // The password may be another one since.
-        Err(error) if error.code() == codes::MY030 => match options.passwords.ask_again().await? {
-            Some(now) if known.as_ref() != Some(&now) => attempt(options, Some(&now)).await,
-            _ => Err(error),
-        },
-        other => other,
-    }
+    options.passwords.log_in(|password| attempt(options, password).boxed()).await
 }
 
-async fn attempt(options: &MyOptions, password: Option<&str>) -> Result<Packets> {
+async fn attempt(options: &MyOptions, password: Option<String>) -> Result<Packets> {
     let doing = format!("cannot connect to \"{}\" for its log", options.address());
-    tokio::time::timeout(options.connect_timeout, log_in(options, password))
+    tokio::time::timeout(options.connect_timeout, log_in(options, password.as_deref()))
         .await
         .map_err(|_| Error::new(codes::MY032, format!("{doing}: no answer in time")))?
         .map_err(|error| fault(&doing, error))

@@ -10,6 +10,7 @@
 //!                 ├─ snapshot ─ chunk   copies at one exact place of the log, in stretches of the key
 //!  options ─ login ─ dump ─ assemble ─ stream   events to rows, transactions, positions
 //!                     └─ recall ─ lookup      rows of a two-phase transaction, a second time; what takes long is asked beside
+//!                     └─ statement ─ words   what a statement in the log means to the rows around it
 //!  adapter: all of it behind the traits of [`crate::source`]
 //! ```
 //!
@@ -42,3 +43,4 @@ pub mod sql;
 mod statement;
 mod stream;
 mod tls;
+mod words;

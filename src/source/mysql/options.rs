@@ -1,13 +1,12 @@
 //! How to reach a server.
 
-use crate::error::Result;
-use std::future::Future;
+use crate::error::{Result, codes};
+use futures_util::future::BoxFuture;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-type Asking = Pin<Box<dyn Future<Output = Result<Option<String>>> + Send>>;
+type Asking = BoxFuture<'static, Result<Option<String>>>;
 
 /// Where the password comes from. It is asked again when the server refuses the one that is known: so a rotated password,
 /// or a token that expired, needs no restart. Clones share what was learnt.
@@ -23,11 +22,26 @@ impl Passwords {
         Passwords { ask: Arc::new(ask), known: Arc::default() }
     }
 
-    /// The one that was learnt last; asked for when there is none.
+    /// Logs in with the password; when it is refused, and is another one by now, with that.
     ///
     /// # Errors
-    /// It cannot be had.
-    pub(super) async fn known(&self) -> Result<Option<String>> {
+    /// Those of the attempt; no password can be had.
+    pub(super) async fn log_in<'a, T>(
+        &self,
+        attempt: impl Fn(Option<String>) -> BoxFuture<'a, Result<T>>,
+    ) -> Result<T> {
+        let known = self.known().await?;
+        match attempt(known.clone()).await {
+            Err(refused) if refused.code() == codes::MY030 => match self.ask_again().await? {
+                Some(now) if known.as_ref() != Some(&now) => attempt(Some(now)).await,
+                _ => Err(refused),
+            },
+            other => other,
+        }
+    }
+
+    /// The one that was learnt last; asked for when there is none.
+    async fn known(&self) -> Result<Option<String>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match known {
             Some(known) => Ok(Some(known)),
@@ -36,10 +50,7 @@ impl Passwords {
     }
 
     /// What it is now.
-    ///
-    /// # Errors
-    /// It cannot be had.
-    pub(super) async fn ask_again(&self) -> Result<Option<String>> {
+    async fn ask_again(&self) -> Result<Option<String>> {
         let found = (self.ask)().await?;
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&found);
         Ok(found)

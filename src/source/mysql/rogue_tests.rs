@@ -1,7 +1,7 @@
 //! A server that is not what it says: it asks for files and for passwords in clear.
 
 use super::login;
-use super::options::{MyOptions, Patience, Passwords, TlsMode};
+use super::options::{MyOptions, Passwords, Patience, TlsMode};
 use super::sql::Sql;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

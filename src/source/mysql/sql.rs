@@ -42,15 +42,8 @@ impl Sql {
     /// # Errors
     /// `MY030`, `MY032`, `MY034`.
     pub async fn connect(options: &MyOptions) -> Result<Sql> {
-        let known = options.passwords.known().await?;
-        let conn = match log_in_surely(options, known.as_deref()).await {
-            // The password may be another one since.
-            Err(error) if error.code() == codes::MY030 => match options.passwords.ask_again().await? {
-                Some(now) if known.as_ref() != Some(&now) => log_in_surely(options, Some(&now)).await?,
-                _ => return Err(error),
-            },
-            other => other?,
-        };
+        let attempt = |password: Option<String>| log_in_surely(options, password).boxed();
+        let conn = options.passwords.log_in(attempt).await?;
         let mut sql = Sql { conn, patience: options.patience };
         match sql.conn.query_drop(PINNED).await {
             Err(error) if number(&error) == Some(UNKNOWN_VARIABLE) => sql.exec(PINNED_MARIADB).await?,
@@ -160,10 +153,10 @@ fn text(value: Value) -> Option<String> {
 
 /// A login that is denied is tried again: of the 32 random bytes with which MariaDB's `client_ed25519` begins, the driver
 /// drops a zero at their end, so that one login in 256 is denied though the password is right. What is wrong stays so.
-async fn log_in_surely(options: &MyOptions, password: Option<&str>) -> Result<Conn> {
+async fn log_in_surely(options: &MyOptions, password: Option<String>) -> Result<Conn> {
     let mut denied = 0;
     loop {
-        match log_in(options, password).await {
+        match log_in(options, password.as_deref()).await {
             Err(error) if error.code() == codes::MY030 && denied < DENIED_AGAIN => denied += 1,
             other => return other,
         }

@@ -2,10 +2,14 @@
 //!
 //! Row events and their `TABLE_MAP` say all that can be decoded; a statement is looked at only for what they do not
 //! tell: where a transaction begins and ends, that a table was emptied, and that a table may not be what it was. It is
-//! split into words, comments and quotes understood, and nothing more: where it is not clear what it means, it means
-//! that the table is looked at again.
+//! split into words ([`super::words`]), and nothing more: where it is not clear what it means, it means that the table is
+//! looked at again.
+//!
+//! Statements that do nothing to rows are known by name. One that is not known, and names a table that is followed, may
+//! have done anything to it: the table is copied again.
 
-use crate::binlog::Xid;
+use super::words::{Word, Words};
+use crate::binlog::{SqlType, Xid};
 
 /// A statement, as far as it matters.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,6 +44,8 @@ pub(super) enum Statement {
     CreateAndBegin,
     /// Nothing to rows or definitions of tables.
     Other,
+    /// Nobody knows what it does. What it begins with, and all that it names that may be a table.
+    Unknown(String, Vec<Named>),
 }
 
 /// A table as a statement names it.
@@ -55,6 +61,9 @@ pub(super) struct Named {
 pub(super) enum Effect {
     /// Its columns may be of other types.
     Columns,
+    /// Columns, with the type that each has from now on, as the catalogue spells it; empty: it could not be read. Values
+    /// were made to fit.
+    Retyped(Vec<(String, String)>),
     /// Its columns may have other defaults.
     Defaults,
     /// It has other columns. Names of one that could not be read are empty.
@@ -81,8 +90,8 @@ pub(super) enum Told {
 }
 
 /// What a statement defines.
-pub(super) fn told(text: &[u8]) -> Vec<Told> {
-    let words = words(&String::from_utf8_lossy(text));
+pub(super) fn told(words: &Words) -> Vec<Told> {
+    let words = words.statement();
     let is = |at: usize, keyword: &str| words.get(at).is_some_and(|word| word.is(keyword));
     let (creates, drops, alters) = (is(0, "CREATE"), is(0, "DROP"), is(0, "ALTER"));
     let place = |keyword: &str| words.iter().take(6).position(|word| word.is(keyword));
@@ -91,10 +100,10 @@ pub(super) fn told(text: &[u8]) -> Vec<Told> {
         (from..).find(|at| !is_test(at)).unwrap_or(from)
     };
     let one = |at: usize, make: fn(Named) -> Told| {
-        named(&words, skip_tests(at)).map(|(name, _)| make(name)).into_iter().collect()
+        named(words, skip_tests(at)).map(|(name, _)| make(name)).into_iter().collect()
     };
     if is(0, "RENAME") && (is(1, "TABLE") || is(1, "TABLES")) {
-        let moved = renamed(&words).into_iter().filter(|(_, effect)| *effect == Effect::Rows);
+        let moved = renamed(words).into_iter().filter(|(_, effect)| *effect == Effect::Rows);
         return moved.map(|(name, _)| Told::Altered(name)).collect();
     }
     if !(creates || drops || alters) || is(1, "TEMPORARY") || is(3, "TEMPORARY") {
@@ -107,13 +116,14 @@ pub(super) fn told(text: &[u8]) -> Vec<Told> {
     }
     if let Some(at) = place("TABLE").or_else(|| place("TABLES").filter(|_| drops)) {
         if drops {
-            let gone = listed(&words, at + 1, Effect::Gone).into_iter();
+            let gone = listed(words, at + 1, Effect::Gone).into_iter();
             return gone.map(|(name, _)| Told::Dropped(name)).collect();
         }
         if creates {
             return one(at + 1, Told::Created);
         }
-        let moved = altered(&words).into_iter().find(|(_, effect)| *effect == Effect::Rows);
+        let moved = altered(words, true).unwrap_or_default();
+        let moved = moved.into_iter().find(|(_, effect)| *effect == Effect::Rows);
         let has = |keyword: &str| words.iter().any(|word| word.is(keyword));
         return match moved {
             Some((name, _)) if has("RENAME") => vec![Told::Altered(name)],
@@ -128,65 +138,133 @@ pub(super) fn told(text: &[u8]) -> Vec<Told> {
     place("SEQUENCE").map_or_else(Vec::new, |at| one(at + 1, Told::Other))
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum Word {
-    /// A bare word: as written.
-    Bare(String),
-    /// In backticks, or double quotes.
-    Quoted(String),
-    /// In single quotes, or a number: never a name.
-    Literal,
-    Mark(char),
-}
+/// What nobody has to know: users, settings, and what is beside the rows of tables.
+const HARMLESS: &[&str] = &[
+    "GRANT",
+    "REVOKE",
+    "SET",
+    "FLUSH",
+    "ANALYZE",
+    "OPTIMIZE",
+    "REPAIR",
+    "CHECK",
+    "CHECKSUM",
+    "INSTALL",
+    "UNINSTALL",
+    "CACHE",
+    "LOCK",
+    "UNLOCK",
+    "PURGE",
+    "RESET",
+    "CHANGE",
+    "START",
+    "STOP",
+    "KILL",
+    "BACKUP",
+    "SHUTDOWN",
+    "RESTART",
+    "PREPARE",
+    "DEALLOCATE",
+    "USE",
+];
+/// What may change rows that it does not name: logged so only by sessions that log statements.
+const HIDDEN: &[&str] =
+    &["LOAD", "CALL", "WITH", "IMPORT", "SELECT", "DO", "VALUES", "EXECUTE", "BINLOG", "HANDLER"];
+/// What `CREATE`, `ALTER` and `DROP` define beside tables.
+const BESIDE: &[&str] = &[
+    "USER",
+    "ROLE",
+    "VIEW",
+    "PROCEDURE",
+    "FUNCTION",
+    "PACKAGE",
+    "EVENT",
+    "TRIGGER",
+    "SERVER",
+    "TABLESPACE",
+    "LOGFILE",
+    "UNDO",
+    "SEQUENCE",
+    "RESOURCE",
+    "REFERENCE",
+    "LIBRARY",
+    "INSTANCE",
+    "CATALOG",
+    "PREPARE",
+];
 
-impl Word {
-    fn is(&self, keyword: &str) -> bool {
-        matches!(self, Word::Bare(text) if text.eq_ignore_ascii_case(keyword))
-    }
-
-    fn name(&self) -> Option<&str> {
-        match self {
-            Word::Bare(text) | Word::Quoted(text) => Some(text),
-            Word::Literal | Word::Mark(_) => None,
-        }
-    }
-}
-
-/// Reads a statement.
-pub(super) fn read(text: &[u8]) -> Statement {
-    let words = words(&String::from_utf8_lossy(text));
+/// Reads a statement; `text`: as it was logged.
+pub(super) fn read(split: &Words, text: &[u8]) -> Statement {
+    let words = split.statement();
     let keyword = |i: usize| match words.get(i) {
         Some(Word::Bare(text)) => text.to_ascii_uppercase(),
         _ => String::new(),
     };
-    match (keyword(0).as_str(), keyword(1).as_str()) {
-        ("BEGIN", _) | ("START", "TRANSACTION") => Statement::Begin,
-        ("COMMIT", _) => Statement::Commit,
-        ("ROLLBACK", "TO") => Statement::RollbackTo,
-        ("ROLLBACK", _) if words.iter().any(|word| word.is("TO")) => Statement::RollbackTo,
-        ("ROLLBACK", _) => Statement::Rollback,
-        ("SAVEPOINT" | "RELEASE", _) => Statement::Savepoint,
-        ("XA", "START" | "BEGIN") => Statement::XaStart,
-        ("XA", "COMMIT") => Statement::XaCommit(xid(text)),
-        ("XA", "ROLLBACK") => Statement::XaRollback(xid(text)),
-        ("XA", _) => Statement::XaEnd,
-        ("INSERT" | "REPLACE" | "UPDATE" | "DELETE" | "LOAD" | "CALL" | "WITH" | "IMPORT", _) => {
-            Statement::Dml(target_of_dml(&words))
+    let (first, second) = (keyword(0), keyword(1));
+    let statement = match (first.as_str(), second.as_str()) {
+        // A comment: what a server puts in the place of an event that a reader does not take.
+        ("", _) if words.is_empty() => Some(Statement::Other),
+        ("BEGIN", _) | ("START", "TRANSACTION") => Some(Statement::Begin),
+        ("COMMIT", _) => Some(Statement::Commit),
+        ("ROLLBACK", _) if words.iter().any(|word| word.is("TO")) => Some(Statement::RollbackTo),
+        ("ROLLBACK", _) => Some(Statement::Rollback),
+        ("SAVEPOINT" | "RELEASE", _) => Some(Statement::Savepoint),
+        ("XA", "START" | "BEGIN") => Some(Statement::XaStart),
+        ("XA", "COMMIT") => Some(Statement::XaCommit(xid(text))),
+        ("XA", "ROLLBACK") => Some(Statement::XaRollback(xid(text))),
+        ("XA", _) => Some(Statement::XaEnd),
+        ("INSERT" | "REPLACE" | "UPDATE" | "DELETE", _) => Some(Statement::Dml(target_of_dml(words))),
+        (hidden, _) if HIDDEN.contains(&hidden) => Some(Statement::Dml(None)),
+        ("TRUNCATE", "TABLE") => named(words, 2).map(|(name, _)| Statement::Truncate(name)),
+        ("TRUNCATE", _) => named(words, 1).map(|(name, _)| Statement::Truncate(name)),
+        ("RENAME", "TABLE" | "TABLES") => some(renamed(words)),
+        ("RENAME", "USER") => Some(Statement::Other),
+        ("CREATE" | "ALTER" | "DROP", _) => definition(words, &first, split.mode.is_strict),
+        (other, _) if HARMLESS.contains(&other) && !split.is_setting_without_statement() => {
+            Some(Statement::Other)
         }
-        ("TRUNCATE", "TABLE") => named(&words, 2).map_or(Statement::Other, |(n, _)| Statement::Truncate(n)),
-        ("TRUNCATE", _) => named(&words, 1).map_or(Statement::Other, |(n, _)| Statement::Truncate(n)),
-        ("DROP", "DATABASE" | "SCHEMA") => words
-            .iter()
-            .rev()
-            .find_map(Word::name)
-            .map_or(Statement::Other, |n| Statement::DropDatabase(n.to_owned())),
-        ("DROP", "TABLE" | "TABLES") => Statement::Ddl(listed(&words, 2, Effect::Gone)),
-        ("RENAME", "TABLE" | "TABLES") => Statement::Ddl(renamed(&words)),
-        ("ALTER", _) if keyword(1) == "TABLE" || keyword(2) == "TABLE" || keyword(3) == "TABLE" => {
-            Statement::Ddl(altered(&words))
+        _ => None,
+    };
+    statement.filter(|_| split.is_whole).unwrap_or_else(|| unknown(words))
+}
+
+/// `None`: no table could be read.
+fn some(tables: Vec<(Named, Effect)>) -> Option<Statement> {
+    if tables.is_empty() { None } else { Some(Statement::Ddl(tables)) }
+}
+
+fn unknown(words: &[Word]) -> Statement {
+    let begins = words.iter().take(3).filter_map(Word::name).collect::<Vec<_>>().join(" ");
+    let names = (0..words.len()).filter_map(|at| Some(named(words, at)?.0)).collect();
+    Statement::Unknown(begins, names)
+}
+
+/// `CREATE`, `ALTER`, `DROP`: of what, and of which table. `None`: that could not be read.
+fn definition(words: &[Word], first: &str, is_strict: bool) -> Option<Statement> {
+    const TABLE: &[&str] = &["TABLE", "TABLES"];
+    const DATABASE: &[&str] = &["DATABASE", "SCHEMA"];
+    let is_kind = |word: &Word| {
+        word.is_one_of(TABLE) || word.is_one_of(DATABASE) || word.is_one_of(BESIDE) || word.is("INDEX")
+    };
+    let at = words.iter().skip(1).position(is_kind)? + 1;
+    let kind = words.get(at)?;
+    if words.iter().take(at).any(|word| word.is("TEMPORARY")) || kind.is_one_of(BESIDE) {
+        return Some(Statement::Other);
+    }
+    match first {
+        "DROP" if kind.is_one_of(DATABASE) => {
+            let name = words.iter().rev().find_map(Word::name)?;
+            Some(Statement::DropDatabase(name.to_owned()))
         }
-        ("CREATE", _) if is_table(&words) => created(&words),
-        _ => Statement::Other,
+        _ if kind.is_one_of(DATABASE) => Some(Statement::Other),
+        // Of which columns the key is.
+        _ if kind.is("INDEX") => {
+            let on = words.iter().position(|word| word.is("ON"))?;
+            Some(Statement::Ddl(vec![(named(words, on + 1)?.0, Effect::Columns)]))
+        }
+        "DROP" => some(listed(words, at + 1, Effect::Gone)),
+        "ALTER" => altered(words, is_strict).map(Statement::Ddl),
+        _ => created(words, at),
     }
 }
 
@@ -206,24 +284,18 @@ fn xid(text: &[u8]) -> Option<Xid> {
     parts.next().is_none().then_some(Xid { format, gtrid, bqual })
 }
 
-fn is_table(words: &[Word]) -> bool {
-    let is_temporary = words.iter().take(5).any(|word| word.is("TEMPORARY"));
-    !is_temporary && words.iter().take(5).any(|word| word.is("TABLE"))
-}
-
-fn created(words: &[Word]) -> Statement {
+fn created(words: &[Word], at: usize) -> Option<Statement> {
     let ends = words.len().checked_sub(2).and_then(|at| words.get(at..));
     if let Some([start, transaction]) = ends
         && start.is("START")
         && transaction.is("TRANSACTION")
     {
-        return Statement::CreateAndBegin;
+        return Some(Statement::CreateAndBegin);
     }
     // What is made where nothing was has been told by what took it away; IF NOT EXISTS may do nothing at all.
     let replaces = words.get(1).is_some_and(|word| word.is("OR"));
     let effect = if replaces { Effect::Rows } else { Effect::Columns };
-    let at = words.iter().position(|word| word.is("TABLE")).unwrap_or(0) + 1;
-    Statement::Ddl(listed(words, at, effect).into_iter().take(1).collect())
+    some(listed(words, at + 1, effect).into_iter().take(1).collect())
 }
 
 /// `DROP TABLE IF EXISTS a, b.c`.
@@ -263,51 +335,161 @@ fn renamed(words: &[Word]) -> Vec<(Named, Effect)> {
     found
 }
 
-fn altered(words: &[Word]) -> Vec<(Named, Effect)> {
-    let mut at = words.iter().position(|word| word.is("TABLE")).unwrap_or(0) + 1;
+/// `None`: the table could not be read.
+fn altered(words: &[Word], is_strict: bool) -> Option<Vec<(Named, Effect)>> {
+    let mut at = words.iter().position(|word| word.is("TABLE"))? + 1;
+    // `ALTER IGNORE TABLE`: rows that do not fit go, or are made to fit.
+    let ignores = words.iter().take(at).any(|word| word.is("IGNORE"));
     while words.get(at).is_some_and(|w| w.is("IF") || w.is("EXISTS")) {
         at += 1;
     }
-    let Some((table, next)) = named(words, at) else { return Vec::new() };
+    let (table, mut next) = named(words, at)?;
+    while words.get(next).is_some_and(|w| w.is_one_of(&["WAIT", "NOWAIT"])) {
+        next += if words.get(next).is_some_and(|w| w.is("WAIT")) { 2 } else { 1 };
+    }
     let rest = words.get(next..).unwrap_or_default();
     let has = |keyword: &str| rest.iter().any(|word| word.is(keyword));
+    if let Some(other) = exchanged(rest) {
+        return Some(vec![(table, Effect::Rows), other]);
+    }
     let partition = has("PARTITION") || has("PARTITIONING") || has("PARTITIONS");
-    if partition
-        && (has("TRUNCATE")
-            || has("EXCHANGE")
-            || has("DROP")
-            || has("DISCARD")
-            || has("IMPORT")
-            || has("CONVERT"))
+    const MOVES: [&str; 6] = ["TRUNCATE", "EXCHANGE", "DROP", "DISCARD", "IMPORT", "CONVERT"];
+    if partition && MOVES.iter().any(|keyword| has(keyword))
         || has("TABLESPACE") && (has("IMPORT") || has("DISCARD"))
     {
-        return vec![(table, Effect::Rows)];
+        return Some(vec![(table, Effect::Rows)]);
     }
-    let mut found = Vec::new();
-    let rename = rest.iter().position(|word| word.is("RENAME"));
-    let moved = rename.and_then(|i| {
-        let is_part = rest.get(i + 1).is_some_and(|w| w.is("COLUMN") || w.is("INDEX") || w.is("KEY"));
-        let skip = usize::from(rest.get(i + 1).is_some_and(|w| w.is("TO") || w.is("AS")));
-        if is_part { None } else { named(rest, i + 1 + skip) }
+    let moved = items(rest).into_iter().find_map(|item| {
+        let is_table = item.first()?.is("RENAME") && !item.get(1)?.is_one_of(&["COLUMN", "INDEX", "KEY"]);
+        let to = item.get(1)?;
+        let skip = usize::from(to.is_one_of(&["TO", "AS"]) || *to == Word::Mark('='));
+        if is_table { named(item, 1 + skip) } else { None }
     });
     if let Some((to, _)) = moved {
-        found.push((table, Effect::Gone));
-        found.push((to, Effect::Rows));
-        return found;
+        return Some(vec![(table, Effect::Gone), (to, Effect::Rows)]);
     }
+    const FITS: [&str; 5] = ["MODIFY", "CHANGE", "CONVERT", "CHARACTER", "CHARSET"];
+    let (retyped, is_computed) = retyped(rest);
+    if ignores || is_computed || !is_strict && FITS.iter().any(|keyword| has(keyword)) {
+        return Some(vec![(table, Effect::Rows)]);
+    }
+    let mut found = Vec::new();
     if has("MODIFY") || has("CHANGE") || has("ALTER") && has("DEFAULT") {
         found.push((table.clone(), Effect::Defaults));
+    }
+    if !retyped.is_empty() {
+        found.push((table.clone(), Effect::Retyped(retyped)));
     }
     let (added, dropped) = shape(rest);
     if !added.is_empty() || !dropped.is_empty() {
         found.push((table, Effect::Shape { added, dropped }));
-        return found;
+        return Some(found);
     }
-    let columns = ["MODIFY", "CHANGE", "CONVERT", "PRIMARY", "CHARACTER", "CHARSET", "COLLATE"];
-    if columns.iter().any(|keyword| has(keyword)) {
+    const COLUMNS: [&str; 7] = ["MODIFY", "CHANGE", "CONVERT", "PRIMARY", "CHARACTER", "CHARSET", "COLLATE"];
+    if COLUMNS.iter().any(|keyword| has(keyword)) || has("DROP") && (has("INDEX") || has("KEY")) {
         found.push((table, Effect::Columns));
     }
-    found
+    Some(found)
+}
+
+/// What else has other rows when partitions and tables change places.
+fn exchanged(rest: &[Word]) -> Option<(Named, Effect)> {
+    let is = |at: usize, keyword: &str| rest.get(at).is_some_and(|word| word.is(keyword));
+    let find = |first: &str, second: &str| (0..rest.len()).find(|&at| is(at, first) && is(at + 1, second));
+    let (at, effect) =
+        match (find("EXCHANGE", "PARTITION"), find("CONVERT", "TABLE"), find("CONVERT", "PARTITION")) {
+            (Some(_), ..) => (find("WITH", "TABLE")? + 2, Effect::Rows),
+            (_, Some(at), _) => (at + 2, Effect::Gone),
+            (.., Some(_)) => (find("TO", "TABLE")? + 2, Effect::Rows),
+            _ => return None,
+        };
+    Some((named(rest, at)?.0, effect))
+}
+
+/// What an `ALTER TABLE` does, one by one.
+fn items(rest: &[Word]) -> Vec<&[Word]> {
+    let mut depth = 0i32;
+    let ends = |word: &Word| {
+        match word {
+            Word::Mark('(') => depth += 1,
+            Word::Mark(')') => depth -= 1,
+            _ => {}
+        }
+        depth == 0 && *word == Word::Mark(',')
+    };
+    rest.split(ends).collect()
+}
+
+/// Columns that are given a type by `MODIFY` and `CHANGE`, and whether one of them is computed.
+fn retyped(rest: &[Word]) -> (Vec<(String, String)>, bool) {
+    let (mut found, mut is_computed) = (Vec::new(), false);
+    for item in items(rest) {
+        let names = match item.first() {
+            Some(word) if word.is("MODIFY") => 1,
+            Some(word) if word.is("CHANGE") => 2,
+            _ => continue,
+        };
+        let is_before = |word: &&Word| word.is_one_of(&["COLUMN", "IF", "EXISTS"]);
+        let at = 1 + item.iter().skip(1).take_while(is_before).count();
+        // By its new name: by the old one it may be there no more.
+        let name = item.get(at + names - 1).and_then(Word::name).unwrap_or_default();
+        let of = item.get(at + names..).unwrap_or_default();
+        is_computed |= items_depth_0(of).any(|word| word.is_one_of(&["AS", "GENERATED"]));
+        found.push((name.to_owned(), type_of(of).unwrap_or_default()));
+    }
+    (found, is_computed)
+}
+
+/// Words that are in no brackets.
+fn items_depth_0(words: &[Word]) -> impl Iterator<Item = &Word> {
+    let mut depth = 0i32;
+    words.iter().filter(move |word| {
+        match word {
+            Word::Mark('(') => depth += 1,
+            Word::Mark(')') => depth -= 1,
+            _ => {}
+        }
+        depth == 0
+    })
+}
+
+/// The type that these words begin with, as the catalogue spells it. `None`: it is not one that we read.
+fn type_of(words: &[Word]) -> Option<String> {
+    let Word::Bare(first) = words.first()? else { return None };
+    let mut at = 1;
+    let mut arguments = Vec::new();
+    if words.get(at) == Some(&Word::Mark('(')) {
+        let end = words.iter().position(|word| *word == Word::Mark(')'))?;
+        for word in words.get(at + 1..end)? {
+            match word {
+                Word::Bare(text) => arguments.push(text.clone()),
+                Word::Literal(text) => arguments.push(format!("'{}'", text.replace('\'', "''"))),
+                Word::Mark(',') => {}
+                _ => return None,
+            }
+        }
+        at = end + 1;
+    }
+    let name = match first.to_ascii_lowercase().as_str() {
+        "integer" => "int".to_owned(),
+        "bool" | "boolean" => "tinyint".to_owned(),
+        "dec" | "numeric" | "fixed" => "decimal".to_owned(),
+        "character" => "char".to_owned(),
+        other => other.to_owned(),
+    };
+    match name.as_str() {
+        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "year" => arguments.clear(),
+        "decimal" => arguments.extend(["10", "0"].into_iter().skip(arguments.len()).map(str::to_owned)),
+        "char" | "binary" | "bit" if arguments.is_empty() => arguments.push("1".to_owned()),
+        "datetime" | "timestamp" | "time" if arguments == ["0"] => arguments.clear(),
+        _ => {}
+    }
+    let is_unsigned = items_depth_0(words.get(at..)?)
+        .take_while(|word| word.is_one_of(&["SIGNED", "UNSIGNED", "ZEROFILL"]))
+        .any(|word| !word.is("SIGNED"));
+    let brackets = if arguments.is_empty() { String::new() } else { format!("({})", arguments.join(",")) };
+    let sign = if is_unsigned { " unsigned" } else { "" };
+    SqlType::of_catalog(&format!("{name}{brackets}{sign}")).ok().map(|of| of.to_string())
 }
 
 /// Names of columns that an `ALTER TABLE` adds and drops.
@@ -377,9 +559,6 @@ fn target_of_dml(words: &[Word]) -> Option<Named> {
         "ONLY",
     ];
     let at = words.iter().position(|word| !BETWEEN.iter().any(|keyword| word.is(keyword)))?;
-    if words.first().is_some_and(|w| w.is("LOAD") || w.is("CALL") || w.is("WITH") || w.is("IMPORT")) {
-        return None;
-    }
     let (name, next) = named(words, at)?;
     // Several tables in one statement are not taken apart.
     let many = words.get(next).is_some_and(|w| *w == Word::Mark(',') || w.is("JOIN"));
@@ -396,60 +575,6 @@ fn named(words: &[Word], at: usize) -> Option<(Named, usize)> {
     Some((Named { database: None, table: first }, at + 1))
 }
 
-/// Splits into words. What stands in `/*! … */` is part of the statement, other comments are not.
-fn words(text: &str) -> Vec<Word> {
-    let mut words = Vec::new();
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            c if c.is_whitespace() => {}
-            '#' => while chars.next_if(|&c| c != '\n').is_some() {},
-            '-' if chars.peek() == Some(&'-') => while chars.next_if(|&c| c != '\n').is_some() {},
-            '/' if chars.peek() == Some(&'*') => {
-                chars.next();
-                if chars.next_if(|&c| c == '!' || c == 'M').is_some() {
-                    // The statement goes on, after a version number.
-                    while chars.next_if(|&c| c == '!' || c.is_ascii_digit()).is_some() {}
-                } else {
-                    let mut last = ' ';
-                    for c in chars.by_ref() {
-                        if last == '*' && c == '/' {
-                            break;
-                        }
-                        last = c;
-                    }
-                }
-            }
-            '*' if chars.peek() == Some(&'/') => {
-                chars.next();
-            }
-            '`' | '"' | '\'' => {
-                let mut inside = String::new();
-                while let Some(next) = chars.next() {
-                    if next == c && chars.next_if_eq(&c).is_none() {
-                        break;
-                    }
-                    if next == '\\' && c != '`' {
-                        chars.next();
-                        continue;
-                    }
-                    inside.push(next);
-                }
-                words.push(if c == '\'' { Word::Literal } else { Word::Quoted(inside) });
-            }
-            c if c.is_alphanumeric() || c == '_' || c == '$' => {
-                let mut word = String::from(c);
-                while let Some(c) = chars.next_if(|&c| c.is_alphanumeric() || c == '_' || c == '$') {
-                    word.push(c);
-                }
-                words.push(Word::Bare(word));
-            }
-            c => words.push(Word::Mark(c)),
-        }
-    }
-    words
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -460,7 +585,7 @@ mod tests {
             Some(database) => format!("{database}.{}", n.table),
             None => n.table.clone(),
         };
-        match read(text.as_bytes()) {
+        match read(&Words::for_test(text.as_bytes(), true), text.as_bytes()) {
             Statement::Ddl(tables) => {
                 let told = |(n, e): &(Named, Effect)| match e {
                     Effect::Shape { added, dropped } => {
@@ -470,6 +595,11 @@ mod tests {
                             .chain(dropped.iter().map(|c| format!(" -{c}")));
                         shown(n) + &signs.collect::<String>()
                     }
+                    Effect::Retyped(columns) => columns
+                        .iter()
+                        .map(|(column, of)| format!("{} {column}:{of}", shown(n)))
+                        .collect::<Vec<_>>()
+                        .join(", "),
                     other => format!("{} {other:?}", shown(n)),
                 };
                 tables.iter().map(told).collect::<Vec<_>>().join(", ")
@@ -477,6 +607,9 @@ mod tests {
             Statement::XaCommit(Some(xid)) => format!("commit {xid}"),
             Statement::XaRollback(Some(xid)) => format!("rollback {xid}"),
             Statement::Truncate(name) => format!("truncate {}", shown(&name)),
+            Statement::Unknown(begins, names) => {
+                format!("unknown {begins}: {}", names.iter().map(shown).collect::<Vec<_>>().join(" "))
+            }
             Statement::Dml(name) => format!("dml {}", name.as_ref().map_or("?".into(), shown)),
             other => format!("{other:?}"),
         }
@@ -502,18 +635,36 @@ mod tests {
             ("rename /* gh-ost */ table `shop`.`t` to `shop`.`_t_del`", "shop.t Gone, shop._t_del Rows"),
             ("ALTER TABLE t ADD COLUMN c decimal(5,2), ADD INDEX (c), DROP b", "t +c -b"),
             ("ALTER TABLE t ADD (c int, d int)", "t +"),
-            ("ALTER TABLE t ADD UNIQUE KEY k (c), DROP FOREIGN KEY f", ""),
-            ("ALTER TABLE t CHANGE a b int", "t Defaults, t +b -a"),
-            ("ALTER TABLE t CHANGE COLUMN a a bigint", "t Defaults, t Columns"),
+            ("ALTER TABLE t ADD UNIQUE KEY k (c)", ""),
+            ("ALTER TABLE t DROP FOREIGN KEY f", "t Columns"),
+            ("ALTER TABLE t CHANGE a b int", "t Defaults, t b:int, t +b -a"),
+            ("ALTER TABLE t CHANGE COLUMN a a bigint", "t Defaults, t a:bigint, t Columns"),
             ("ALTER TABLE t DROP COLUMN c, ADD c int", "t +c -c"),
-            ("ALTER /*!50100 IGNORE */ TABLE t MODIFY c int", "t Defaults, t Columns"),
+            ("ALTER /*!50100 IGNORE */ TABLE t MODIFY c int", "t Rows"),
+            ("ALTER TABLE t MODIFY c int", "t Defaults, t c:int, t Columns"),
             ("ALTER TABLE t RENAME TO u", "t Gone, u Rows"),
             ("ALTER TABLE t RENAME COLUMN a TO b", "t +b -a"),
             ("ALTER TABLE t ENGINE = InnoDB", ""),
             ("ALTER TABLE t ALTER COLUMN a SET DEFAULT 5", "t Defaults"),
             ("ALTER TABLE t ALTER a DROP DEFAULT, ADD b int", "t Defaults, t +b"),
             ("ALTER TABLE t TRUNCATE PARTITION p0", "t Rows"),
-            ("ALTER TABLE t EXCHANGE PARTITION p WITH TABLE u", "t Rows"),
+            ("ALTER TABLE t EXCHANGE PARTITION p WITH TABLE s.u WITHOUT VALIDATION", "t Rows, s.u Rows"),
+            ("ALTER TABLE t CONVERT TABLE u TO PARTITION p VALUES LESS THAN (5)", "t Rows, u Gone"),
+            ("ALTER TABLE t CONVERT PARTITION p TO TABLE u", "t Rows, u Rows"),
+            ("ALTER TABLE t RENAME COLUMN a TO b, RENAME u", "t Gone, u Rows"),
+            ("ALTER TABLE t RENAME = u", "t Gone, u Rows"),
+            ("ALTER TABLE t WAIT 5 ADD c int", "t +c"),
+            ("ALTER IGNORE TABLE t ADD UNIQUE (c)", "t Rows"),
+            ("ALTER TABLE t MODIFY g int GENERATED ALWAYS AS (a + 1) STORED", "t Rows"),
+            ("ALTER TABLE t MODIFY g int DEFAULT (cast('1' AS signed))", "t Defaults, t g:int, t Columns"),
+            (
+                "ALTER TABLE t MODIFY a DATETIME (0) NOT NULL, MODIFY COLUMN b dec(12) unsigned",
+                "t Defaults, t a:datetime, t b:decimal(12,0) unsigned, t Columns",
+            ),
+            (
+                "ALTER TABLE t MODIFY e Enum('a','it''s'), MODIFY x what",
+                "t Defaults, t e:enum('a','it''s'), t x:, t Columns",
+            ),
             ("CREATE TABLE IF NOT EXISTS t (a int)", "t Columns"),
             ("CREATE TABLE t (a int) START TRANSACTION", "CreateAndBegin"),
             ("CREATE TEMPORARY TABLE t (a int)", "Other"),
@@ -525,11 +676,42 @@ mod tests {
             ("LOAD DATA INFILE 'x' INTO TABLE t", "dml ?"),
             ("GRANT SELECT ON *.* TO a", "Other"),
             ("FLUSH TABLES", "Other"),
-            ("CREATE INDEX i ON t (a)", "Other"),
+            ("CREATE INDEX i ON t (a)", "t Columns"),
+            ("DROP INDEX `PRIMARY` ON s.t", "s.t Columns"),
+            ("SET STATEMENT max_statement_time=60 FOR TRUNCATE TABLE t", "truncate t"),
+            ("SET STATEMENT a=1 FOR ALTER TABLE t TRUNCATE PARTITION p", "t Rows"),
+            ("SET STATEMENT a=1 FOR RENAME TABLE t TO u", "t Gone, u Rows"),
+            ("SET STATEMENT a=1 FOR DELETE FROM t", "dml t"),
+            ("SET STATEMENT a=1", "unknown SET STATEMENT a: SET STATEMENT a 1"),
+            ("SET PASSWORD FOR a = 'b'", "Other"),
+            ("/*Migration 42*/ TRUNCATE TABLE t", "truncate t"),
+            ("SELECT `shop`.`f`()", "dml ?"),
+            ("MERGE INTO s.t USING u", "unknown MERGE INTO s: MERGE INTO s.t t USING u"),
+            ("TRUNCATE", "unknown TRUNCATE: TRUNCATE"),
+            ("CREATE SOMETHING ON t", "unknown CREATE SOMETHING ON: CREATE SOMETHING ON t"),
+            ("TRUNCATE TABLE t /* and on", "unknown TRUNCATE TABLE t: TRUNCATE TABLE t"),
+            ("CREATE DEFINER=`a`@`b` SQL SECURITY DEFINER VIEW v AS SELECT 1 FROM t", "Other"),
+            ("CREATE DEFINER=`a`@`b` TRIGGER r BEFORE INSERT ON t FOR EACH ROW SET @a = 1", "Other"),
+            ("CREATE OR REPLACE JSON RELATIONAL DUALITY VIEW v AS SELECT 1", "Other"),
+            ("CREATE SPATIAL REFERENCE SYSTEM 4120 NAME 'x'", "Other"),
+            ("DROP TEMPORARY TABLE IF EXISTS t", "Other"),
+            ("ALTER DATABASE d CHARACTER SET latin1", "Other"),
+            ("# Dummy event", "Other"),
             ("ALTER USER a IDENTIFIED BY 'TABLE'", "Other"),
         ] {
             assert_eq!(told(text), expected, "{text}");
         }
+    }
+
+    /// Where a value that does not fit is made to fit, columns that are altered have other values.
+    #[test]
+    fn without_strict_mode_values_may_be_others() {
+        let read = |text: &str| read(&Words::for_test(text.as_bytes(), false), text.as_bytes());
+        let rows = || Statement::Ddl(vec![(Named { database: None, table: "t".into() }, Effect::Rows)]);
+        for text in ["alter table t modify c int not null", "ALTER TABLE t CONVERT TO CHARACTER SET latin1"] {
+            assert_eq!(read(text), rows(), "{text}");
+        }
+        assert_ne!(read("alter table t add c int"), rows());
     }
 
     #[test]
@@ -566,7 +748,8 @@ mod tests {
                 Told::Other(name) => format!("Other {}", shown(name)),
                 Told::Database(_) => format!("{told:?}"),
             };
-            let found: Vec<String> = super::told(text.as_bytes()).iter().map(one).collect();
+            let found: Vec<String> =
+                super::told(&Words::for_test(text.as_bytes(), true)).iter().map(one).collect();
             assert_eq!(found.join("; "), expected, "{text}");
         }
     }
@@ -574,8 +757,9 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_breaks_it(text: Vec<u8>) {
-            read(&text);
-            super::told(&text);
+            let words = Words::for_test(&text, false);
+            read(&words, &text);
+            super::told(&words);
         }
     }
 }

@@ -23,8 +23,7 @@ const DEFINITIONS: &str = "app";
 const UNTOLD: &str = r#""table":"s""#;
 
 /// Cases that are not run, and why.
-const LEFT_OUT: &[(&str, &str)] = &[
-];
+const LEFT_OUT: &[(&str, &str)] = &[];
 
 fn cases(brand: &str) -> Vec<Case> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/debezium").join(brand);

@@ -137,6 +137,13 @@ impl Mysqld {
         self.launch(&[]);
     }
 
+    /// Stops the server, and starts it with more options, from now on.
+    pub(crate) fn restart_with(&mut self, options: &[&str]) {
+        self.stop();
+        self.options.extend(options.iter().map(|&option| option.to_owned()));
+        self.restart();
+    }
+
     fn launch(&mut self, more: &[String]) {
         assert!(self.child.is_none(), "the server runs already");
         let log = File::options().create(true).append(true).open(self.log()).expect("the log can be written");

@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// What the client told the server about its progress; raw LSNs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct Proxy {
     stopped: Arc<AtomicBool>,
     to: Arc<AtomicU16>,
     held: Arc<AtomicU64>,
+    /// Milliseconds before a new connection passes anything on.
+    late: Arc<AtomicU64>,
 }
 
 impl Proxy {
@@ -49,7 +52,8 @@ impl Proxy {
         let stopped = Arc::new(AtomicBool::new(false));
         let (to, held) = (Arc::new(AtomicU16::new(to)), Arc::new(AtomicU64::new(0)));
         let (connections, stop) = (Arc::clone(&open), Arc::clone(&stopped));
-        let (target, holding) = (Arc::clone(&to), Arc::clone(&held));
+        let late = Arc::new(AtomicU64::new(0));
+        let (target, holding, lateness) = (Arc::clone(&to), Arc::clone(&held), Arc::clone(&late));
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 if stop.load(Ordering::SeqCst) {
@@ -67,7 +71,11 @@ impl Proxy {
                 let (from_server, to_client) = (clone(&server), clone(&client));
                 let hold = Hold { born: holding.load(Ordering::SeqCst), held: Arc::clone(&holding) };
                 let other = hold.clone();
-                std::thread::spawn(move || pass_through(from_server, to_client, &other));
+                let late = Duration::from_millis(lateness.load(Ordering::SeqCst));
+                std::thread::spawn(move || {
+                    std::thread::sleep(late);
+                    pass_through(from_server, to_client, &other);
+                });
                 let observer = observer.clone();
                 std::thread::spawn(move || match observer {
                     Some(observer) => pass_frames(client, server, &observer, &hold),
@@ -75,7 +83,7 @@ impl Proxy {
                 });
             }
         });
-        Proxy { port, open, stopped, to, held }
+        Proxy { port, open, stopped, to, held, late }
     }
 
     /// Its port.
@@ -92,6 +100,12 @@ impl Proxy {
     /// direction, and nothing is closed, also when an end goes. New ones work.
     pub(crate) fn hold(&self) {
         self.held.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// From now on a new connection hears nothing of the server for so long.
+    pub(crate) fn delay_new(&self, by: Duration) {
+        let millis = u64::try_from(by.as_millis()).expect("a short time");
+        self.late.store(millis, Ordering::SeqCst);
     }
 
     /// Cuts every connection.

@@ -211,8 +211,15 @@ impl World {
             self.deliver().await?;
         }
         let ends = ends.iter().copied().map(ChunkKey::Number).collect();
-        let part =
-            AmendPart { request: "r".into(), at: at(snapshot.at), range, read: None, keys: vec![], ends, parts };
+        let part = AmendPart {
+            request: "r".into(),
+            at: at(snapshot.at),
+            range,
+            read: None,
+            keys: vec![],
+            ends,
+            parts,
+        };
         let (amended, outcome) = self.p.table().amend_part(part).await?;
         assert!(matches!(outcome, CommitOutcome::Committed { .. }));
         self.again += amended.again.len();

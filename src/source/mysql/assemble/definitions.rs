@@ -5,6 +5,7 @@
 
 use super::super::server::too_large;
 use super::super::statement::{Named, Told, told};
+use super::super::words::Words;
 use super::{Assembler, Progress};
 use crate::binlog::{BatchBuilder, EventHeader, Query};
 use crate::error::{Error, Result, codes};
@@ -68,8 +69,8 @@ impl Assembler {
     pub(super) fn tell_definition(
         &mut self,
         query: &Query<'_>,
-        start: LogPoint,
-        header: EventHeader,
+        words: &Words,
+        (start, header): (LogPoint, EventHeader),
     ) -> Result<Progress> {
         let id = TableId::MESSAGES;
         if self.definitions.is_none() || !self.is_wanted(id) {
@@ -79,7 +80,7 @@ impl Assembler {
         let name = |named: &Named| {
             TableName::new(named.database.as_deref().unwrap_or(query.database), named.table.as_str())
         };
-        let statements: Vec<Told> = told(&query.text)
+        let statements: Vec<Told> = told(words)
             .into_iter()
             .filter(|told| match told {
                 Told::Created(table) | Told::Altered(table) | Told::Dropped(table) | Told::Other(table) => {

@@ -111,6 +111,8 @@ pub(super) struct Assembler {
     gtids: Gtids,
     /// Held by some tables, and to be met before anything is told: the stream began before it, on another server.
     pending: Option<Gtids>,
+    /// The end of a statement that waits for a look at its tables.
+    looked_at: Option<LogPoint>,
     last_end: CommitLsn,
     /// What ends at or before this is not told: it was held when the stream began.
     from: CommitLsn,
@@ -150,6 +152,7 @@ impl Assembler {
             xa: Branches::default(),
             gtids,
             pending: None,
+            looked_at: None,
             last_end: CommitLsn::ZERO,
             from,
             stop_before: None,

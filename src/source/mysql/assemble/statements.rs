@@ -3,12 +3,14 @@
 use super::super::fault::table_error;
 use super::super::server::too_large;
 use super::super::statement::{self, Effect, Named, Statement};
+use super::super::words::Words;
 use super::open::Id;
 use super::{Assembler, Progress};
 use crate::binlog::{EventHeader, Query};
 use crate::error::{Error, Result, codes};
 use crate::position::LogPoint;
 use crate::schema::{TableId, TableName};
+use std::collections::BTreeSet;
 
 impl Assembler {
     pub(super) fn query(
@@ -17,10 +19,14 @@ impl Assembler {
         start: LogPoint,
         header: EventHeader,
     ) -> Result<Progress> {
-        if self.tell_definition(query, start, header)? == Progress::Undefined {
+        let words = Words::of(query);
+        let statement = statement::read(&words, &query.text);
+        if self.is_to_be_looked_at(query.database, &statement) {
+            return Ok(Progress::Announced);
+        }
+        if self.tell_definition(query, &words, (start, header))? == Progress::Undefined {
             return Ok(Progress::Undefined);
         }
-        let statement = statement::read(&query.text);
         let has_begun = self.open.as_ref().is_some_and(|open| open.has_begun);
         match statement {
             Statement::Begin | Statement::CreateAndBegin => {
@@ -74,6 +80,7 @@ impl Assembler {
                 }
             }
             Statement::Other => {}
+            Statement::Unknown(begins, names) => self.unknown(query.database, &begins, names),
         }
         if has_begun || self.open.is_none() { Ok(Progress::Within) } else { self.end() }
     }
@@ -131,10 +138,58 @@ impl Assembler {
         Ok(())
     }
 
+    /// A statement gave columns another type than they are followed with: the caller looks, and hands it in again. If they
+    /// have yet another type by then, or the old one again, their values were made to fit the one in between.
+    fn is_to_be_looked_at(&mut self, default: &str, statement: &Statement) -> bool {
+        let Statement::Ddl(tables) = statement else { return false };
+        let mut others = Vec::new();
+        for (named, effect) in tables {
+            if let Effect::Retyped(columns) = effect
+                && let Some(id) = self.id_of(default, named)
+                && columns.iter().any(|(name, of)| self.is_of_another_type(id, name, of))
+            {
+                others.push(id);
+            }
+        }
+        if others.is_empty() {
+            return false;
+        }
+        if self.looked_at.take() == Some(self.at) {
+            let what =
+                "a column was given another type, and another one since: its values were made to fit both";
+            others.into_iter().for_each(|id| self.redefined(id, what));
+            return false;
+        }
+        self.looked_at = Some(self.at);
+        self.burst.announced.extend(others);
+        true
+    }
+
+    fn is_of_another_type(&self, id: TableId, name: &str, of: &str) -> bool {
+        let Some(table) = self.tables.get(&id) else { return false };
+        // One that is not there is dropped later in the log, or renamed.
+        let column = table.schema.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name));
+        // MariaDB's word for a text.
+        column.is_some_and(|c| c.type_name != of && !(of == "json" && c.type_name == "longtext"))
+    }
+
+    fn unknown(&mut self, default: &str, begins: &str, names: Vec<Named>) {
+        let found: BTreeSet<TableId> = names.iter().filter_map(|named| self.id_of(default, named)).collect();
+        if found.is_empty() {
+            tracing::info!(at = %self.at, "a statement that is not known names no table that is followed: \"{begins} …\"");
+        }
+        for id in found {
+            let what = format!("a statement names it that is not known, \"{begins} …\"");
+            self.redefined(id, &what);
+        }
+    }
+
     fn defined(&mut self, default: &str, named: &Named, effect: Effect) {
         let Some(id) = self.id_of(default, named) else { return };
         match effect {
             Effect::Columns => self.burst.announced.push(id),
+            // It was looked at before.
+            Effect::Retyped(_) => {}
             Effect::Shape { added, dropped } => {
                 let Some(table) = self.tables.get_mut(&id) else { return };
                 let past = &table.schema.past;
