@@ -480,7 +480,7 @@ mod tests {
 name: shop
 source: {type: postgres, host: "::1", port: 6432, database: shop, user: "a$$$$b", password: SECRET, slot: s, publication: p,
   tls: {mode: verify-full, ca: /ca.pem, cert: /c.pem, key: /k.pem}, create_if_missing: false, on_position_lost: resync,
-  heartbeat: 7s, origin: none, wal_budget: 5GiB, on_wal_budget: drop_slot, failover_slot: false}
+  heartbeat: 7s, heartbeat_action_query: "INSERT INTO b VALUES (1)", origin: none, wal_budget: 5GiB, on_wal_budget: drop_slot, failover_slot: false}
 tables:
   include: ["a.*", b.c]
   exclude: [a.b]
@@ -508,8 +508,8 @@ log: {level: debug, format: json}
 source: {url: "postgres://u@h/d"}
 tables:
   overrides:
-    a.c: {columns: {exclude: [x], mask: {email: sha256, phone: "***", "null": "*"}, truncate: {"1": 10}}}
     "a.D-$$e": {columns: {include: [id, v]}}
+    a.c: {columns: {exclude: [x], mask: {email: sha256, "null": "*", phone: "***"}, truncate: {"1": 10}}}
 sink: {type: kafka, brokers: ["b:1", "[::1]:9093"], exactly_once: false, acks: "1", compression: lz4, linger: 9ms,
   max_record: 2MiB, oversize: dead_letter, dead_letter_topic: dead, max_transaction: 64MiB,
   topics: {create: false, partitions: 3, replication: 2, settings: {cleanup.policy: compact},
@@ -527,7 +527,8 @@ format:
     schema_name_adjustment_mode: avro, field_name_adjustment_mode: avro, topic_delimiter: "-", topic_transaction: tx,
     topic_heartbeat_prefix: hb, heartbeat_interval: 5s, tombstones_on_delete: false, provide_transaction_metadata: true,
     extended_headers_enabled: false, include_schema_changes: false, skip_messages_without_change: true,
-    skipped_operations: [c, t], message_key_columns: ["public.t:a,b"]}
+    skipped_operations: [c, t], message_key_columns: ["public.t:a,b"], notification_enabled_channels: [sink, log],
+    notification_sink_topic_name: notes, include_query: true, tinyint_one_as_boolean: true}
   flat: {delete_tombstone_handling_mode: rewrite, add_fields: [op], add_headers: [table]}
   route: {regex: "([^.]+)\\.(.*)", replacement: "$$2-cdc"}
 "#;

@@ -317,7 +317,8 @@ mod tests {
         let all = r#"{style: flat, flat: {add_fields: [op], delete_tombstone_handling_mode: rewrite},
             route: {regex: "([^.]+)\\.(.*)", replacement: "$$2-cdc"},
             debezium: {topic_prefix: app, schemas_enable: true, decimal_handling_mode: string, skipped_operations: [none],
-            message_key_columns: ["public.t:a,b"], unavailable_value_placeholder: "~~"}}"#;
+            message_key_columns: ["public.t:a,b"], unavailable_value_placeholder: "~~", notification_enabled_channels: [sink],
+            notification_sink_topic_name: notes}}"#;
         let first = load(all);
         let again = load(&super::super::effective::escaped(shown(&first)).to_string());
         // The replacement's groups are written out when it is read.
