@@ -40,7 +40,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -84,6 +84,8 @@ pub(super) struct Control {
     cut_files: Vec<DataFile>,
     cuts: VecDeque<Cut>,
     clean_at: Instant,
+    /// Requests that were answered or refused here: one that arrives at the same moment must not bring them back.
+    met: BTreeSet<String>,
     /// What it says.
     pub record: PipelineRecord,
 }
@@ -179,7 +181,10 @@ impl Control {
             self.record.stopped.remove(&id);
         }
         self.record.requests.retain(|r| !change.answered.contains(&r.id));
+        // What another commit brings back before ours is in is met already.
+        self.met.extend(change.answered);
         for refused in change.refused {
+            self.met.insert(refused.id.clone());
             self.record.requests.retain(|r| r.id != refused.id);
             self.record.refused.retain(|r| r.table != refused.table);
             self.record.refused.push(refused);
@@ -312,7 +317,8 @@ impl Control {
             return Ok(Some(epoch));
         }
         let known: Vec<String> = self.record.requests.iter().map(|r| r.id.clone()).collect();
-        self.record.requests.extend(there.record.requests.into_iter().filter(|r| !known.contains(&r.id)));
+        let is_new = |r: &Request| !known.contains(&r.id) && !self.met.contains(&r.id);
+        self.record.requests.extend(there.record.requests.into_iter().filter(is_new));
         self.version = there.version;
         self.state_files = there.state_files;
         self.cut_files = there.cut_files;
@@ -500,6 +506,7 @@ fn empty(files: &TableFiles, ids: &AppIds) -> Control {
         cut_files: Vec::new(),
         cuts: VecDeque::new(),
         clean_at: Instant::now() + clean::CONTROL_EVERY,
+        met: BTreeSet::new(),
         record: PipelineRecord::default(),
     }
 }

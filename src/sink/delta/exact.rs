@@ -70,9 +70,13 @@ pub(super) async fn rewrite(
             .slots
             .get(number)
             .ok_or_else(|| Error::new(codes::RT001, "the index points at a file that is not in the table"))?;
+        // Rows that somebody deleted by a vector are not the unit's to bring back.
+        let deleted = file.deleted.as_ref().ok_or_else(|| {
+            Error::new(codes::RT001, "a file is rewritten whose deleted rows are not known")
+        })?;
         left.push(number);
         let bytes = u64::try_from(file.add.size).unwrap_or(0);
-        inputs.push(Input { number, stored: file.stored(), rows: file.rows, bytes, gone });
+        inputs.push(Input { number, stored: file.stored(), rows: file.rows, bytes, gone: gone | deleted });
     }
     let any = !inputs.is_empty();
     for (i, file) in (0u32..).zip(unit) {

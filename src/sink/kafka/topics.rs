@@ -8,6 +8,12 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, Top
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// So often a policy that is not the right one is looked at again …
+const LOOKS: u32 = 8;
+/// … after so long.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 
 /// The administrative client.
 pub(super) struct Topics {
@@ -81,30 +87,42 @@ impl Topics {
         self.check_policy().await
     }
 
-    /// Only compaction alone keeps the last record of a pipeline that is quiet for longer than the retention.
+    /// Only compaction alone keeps the last record of a pipeline that is quiet for longer than the retention. A topic
+    /// that was made just now may be shown without its settings at first.
     async fn check_policy(&self) -> Result<()> {
-        let what = format!("the cleanup.policy of the topic \"{CHECKPOINTS}\"");
-        let options = AdminOptions::new().request_timeout(Some(ASK));
-        let asked = self.admin.describe_configs([&ResourceSpecifier::Topic(CHECKPOINTS)], &options).await;
-        let config = match asked.map_err(|e| explain(e, &what))?.into_iter().next() {
-            Some(Ok(config)) => config,
-            // It was made just now: this broker has not heard of it yet.
-            None | Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) => {
-                return Err(Error::new(codes::KF001, format!("no answer about {what}")));
+        let mut policy = self.policy().await?;
+        for _ in 0..LOOKS {
+            if policy.as_deref() == Some("compact") {
+                return Ok(());
             }
-            Some(Err(code)) => return Err(explain_code(code, &format!("{what} is not told ({code})"))),
-        };
-        let policy =
-            config.get("cleanup.policy").and_then(|entry| entry.value.as_deref()).unwrap_or_default();
-        if policy == "compact" {
-            return Ok(());
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+            policy = self.policy().await?;
         }
+        let Some(policy) = policy else {
+            let what = format!("no answer about the cleanup.policy of the topic \"{CHECKPOINTS}\"");
+            return Err(Error::new(codes::KF001, what));
+        };
         let text = format!(
             "the topic \"{CHECKPOINTS}\" has cleanup.policy={policy}: its records would be deleted by age, and with them every position"
         );
         Err(Error::new(codes::KF003, text).with_try(format!(
             "kafka-configs.sh --alter --topic {CHECKPOINTS} --add-config cleanup.policy=compact"
         )))
+    }
+
+    /// The policy of the checkpoints' topic; `None`: this broker has not heard of it yet.
+    async fn policy(&self) -> Result<Option<String>> {
+        let what = format!("the cleanup.policy of the topic \"{CHECKPOINTS}\"");
+        let options = AdminOptions::new().request_timeout(Some(ASK));
+        let asked = self.admin.describe_configs([&ResourceSpecifier::Topic(CHECKPOINTS)], &options).await;
+        match asked.map_err(|e| explain(e, &what))?.into_iter().next() {
+            Some(Ok(config)) => {
+                let found = config.get("cleanup.policy").and_then(|entry| entry.value.clone());
+                Ok(found.filter(|policy| !policy.is_empty()))
+            }
+            None | Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) => Ok(None),
+            Some(Err(code)) => Err(explain_code(code, &format!("{what} is not told ({code})"))),
+        }
     }
 
     /// Bytes of the largest batch that a topic takes; `None`: the brokers do not tell us.

@@ -346,7 +346,11 @@ impl Source for PgSource {
 
     async fn beat_action(&self) -> Result<()> {
         match &self.settings.options.heartbeat_action {
-            Some(query) => self.sql().await?.rows(query).await.map(drop),
+            // Names without a schema mean what they mean for whoever wrote it. Both are one transaction.
+            Some(query) => {
+                let query = format!("SET LOCAL search_path = \"$user\", public; {query}");
+                self.sql().await?.rows(&query).await.map(drop)
+            }
             None => Ok(()),
         }
     }
