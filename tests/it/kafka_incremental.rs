@@ -17,7 +17,7 @@ use std::time::Duration;
 fn signal(scene: &Scene, kind: &str, id: &str, data: &Value) -> (u16, String) {
     let body = json!({"id": id, "type": kind, "data": data}).to_string();
     let mut stream = TcpStream::connect(&scene.config.listen).expect("it listens");
-    let head = "POST /api/signals HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json";
+    let head = "POST /api/signals HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json";
     write!(stream, "{head}\r\nX-Strandline-Confirm: yes\r\nContent-Length: {}\r\n\r\n{body}", body.len())
         .expect("it listens");
     let mut answer = String::new();

@@ -653,7 +653,7 @@ mod tests {
         let values = |keys: &[i64]| keys.iter().map(|number| key(*number)).collect::<BTreeSet<_>>();
         state.read_part(&request.id, Some(Some(&key(7))), &[], &values(&[3, 5]));
         let mut read = again(&mut state);
-        assert_eq!(read.pipeline_record().unwrap().requests, [request.clone()]);
+        assert_eq!(read.pipeline_record().unwrap().requests, std::slice::from_ref(&request));
         assert_eq!((&read.requests[0].below, &read.requests[0].again), (&Some(key(7)), &values(&[3, 5])));
         read.read_part(&request.id, None, &[key(3)], &BTreeSet::new());
         read.read_part(&request.id, Some(None), &[], &BTreeSet::new());
