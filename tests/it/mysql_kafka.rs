@@ -243,11 +243,8 @@ fn the_checkpoint_has_gtids() {
 }
 
 /// Its rows are not told again with the transaction: the others' must be found in it all the same.
-fn a_split_transaction_whose_other_table_is_copied_again(mut scene: MyScene, broker: &Broker) {
+fn a_split_transaction_whose_other_table_is_copied_again(scene: MyScene, broker: &Broker) {
     const BLOCK: usize = 500;
-    if let Some(target) = &mut scene.config.target {
-        target.push_str("  max_transaction: 1MiB\n");
-    }
     let mut sql = scene.sql();
     sql.exec("create table a(id int primary key, t text)");
     sql.exec("create table b(id int primary key, t text)");

@@ -177,13 +177,13 @@ fn signals_come_by_a_table() {
         scene.sql().value("select count(*) from strandline_signal") == "0"
     });
     let log = running.stderr();
-    assert!(log.contains("1 tables are copied again (signal \\\"0\\\")"), "{log}");
+    assert!(log.contains("1 tables are read again (signal \\\"0\\\")"), "{log}");
     becomes(&scene, &mut running, "public.a", "live");
     let began = table(&scene, "public.a")["copy_began"].clone();
     scene.sql().exec(
         "insert into strandline_signal values
          ('1', 'log', '{\"message\": \"heard it\"}'),
-         ('2', 'execute-snapshot', '{\"data-collections\": [\"public.a\"], \"type\": \"incremental\"}'),
+         ('2', 'execute-snapshot', '{\"data-collections\": [\"public.a\"], \"type\": \"blocking\"}'),
          ('3', 'nonsense', null)",
     );
     until(LONG, "the table is copied again", || {
