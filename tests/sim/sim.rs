@@ -459,6 +459,7 @@ impl Sim {
         log.truncate(keep);
         // What was on its way to the old directory does not arrive in the new one.
         world.requests.retain(|request| !request.orphan);
+        world.set_back.insert(table);
         world.log(|| format!("table {table} is set back to {} versions", keep));
     }
 

@@ -107,6 +107,8 @@ pub struct World {
     pub fault: Option<Fault>,
     /// Someone moved the slot, or a backup was restored.
     pub tampered: bool,
+    /// Target tables that somebody set back, once.
+    pub set_back: std::collections::BTreeSet<TableId>,
     /// A writer ended because the source's history was lost: nothing can go on.
     pub ended_by_loss: bool,
     pub violation: Option<(Broken, String)>,
@@ -136,6 +138,7 @@ impl World {
             limits,
             fault,
             tampered: false,
+            set_back: Default::default(),
             ended_by_loss: false,
             violation: None,
             reached: BTreeMap::new(),

@@ -473,7 +473,8 @@ pub async fn take_over(ctx: &Ctx, events: &Queue<Event>) -> Result<Driver, Exit>
             Ok(TableStart::Stop(mismatch)) => {
                 let mut world = ctx.world.borrow_mut();
                 world.reach("a table that was set back is refused");
-                if mismatch == TableMismatch::LeftOut && !world.tampered {
+                let is_set_back = world.set_back.contains(&id);
+                if mismatch == TableMismatch::LeftOut && !world.tampered && !is_set_back {
                     let text = format!("table {id}");
                     world.violate(Broken::Promise("a cut leaves out no table that goes on"), text);
                 }
