@@ -117,9 +117,10 @@ impl Core {
         }
     }
 
-    /// Files written since then belong to what is copied ahead.
+    /// Files written since then may belong to what is copied ahead: all of them, the first were written before anything
+    /// named them.
     pub(super) fn ahead_since(&self) -> Option<i64> {
-        self.state.ahead.as_ref().map(|ahead| ahead.since)
+        self.state.ahead.as_ref().map(|_| i64::MIN)
     }
 }
 

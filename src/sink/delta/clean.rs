@@ -173,9 +173,14 @@ pub(super) async fn clean(
 ///
 /// # Errors
 /// As [`clean`].
-pub(super) async fn would_clean(files: &TableFiles, retention: Retention, now_ms: i64) -> Result<Cleaned> {
+pub(super) async fn would_clean(
+    files: &TableFiles,
+    retention: Retention,
+    now_ms: i64,
+    in_use_since: i64,
+) -> Result<Cleaned> {
     let log = LogFiles::of(files.list_log().await?);
-    let unneeded = unneeded(files, &log, now_ms - retention.files_ms, i64::MAX).await?;
+    let unneeded = unneeded(files, &log, now_ms - retention.files_ms, in_use_since).await?;
     Ok(Cleaned { files: unneeded.len(), bytes: unneeded.iter().map(|file| file.size).sum(), log_files: 0 })
 }
 

@@ -57,6 +57,9 @@ pub struct TableReport {
     pub deleted_rows: u64,
     /// The table's properties, ours apart.
     pub properties: BTreeMap<String, String>,
+    /// A new copy is under way, chunk by chunk: there are files that are in use and that no version names.
+    #[serde(skip)]
+    pub is_copied: bool,
 }
 
 /// What a vacuum deleted, or would delete.
@@ -146,11 +149,12 @@ impl DeltaSink {
             rows: all - deleted_rows.min(all),
             deleted_rows,
             properties,
+            is_copied: state.ahead.is_some(),
         })
     }
 
     /// Deletes files that no version within the retention names. `None`: the table's own retention. What is written by
-    /// a process that runs is younger than an hour, and stays.
+    /// a process that runs is younger than an hour, and stays. While a new copy is under way no data file goes.
     ///
     /// # Errors
     /// `CF005` for a retention below an hour; `TG001`, `TG003`, `TG020`.
@@ -177,10 +181,11 @@ impl DeltaSink {
             }
             kept.log_ms = kept.log_ms.max(kept.files_ms);
         }
+        let in_use_since = if report.is_copied { i64::MIN } else { i64::MAX };
         let cleaned = if really {
-            clean::clean(&files, kept, table::now_ms(), i64::MAX).await?
+            clean::clean(&files, kept, table::now_ms(), in_use_since).await?
         } else {
-            clean::would_clean(&files, kept, table::now_ms()).await?
+            clean::would_clean(&files, kept, table::now_ms(), in_use_since).await?
         };
         Ok(Vacuumed { files: cleaned.files, bytes: cleaned.bytes, log_files: cleaned.log_files })
     }

@@ -4,6 +4,8 @@
 //!
 //! A failure names its seed: `STRANDLINE_CHUNK_SEEDS=17 cargo test --lib chunks` runs it again.
 
+use super::super::clean::{Retention, clean, would_clean};
+use super::super::table::now_ms;
 use super::*;
 use crate::event::{ChunkKey, SnapshotPoint};
 use crate::position::Marks;
@@ -340,6 +342,14 @@ async fn what_is_copied_ahead_is_forgotten_when_it_is_of_no_use() {
     let mut chunks = ahead().await;
     let (mut table, _) = lake.open_for(&schema, OpenFor::Replace).await;
     let file = table.core.state.ahead.as_ref().unwrap().finished().next().unwrap().path;
+    // Hours later a vacuum takes what nobody names, but for this.
+    assert!(lake.sink.inspect(&schema.name).await.unwrap().is_copied);
+    let since = table.core.ahead_since().unwrap();
+    let (kept, later) = (Retention { files_ms: 0, log_ms: i64::MAX / 2 }, now_ms() + 10_000_000);
+    let unneeded = async |since| would_clean(&lake.files, kept, later, since).await.unwrap().files;
+    assert!(unneeded(i64::MAX).await > unneeded(since).await);
+    clean(&lake.files, kept, later, since).await.unwrap();
+    assert!(lake.files.list_data().await.unwrap().iter().any(|there| there.name == file));
     lake.files.delete(&file).await.unwrap();
     assert_eq!(lake.open_for(&schema, OpenFor::Replace).await.1.chunks, Chunks::default(), "a file is gone");
 
